@@ -1,0 +1,90 @@
+"""Which rows come together in a batch, and in what order: loaders for the training loop.
+
+The one idea: rows of like length make rectangles with little padding. The order is a function of
+seed and epoch alone, so that workers, interruptions and evaluations can't change it.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from collate import custom_collate_fn, custom_collate_response_fn
+
+LOSS_ON = {"all": custom_collate_fn, "response": custom_collate_response_fn}
+CHUNK = 50  # batches that are sorted together: enough to save padding, few enough to stay random
+
+
+class LengthGroupedBatches(Sampler):
+    """Batches of row numbers: shuffle, sort within chunks by length, shuffle the batches.
+
+    Every row comes once an epoch; only the last batch may be shorter. Source of the idea:
+    `LengthGroupedSampler` of Hugging Face transformers.
+
+    >>> list(LengthGroupedBatches([3, 9, 4, 8], batch_size=2, seed=0))
+    [[0, 2], [3, 1]]
+    """
+
+    def __init__(self, lengths, batch_size, seed):
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}, but must be at least 1")
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def set_epoch(self, epoch):
+        """Choose the epoch whose order comes next (the training loop calls this)."""
+        self.epoch = epoch
+
+    def __len__(self):
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self):
+        generator = torch.Generator().manual_seed((self.seed << 32) + self.epoch)
+        rows = torch.randperm(len(self.lengths), generator=generator).tolist()
+        chunk, size = CHUNK * self.batch_size, self.batch_size
+        batches = []
+        for start in range(0, len(rows), chunk):
+            group = sorted(rows[start : start + chunk], key=self.lengths.__getitem__)
+            batches += [group[i : i + size] for i in range(0, len(group), size)]
+        for i in torch.randperm(len(batches), generator=generator).tolist():
+            yield batches[i]
+
+
+def make_loader(dataset, batch_size, loss_on="all", allowed_max_length=None, seed=None, num_workers=0):
+    """A DataLoader of (inputs, targets); in order without a seed, length-grouped with one.
+
+    `loss_on` is "all" or "response". The dataset must give prompt lengths for the latter.
+    """
+    if loss_on not in LOSS_ON:
+        raise ValueError(f"loss_on is {loss_on!r}: choose 'all' or 'response'")
+    collate = partial(LOSS_ON[loss_on], allowed_max_length=allowed_max_length)
+    shared = {"collate_fn": collate, "num_workers": num_workers}
+    if seed is None:
+        return DataLoader(dataset, batch_size=batch_size, **shared)
+    batches = LengthGroupedBatches(dataset.lengths, batch_size, seed)
+    return DataLoader(dataset, batch_sampler=batches, **shared)
+
+
+@dataclass(frozen=True)
+class LengthReport:
+    """What a limit does to the rows of a dataset: lists of row numbers."""
+
+    limit: int  # tokens that a row may have: allowed_max_length, or the model's context
+    too_long: list  # longer than the context, and no allowed_max_length says to cut them
+    cut: list  # lose their end-of-text, and perhaps more
+    answerless: list  # lose their whole answer: nothing is left to learn from it
+
+
+def check_lengths(dataset, context_length, allowed_max_length=None):
+    """Look at every row before training starts, where a surprise is cheap: a `LengthReport`.
+
+    ValueError if `allowed_max_length` is below 1; one beyond the context is the context.
+    """
+    if allowed_max_length is not None and allowed_max_length < 1:
+        raise ValueError(f"allowed_max_length is {allowed_max_length}, but a row needs 1 token")
+    limit = min(allowed_max_length or context_length, context_length)
+    beyond = [i for i, n in enumerate(dataset.lengths) if n > limit]
+    if allowed_max_length is None:
+        return LengthReport(limit, too_long=beyond, cut=[], answerless=[])
+    answerless = [i for i in beyond if dataset.prompt_lengths[i] > limit]
+    return LengthReport(limit, too_long=[], cut=beyond, answerless=answerless)

@@ -1,0 +1,155 @@
+"""The command line: arguments in, an exit code out. `python -m ch07 --help` lists the commands.
+
+Exit codes: 0 ok, 1 it failed or the data is bad, 2 wrong usage, 130 interrupted. Heavy imports
+happen inside the commands, so that `--help` answers at once.
+"""
+
+import argparse
+import os
+import sys
+from dataclasses import fields
+
+from ch07.options import FinetuneOptions
+
+# Large pages for tensors on Linux: a training step spends far less time on page faults. PyTorch
+# reads this when it first allocates (c10/core/impl/alloc_cpu.cpp), so it comes before its import.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+EXPECTED = (ValueError, RuntimeError, OSError)  # a person can act on these without a traceback
+
+HELP = {
+    "data": "JSON or JSONL file in Alpaca form (default: the bundled toy instructions)",
+    "model": "gpt2-tiny, which starts from random weights, or a run folder to go on from",
+    "out": "run folder (default: the next free runs/N)",
+    "epochs": "passes over the training rows",
+    "batch_size": "rows in a batch",
+    "lr": "learning rate at its peak",
+    "warmup_steps": "updates until the learning rate is at its peak",
+    "weight_decay": "AdamW's weight decay",
+    "accumulation_steps": "batches that make up one update",
+    "seed": "of weights, order, dropout and split",
+    "loss_on": "count all targets, or those of the response only",
+    "allowed_max_length": "cut rows to so many tokens",
+    "prompt_style": "how an entry is written as text",
+    "split": "by groups of equal prompts, or by position as in the book",
+    "device": "auto, cpu, cuda or mps",
+    "dtype": "number format of matrix products",
+    "eval_freq": "updates between two evaluations",
+    "max_steps": "stop after so many updates",
+    "checkpoint_minutes": "minutes between two checkpoints",
+    "skip_bad_rows": "leave faulty rows out (and count them) instead of refusing the file",
+}
+CHOICES = {
+    "loss_on": ("all", "response"),
+    "prompt_style": ("book", "alpaca", "chinese-alpaca", "question-answer", "phi3"),
+    "split": ("groups", "book"),
+    "dtype": ("auto", "float32", "bfloat16"),
+}
+TYPES = {"int": int, "int | None": int, "float": float, "str": str, "str | None": str}
+
+
+def main(argv=None):
+    """Parse the arguments, run the command, and return its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
+        argv.insert(0, "finetune")  # `python -m ch07` is `python -m ch07 finetune`
+    arguments = vars(_parser().parse_args(argv))
+    command, verbose = arguments.pop("run"), arguments.pop("verbose")
+    try:
+        return command(**arguments)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except EXPECTED as error:
+        if verbose:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="python -m ch07", description="Instruction fine-tuning by hand.")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-v", "--verbose", action="store_true", help="show tracebacks")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name, run, text):
+        sub = commands.add_parser(name, help=text, description=text, parents=[common])
+        sub.set_defaults(run=run)
+        return sub
+
+    _add_finetune(command("finetune", _finetune, "train, answer, score (the default command)"))
+
+    respond = command("respond", _respond, "print one answer")
+    respond.add_argument("folder", metavar="RUN", help="a run folder")
+    respond.add_argument("instruction")
+    respond.add_argument("--input", dest="text", default="", help="what the instruction works on")
+    _add_generation(respond)
+
+    evaluate = command("evaluate", _evaluate, "score a run on its held-out entries, or on a file")
+    evaluate.add_argument("folder", metavar="RUN", help="a run folder")
+    evaluate.add_argument("--data", help="JSON or JSONL file (default: the run's held-out entries)")
+    evaluate.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+    evaluate.add_argument("--max-new-tokens", type=int, default=256)
+    evaluate.add_argument("--device", default="auto")
+
+    chat = command("chat", _chat, "talk to a run in the terminal")
+    chat.add_argument("folder", metavar="RUN", help="a run folder")
+    _add_generation(chat)
+    return parser
+
+
+def _add_finetune(sub):
+    """One flag for each field of FinetuneOptions; what isn't given isn't in the namespace."""
+    for field in fields(FinetuneOptions):
+        flag = "--" + field.name.replace("_", "-")
+        text = HELP[field.name]
+        if field.type is bool:
+            sub.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
+            continue
+        shown = "" if field.default is None else f" (default: {field.default})"
+        sub.add_argument(
+            flag,
+            type=TYPES[getattr(field.type, "__name__", str(field.type))]
+            if isinstance(field.type, type)
+            else TYPES[str(field.type)],
+            choices=CHOICES.get(field.name),
+            default=argparse.SUPPRESS,
+            help=text + shown,
+        )
+    sub.add_argument("--resume", action="store_true", help="go on with the run in --out")
+
+
+def _add_generation(sub):
+    sub.add_argument("--max-new-tokens", type=int, default=256)
+    sub.add_argument("--temperature", type=float, default=0.0, help="0 (default): the likeliest token")
+    sub.add_argument("--top-k", type=int, help="choose among the k likeliest tokens")
+    sub.add_argument("--top-p", type=float, help="choose among the fewest tokens with this share")
+    sub.add_argument("--seed", type=int, help="of sampling")
+    sub.add_argument("--device", default="auto")
+
+
+def _finetune(resume, **given):
+    from ch07.finetune import finetune
+
+    return finetune(given, resume)
+
+
+def _respond(**arguments):
+    from ch07.chat import respond_once
+
+    return respond_once(**arguments)
+
+
+def _evaluate(**arguments):
+    from ch07.evaluate import evaluate
+
+    return evaluate(**arguments)
+
+
+def _chat(**arguments):
+    from ch07.chat import chat
+
+    return chat(**arguments)

@@ -1,0 +1,216 @@
+"""Reading instruction data: a JSON or JSONL file becomes a list of checked entries.
+
+The one idea: every fault is collected with its row and what to do, then reported together;
+nothing is changed, dropped or cut in silence. Knows nothing of tokens or models.
+"""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+# Other names for (instruction, output) that are read as such, and reported.
+SCHEMAS = [("question", "answer"), ("prompt", "completion"), ("instruction", "response")]
+CHAT_KEYS = ("messages", "conversations")
+PLACEHOLDERS = ("n/a", "<noinput>", "noinput")
+SHOWN = 10  # findings or row numbers listed before "and so on"
+
+
+class DataError(ValueError):
+    """The data can't be trained on as it is; the message says where and what to do."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing seen in one row: an "error", a "dropped" row or a mere "note"."""
+
+    where: str  # "row 3", or "line 3" in JSONL
+    level: str
+    what: str
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file that was read: its entries, where each stands in it, and what was seen."""
+
+    entries: list
+    places: list  # "row 3" or "line 3" for each entry
+    findings: list
+
+
+def load_entries(path, skip_bad_rows=False):
+    """The file's entries: dicts with "instruction", "input" and "output", other keys kept.
+
+    Faulty rows are a DataError that lists them, or are left out with `skip_bad_rows`; rows with
+    an empty answer are left out in any case. Outer white space of fields is stripped.
+    """
+    return read_data(path, skip_bad_rows).entries
+
+
+def read_data(path, skip_bad_rows=False):
+    """`load_entries`, with the place of each entry and the findings, as a `DataFile`."""
+    path = Path(path)
+    findings, entries, places, first_seen = [], [], [], {}
+    for where, row in _parse(_read_text(path), path, findings):
+        entry = _checked(where, row, findings)
+        if entry is None:
+            continue
+        key = (entry["instruction"], entry["input"], entry["output"])
+        if key in first_seen:
+            findings.append(Finding(where, "note", f"the same as an earlier row; first as {first_seen[key]}"))
+        first_seen.setdefault(key, where)
+        entries.append(entry)
+        places.append(where)
+    errors = [f for f in findings if f.level == "error"]
+    if errors and not skip_bad_rows:
+        lines = "\n".join(f"  {f.where}: {f.what}" for f in errors[:SHOWN])
+        more = f"\n  ... and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
+        raise DataError(
+            f"{path}: {len(errors)} faulty rows; mend them, or leave them out with "
+            f"--skip-bad-rows\n{lines}{more}"
+        )
+    if not entries:
+        raise DataError(f"{path}: no usable row" + "".join(f"\n  {s}" for s in summary(findings)))
+    return DataFile(entries, places, findings)
+
+
+def summary(findings):
+    """Findings in a line for each kind, with their number and the first rows."""
+    rows = defaultdict(list)
+    for finding in findings:
+        what = finding.what.split("; first as ")[0]
+        rows[finding.level, what].append(finding.where)
+    verdict = {"error": "left out: ", "dropped": "left out: ", "note": ""}
+    return [
+        f"{verdict[level]}{what} ({len(places)}: {', '.join(places[:SHOWN])}"
+        + (", ...)" if len(places) > SHOWN else ")")
+        for (level, what), places in rows.items()
+    ]
+
+
+# --- from bytes to rows -------------------------------------------------------------------------
+
+
+def _read_text(path):
+    try:
+        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}; "
+            "save the file with UTF-8 encoding"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+
+
+def _parse(text, path, findings):
+    """(where, row) for each row; JSON or JSONL by content, whatever the file is called."""
+    start = text.lstrip()[:1]
+    if not start:
+        raise DataError(f"{path}: the file is empty")
+    if start == "{" and _decoded(text.lstrip().split("\n", 1)[0])[1] is None:
+        yield from _parse_lines(text, path, findings)
+        return
+    value, problem = _decoded(text)
+    if problem is not None:
+        raise DataError(f"{path}: not JSON: {problem}")
+    if isinstance(value, dict):
+        raise DataError(f"{path}: {_about_dict(value)}")
+    if not isinstance(value, list):
+        raise DataError(f"{path}: expected a list of entries, found a {_type_name(value)}")
+    yield from ((f"row {i}", row) for i, row in enumerate(value, start=1))
+
+
+def _parse_lines(text, path, findings):
+    """JSONL: a JSON object on each line; blank lines are skipped."""
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines() would cut at U+2028
+        if line.strip():
+            value, problem = _decoded(line)
+            if problem is None:
+                rows.append((f"line {number}", value))
+            else:
+                findings.append(Finding(f"line {number}", "error", f"not JSON: {problem}"))
+    if len(rows) == 1 and not findings and not _has_a_schema(rows[0][1]):
+        raise DataError(f"{path}: {_about_dict(rows[0][1])}")
+    yield from rows
+
+
+def _decoded(text):
+    """(value, None), or (None, what is wrong with line, column and the place)."""
+    try:
+        return json.loads(text), None
+    except json.JSONDecodeError as error:
+        snippet = error.doc[max(0, error.pos - 20) : error.pos + 20]
+        place = f"line {error.lineno}, column {error.colno}, near {snippet!r}"
+        if "'" in snippet and "double quotes" in error.msg:
+            return None, f"{error.msg}: {place} (JSON wants \" where Python also takes ')"
+        if error.doc[: error.pos].rstrip().endswith(","):
+            return None, f"{error.msg}: {place} (is there a comma too many?)"
+        return None, f"{error.msg}: {place}"
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 100,000 brackets
+        return None, str(error)
+
+
+def _about_dict(value):
+    lists = [key for key, item in value.items() if isinstance(item, list)]
+    hint = f"; are the entries in its {lists[0]!r}?" if lists else ""
+    keys = ", ".join(repr(key) for key in list(value)[:SHOWN])
+    return f"the top level is one object with the keys {keys}; expected a list of entries{hint}"
+
+
+# --- from rows to entries -----------------------------------------------------------------------
+
+
+def _has_a_schema(row):
+    return "instruction" in row or any(all(key in row for key in keys) for keys in SCHEMAS)
+
+
+def _checked(where, row, findings):
+    """The row as an entry with stripped fields, or None; what was seen goes to `findings`."""
+
+    def report(level, what):
+        findings.append(Finding(where, level, what))
+
+    if not isinstance(row, dict):
+        return report("error", f"expected an object, found a {_type_name(row)}")
+    entry = dict(row)
+    if not ("instruction" in row and "output" in row):
+        names = next((keys for keys in SCHEMAS if all(key in row for key in keys)), None)
+        if names is None:
+            return report("error", _missing(row))
+        entry["instruction"], entry["output"] = (entry.pop(name) for name in names)
+        report("note", f"{names[0]}/{names[1]} read as instruction/output")
+    if entry.get("input") is None:
+        entry["input"] = ""
+    for key in ("instruction", "input", "output"):
+        if not isinstance(entry[key], str):
+            return report("error", f"{key!r} is a {_type_name(entry[key])}, but must be text")
+        if any("\ud800" <= letter <= "\udfff" for letter in entry[key]):
+            return report("error", f"{key!r} holds half a character (a lone surrogate)")
+        text = entry[key].replace("\r\n", "\n").strip()
+        if text != entry[key]:
+            report("note", f"outer white space or CRLF of {key!r} removed")
+        entry[key] = text
+    if not entry["instruction"]:
+        return report("error", "'instruction' is empty")
+    if not entry["output"]:
+        return report("dropped", "'output' is empty")
+    if entry["input"].casefold() in PLACEHOLDERS:
+        report("note", f"'input' is the placeholder {entry['input']!r}; leave it empty instead")
+    return entry
+
+
+def _missing(row):
+    keys = ", ".join(repr(key) for key in list(row)[:SHOWN]) or "none"
+    missing = " and ".join(repr(key) for key in ("instruction", "output") if key not in row)
+    chat = next((key for key in CHAT_KEYS if key in row), None)
+    hint = f"; {chat!r} looks like a chat: make it one instruction and one output" if chat else ""
+    return f"{missing} is missing; keys found: {keys}{hint}"
+
+
+def _type_name(value):
+    if isinstance(value, float) and value != value:
+        return "NaN"
+    names = {dict: "object", list: "list", bool: "boolean", type(None): "null", str: "text"}
+    return names.get(type(value), "number")

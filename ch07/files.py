@@ -1,0 +1,58 @@
+"""Files that are whole or not there: write beside, flush, then rename.
+
+The one idea: a rename is the only step that a reader can see, so a crash at any moment leaves
+the old file or the new one, never half of one.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from safetensors.torch import load_file, save
+
+
+def write_bytes(path, data):
+    """Put `data` at `path` in one visible step; OSError leaves what was there before."""
+    path = Path(path)
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with open(new, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def write_json(path, value):
+    """Write `value` as indented UTF-8 JSON; NaN is refused, since JSON has none."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def read_json(path):
+    """The JSON value in a UTF-8 file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_tensors(path, tensors):
+    """Write a dict of tensors as safetensors; return the file's sha256."""
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_tensors(path):
+    """A dict of CPU tensors from a safetensors file (never a pickle)."""
+    return load_file(path)
+
+
+def sha256_of(path):
+    """The file's sha256, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

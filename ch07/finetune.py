@@ -1,0 +1,203 @@
+"""The main job: data -> training -> answers -> scores, all of it kept in a run folder.
+
+    python -m ch07 finetune [--data FILE] ...
+
+Reads top to bottom: prepare, train, answer, score, report. Results go to standard output,
+progress and notes to standard error.
+"""
+
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from ch07 import run_folder as rf
+from ch07.checkpoint import load_checkpoint, save_checkpoint
+from ch07.files import write_json
+from ch07.options import FREE_ON_RESUME, FinetuneOptions
+from ch07.prepare import prepare
+from ch07.report import print_before_after, print_scores
+from ch07.respond import respond
+from ch07.scoring import score_answers
+from ch07.tokenizer import load_tokenizer
+from train_loop import TrainState, make_optimizer, plot_losses, total_steps, train_model
+
+SHOWN = 5  # held-out entries whose answers are printed, before and after
+INTERRUPTED = 130  # the exit code after Ctrl-C
+
+
+def note(text):
+    """Progress and notes go to standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def finetune(given, resume=False):
+    """Run the job with the options in `given` (a dict); returns the exit code.
+
+    With `resume`, the run in `given["out"]` goes on from its last checkpoint; what is given
+    besides must be as it was.
+    """
+    options = _options_of_run(given) if resume else FinetuneOptions(**given)
+    job = prepare(options, note)
+    folder = Path(options.out) if resume else rf.new_run_folder(options.out)
+    optimizer = make_optimizer(job.model, options.lr, options.weight_decay)
+    shown = _shown(job.splits["test"])
+    before = _answer(job, shown, max_new_tokens=32)  # of the weights that training starts from
+    if resume:
+        state = _resumed(folder, job, optimizer)
+    else:
+        state = TrainState()
+        rf.save_config(folder, options, job)
+    if not _train(job, options, folder, optimizer, state):
+        note(f"\nstopped after step {state.step}; go on with:\n{_how_to_resume(folder)}")
+        return INTERRUPTED
+    rf.save_model(folder, job.model)
+    note(f"answering {len(job.splits['test'])} held-out entries ...")
+    answers = _answer(job, job.splits["test"])
+    scores = _keep_answers(folder, job.splits["test"], answers, state)
+    print_scores(scores)
+    after = answers[: len(shown)] if shown == job.splits["test"] else _answer(job, shown)
+    print_before_after(shown, before, after)
+    print(f"\nThe run is in {folder}: try\n  python -m ch07 chat {folder}")
+    return 0
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+def _train(job, options, folder, optimizer, state):
+    """Train with checkpoints; True if it came to its end, False if it was asked to stop."""
+    n_steps = total_steps(job.train_loader, job.settings)
+    rows = len(job.splits["train"])
+    note(f"training on {rows} rows, {n_steps} steps in {job.settings.dtype} on {job.device}")
+    last_saved = time.monotonic()
+
+    def on_eval(record):
+        rf.save_metrics(folder, state.history)
+
+    def on_step(state):
+        nonlocal last_saved
+        due = time.monotonic() - last_saved >= 60 * options.checkpoint_minutes
+        if due or asked_to_stop() or state.step == n_steps:
+            save_checkpoint(folder / rf.CHECKPOINT, job.model, optimizer, state)
+            last_saved = time.monotonic()
+        return asked_to_stop()
+
+    with _polite_stop() as asked_to_stop:
+        train_model(
+            job.model,
+            job.train_loader,
+            job.val_loader,
+            optimizer,
+            job.device,
+            job.settings,
+            state,
+            on_eval,
+            on_step,
+        )
+    rf.save_metrics(folder, state.history)
+    _plot(folder, state.history)
+    if state.skipped:
+        note(f"{state.skipped} updates were skipped: their batches had no counted target")
+    return state.step == n_steps
+
+
+@contextmanager
+def _polite_stop():
+    """Ctrl-C or SIGTERM ends the run behind the present update; a second Ctrl-C ends it at once."""
+    asked = False
+
+    def ask(number, frame):
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        note("\nstopping behind this step (once more: at once) ...")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _plot(folder, history):
+    columns = ("epoch", "tokens_seen", "train_loss", "val_loss")
+    plot_losses(*([record[key] for record in history] for key in columns), folder / rf.PLOT)
+
+
+# --- going on -----------------------------------------------------------------------------------
+
+
+def _options_of_run(given):
+    """The options of the run in given["out"]; ValueError names each that was given otherwise."""
+    if given.get("out") is None:
+        raise ValueError("--resume needs --out RUN, the folder of the run to go on with")
+    stored = rf.read_config(given["out"])["options"]
+    changed = [
+        f"{name} was {stored.get(name)!r}, now {value!r}"
+        for name, value in given.items()
+        if name not in FREE_ON_RESUME and value != stored.get(name)
+    ]
+    if changed:
+        raise ValueError(
+            f"{given['out']} can't go on with other settings: {'; '.join(changed)}. "
+            "Leave them out, or start a new run"
+        )
+    return FinetuneOptions(**{**stored, **given})
+
+
+def _resumed(folder, job, optimizer):
+    """Weights, optimizer and place of the last checkpoint; ValueError if the data are others."""
+    facts = rf.read_config(folder)["facts"]
+    for name in ("data_sha256", "tokenizer"):
+        if facts[name] != job.facts[name]:
+            raise ValueError(
+                f"{folder} was made with other data: {name} was {facts[name]}, now {job.facts[name]}"
+            )
+    state, problems = load_checkpoint(folder / rf.CHECKPOINT, job.model, optimizer)
+    for problem in problems:
+        note(f"checkpoint passed over: {problem}")
+    if state is None:
+        note("no checkpoint yet: starting from the beginning")
+        return TrainState()
+    note(f"going on from step {state.step}")
+    return state
+
+
+def _how_to_resume(folder):
+    return f"  python -m ch07 finetune --resume --out {folder}"
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+def _answer(job, entries, max_new_tokens=256):
+    return respond(job.model, load_tokenizer(), entries, job.style, max_new_tokens)
+
+
+def _shown(entries):
+    """The first few entries, each of another family where there are families."""
+    by_family = {}
+    for i, entry in enumerate(entries):
+        by_family.setdefault(entry.get("family", i), entry)
+    return list(by_family.values())[:SHOWN]
+
+
+def _keep_answers(folder, entries, answers, state):
+    """Write responses.json and scores.json; returns the scores, None without held-out entries."""
+    if not entries:
+        note("no held-out rows, so there is no score")
+        return None
+    texts, stopped = [a.text for a in answers], [a.stopped == "end" for a in answers]
+    responses = [
+        {**entry, "model_response": answer.text, "stopped": answer.stopped}
+        for entry, answer in zip(entries, answers, strict=True)
+    ]
+    write_json(folder / rf.RESPONSES, responses)
+    scores = score_answers(entries, texts, stopped)
+    scores["train_seconds"] = round(state.seconds, 1)
+    write_json(folder / rf.SCORES, scores)
+    return scores

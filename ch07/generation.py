@@ -1,0 +1,149 @@
+"""Prompts as token ids -> new token ids: greedy or sampled, with a KV cache, many rows at once.
+
+The one idea: rows of different lengths are padded on the left, so that all of them end, and grow,
+in the same column; the model is told where each row starts, and a row's answer is the same as if
+it were alone. Knows nothing of text or templates.
+
+Axes: B rows still growing, T tokens, V vocabulary.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from collate import END_OF_TEXT
+
+
+@dataclass
+class Continuation:
+    """What the model wrote behind one prompt, and why it stopped there."""
+
+    token_ids: list = field(default_factory=list)  # new ids only, end-of-text left out
+    stopped: str = ""  # "end" (end-of-text), "length" (max_new_tokens) or "context" (no room)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen; the default, temperature 0, takes the likeliest."""
+
+    temperature: float = 0.0  # 1 samples the model's own distribution, less sharpens it
+    top_k: int | None = None  # only the k likeliest (Fan et al. 2018)
+    top_p: float | None = None  # only the fewest that hold this share (Holtzman et al. 2020)
+
+    def __post_init__(self):
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature is {self.temperature}, but can't be below 0 (0: greedy)")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}, but at least 1 token must be left to choose")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}, but must be above 0 and at most 1")
+
+
+def generate(model, prompts, max_new_tokens, **options):
+    """New token ids for each prompt (a list of lists); options as in `continue_prompts`."""
+    return [row.token_ids for row in continue_prompts(model, prompts, max_new_tokens, **options)]
+
+
+@torch.inference_mode()
+def continue_prompts(
+    model,
+    prompts,
+    max_new_tokens,
+    sampling=Sampling(),
+    end_id=END_OF_TEXT,
+    generator=None,
+    use_cache=True,
+    on_token=None,
+):
+    """A `Continuation` for each prompt (lists of token ids, of any lengths).
+
+    A row stops at its own end-of-text, after `max_new_tokens`, or where the context is full; the
+    front of a prompt is never dropped. `generator` is the stream to sample from; `on_token(row,
+    id)` hears of each new token. ValueError for a prompt without tokens or longer than the
+    context. `use_cache=False` reads everything again for each token: slow, and equal.
+    """
+    context = model.config.context_length
+    _check(prompts, max_new_tokens, context)
+    rows = [Continuation() for _ in prompts]
+    growing = list(range(len(prompts))) if max_new_tokens > 0 else []  # prompt of each batch row
+    device = next(model.parameters()).device
+    ids, padding = _left_padded(prompts, end_id, device)
+    cache = model.new_cache(ids.shape[1] + max_new_tokens) if use_cache else None
+    was_training = model.training
+    model.eval()
+    try:
+        unread = ids
+        while growing:
+            logits = model(unread, wanted=(slice(None), -1), cache=cache, left_padding=padding)
+            chosen = choose(logits, sampling, generator)  # (B,)
+            keep = []
+            for i, (row, token_id) in enumerate(zip(growing, chosen.tolist(), strict=True)):
+                if token_id != end_id:
+                    rows[row].token_ids.append(token_id)
+                    if on_token is not None:
+                        on_token(row, token_id)
+                length = len(prompts[row]) + len(rows[row].token_ids)
+                rows[row].stopped = _reason(token_id == end_id, rows[row], max_new_tokens, length, context)
+                if not rows[row].stopped:
+                    keep.append(i)
+            if len(keep) < len(growing):  # rows that have ended leave the batch
+                growing = [growing[i] for i in keep]
+                kept = torch.tensor(keep, dtype=torch.long, device=device)
+                ids, chosen, padding = ids[kept], chosen[kept], padding[kept]
+                if cache is not None:
+                    cache.keep(kept)
+            ids = torch.cat([ids, chosen[:, None]], dim=1)
+            unread = ids if cache is None else chosen[:, None]
+    finally:
+        model.train(was_training)
+    return rows
+
+
+def choose(logits, sampling=Sampling(), generator=None):
+    """The next token of each row: logits (B, V) -> ids (B,).
+
+    >>> choose(torch.tensor([[0.0, 2.0, 1.0]]))
+    tensor([1])
+    """
+    if sampling.temperature == 0:
+        return logits.argmax(dim=-1)
+    logits = logits.float() / sampling.temperature
+    if sampling.top_k is not None:
+        k = min(sampling.top_k, logits.shape[-1])
+        kth = logits.topk(k).values[:, -1:]
+        logits = logits.masked_fill(logits < kth, -torch.inf)
+    if sampling.top_p is not None:
+        probs, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
+        # a token goes if those before it already hold top_p; the likeliest always stays
+        beyond = probs.cumsum(dim=-1) - probs >= sampling.top_p
+        logits = logits.masked_fill(beyond.scatter(-1, order, beyond), -torch.inf)
+    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]
+
+
+def _left_padded(prompts, pad_id, device):
+    """Ids (B, T) that all end in the last column, and the number of padding columns (B,)."""
+    longest = max(map(len, prompts), default=0)
+    padding = [longest - len(prompt) for prompt in prompts]
+    ids = [[pad_id] * n + list(prompt) for n, prompt in zip(padding, prompts, strict=True)]
+    return torch.tensor(ids, device=device), torch.tensor(padding, device=device)
+
+
+def _reason(ended, row, max_new_tokens, length, context):
+    """Why a row stops here, or "" if it goes on."""
+    if ended:
+        return "end"
+    if len(row.token_ids) == max_new_tokens:
+        return "length"
+    return "context" if length == context else ""
+
+
+def _check(prompts, max_new_tokens, context):
+    if max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens is {max_new_tokens}, but can't be below 0")
+    for i, prompt in enumerate(prompts):
+        if len(prompt) == 0:
+            raise ValueError(f"prompt {i} has no token: there is nothing to continue")
+        if len(prompt) > context:
+            raise ValueError(
+                f"prompt {i} has {len(prompt)} tokens, but this model reads at most {context}"
+            )

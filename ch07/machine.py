@@ -1,0 +1,55 @@
+"""What this machine is good at: device, number format, memory pages.
+
+The one idea: ask the processor, never assume. Nothing here changes what is computed, but for the
+rounding of bfloat16.
+"""
+
+import os
+
+import torch
+
+
+def choose_device(name="auto"):
+    """A torch.device: "auto" is CUDA where there is one, else the CPU; ValueError if not usable.
+
+    Apple's "mps" must be asked for: some of its kernels give other numbers than the CPU.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} can't be used here: {reason}") from None
+    return torch.device(name)
+
+
+def choose_dtype(name, device):
+    """ "float32" or "bfloat16": "auto" is bfloat16 where the processor has units for it."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if device.type == "cpu" and cpu_has_bfloat16() else "float32"
+
+
+def cpu_has_bfloat16():
+    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX); without, it is slow."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def versions():
+    """What a run's numbers may depend on."""
+    import platform
+
+    import tiktoken
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "tiktoken": tiktoken.__version__,
+        "threads": torch.get_num_threads(),
+        "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+        "cores": os.cpu_count(),
+    }

@@ -1,0 +1,58 @@
+"""The prompt styles: the same entry, written as five systems write it.
+
+Each is a `PromptStyle`; the dataset, inference and scoring take any of them. User text is never
+searched for markers, and markers such as <|user|> are plain text to GPT-2.
+"""
+
+from instruction_dataset import BOOK_STYLE, PromptStyle
+
+_ALPACA_NO_INPUT = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:"
+)
+
+# Stanford Alpaca, `PROMPT_DICT` in train.py: two sentences, and no newline after the header.
+ALPACA_STYLE = PromptStyle(
+    name="alpaca",
+    with_input=(
+        "Below is an instruction that describes a task, paired with an input that provides further "
+        "context. Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:"
+    ),
+    no_input=_ALPACA_NO_INPUT,
+)
+
+# Chinese-LLaMA-Alpaca, `build_instruction_dataset`: one template, the input behind the instruction
+# after a newline, a space behind the header; prompt and answer are tokenized apart, as always here.
+CHINESE_ALPACA_STYLE = PromptStyle(
+    name="chinese-alpaca",
+    with_input=_ALPACA_NO_INPUT.replace("{instruction}", "{instruction}\n{input}") + " ",
+    no_input=_ALPACA_NO_INPUT + " ",
+)
+
+# The question-and-answer form of the Lamini course ("Finetuning Large Language Models").
+QUESTION_STYLE = PromptStyle(
+    name="question-answer",
+    with_input="### Question:\n{instruction}\n{input}\n\n### Answer:\n",
+    no_input="### Question:\n{instruction}\n\n### Answer:\n",
+)
+
+# Phi-3's form in plain text, as exercise 7.1 of the book has it (with a colon).
+PHI3_STYLE = PromptStyle(
+    name="phi3",
+    with_input="<|user|>\n{instruction}\n{input}\n<|assistant|>:\n",
+    no_input="<|user|>\n{instruction}\n<|assistant|>:\n",
+)
+
+STYLES = {
+    style.name: style
+    for style in (BOOK_STYLE, ALPACA_STYLE, CHINESE_ALPACA_STYLE, QUESTION_STYLE, PHI3_STYLE)
+}
+
+
+def get_style(name):
+    """The style of that name; ValueError lists the names there are."""
+    if name not in STYLES:
+        raise ValueError(f"no prompt style {name!r}; choose one of {', '.join(STYLES)}")
+    return STYLES[name]

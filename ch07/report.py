@@ -1,0 +1,39 @@
+"""Scores and answers as plain text tables, for a terminal, a log or a screen reader."""
+
+WIDTH = 88  # columns of a before-and-after line
+
+
+def print_scores(scores):
+    """Print one line per family and one for all: n, exact match, its 95 % interval."""
+    if scores is None:
+        return
+    names = list(scores.get("families", {}))
+    width = max(map(len, ["all", *names]))
+    print(f"\n{'held-out entries':<{width}}    n  exact match  95 % interval")
+    for name in names:
+        print(_line(name, scores["families"][name], width))
+    print(_line("all", scores, width))
+    rest = ("token_f1", "rouge_l", "stopped")
+    print("  ".join(f"{name} {scores[name]:.3f}" for name in rest), end="")
+    seconds = scores.get("train_seconds")
+    print(f"  training {seconds:.0f} s" if seconds is not None else "")
+
+
+def print_before_after(entries, before, after):
+    """Print each entry with the answer that was right and the model's, before and after."""
+    for entry, old, new in zip(entries, before, after, strict=True):
+        asked = " | ".join(filter(None, (entry["instruction"], entry.get("input"))))
+        print(f"\n  asked   {printable(asked)}\n  right   {printable(entry['output'])}")
+        print(f"  before  {printable(old.text)}\n  after   {printable(new.text)}")
+
+
+def printable(text, width=WIDTH):
+    """One line that a terminal can be trusted with: control characters are shown, not sent."""
+    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return shown if width is None or len(shown) <= width else shown[: width - 4] + " ..."
+
+
+def _line(name, scores, width):
+    low, high = scores["exact_match_interval"]
+    rate = f"{100 * scores['exact_match']:.1f} %"
+    return f"{name:<{width}} {scores['n']:>4}  {rate:>11}  {100 * low:.1f} to {100 * high:.1f} %"

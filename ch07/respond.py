@@ -1,0 +1,53 @@
+"""Entries -> answers in words: the only place where prompts and generation meet.
+
+The one idea: the prompt is made by the function that made it in training, and the answer is what
+follows it, cut out by token ids; no text is searched, replaced or deleted.
+"""
+
+from dataclasses import dataclass
+
+from ch07.generation import Sampling, continue_prompts
+from instruction_dataset import BOOK_STYLE, encode_prompt
+
+BATCH_SIZE = 64  # prompts that grow together: enough to keep the processor busy
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: its text, and why it stopped ("end", "length" or "context")."""
+
+    text: str
+    stopped: str
+
+
+def respond(
+    model,
+    tokenizer,
+    entries,
+    style=BOOK_STYLE,
+    max_new_tokens=256,
+    sampling=Sampling(),
+    generator=None,
+    on_token=None,
+):
+    """An `Answer` for each entry (its "output", if any, is not looked at).
+
+    Entries are answered in order of prompt length, `BATCH_SIZE` at a time, and returned in their
+    own order; with greedy choice the grouping changes nothing.
+    """
+    prompts = [encode_prompt(entry, tokenizer, style) for entry in entries]
+    answers = [None] * len(entries)
+    order = sorted(range(len(entries)), key=lambda i: len(prompts[i]))
+    for start in range(0, len(order), BATCH_SIZE):
+        rows = order[start : start + BATCH_SIZE]
+        done = continue_prompts(
+            model,
+            [prompts[i] for i in rows],
+            max_new_tokens,
+            sampling=sampling,
+            generator=generator,
+            on_token=on_token,
+        )
+        for i, row in zip(rows, done, strict=True):
+            answers[i] = Answer(tokenizer.decode(row.token_ids), row.stopped)
+    return answers

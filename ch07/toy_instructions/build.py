@@ -1,0 +1,84 @@
+"""The bundled data file, made by program: a small world whose answers are computed, not written.
+
+    python -m ch07.toy_instructions.build        writes ch07/toy_instructions/data.json again
+
+Two kinds of families. One composes words: what a held-out entry composes (its key) never stands in
+training, in whatever phrasing. The other looks facts up: a held-out entry asks a fact that was
+seen in training, in a phrasing in which this fact was never asked.
+"""
+
+import json
+import random
+from pathlib import Path
+
+from ch07.toy_instructions.facts import FACT_FAMILIES
+from ch07.toy_instructions.lists import LIST_FAMILIES
+from ch07.toy_instructions.sentences import SENTENCE_FAMILIES
+
+DATA_FILE = Path(__file__).with_name("data.json")
+SEED = 123
+N_TRAIN, N_VALIDATION, N_TEST = 420, 6, 20  # entries of one family
+
+
+def build_entries(seed=SEED):
+    """All entries, shuffled: dicts with instruction, input, output, family, and split if held out.
+
+    `split` is "validation" or "test"; entries without one are for training.
+    """
+    entries, prompts = [], set()
+    for make, families in ((_composed, SENTENCE_FAMILIES | LIST_FAMILIES), (_looked_up, FACT_FAMILIES)):
+        for name, (source, phrasings) in families.items():
+            for entry in make(random.Random(f"{seed} {name}"), name, source, phrasings):
+                prompt = f"{entry['instruction']}\n{entry['input']}".casefold()
+                if prompt not in prompts:
+                    prompts.add(prompt)
+                    entries.append(entry)
+    random.Random(seed).shuffle(entries)
+    return entries
+
+
+def _composed(rng, name, draw, phrasings):
+    """Entries whose keys are all different, so that none is shared between splits."""
+    keys = set()
+    while len(keys) < N_TRAIN + N_VALIDATION + N_TEST:
+        slots, answer, key = draw(rng)
+        if key not in keys:
+            split = _split(len(keys))
+            keys.add(key)
+            yield _entry(name, rng.choice(phrasings), slots, answer, split)
+
+
+def _looked_up(rng, name, facts, phrasings):
+    """Entries for pairs of fact and phrasing; each fact keeps at least half of its phrasings."""
+    pairs = [(fact, phrasing) for fact in range(len(facts)) for phrasing in range(len(phrasings))]
+    rng.shuffle(pairs)
+    n_held_out = [0] * len(facts)
+    held_out, training = [], []
+    for fact, phrasing in pairs:
+        wanted = len(held_out) < N_VALIDATION + N_TEST and n_held_out[fact] < len(phrasings) // 4
+        n_held_out[fact] += wanted
+        (held_out if wanted else training).append((fact, phrasing))
+    for i, (fact, phrasing) in enumerate(held_out + training):
+        yield _entry(name, phrasings[phrasing], *facts[fact], _split(i))
+
+
+def _split(i):
+    """The first entries of a family are held out, the others are for training."""
+    return "test" if i < N_TEST else "validation" if i < N_TEST + N_VALIDATION else None
+
+
+def _entry(family, phrasing, slots, answer, split):
+    instruction, content = (text.format(**slots) for text in phrasing)
+    entry = {"instruction": instruction, "input": content, "output": answer, "family": family}
+    return entry if split is None else entry | {"split": split}
+
+
+def as_json(entries):
+    """The file's text: a JSON list, one entry a line."""
+    lines = (json.dumps(entry, ensure_ascii=False) for entry in entries)
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+if __name__ == "__main__":
+    DATA_FILE.write_text(as_json(build_entries()), encoding="utf-8", newline="\n")
+    print(f"wrote {DATA_FILE}")

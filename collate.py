@@ -1,0 +1,143 @@
+"""Lists of token ids of different lengths -> one rectangle of inputs, one of targets.
+
+The one idea: a language model is taught to say the next token, so the targets are the inputs
+shifted by one; padding fills the rectangle and must teach nothing, except for the one
+end-of-text token that tells the model to stop. Three versions, each mending the last.
+This file knows nothing of text, tokenizers or models.
+
+Axes: B batch, T tokens. Source: Raschka, "Build a Large Language Model (From Scratch)", section 7.3.
+"""
+
+import torch
+from torch.utils.data import get_worker_info
+
+END_OF_TEXT = 50256  # GPT-2's only special token: it ends a text, and it pads
+
+
+def custom_collate_draft_1(batch, pad_token_id=END_OF_TEXT, device="cpu"):
+    """Pad every row to the longest: inputs (B, T), int64.
+
+    What is still wrong: there are no targets, so nothing can be learned from it.
+
+    >>> custom_collate_draft_1([[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]])
+    tensor([[    0,     1,     2,     3,     4],
+            [    5,     6, 50256, 50256, 50256],
+            [    7,     8,     9, 50256, 50256]])
+    """
+    rows = _checked_rows(batch, device)
+    return _padded(rows, pad_token_id).to(device)
+
+
+def custom_collate_draft_2(batch, pad_token_id=END_OF_TEXT, device="cpu"):
+    """Add targets, the inputs shifted by one: two tensors (B, T), int64.
+
+    A row gets one end-of-text token behind it; the inputs are all but the last column, the
+    targets all but the first. What is still wrong: every padding token is a target as well, so
+    most of what a short row teaches is to say end-of-text after end-of-text.
+
+    >>> inputs, targets = custom_collate_draft_2([[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]])
+    >>> targets
+    tensor([[    1,     2,     3,     4, 50256],
+            [    6, 50256, 50256, 50256, 50256],
+            [    8,     9, 50256, 50256, 50256]])
+    """
+    rows = _checked_rows(batch, device)
+    end = torch.tensor([pad_token_id])
+    padded = _padded([torch.cat([row, end]) for row in rows], pad_token_id)
+    return padded[:, :-1].to(device), padded[:, 1:].to(device)
+
+
+def custom_collate_fn(
+    batch,
+    pad_token_id=END_OF_TEXT,
+    ignore_index=-100,
+    allowed_max_length=None,
+    device="cpu",
+):
+    """Final version: targets behind a row's own end are `ignore_index`, which the loss skips.
+
+    Each row keeps one end-of-text target, at its own last place: without it a model never learns
+    to stop. The place is found by counting, never by looking for 50256: the book's rule ("keep
+    the first 50256") is the same on all rows without an inner 50256, but on [1, 50256, 2, 3] it
+    masks the real end. Rows are cut to `allowed_max_length` tokens first; a cut row ends in the
+    middle, so it has no end-of-text target. Returns inputs and targets (B, T), int64.
+
+    >>> inputs, targets = custom_collate_fn([[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]])
+    >>> inputs
+    tensor([[    0,     1,     2,     3,     4],
+            [    5,     6, 50256, 50256, 50256],
+            [    7,     8,     9, 50256, 50256]])
+    >>> targets
+    tensor([[    1,     2,     3,     4, 50256],
+            [    6, 50256,  -100,  -100,  -100],
+            [    8,     9, 50256,  -100,  -100]])
+    >>> custom_collate_fn([[1, 50256, 2, 3]])[1]
+    tensor([[50256,     2,     3, 50256]])
+    """
+    rows = _checked_rows(batch, device)
+    if allowed_max_length is not None and allowed_max_length < 1:
+        raise ValueError(f"allowed_max_length is {allowed_max_length}, but a row needs 1 token")
+    longest = max(len(row) for row in rows)
+    T = longest if allowed_max_length is None else min(longest, allowed_max_length)
+    inputs = torch.full((len(rows), T), pad_token_id)
+    targets = torch.full((len(rows), T), ignore_index)
+    for i, row in enumerate(rows):
+        n = min(len(row), T)
+        inputs[i, :n] = row[:n]
+        targets[i, : n - 1] = row[1:n]
+        targets[i, n - 1] = row[n] if n < len(row) else pad_token_id
+    return inputs.to(device), targets.to(device)
+
+
+def custom_collate_response_fn(
+    batch,
+    pad_token_id=END_OF_TEXT,
+    ignore_index=-100,
+    allowed_max_length=None,
+    device="cpu",
+):
+    """The final version's sibling: only the answer and its end-of-text are targets.
+
+    Each item is (prompt_length, token_ids); the prompt ends with the response header, so the
+    header is masked too. Position i predicts token i + 1: the last prompt token predicts the
+    first answer token, so prompt_length - 1 targets are masked.
+
+    >>> custom_collate_response_fn([(3, [1, 2, 3, 4, 5]), (2, [6, 7, 8])])[1]
+    tensor([[ -100,  -100,     4,     5, 50256],
+            [ -100,     8, 50256,  -100,  -100]])
+    """
+    batch = list(batch)
+    token_ids = [ids for _, ids in batch]
+    inputs, targets = custom_collate_fn(
+        token_ids, pad_token_id, ignore_index, allowed_max_length, device
+    )
+    for i, (prompt_length, ids) in enumerate(batch):
+        if not 0 <= prompt_length <= len(ids):
+            raise ValueError(
+                f"row {i} of the batch: prompt_length is {prompt_length}, the row has {len(ids)} tokens"
+            )
+        targets[i, : max(prompt_length - 1, 0)] = ignore_index
+    return inputs, targets
+
+
+def _padded(rows, pad_token_id):
+    """Rows of different lengths -> one (B, T) rectangle, padded on the right."""
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_token_id)
+
+
+def _checked_rows(batch, device):
+    """Each row as an int64 tensor of its own, or a ValueError that says which row is wrong."""
+    if get_worker_info() is not None and torch.device(device).type != "cpu":
+        raise RuntimeError(
+            f"collate runs inside a DataLoader worker and can't put tensors on {device!r}: "
+            "leave device='cpu' and let the training loop move the batch"
+        )
+    rows = [torch.as_tensor(row) for row in batch]
+    if not rows:
+        raise ValueError("empty batch")
+    for i, row in enumerate(rows):
+        if row.ndim != 1 or len(row) == 0:
+            raise ValueError(f"row {i} of the batch: expected a list of token ids, got {batch[i]!r}")
+        if row.is_floating_point() or row.dtype == torch.bool:
+            raise ValueError(f"row {i} of the batch: token ids are integers, not {row.dtype}")
+    return [row.long() for row in rows]

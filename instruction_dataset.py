@@ -1,0 +1,105 @@
+"""Entries -> formatted prompt -> token ids, ready to be batched.
+
+The one idea: an instruction, an optional input and an answer become one text in a fixed form.
+The dataset tokenizes every entry once, and remembers where the answer starts.
+This file knows nothing of batches, padding, models or files.
+
+An entry is a dict with "instruction", "output" and perhaps "input". Source: Raschka, "Build a
+Large Language Model (From Scratch)", sections 7.2 and 7.3.
+"""
+
+from dataclasses import dataclass
+
+from torch.utils.data import Dataset
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """How an entry is written as text: the one home of a template.
+
+    Training, inference and scoring all call `prompt`, so that they can't drift apart.
+    """
+
+    name: str
+    with_input: str  # holds {instruction} and {input}, ends where the answer begins
+    no_input: str  # holds {instruction}
+
+    def prompt(self, entry):
+        """Everything before the answer, response header included."""
+        fields = {"instruction": entry["instruction"], "input": entry.get("input") or ""}
+        template = self.with_input if fields["input"].strip() else self.no_input
+        return template.format(**fields)
+
+
+PREAMBLE = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request."
+    "\n\n### Instruction:\n{instruction}"
+)
+RESPONSE_HEADER = "\n\n### Response:\n"
+
+BOOK_STYLE = PromptStyle(
+    name="book",
+    with_input=PREAMBLE + "\n\n### Input:\n{input}" + RESPONSE_HEADER,
+    no_input=PREAMBLE + RESPONSE_HEADER,
+)
+
+
+def format_input(entry):
+    r"""The book's prompt without its response header: preamble, instruction, input if any.
+
+    >>> print(format_input({"instruction": "Name a colour.", "input": "", "output": "Red"}))
+    Below is an instruction that describes a task. Write a response that appropriately completes the request.
+    <BLANKLINE>
+    ### Instruction:
+    Name a colour.
+    """
+    return BOOK_STYLE.prompt(entry).removesuffix(RESPONSE_HEADER)
+
+
+def encode_prompt(entry, tokenizer, style=BOOK_STYLE):
+    """The prompt's token ids, the same for training and for inference.
+
+    User text is ordinary text: `encode_ordinary` never turns a typed "<|endoftext|>" into 50256.
+    """
+    return tokenizer.encode_ordinary(style.prompt(entry))
+
+
+class InstructionDataset(Dataset):
+    """Entries as token ids: `dataset[i]` is a list of ids, prompt and answer, as in the book.
+
+    Prompt and answer are tokenized apart and their ids joined, so that the prompt seen in
+    training is, id for id, the prompt at inference. Where tokenizing the whole text at once would
+    give other ids (a prompt that ends in a space, an answer that starts with a newline), the
+    row stands in `seam_rows`. With `with_prompt_length`, items are (prompt_length, ids), as
+    `custom_collate_response_fn` wants them. An entry without any token is a ValueError.
+    """
+
+    def __init__(self, data, tokenizer, style=BOOK_STYLE, with_prompt_length=False):
+        self.data = list(data)
+        self.style = style
+        self.with_prompt_length = with_prompt_length
+        self.token_ids = []
+        self.prompt_lengths = []
+        self.seam_rows = []
+        for i, entry in enumerate(self.data):
+            prompt_ids = encode_prompt(entry, tokenizer, style)
+            ids = prompt_ids + tokenizer.encode_ordinary(entry["output"])
+            if not ids:
+                raise ValueError(f"entry {i} has no token at all: {entry!r}")
+            if ids != tokenizer.encode_ordinary(style.prompt(entry) + entry["output"]):
+                self.seam_rows.append(i)
+            self.token_ids.append(ids)
+            self.prompt_lengths.append(len(prompt_ids))
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        ids = self.token_ids[index]
+        return (self.prompt_lengths[index], ids) if self.with_prompt_length else ids
+
+    @property
+    def lengths(self):
+        """Tokens in each row, the end-of-text not counted."""
+        return [len(ids) for ids in self.token_ids]
