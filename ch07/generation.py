@@ -18,8 +18,22 @@ from collate import END_OF_TEXT
 class Continuation:
     """What the model wrote behind one prompt, and why it stopped there."""
 
+    room: int  # new tokens that there is space for
     token_ids: list = field(default_factory=list)  # new ids only, end-of-text left out
-    stopped: str = ""  # "end" (end-of-text), "length" (max_new_tokens) or "context" (no room)
+    stopped: str = ""  # "end" (end-of-text), "length" (max_new_tokens) or "context" (no space)
+
+    def take(self, token_id, end_id, max_new_tokens):
+        """Add the next token, and note if it is the last."""
+        if token_id == end_id:
+            self.stopped = "end"
+            return
+        self.token_ids.append(token_id)
+        self.stop_if_full(max_new_tokens)
+
+    def stop_if_full(self, max_new_tokens):
+        """Note that there is no space for another token, and which limit it was."""
+        if len(self.token_ids) >= self.room:
+            self.stopped = "length" if self.room == max_new_tokens else "context"
 
 
 @dataclass(frozen=True)
@@ -64,11 +78,14 @@ def continue_prompts(
     """
     context = model.config.context_length
     _check(prompts, max_new_tokens, context)
-    rows = [Continuation() for _ in prompts]
-    growing = list(range(len(prompts))) if max_new_tokens > 0 else []  # prompt of each batch row
-    device = next(model.parameters()).device
-    ids, padding = _left_padded(prompts, end_id, device)
-    cache = model.new_cache(ids.shape[1] + max_new_tokens) if use_cache else None
+    rows = [Continuation(min(max_new_tokens, context - len(prompt))) for prompt in prompts]
+    for row in rows:
+        row.stop_if_full(max_new_tokens)
+    growing = [i for i, row in enumerate(rows) if not row.stopped]  # which prompt a batch row is
+    if not growing:
+        return rows
+    ids, padding = _left_padded([prompts[i] for i in growing], next(model.parameters()).device)
+    cache = model.new_cache(ids.shape[1] + max(row.room for row in rows)) if use_cache else None
     was_training = model.training
     model.eval()
     try:
@@ -76,19 +93,14 @@ def continue_prompts(
         while growing:
             logits = model(unread, wanted=(slice(None), -1), cache=cache, left_padding=padding)
             chosen = choose(logits, sampling, generator)  # (B,)
-            keep = []
-            for i, (row, token_id) in enumerate(zip(growing, chosen.tolist(), strict=True)):
-                if token_id != end_id:
-                    rows[row].token_ids.append(token_id)
-                    if on_token is not None:
-                        on_token(row, token_id)
-                length = len(prompts[row]) + len(rows[row].token_ids)
-                rows[row].stopped = _reason(token_id == end_id, rows[row], max_new_tokens, length, context)
-                if not rows[row].stopped:
-                    keep.append(i)
+            for row, token_id in zip(growing, chosen.tolist(), strict=True):
+                rows[row].take(token_id, end_id, max_new_tokens)
+                if on_token is not None and rows[row].stopped != "end":
+                    on_token(row, token_id)
+            keep = [i for i, row in enumerate(growing) if not rows[row].stopped]
             if len(keep) < len(growing):  # rows that have ended leave the batch
                 growing = [growing[i] for i in keep]
-                kept = torch.tensor(keep, dtype=torch.long, device=device)
+                kept = torch.tensor(keep, dtype=torch.long, device=ids.device)
                 ids, chosen, padding = ids[kept], chosen[kept], padding[kept]
                 if cache is not None:
                     cache.keep(kept)
@@ -120,21 +132,15 @@ def choose(logits, sampling=Sampling(), generator=None):
     return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]
 
 
-def _left_padded(prompts, pad_id, device):
-    """Ids (B, T) that all end in the last column, and the number of padding columns (B,)."""
-    longest = max(map(len, prompts), default=0)
+def _left_padded(prompts, device):
+    """Ids (B, T) that all end in the last column, and the number of padding columns (B,).
+
+    The padding id is 0: nobody looks at it, so it only has to exist.
+    """
+    longest = max(map(len, prompts))
     padding = [longest - len(prompt) for prompt in prompts]
-    ids = [[pad_id] * n + list(prompt) for n, prompt in zip(padding, prompts, strict=True)]
+    ids = [[0] * n + list(prompt) for n, prompt in zip(padding, prompts, strict=True)]
     return torch.tensor(ids, device=device), torch.tensor(padding, device=device)
-
-
-def _reason(ended, row, max_new_tokens, length, context):
-    """Why a row stops here, or "" if it goes on."""
-    if ended:
-        return "end"
-    if len(row.token_ids) == max_new_tokens:
-        return "length"
-    return "context" if length == context else ""
 
 
 def _check(prompts, max_new_tokens, context):

@@ -1,0 +1,77 @@
+"""What all tests share: no network, few threads, a tokenizer, a small model, a way to run commands."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NO_NETWORK = Path(__file__).with_name("no_network")
+sys.path.insert(0, str(NO_NETWORK))
+# A fresh cache, so that the vocabulary must come from the package, not from an earlier download.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import sitecustomize  # noqa: E402
+import torch  # noqa: E402
+
+if Path(sitecustomize.__file__).parent != NO_NETWORK:  # some Pythons bring one of their own
+    exec((NO_NETWORK / "sitecustomize.py").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tokenizer_cache(tmp_path_factory):
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(tmp_path_factory.mktemp("tiktoken"))
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tokenizer_cache):
+    from ch07.tokenizer import load_tokenizer
+
+    return load_tokenizer()
+
+
+@pytest.fixture
+def small_model():
+    """A GPT-2 of two narrow layers with random weights, large enough to be told apart."""
+    from gpt_model import GPTModel
+
+    config = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_heads": 3, "n_layers": 2}
+    model = GPTModel(config, torch.Generator().manual_seed(0))
+    with torch.no_grad():  # far from the initial weights, where every position looks alike
+        for weight in model.parameters():
+            weight.add_(0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    return model.eval()
+
+
+@pytest.fixture
+def run_command():
+    """Run a command of the project in a process of its own, without a network."""
+
+    def run(*arguments, cwd=ROOT, timeout=200, **options):
+        path = os.pathsep.join([str(NO_NETWORK), str(ROOT)])
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=timeout,
+            **options,
+        )
+
+    return run
+
+
+ENTRIES = [
+    {"instruction": "Name a colour.", "input": "", "output": "Red"},
+    {"instruction": "Add the numbers.", "input": "2 and 3", "output": "5"},
+    {"instruction": "Give the opposite of the word.", "input": "hot", "output": "cold"},
+]
+
+
+@pytest.fixture
+def entries():
+    return [dict(entry) for entry in ENTRIES]

@@ -1,0 +1,100 @@
+"""The floors: every import of ours points strictly down; leaves know nothing of ours; budgets."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTER = ("gpt_model", "instruction_dataset", "collate", "train_loop")
+TOY = "ch07.toy_instructions."
+FLOORS = {
+    **dict.fromkeys(CHAPTER, 1),
+    **{f"ch07.{name}": 1 for name in ("data", "files", "machine", "options", "report", "scoring", "tokenizer")},
+    "ch07.splits": 2,
+    **{f"ch07.{name}": 2 for name in ("batching", "checkpoint", "generation", "prompts", "token_grid", "weights")},
+    TOY + "words": 1, TOY + "sentences": 2, TOY + "lists": 2, TOY + "facts": 2, TOY + "build": 3,
+    "ch07.respond": 3, "ch07.run_folder": 3, "ch07.prepare": 4,
+    "ch07.finetune": 5, "ch07.evaluate": 5, "ch07.chat": 5, "ch07.picture": 5,
+    "ch07.cli": 6, "ch07.__main__": 7,
+}  # fmt: skip
+SHOWN = [p for p in ROOT.glob("*.py")] + sorted((ROOT / "ch07").rglob("*.py"))
+
+
+def name_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+MODULES = {name_of(path): path for path in SHOWN if path.name != "__init__.py"}
+
+
+def imports_of_ours(name):
+    """Names of our modules that a module imports, wherever in the file the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: relative imports hide the floor"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found & set(MODULES)
+
+
+def test_every_module_has_a_floor():
+    assert set(MODULES) == set(FLOORS)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_strictly_down(name):
+    up = {other for other in imports_of_ours(name) if FLOORS[other] >= FLOORS[name]}
+    assert not up, f"{name} (floor {FLOORS[name]}) imports {up}"
+
+
+@pytest.mark.parametrize("name", CHAPTER)
+def test_the_four_files_stand_alone(name):
+    assert not imports_of_ours(name)
+
+
+def test_init_files_hold_a_docstring_and_nothing_else():
+    for path in SHOWN:
+        if path.name == "__init__.py":
+            body = ast.parse(path.read_text(encoding="utf-8")).body
+            assert len(body) == 1 and isinstance(body[0].value, ast.Constant), path
+
+
+@pytest.mark.parametrize("path", SHOWN, ids=name_of)
+def test_a_file_is_read_in_one_sitting_and_a_function_on_one_screen(path):
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    assert text.count("\n") <= 250
+    assert ast.get_docstring(tree), "a module says what it is"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 50, node.name
+        public = isinstance(node, ast.FunctionDef | ast.ClassDef) and node in tree.body
+        if public and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{node.name} says what it does"
+
+
+def test_only_those_who_may_print():
+    """Library functions return; commands, reports and scripts print."""
+    may = {"ch07.cli", "ch07.finetune", "ch07.evaluate", "ch07.chat", "ch07.report", TOY + "build"}
+    for name, path in MODULES.items():
+        calls = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]
+        printing = any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls)
+        assert not printing or name in may, name
+
+
+def test_text_files_name_their_encoding():
+    """Windows would read and write them in another one."""
+    for path in [*SHOWN, *sorted((ROOT / "tests").rglob("*.py"))]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            keywords = {keyword.arg for keyword in node.keywords}
+            mode = next((a.value for a in node.args[1:2] if isinstance(a, ast.Constant)), "")
+            if called in ("read_text", "write_text") or (called == "open" and "b" not in str(mode)):
+                if getattr(getattr(node.func, "value", None), "id", "") == "os":
+                    continue
+                assert "encoding" in keywords, f"{path.name}:{node.lineno}"

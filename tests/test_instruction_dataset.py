@@ -1,0 +1,73 @@
+"""Entries to ids: the book's text, one prompt for training and inference, text that stays text."""
+
+import pytest
+
+from ch07.prompts import STYLES
+from instruction_dataset import BOOK_STYLE, InstructionDataset, encode_prompt, format_input
+
+WITH_INPUT = {"instruction": "Give the opposite.", "input": "hot", "output": "cold"}
+
+
+def test_the_books_form():
+    text = (
+        "Below is an instruction that describes a task. Write a response that appropriately "
+        "completes the request.\n\n### Instruction:\nGive the opposite.\n\n### Input:\nhot"
+    )
+    assert format_input(WITH_INPUT) == text
+    assert BOOK_STYLE.prompt(WITH_INPUT) == text + "\n\n### Response:\n"
+
+
+@pytest.mark.parametrize("empty", ["", "   ", None, "missing"])
+def test_no_input_no_input_block(empty):
+    entry = {"instruction": "Name a colour.", "output": "Red", "input": empty}
+    if empty == "missing":
+        del entry["input"]
+    assert "Input" not in format_input(entry)
+    assert "None" not in format_input(entry)
+
+
+def test_braces_in_user_text_are_text():
+    entry = {"instruction": "Fill {input} and {0}", "input": "{instruction}", "output": "x"}
+    assert "Fill {input} and {0}" in format_input(entry)
+    assert format_input(entry).endswith("### Input:\n{instruction}")
+
+
+def test_rows_are_the_books_ids(tokenizer, entries):
+    dataset = InstructionDataset(entries, tokenizer)
+    for entry, ids in zip(entries, dataset, strict=True):
+        text = format_input(entry) + f"\n\n### Response:\n{entry['output']}"
+        assert ids == tokenizer.encode(text)
+    assert dataset.lengths == [len(ids) for ids in dataset]
+
+
+@pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
+def test_the_training_prompt_is_the_inference_prompt(tokenizer, entries, style):
+    dataset = InstructionDataset(entries, tokenizer, style, with_prompt_length=True)
+    for entry, (prompt_length, ids) in zip(entries, dataset, strict=True):
+        assert ids[:prompt_length] == encode_prompt(entry, tokenizer, style)
+        assert tokenizer.decode(ids[prompt_length:]) == entry["output"]
+
+
+def test_end_of_text_typed_by_a_user_is_seven_ordinary_tokens(tokenizer):
+    assert len(tokenizer.encode_ordinary("<|endoftext|>")) == 7
+    entry = {"instruction": "Say <|endoftext|>", "input": "<|endoftext|>", "output": "<|endoftext|>"}
+    (ids,) = InstructionDataset([entry], tokenizer)
+    assert 50256 not in ids
+    assert tokenizer.decode(ids).count("<|endoftext|>") == 3
+
+
+def test_seams_are_joined_by_ids_and_reported(tokenizer):
+    safe = {"instruction": "Count.", "input": "", "output": "1"}
+    newline = {"instruction": "Count.", "input": "", "output": "\n\n1"}
+    dataset = InstructionDataset([safe, newline], tokenizer)
+    assert dataset.seam_rows == [1]
+    prompt = encode_prompt(newline, tokenizer)
+    assert dataset[1] == prompt + tokenizer.encode_ordinary("\n\n1")
+    spaced = InstructionDataset([safe], tokenizer, STYLES["chinese-alpaca"])
+    assert spaced[0][spaced.prompt_lengths[0] - 1] == 220, "the trailing space is a token of its own"
+
+
+def test_a_row_without_tokens_is_refused(tokenizer):
+    nothing = type(BOOK_STYLE)("empty", with_input="", no_input="")
+    with pytest.raises(ValueError, match="entry 0 has no token"):
+        InstructionDataset([{"instruction": "", "output": ""}], tokenizer, nothing)

@@ -1,0 +1,256 @@
+"""The loop's invariants: grouping, evaluation and interruption change no number."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from collate import custom_collate_fn
+from gpt_model import GPTModel
+from train_loop import (
+    TrainSettings,
+    TrainState,
+    calc_loss_batch,
+    calc_loss_loader,
+    count_tokens,
+    evaluate_model,
+    learning_rate,
+    make_optimizer,
+    plot_losses,
+    total_steps,
+    train_model,
+    train_step,
+)
+
+CONFIG = {"vocab_size": 60, "context_length": 16, "emb_dim": 16, "n_heads": 2, "n_layers": 2}
+
+
+def rows(n=24, seed=0):
+    """Rows of very different lengths, as lists of ids."""
+    random = np.random.default_rng(seed)
+    return [random.integers(0, 59, random.integers(1, 12)).tolist() for _ in range(n)]
+
+
+def collate(batch):
+    return custom_collate_fn(batch, pad_token_id=59)
+
+
+def loader(data, batch_size=4, **options):
+    return DataLoader(data, batch_size=batch_size, collate_fn=collate, **options)
+
+
+def model(drop_rate=0.0):
+    return GPTModel(CONFIG | {"drop_rate": drop_rate}, torch.Generator().manual_seed(3))
+
+
+def trained(settings, data=None, drop_rate=0.0, **options):
+    gpt = model(drop_rate)
+    data = rows() if data is None else data
+    state = train_model(
+        gpt, loader(data), loader(rows(6, seed=1)), make_optimizer(gpt), settings=settings,
+        progress=False, **options,
+    )  # fmt: skip
+    return gpt, state
+
+
+def assert_same_bits(one, two):
+    for (name, a), b in zip(one.named_parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_learning_happens_and_every_tensor_moves():
+    before = model()
+    gpt, state = trained(TrainSettings(num_epochs=8, peak_lr=1e-2, eval_freq=10))
+    losses = [record["train_loss"] for record in state.history]
+    assert losses[-1] < losses[0] - 0.5
+    for (name, a), b in zip(before.named_parameters(), gpt.named_parameters(), strict=True):
+        assert not torch.equal(a, b[1]), f"{name} did not move"
+
+
+def test_a_frozen_tensor_stays():
+    gpt = model()
+    gpt.pos_emb.weight.requires_grad_(False)
+    before = gpt.pos_emb.weight.clone()
+    train_model(gpt, loader(rows()), None, make_optimizer(gpt), settings=TrainSettings(num_epochs=1), progress=False)
+    assert torch.equal(gpt.pos_emb.weight, before)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_an_evaluation_does_not_depend_on_the_batch_size(batch_size):
+    data, gpt = rows(), model()
+    by_rows = [calc_loss_batch(*collate([row]), gpt, "cpu").item() * len(row) for row in data]
+    exact = sum(by_rows) / sum(map(len, data))
+    assert calc_loss_loader(loader(data, batch_size), gpt, "cpu") == pytest.approx(exact, abs=1e-6)
+
+
+def test_the_mean_of_batch_means_would_differ():
+    data, gpt = rows(), model()
+    means = [calc_loss_batch(*batch, gpt, "cpu").item() for batch in loader(data, 4)]
+    assert abs(sum(means) / len(means) - calc_loss_loader(loader(data, 4), gpt, "cpu")) > 1e-5
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_accumulated_equals_one_big_batch(size):
+    """8 rows at once, as 4 x 2, 2 x 4 or 8 x 1: the same gradient, so the same update."""
+    data, settings = rows(8), TrainSettings(grad_clip=None)
+    wanted, ours = model(), model()
+    loss = train_step([collate(data)], wanted, torch.optim.SGD(wanted.parameters()), "cpu", 0.1, settings)
+    window = [collate(data[i : i + size]) for i in range(0, 8, size)]
+    small = train_step(window, ours, torch.optim.SGD(ours.parameters()), "cpu", 0.1, settings)
+    assert small.item() == pytest.approx(loss.item(), abs=1e-6)
+    for a, b in zip(wanted.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+def test_a_short_last_window_is_trained_on():
+    settings = TrainSettings(num_epochs=1, accumulation_steps=4)
+    gpt, state = trained(settings, rows(20))  # 5 batches: a window of 4 and one of 1
+    assert (state.step, state.tokens_seen) == (2, sum(map(len, rows(20))))
+
+
+def test_fewer_rows_than_a_batch_are_trained_on():
+    gpt, state = trained(TrainSettings(num_epochs=1), rows(1))
+    assert state.step == 1
+
+
+@pytest.mark.parametrize("drop_rate", [0.0, 0.5])
+def test_evaluation_changes_no_bit(drop_rate):
+    """Not even with a shuffled loader that draws from the global stream, as the book's does."""
+
+    def run(eval_freq):
+        torch.manual_seed(7)
+        gpt = model(drop_rate)
+        shuffled = loader(rows(), shuffle=True)
+        settings = TrainSettings(num_epochs=2, eval_freq=eval_freq)
+        train_model(gpt, shuffled, loader(rows(5)), make_optimizer(gpt), settings=settings, progress=False)
+        return gpt
+
+    assert_same_bits(run(1), run(1000))
+
+
+def test_evaluation_restores_modes_and_generator_even_if_it_fails():
+    gpt = model(0.5).train()
+    gpt.trf_blocks[0].eval()
+    modes = [module.training for module in gpt.modules()]
+    generator = torch.Generator().manual_seed(1)
+    data = loader(rows(), shuffle=True, generator=generator)
+    before = generator.get_state()
+    evaluate_model(gpt, data, None, "cpu")
+    with pytest.raises(IndexError):
+        calc_loss_loader(loader([[1000]]), gpt, "cpu")
+    assert [module.training for module in gpt.modules()] == modes
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_dropout_is_off_in_evaluation():
+    gpt = model(0.5).train()
+    assert calc_loss_loader(loader(rows()), gpt, "cpu") == calc_loss_loader(loader(rows()), gpt, "cpu")
+
+
+@pytest.mark.parametrize("stop", [1, 3, 6, 7, 11])
+def test_resumed_equals_uninterrupted(stop):
+    settings = TrainSettings(num_epochs=2, eval_freq=4, warmup_steps=2)  # 6 batches an epoch
+    whole, whole_state = trained(settings, drop_rate=0.3)
+
+    gpt = model(0.3)
+    optimizer = make_optimizer(gpt)
+    arguments = gpt, loader(rows()), loader(rows(6, seed=1)), optimizer, "cpu", settings
+    state = train_model(*arguments, on_step=lambda s: s.step == stop, progress=False)
+    assert state.step == stop
+    torch.rand(5)  # somebody else draws from the global stream
+    state = train_model(*arguments, TrainState(**state.as_dict()), progress=False)
+    assert_same_bits(whole, gpt)
+    for ours, theirs in zip(state.history, whole_state.history, strict=True):
+        assert ours | {"seconds": 0} == theirs | {"seconds": 0}
+
+
+def test_a_batch_without_targets_is_skipped_and_counted():
+    gpt = model()
+    optimizer = make_optimizer(gpt)
+    inputs, targets = collate([[1, 2, 3]])
+    nothing = (inputs, torch.full_like(targets, -100))
+    train_step([collate([[1, 2, 3]])], gpt, optimizer, "cpu", 1e-3, TrainSettings())  # moments
+    before = [p.clone() for p in gpt.parameters()]
+    assert train_step([nothing], gpt, optimizer, "cpu", 1e-3, TrainSettings()) is None
+    assert all(torch.equal(a, b) for a, b in zip(before, gpt.parameters(), strict=True))
+    with pytest.raises(ValueError, match="no target of this batch is counted"):
+        calc_loss_batch(*nothing, gpt, "cpu")
+    data = [[1, 2, 3], [1, 2, 3], [4, 5]]
+    mixed = DataLoader(data, 1, collate_fn=lambda b: nothing if b == [[4, 5]] else collate(b))
+    state = train_model(gpt, mixed, None, optimizer, settings=TrainSettings(num_epochs=2), progress=False)
+    assert (state.step, state.skipped) == (6, 2)
+    assert all(math.isfinite(record["train_loss"]) for record in state.history)
+
+
+def test_the_loss_follows_another_ignore_index():
+    inputs, targets = collate([[1, 2, 3], [4]])
+    other = targets.masked_fill(targets == -100, -7)
+    gpt = model()
+    assert calc_loss_batch(inputs, other, gpt, "cpu", ignore_index=-7) == calc_loss_batch(
+        inputs, targets, gpt, "cpu"
+    )
+
+
+def test_tokens_seen_are_real_tokens():
+    data = rows(8)
+    inputs, targets = collate(data)
+    assert inputs.numel() > sum(map(len, data)) == count_tokens(targets)
+    masked = targets.clone()
+    masked[:, 0] = -100  # a prompt of two tokens is masked; rows of one token keep their end
+    masked[[len(row) == 1 for row in data], 0] = 59
+    assert count_tokens(masked) == count_tokens(targets)
+
+
+def test_no_validation_rows_no_validation_loss():
+    gpt = model()
+    assert evaluate_model(gpt, loader(rows()), loader([]), "cpu")[1] is None
+    assert evaluate_model(gpt, loader(rows()), None, "cpu")[1] is None
+    with pytest.raises(ValueError, match="no target of this loader is counted"):
+        calc_loss_loader(loader([]), gpt, "cpu")
+    with pytest.raises(ValueError, match="the training split is empty"):
+        total_steps(loader([]), TrainSettings())
+
+
+def test_the_schedule_warms_up_and_falls_to_its_end():
+    settings = TrainSettings(peak_lr=2.0, warmup_steps=10, min_lr_ratio=0.1)
+    rates = [learning_rate(step, 100, settings) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.2 * i for i in range(1, 11)])
+    assert max(rates) == 2.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert learning_rate(100, 100, settings) == pytest.approx(0.2)
+
+
+def test_only_matrices_decay():
+    decays = {
+        p.ndim >= 2: group["weight_decay"]
+        for group in make_optimizer(model(), weight_decay=0.1).param_groups
+        for p in group["params"]
+    }
+    assert decays == {True: 0.1, False: 0.0}
+
+
+@pytest.mark.parametrize("bad", [{"num_epochs": 0}, {"eval_freq": 0}, {"accumulation_steps": -1}, {"dtype": "float16"}])
+def test_bad_settings_are_refused_by_name(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        TrainSettings(**bad)
+
+
+@pytest.mark.parametrize("n", [1, 2, 30])
+@pytest.mark.parametrize("validated", [True, False])
+def test_the_plot_shows_the_recorded_points(tmp_path, n, validated):
+    epochs = [0.7 * i for i in range(n)]
+    tokens = [int(1e4 * e) for e in epochs]
+    train = [3.0 / (i + 1) for i in range(n)]
+    val = [loss + 0.1 if validated else None for loss in train]
+    figure = plot_losses(epochs, tokens, train, val, tmp_path / "loss.png")
+    below, above = figure.axes
+    lines = {line.get_label(): line for line in below.get_lines()}
+    assert set(lines) == {"training", "validation"} if validated else {"training"}
+    assert lines["training"].get_xdata().tolist() == epochs
+    assert lines["training"].get_ydata().tolist() == train
+    styles = {(line.get_linestyle(), line.get_marker()) for line in lines.values()}
+    assert len(styles) == len(lines), "colour alone tells them apart"
+    assert above.get_xlim() == below.get_xlim()
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
