@@ -5,7 +5,8 @@ shifted by one; padding fills the rectangle and must teach nothing, except for t
 end-of-text token that tells the model to stop. Three versions, each mending the last.
 This file knows nothing of text, tokenizers or models.
 
-Axes: B batch, T tokens. Source: Raschka, "Build a Large Language Model (From Scratch)", section 7.3.
+Axes: B batch, T tokens.
+Source: Raschka, "Build a Large Language Model (From Scratch)", section 7.3.
 """
 
 import torch
@@ -114,7 +115,8 @@ def custom_collate_response_fn(
     for i, (prompt_length, ids) in enumerate(batch):
         if not 0 <= prompt_length <= len(ids):
             raise ValueError(
-                f"row {i} of the batch: prompt_length is {prompt_length}, the row has {len(ids)} tokens"
+                f"row {i} of the batch: prompt_length is {prompt_length}, "
+                f"but the row has {len(ids)} tokens"
             )
         targets[i, : max(prompt_length - 1, 0)] = ignore_index
     return inputs, targets
@@ -137,7 +139,9 @@ def _checked_rows(batch, device):
         raise ValueError("empty batch")
     for i, row in enumerate(rows):
         if row.ndim != 1 or len(row) == 0:
-            raise ValueError(f"row {i} of the batch: expected a list of token ids, got {batch[i]!r}")
+            raise ValueError(
+                f"row {i} of the batch: expected a list of token ids, got {batch[i]!r}"
+            )
         if row.is_floating_point() or row.dtype == torch.bool:
             raise ValueError(f"row {i} of the batch: token ids are integers, not {row.dtype}")
     return [row.long() for row in rows]

@@ -48,11 +48,9 @@ BOOK_STYLE = PromptStyle(
 def format_input(entry):
     r"""The book's prompt without its response header: preamble, instruction, input if any.
 
-    >>> print(format_input({"instruction": "Name a colour.", "input": "", "output": "Red"}))
-    Below is an instruction that describes a task. Write a response that appropriately completes the request.
-    <BLANKLINE>
-    ### Instruction:
-    Name a colour.
+    >>> text = format_input({"instruction": "Name a colour.", "input": "", "output": "Red"})
+    >>> text.endswith("completes the request.\n\n### Instruction:\nName a colour.")
+    True
     """
     return BOOK_STYLE.prompt(entry).removesuffix(RESPONSE_HEADER)
 

@@ -1,19 +1,18 @@
 """Batches -> loss -> updates -> a loss plot: a plain training loop, to be followed line by line.
 
-The one idea: the loss is the sum over counted targets divided by their number, whether they come
-in one batch, in an accumulation window or in a whole evaluation; no number depends on how the
-rows were grouped. This file knows nothing of text or files. Any model will do whose call
-`model(token_ids, wanted=mask)` gives the logits of the wanted positions, and any loader whose
-batches are (inputs, targets) on the CPU.
+The one idea: the loss is the sum over counted targets divided by their number, in a batch, an
+accumulation window or a whole evaluation; no number depends on how the rows were grouped. This
+file knows nothing of text or files. Any model will do whose call `model(token_ids, wanted=mask)`
+gives the logits of the wanted positions, and any loader of (inputs, targets) on the CPU.
+Source: Raschka, "Build a Large Language Model (From Scratch)", chapter 5 and section 7.6.
 
-Axes: B batch, T tokens, N counted targets, V vocabulary. Source: Raschka, "Build a Large Language
-Model (From Scratch)", chapter 5 and section 7.6; nanoGPT's train.py for schedule and weight decay.
+Axes: B batch, T tokens, N counted targets, V vocabulary.
 """
 
 import contextlib
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -33,7 +32,6 @@ class TrainSettings:
     num_epochs: int = 2
     max_steps: int | None = None  # stop after so many steps, whatever num_epochs says
     peak_lr: float = 1e-3
-    min_lr_ratio: float = 0.0  # where the cosine ends, as a share of the peak
     warmup_steps: int = 0  # steps until the peak is reached
     grad_clip: float | None = 1.0  # longest gradient allowed (L2 norm)
     accumulation_steps: int = 1  # batches that make up one step
@@ -44,9 +42,8 @@ class TrainSettings:
     seed: int = 123  # dropout's random stream
 
     def __post_init__(self):
-        for name in ("num_epochs", "accumulation_steps", "eval_freq"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if min(self.num_epochs, self.accumulation_steps, self.eval_freq) < 1:
+            raise ValueError(f"num_epochs, accumulation_steps and eval_freq start at 1: {self}")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype is {self.dtype!r}: choose 'float32' or 'bfloat16'")
 
@@ -63,16 +60,13 @@ class TrainState:
     seconds: float = 0.0  # training time, evaluation included
     history: list = field(default_factory=list)  # one record (a dict) per evaluation
 
-    as_dict = asdict
-
 
 def sum_loss(input_batch, target_batch, model, device, ignore_index=IGNORE_INDEX, dtype="float32"):
     """Cross-entropy summed over the counted targets of a (B, T) batch, and their number N."""
     inputs = input_batch.to(device, non_blocking=True)
     targets = target_batch.to(device, non_blocking=True)
     counted = targets != ignore_index  # (B, T)
-    kind = torch.device(device).type
-    with torch.autocast(kind, torch.bfloat16, enabled=dtype == "bfloat16"):
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         logits = model(inputs, wanted=counted)  # (B, T) -> (N, V)
     loss = F.cross_entropy(logits.float(), targets[counted], reduction="sum")
     return loss, logits.shape[0]
@@ -87,11 +81,7 @@ def calc_loss_batch(input_batch, target_batch, model, device, **options):
 
 
 def calc_loss_loader(data_loader, model, device, num_batches=None, **options):
-    """Mean cross-entropy over all counted targets of a loader (or of its first `num_batches`).
-
-    One sum divided by one number: the mean of batch means would depend on the batch size. The
-    model's mode and every random stream stay as they were. ValueError if nothing is counted.
-    """
+    """Mean over all counted targets of a loader, or of its first `num_batches` batches."""
     total, n_targets = 0.0, 0
     with _undisturbed(model, data_loader), torch.no_grad():
         for input_batch, target_batch in islice(data_loader, num_batches):
@@ -103,10 +93,7 @@ def calc_loss_loader(data_loader, model, device, num_batches=None, **options):
 
 
 def evaluate_model(model, train_loader, val_loader, device, eval_iter=None, **options):
-    """Training loss (an estimate on `eval_iter` batches), validation loss (of every row, or None).
-
-    Changes nothing: neither weights nor mode nor random streams, even if it fails.
-    """
+    """Training loss (estimated on `eval_iter` batches) and validation loss (all rows, or None)."""
     train_loss = calc_loss_loader(train_loader, model, device, eval_iter, **options)
     if val_loader is None or len(val_loader) == 0:
         return train_loss, None
@@ -115,41 +102,33 @@ def evaluate_model(model, train_loader, val_loader, device, eval_iter=None, **op
 
 @contextlib.contextmanager
 def _undisturbed(model, data_loader):
-    """Evaluation mode inside; afterwards modes and random streams are as they were before.
-
-    Merely starting a DataLoader draws a seed, from its own generator or from the global one.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    generator = getattr(data_loader, "generator", None)
-    drawn = None if generator is None else generator.get_state()
+    """Evaluation mode inside; afterwards modes and random streams are as they were before."""
+    modes = {module: module.training for module in model.modules()}
+    # merely starting a DataLoader draws a seed, from its own generator or from the global one
+    generator = getattr(data_loader, "generator", None) or torch.Generator()
+    drawn = generator.get_state()
     model.eval()
     try:
         with torch.random.fork_rng():
             yield
     finally:
-        for module, training in modes:
+        generator.set_state(drawn)
+        for module, training in modes.items():
             module.training = training
-        if generator is not None:
-            generator.set_state(drawn)
 
 
 def learning_rate(step, n_steps, settings):
-    """Linear warmup to the peak, then half a cosine down (Loshchilov & Hutter 2017, section 3).
-
-    >>> settings = TrainSettings(peak_lr=1.0, warmup_steps=2)
-    >>> [round(learning_rate(step, 6, settings), 2) for step in range(6)]
-    [0.5, 1.0, 1.0, 0.85, 0.5, 0.15]
-    """
-    if step < settings.warmup_steps:
-        return settings.peak_lr * (step + 1) / settings.warmup_steps
-    done = (step - settings.warmup_steps) / max(1, n_steps - settings.warmup_steps)
-    low = settings.peak_lr * settings.min_lr_ratio
-    return low + (settings.peak_lr - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    """Linear warmup to the peak, then half a cosine to 0 (Loshchilov & Hutter 2017, section 3)."""
+    warmup = settings.warmup_steps
+    if step < warmup:
+        return settings.peak_lr * (step + 1) / warmup
+    done = (step - warmup) / max(1, n_steps - warmup)
+    return settings.peak_lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def make_optimizer(model, lr=1e-3, weight_decay=0.1, betas=(0.9, 0.95)):
+def make_optimizer(parameters, lr=1e-3, weight_decay=0.1, betas=(0.9, 0.95)):
     """AdamW (Loshchilov & Hutter 2019), fused; only matrices decay, not biases and norms."""
-    params = [p for p in model.parameters() if p.requires_grad]
+    params = [p for p in parameters if p.requires_grad]
     groups = [
         {"params": [p for p in params if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
@@ -164,14 +143,10 @@ def count_tokens(targets, ignore_index=IGNORE_INDEX):
 
 
 def train_step(window, model, optimizer, device, lr, settings):
-    """One update from a window of batches: the gradient of one sum divided by one number.
-
-    Returns the mean loss, or None (and changes nothing) if no target is counted: weight decay
-    would move the weights even without a gradient.
-    """
+    """One update from a window of batches, by one sum over one number: the mean loss, or None."""
     n_targets = sum(int((targets != settings.ignore_index).sum()) for _, targets in window)
     if n_targets == 0:
-        return None
+        return None  # weight decay would move the weights even without a gradient
     total = 0.0
     for inputs, targets in window:
         loss, _ = sum_loss(inputs, targets, model, device, settings.ignore_index, settings.dtype)
@@ -180,7 +155,7 @@ def train_step(window, model, optimizer, device, lr, settings):
     if settings.grad_clip is not None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total / n_targets
@@ -188,7 +163,7 @@ def train_step(window, model, optimizer, device, lr, settings):
 
 def total_steps(train_loader, settings):
     """Steps that a whole run takes; ValueError for a loader without batches."""
-    if len(train_loader) == 0:
+    if not len(train_loader):
         raise ValueError("no training batch: the training split is empty")
     steps = settings.num_epochs * math.ceil(len(train_loader) / settings.accumulation_steps)
     return steps if settings.max_steps is None else min(steps, settings.max_steps)
@@ -208,22 +183,34 @@ def train_model(
 ):
     """Train, and return the state with its history of evaluations.
 
-    `on_eval(record)` is called after each evaluation, `on_step(state)` after each step; a true
-    answer of `on_step` ends the run. Give a `state` to go on from it: the loader's order must
-    depend on the epoch alone (`batch_sampler.set_epoch`, called where it exists).
+    `on_eval(record)` hears of each evaluation, `on_step(state)` of each step; a true answer of
+    `on_step` ends the run. With a `state` the run goes on from there: the loader's order must
+    depend on the epoch alone (its batch sampler's `set_epoch` is called).
     """
     state = TrainState() if state is None else state
     n_steps = total_steps(train_loader, settings)
     started = time.monotonic() - state.seconds
-    loaders = train_loader, val_loader
+    options = {"ignore_index": settings.ignore_index, "dtype": settings.dtype}
+
+    def evaluate(lr):
+        loaders, seconds = (train_loader, val_loader), round(state.seconds, 2)
+        record = {"step": state.step, "epoch": state.epoch + state.batch / len(train_loader)}
+        record |= {"tokens_seen": state.tokens_seen, "lr": lr, "seconds": seconds}
+        losses = evaluate_model(model, *loaders, device, settings.eval_iter, **options)
+        record["train_loss"], record["val_loss"] = losses
+        state.history.append(record)
+        if on_eval is not None:
+            on_eval(record)
+
     model.train()
     with tqdm(total=n_steps, initial=state.step, disable=not progress, desc="training") as bar:
         if not state.history:
-            _record_evaluation(model, loaders, device, settings, state, 0.0, on_eval)
+            evaluate(lr=0.0)
         while state.step < n_steps:
             for window in _windows(train_loader, state, settings.accumulation_steps):
                 lr = learning_rate(state.step, n_steps, settings)
-                with _step_seed(settings.seed, state.step):
+                with torch.random.fork_rng():  # dropout's stream follows from seed and step alone
+                    torch.manual_seed((settings.seed << 32) + state.step)
                     loss = train_step(window, model, optimizer, device, lr, settings)
                 state.step += 1
                 state.batch += len(window)
@@ -234,8 +221,7 @@ def train_model(
                 if state.step % 10 == 0 and loss is not None:  # reading a loss waits for a GPU
                     bar.set_postfix(loss=f"{loss.item():.3f}")
                 if state.step % settings.eval_freq == 0 or state.step == n_steps:
-                    _record_evaluation(model, loaders, device, settings, state, lr, on_eval)
-                    state.seconds = time.monotonic() - started
+                    evaluate(lr)
                 if (on_step is not None and on_step(state)) or state.step == n_steps:
                     return state
             state.epoch, state.batch = state.epoch + 1, 0
@@ -251,54 +237,26 @@ def _windows(train_loader, state, size):
         yield window
 
 
-@contextlib.contextmanager
-def _step_seed(seed, step):
-    """Dropout draws from the global stream, the only one it knows; so each step seeds its own.
+def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses, path=None, axes=None):
+    """Losses over epochs (below) and tokens seen (above); a loss of None is left out.
 
-    What others draw can't change the weights, and a resumed run needs no stored random state.
+    Solid with circles is training, dashed with squares validation: colour alone tells nothing.
+    Returns the Figure, and saves it as `path` if given.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed((seed << 32) + step)
-        yield
-
-
-def _record_evaluation(model, loaders, device, settings, state, lr, on_eval):
-    options = {"ignore_index": settings.ignore_index, "dtype": settings.dtype}
-    losses = evaluate_model(model, *loaders, device, settings.eval_iter, **options)
-    record = {
-        "step": state.step,
-        "epoch": state.epoch + state.batch / len(loaders[0]),
-        "tokens_seen": state.tokens_seen,
-        "train_loss": losses[0],
-        "val_loss": losses[1],
-        "lr": lr,
-        "seconds": round(state.seconds, 2),
-    }
-    state.history.append(record)
-    if on_eval is not None:
-        on_eval(record)
-
-
-def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses, path=None):
-    """Losses over epochs (below) and tokens seen (above), one point per recorded evaluation.
-
-    Solid with circles is training, dashed with squares is validation: no colour is needed to tell
-    them apart. A loss of None is left out. Returns the Figure, and saves it as `path` if given.
-    """
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    axes = figure.add_subplot()
-    curves = [("training", train_losses, "#0072B2", "o-"), ("validation", val_losses, "#D55E00", "s--")]
-    for name, losses, colour, line in curves:
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained") if axes is None else axes.figure
+    axes = axes or figure.add_subplot()
+    axes.set_prop_cycle(color=["#0072B2", "#D55E00"])
+    for name, losses, line in (("training", train_losses, "o-"), ("validation", val_losses, "s--")):
         points = [(x, y) for x, y in zip(epochs_seen, losses, strict=True) if y is not None]
         if points:
-            axes.plot(*zip(*points, strict=True), line, color=colour, markersize=3, label=name)
+            axes.plot(*zip(*points, strict=True), line, markersize=3, label=name)
     axes.set(xlabel="Epochs", ylabel="Loss (nats per counted token)", ylim=(0, None))
     axes.legend(frameon=False)
     above = axes.twiny()
     above.set(xlim=axes.get_xlim(), xlabel="Tokens seen (padding not counted)")
     ticks = [t for t in axes.get_xticks() if min(epochs_seen) <= t <= max(epochs_seen)]
     tokens = np.interp(ticks, epochs_seen, tokens_seen)
-    above.set_xticks(ticks, [EngFormatter(places=None, sep="")(round(n)) for n in tokens])
+    above.set_xticks(ticks, [EngFormatter(sep="")(round(n)) for n in tokens])
     if path is not None:
         figure.savefig(path, dpi=150, metadata={"Software": None})
     return figure

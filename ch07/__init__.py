@@ -1,1 +1,1 @@
-"""The workshop around the four files of the chapter: everything that runs, measures or serves them."""
+"""The workshop around the four files of the chapter: what runs, measures and serves them."""

@@ -50,7 +50,9 @@ class LengthGroupedBatches(Sampler):
             yield batches[i]
 
 
-def make_loader(dataset, batch_size, loss_on="all", allowed_max_length=None, seed=None, num_workers=0):
+def make_loader(
+    dataset, batch_size, loss_on="all", allowed_max_length=None, seed=None, num_workers=0
+):
     """A DataLoader of (inputs, targets); in order without a seed, length-grouped with one.
 
     `loss_on` is "all" or "response". The dataset must give prompt lengths for the latter.

@@ -1,7 +1,7 @@
 """Talk to a run: one answer, or a conversation in the terminal where each line stands alone.
 
-    python -m ch07 respond RUN "instruction" [--input TEXT]
-    python -m ch07 chat RUN
+python -m ch07 respond RUN "instruction" [--input TEXT]
+python -m ch07 chat RUN
 """
 
 import sys
@@ -23,7 +23,7 @@ WHY = {"length": "[stopped at the limit of new tokens]", "context": "[the contex
 
 
 def respond_once(folder, instruction, text="", device="auto", **options):
-    """Print one answer to standard output, and to standard error why it stopped, if not by itself."""
+    """Print one answer; why it stopped, if not by itself, goes to standard error."""
     run = rf.load_run(folder, choose_device(device))
     answer = _answer(run, {"instruction": instruction, "input": text}, **options)
     print(answer.text)

@@ -8,6 +8,7 @@ epoch and step.
 
 import os
 import shutil
+from dataclasses import asdict
 
 from ch07.files import read_json, read_tensors, sha256_of, write_json, write_tensors
 from train_loop import TrainState
@@ -30,7 +31,7 @@ def save_checkpoint(folder, model, optimizer, state):
         "model": write_tensors(new / "model.safetensors", dict(model.named_parameters())),
         "optimizer": write_tensors(new / "optimizer.safetensors", _optimizer_tensors(optimizer)),
     }
-    write_json(new / "state.json", {"sha256": hashes, "state": state.as_dict()})
+    write_json(new / "state.json", {"sha256": hashes, "state": asdict(state)})
     _flush_folder(new)
     if final.exists():  # the same step again, after a stop right behind a checkpoint
         shutil.rmtree(final)
@@ -87,18 +88,29 @@ def _verified(place):
         return f"{type(error).__name__}: {error}", None
 
 
+def _parts(optimizer):
+    """The optimizers that an optimizer is made of; most are made of themselves."""
+    return getattr(optimizer, "parts", [optimizer])
+
+
 def _optimizer_tensors(optimizer):
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{name}": value for i, row in state.items() for name, value in row.items()}
+    return {
+        f"{part}.{i}.{name}": value
+        for part, one in enumerate(_parts(optimizer))
+        for i, row in one.state_dict()["state"].items()
+        for name, value in row.items()
+    }
 
 
 def _load_optimizer(optimizer, tensors):
-    state = {}
-    for name, value in tensors.items():
-        i, kind = name.split(".", 1)
-        state.setdefault(int(i), {})[kind] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for part, one in enumerate(_parts(optimizer)):
+        state = {}
+        for name, value in tensors.items():
+            number, i, kind = name.split(".", 2)
+            if int(number) == part:
+                state.setdefault(int(i), {})[kind] = value
+        groups = one.state_dict()["param_groups"]
+        one.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _newest_first(folder):

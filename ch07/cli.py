@@ -26,6 +26,7 @@ HELP = {
     "lr": "learning rate at its peak",
     "warmup_steps": "updates until the learning rate is at its peak",
     "weight_decay": "AdamW's weight decay",
+    "optimizer": "auto is muon for a model that starts from random weights, else adamw",
     "accumulation_steps": "batches that make up one update",
     "seed": "of weights, order, dropout and split",
     "loss_on": "count all targets, or those of the response only",
@@ -43,9 +44,10 @@ CHOICES = {
     "loss_on": ("all", "response"),
     "prompt_style": ("book", "alpaca", "chinese-alpaca", "question-answer", "phi3"),
     "split": ("groups", "book"),
+    "optimizer": ("auto", "adamw", "muon"),
     "dtype": ("auto", "float32", "bfloat16"),
 }
-TYPES = {"int": int, "int | None": int, "float": float, "str": str, "str | None": str}
+TYPES = {int: int, int | None: int, float: float, str: str, str | None: str}
 
 
 def main(argv=None):
@@ -70,7 +72,9 @@ def main(argv=None):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="python -m ch07", description="Instruction fine-tuning by hand.")
+    parser = argparse.ArgumentParser(
+        prog="python -m ch07", description="Instruction fine-tuning by hand."
+    )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-v", "--verbose", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -112,9 +116,7 @@ def _add_finetune(sub):
         shown = "" if field.default is None else f" (default: {field.default})"
         sub.add_argument(
             flag,
-            type=TYPES[getattr(field.type, "__name__", str(field.type))]
-            if isinstance(field.type, type)
-            else TYPES[str(field.type)],
+            type=TYPES[field.type],
             choices=CHOICES.get(field.name),
             default=argparse.SUPPRESS,
             help=text + shown,
@@ -124,7 +126,9 @@ def _add_finetune(sub):
 
 def _add_generation(sub):
     sub.add_argument("--max-new-tokens", type=int, default=256)
-    sub.add_argument("--temperature", type=float, default=0.0, help="0 (default): the likeliest token")
+    sub.add_argument(
+        "--temperature", type=float, default=0.0, help="0 (default): the likeliest token"
+    )
     sub.add_argument("--top-k", type=int, help="choose among the k likeliest tokens")
     sub.add_argument("--top-p", type=float, help="choose among the fewest tokens with this share")
     sub.add_argument("--seed", type=int, help="of sampling")

@@ -57,7 +57,9 @@ def read_data(path, skip_bad_rows=False):
             continue
         key = (entry["instruction"], entry["input"], entry["output"])
         if key in first_seen:
-            findings.append(Finding(where, "note", f"the same as an earlier row; first as {first_seen[key]}"))
+            findings.append(
+                Finding(where, "note", f"the same as an earlier row; first as {first_seen[key]}")
+            )
         first_seen.setdefault(key, where)
         entries.append(entry)
         places.append(where)

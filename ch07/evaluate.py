@@ -1,6 +1,6 @@
 """A finished run against entries with known answers: scores with counts and intervals.
 
-    python -m ch07 evaluate RUN [--data FILE] [--json]
+python -m ch07 evaluate RUN [--data FILE] [--json]
 """
 
 import json

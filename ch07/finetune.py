@@ -21,7 +21,7 @@ from ch07.report import print_before_after, print_scores
 from ch07.respond import respond
 from ch07.scoring import score_answers
 from ch07.tokenizer import load_tokenizer
-from train_loop import TrainState, make_optimizer, plot_losses, total_steps, train_model
+from train_loop import TrainState, plot_losses, total_steps, train_model
 
 SHOWN = 5  # held-out entries whose answers are printed, before and after
 INTERRUPTED = 130  # the exit code after Ctrl-C
@@ -41,15 +41,14 @@ def finetune(given, resume=False):
     options = _options_of_run(given) if resume else FinetuneOptions(**given)
     job = prepare(options, note)
     folder = Path(options.out) if resume else rf.new_run_folder(options.out)
-    optimizer = make_optimizer(job.model, options.lr, options.weight_decay)
     shown = _shown(job.splits["test"])
     before = _answer(job, shown, max_new_tokens=32)  # of the weights that training starts from
     if resume:
-        state = _resumed(folder, job, optimizer)
+        state = _resumed(folder, job)
     else:
         state = TrainState()
         rf.save_config(folder, options, job)
-    if not _train(job, options, folder, optimizer, state):
+    if not _train(job, options, folder, state):
         note(f"\nstopped after step {state.step}; go on with:\n{_how_to_resume(folder)}")
         return INTERRUPTED
     rf.save_model(folder, job.model)
@@ -66,7 +65,7 @@ def finetune(given, resume=False):
 # --- training -----------------------------------------------------------------------------------
 
 
-def _train(job, options, folder, optimizer, state):
+def _train(job, options, folder, state):
     """Train with checkpoints; True if it came to its end, False if it was asked to stop."""
     n_steps = total_steps(job.train_loader, job.settings)
     rows = len(job.splits["train"])
@@ -80,7 +79,7 @@ def _train(job, options, folder, optimizer, state):
         nonlocal last_saved
         due = time.monotonic() - last_saved >= 60 * options.checkpoint_minutes
         if due or asked_to_stop() or state.step == n_steps:
-            save_checkpoint(folder / rf.CHECKPOINT, job.model, optimizer, state)
+            save_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer, state)
             last_saved = time.monotonic()
         return asked_to_stop()
 
@@ -89,7 +88,7 @@ def _train(job, options, folder, optimizer, state):
             job.model,
             job.train_loader,
             job.val_loader,
-            optimizer,
+            job.optimizer,
             job.device,
             job.settings,
             state,
@@ -149,15 +148,16 @@ def _options_of_run(given):
     return FinetuneOptions(**{**stored, **given})
 
 
-def _resumed(folder, job, optimizer):
+def _resumed(folder, job):
     """Weights, optimizer and place of the last checkpoint; ValueError if the data are others."""
     facts = rf.read_config(folder)["facts"]
     for name in ("data_sha256", "tokenizer"):
         if facts[name] != job.facts[name]:
             raise ValueError(
-                f"{folder} was made with other data: {name} was {facts[name]}, now {job.facts[name]}"
+                f"{folder} was made with other data: its {name} was {facts[name]}, "
+                f"now it is {job.facts[name]}"
             )
-    state, problems = load_checkpoint(folder / rf.CHECKPOINT, job.model, optimizer)
+    state, problems = load_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer)
     for problem in problems:
         note(f"checkpoint passed over: {problem}")
     if state is None:

@@ -3,7 +3,7 @@
 Imports nothing heavy, so that `--help` answers at once.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class FinetuneOptions:
     lr: float = 2e-3  # at the peak, after warmup
     warmup_steps: int = 100
     weight_decay: float = 0.1
+    optimizer: str = "auto"  # or "adamw", "muon"; auto: muon if the weights start at random
     accumulation_steps: int = 1
     seed: int = 123
     loss_on: str = "response"  # or "all"
@@ -30,8 +31,6 @@ class FinetuneOptions:
     max_steps: int | None = None
     checkpoint_minutes: float = 5.0
     skip_bad_rows: bool = False
-
-    as_dict = asdict
 
 
 # These may differ between a run and its resumption: they change no number.

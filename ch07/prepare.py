@@ -13,6 +13,7 @@ from ch07.batching import check_lengths, make_loader
 from ch07.data import SHOWN, DataError, read_data, summary
 from ch07.files import sha256_of
 from ch07.machine import choose_device, choose_dtype, versions
+from ch07.optimizers import choose_optimizer
 from ch07.prompts import get_style
 from ch07.splits import overlap, positional_split, split_entries
 from ch07.tokenizer import load_tokenizer
@@ -34,6 +35,7 @@ class Job:
     val_loader: object
     model: GPTModel
     device: torch.device
+    optimizer: object
     settings: TrainSettings
     facts: dict  # what config.json records beside options, model and style
 
@@ -67,6 +69,7 @@ def prepare(options, note):
         val_loader=make_loader(datasets["validation"], EVAL_BATCH_SIZE, **shared),
         model=model,
         device=device,
+        optimizer=_optimizer(options, model),
         settings=_settings(options, choose_dtype(options.dtype, device)),
         facts={
             "data_sha256": sha256_of(path),
@@ -100,6 +103,13 @@ def _make_model(name, seed):
     return rf.load_run(name).model.requires_grad_(True)
 
 
+def _optimizer(options, model):
+    from_random = options.model in MODEL_SIZES
+    auto = "muon" if from_random else "adamw"
+    name = auto if options.optimizer == "auto" else options.optimizer
+    return choose_optimizer(name, model, options.lr, options.weight_decay)
+
+
 def _dataset(entries, style, context_length, options, places, note):
     """The split's InstructionDataset, without rows that can't be trained on; says what it drops."""
     with_prompt_length = options.loss_on == "response"
@@ -118,7 +128,8 @@ def _dataset(entries, style, context_length, options, places, note):
             f"tokens if tokenized at once; they are joined by ids: {named(dataset.seam_rows)}"
         )
     if report.cut:
-        note(f"data: {len(report.cut)} rows lose their end at {report.limit} tokens: {named(report.cut)}")
+        cut = f"{len(report.cut)} rows lose their end at {report.limit} tokens"
+        note(f"data: {cut}: {named(report.cut)}")
     bad = report.too_long or (report.answerless if options.loss_on == "response" else [])
     if not bad:
         return dataset

@@ -112,7 +112,7 @@ def save_config(folder, options, job):
     write_json(
         folder / CONFIG,
         {
-            "options": options.as_dict(),
+            "options": asdict(options),
             "model": asdict(job.model.config),
             "prompt_style": asdict(job.style),
             "facts": job.facts,

@@ -78,7 +78,9 @@ def score_answers(entries, answers, stopped):
         if "family" in entry:
             rows[entry["family"]].append(i)
     scores["families"] = {
-        family: _scores(*([column[i] for i in rows[family]] for column in (entries, answers, stopped)))
+        family: _scores(
+            *([column[i] for i in rows[family]] for column in (entries, answers, stopped))
+        )
         for family in sorted(rows)
     }
     return scores
@@ -101,7 +103,9 @@ def _scores(entries, answers, stopped):
 
 def _words(text):
     """Lower-case runs of letters and digits; each Chinese or Japanese character by itself."""
-    return re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+", text.lower())
+    return re.findall(
+        r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+", text.lower()
+    )
 
 
 def _f1(common, a, b):

@@ -25,7 +25,7 @@ class TokenizerError(RuntimeError):
 
 @lru_cache(maxsize=1)
 def load_tokenizer():
-    """GPT-2's `tiktoken.Encoding`, 50,257 tokens; TokenizerError says what to do if it can't be had."""
+    """GPT-2's `tiktoken.Encoding`, 50,257 tokens; TokenizerError if it can't be had."""
     cache = _cache_folder()
     _fill(cache)
     before = os.environ.get("TIKTOKEN_CACHE_DIR")

@@ -1,4 +1,4 @@
-"""What all tests share: no network, few threads, a tokenizer, a small model, a way to run commands."""
+"""What all tests share: no network, a tokenizer, a small model, a way to run commands."""
 
 import os
 import subprocess

@@ -17,7 +17,7 @@ def test_every_row_comes_once(lengths, size, seed, epoch):
     batches.set_epoch(epoch)
     rows = list(batches)
     assert len(rows) == len(batches)
-    assert sorted(sum(rows, [])) == list(range(len(lengths)))
+    assert sorted(i for batch in rows for i in batch) == list(range(len(lengths)))
     assert sum(len(batch) != size for batch in rows) <= 1
 
 
@@ -47,7 +47,9 @@ def test_grouping_saves_padding():
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(tokenizer, entries, workers):
     dataset = InstructionDataset(entries * 5, tokenizer, with_prompt_length=True)
-    alone, helped = (make_loader(dataset, 4, "response", seed=1, num_workers=n) for n in (0, workers))
+    alone, helped = (
+        make_loader(dataset, 4, "response", seed=1, num_workers=n) for n in (0, workers)
+    )
     for ours, theirs in zip(alone, helped, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
@@ -81,7 +83,9 @@ def test_a_limit_is_looked_at_before_training(tokenizer, entries):
         check_lengths(dataset, 1024, 0)
 
 
-@pytest.mark.parametrize("bad", [{"batch_size": 0, "seed": 1}, {"batch_size": 2, "loss_on": "prompt"}])
+@pytest.mark.parametrize(
+    "bad", [{"batch_size": 0, "seed": 1}, {"batch_size": 2, "loss_on": "prompt"}]
+)
 def test_bad_calls(tokenizer, entries, bad):
-    with pytest.raises(ValueError, match="batch_size is 0|choose 'all' or 'response'"):
+    with pytest.raises(ValueError, match=r"batch_size is 0|choose 'all' or 'response'"):
         make_loader(InstructionDataset(entries, tokenizer), **bad)

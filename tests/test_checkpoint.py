@@ -15,7 +15,7 @@ CONFIG = {"vocab_size": 30, "context_length": 8, "emb_dim": 8, "n_heads": 2, "n_
 def stepped(seed=0, steps=2):
     """A model and an optimizer with moments of their own."""
     model = GPTModel(CONFIG, torch.Generator().manual_seed(seed))
-    optimizer = make_optimizer(model)
+    optimizer = make_optimizer(model.parameters())
     for i in range(steps):
         model(torch.arange(i, i + 6)[None]).sum().backward()
         optimizer.step()
@@ -24,7 +24,9 @@ def stepped(seed=0, steps=2):
 
 
 def same_bits(one, two):
-    models = all(torch.equal(a, b) for a, b in zip(one[0].parameters(), two[0].parameters(), strict=True))
+    models = all(
+        torch.equal(a, b) for a, b in zip(one[0].parameters(), two[0].parameters(), strict=True)
+    )
     a, b = (pair[1].state_dict()["state"] for pair in (one, two))
     return models and all(torch.equal(a[i][k], b[i][k]) for i in a for k in a[i])
 

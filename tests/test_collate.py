@@ -37,7 +37,8 @@ def test_the_printed_tensors():
 
 
 def test_ignore_index_drops_a_target_from_the_loss():
-    two, three = torch.tensor([[-1.0, 1.0], [-0.5, 1.5]]), torch.tensor([[-1.0, 1.0], [-0.5, 1.5]] + [[-0.5, 1.5]])
+    two = torch.tensor([[-1.0, 1.0], [-0.5, 1.5]])
+    three = torch.tensor([[-1.0, 1.0], [-0.5, 1.5], [-0.5, 1.5]])
     loss_two = F.cross_entropy(two, torch.tensor([0, 1]))
     loss_three = F.cross_entropy(three, torch.tensor([0, 1, 1]))
     loss_masked = F.cross_entropy(three, torch.tensor([0, 1, -100]))
@@ -111,7 +112,9 @@ def test_the_order_of_rows_does_not_matter(batch, random):
         assert torch.equal(made[order], shuffled)
 
 
-@pytest.mark.parametrize("collate", [custom_collate_draft_1, custom_collate_draft_2, custom_collate_fn])
+@pytest.mark.parametrize(
+    "collate", [custom_collate_draft_1, custom_collate_draft_2, custom_collate_fn]
+)
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
@@ -148,7 +151,10 @@ def test_the_callers_batch_is_left_alone():
 
 def test_tensors_and_tuples_are_rows_too():
     wanted = custom_collate_fn([[1, 2, 3], [4]])
-    for batch in ([torch.tensor([1, 2, 3]), (4,)], [(1, 2, 3), torch.tensor([4], dtype=torch.int32)]):
+    for batch in (
+        [torch.tensor([1, 2, 3]), (4,)],
+        [(1, 2, 3), torch.tensor([4], dtype=torch.int32)],
+    ):
         for ours, theirs in zip(custom_collate_fn(batch), wanted, strict=True):
             assert torch.equal(ours, theirs) and ours.dtype == torch.int64
 

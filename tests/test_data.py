@@ -81,7 +81,9 @@ def test_missing_keys_name_the_row_and_the_keys_found(write):
     refused(write([GOOD, chat]), "'messages' looks like a chat")
 
 
-@pytest.mark.parametrize("names", [("question", "answer"), ("prompt", "completion"), ("instruction", "response")])
+@pytest.mark.parametrize(
+    "names", [("question", "answer"), ("prompt", "completion"), ("instruction", "response")]
+)
 def test_other_schemas_are_recognised_and_reported(write, names):
     path = write([dict(zip(names, ("Name a colour.", "Red"), strict=True))])
     assert load_entries(path) == [GOOD]
@@ -91,14 +93,23 @@ def test_other_schemas_are_recognised_and_reported(write, names):
 @pytest.mark.parametrize("key", ["instruction", "input", "output"])
 @pytest.mark.parametrize(
     ("value", "name"),
-    [(5, "number"), (1.5, "number"), ([], "list"), ({}, "object"), (True, "boolean"), (float("nan"), "NaN")],
+    [
+        (5, "number"),
+        (1.5, "number"),
+        ([], "list"),
+        ({}, "object"),
+        (True, "boolean"),
+        (float("nan"), "NaN"),
+    ],
 )
 def test_fields_that_are_not_text_are_refused_with_their_type(write, key, value, name):
     refused(write([GOOD, {**GOOD, key: value}]), f"row 2: {key!r} is a {name}, but must be text")
 
 
 def test_a_row_that_is_no_object(write):
-    refused(write([GOOD, "text", 3]), "row 2: expected an object, found a text", "row 3", "2 faulty")
+    refused(
+        write([GOOD, "text", 3]), "row 2: expected an object, found a text", "row 3", "2 faulty"
+    )
 
 
 @pytest.mark.parametrize("blank", ["", "  \n"])
@@ -120,7 +131,10 @@ def test_an_empty_instruction_and_half_a_character_are_refused(write):
         ('[{"instruction": "x", "output": "y"},]', ["line 1, column", "a comma too many"]),
         ("[{'instruction': 'x'}]", ["line 1, column 3", "Python also takes '"]),
         ('[\n{"instruction" "x"}\n]', ["line 2, column 16", "near"]),
-        ('{\n"data": [],\n"x": 1\n}', ["one object with the keys 'data', 'x'", "entries in its 'data'"]),
+        (
+            '{\n"data": [],\n"x": 1\n}',
+            ["one object with the keys 'data', 'x'", "entries in its 'data'"],
+        ),
         ('{"data": [1]}', ["one object with the keys 'data'", "entries in its 'data'"]),
         ('"text"', ["expected a list of entries, found a text"]),
         ("hello", ["not JSON", "line 1, column 1"]),
@@ -183,11 +197,17 @@ def test_all_faults_come_in_one_report(write):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
 )
 
 
-@given(st.one_of(st.binary(), st.text().map(str.encode), json_values.map(lambda v: json.dumps(v).encode())))
+@given(
+    st.one_of(
+        st.binary(), st.text().map(str.encode), json_values.map(lambda v: json.dumps(v).encode())
+    )
+)
 def test_whatever_the_bytes_an_answer_or_a_clear_error(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("fuzz") / "data"
     path.write_bytes(content)

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from ch07.generation import Sampling, choose, continue_prompts, generate
 
 END = 96
-prompt_lists = st.lists(st.lists(st.integers(0, 95), min_size=1, max_size=10), min_size=1, max_size=5)
+prompt_lists = st.lists(
+    st.lists(st.integers(0, 95), min_size=1, max_size=10), min_size=1, max_size=5
+)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +114,13 @@ def test_bad_calls_are_refused(prompts, n, message):
 
 @pytest.mark.parametrize(
     "bad",
-    [{"temperature": -0.1}, {"temperature": float("nan")}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}],
+    [
+        {"temperature": -0.1},
+        {"temperature": float("nan")},
+        {"top_k": 0},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+    ],
 )
 def test_bad_sampling_is_refused_by_name(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
@@ -162,7 +170,9 @@ def test_sampling_repeats_with_its_stream_and_leaves_the_global_one(model):
 def test_the_mode_is_restored_and_tokens_are_heard(model):
     heard = []
     model.train()
-    ids = generate(model, [[1], [2, 3]], 4, end_id=END, on_token=lambda row, t: heard.append((row, t)))
+    ids = generate(
+        model, [[1], [2, 3]], 4, end_id=END, on_token=lambda row, t: heard.append((row, t))
+    )
     assert model.training
     model.eval()
     assert [[t for row, t in heard if row == i] for i in (0, 1)] == ids

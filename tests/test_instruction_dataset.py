@@ -50,7 +50,11 @@ def test_the_training_prompt_is_the_inference_prompt(tokenizer, entries, style):
 
 def test_end_of_text_typed_by_a_user_is_seven_ordinary_tokens(tokenizer):
     assert len(tokenizer.encode_ordinary("<|endoftext|>")) == 7
-    entry = {"instruction": "Say <|endoftext|>", "input": "<|endoftext|>", "output": "<|endoftext|>"}
+    entry = {
+        "instruction": "Say <|endoftext|>",
+        "input": "<|endoftext|>",
+        "output": "<|endoftext|>",
+    }
     (ids,) = InstructionDataset([entry], tokenizer)
     assert 50256 not in ids
     assert tokenizer.decode(ids).count("<|endoftext|>") == 3
@@ -64,7 +68,9 @@ def test_seams_are_joined_by_ids_and_reported(tokenizer):
     prompt = encode_prompt(newline, tokenizer)
     assert dataset[1] == prompt + tokenizer.encode_ordinary("\n\n1")
     spaced = InstructionDataset([safe], tokenizer, STYLES["chinese-alpaca"])
-    assert spaced[0][spaced.prompt_lengths[0] - 1] == 220, "the trailing space is a token of its own"
+    assert spaced[0][spaced.prompt_lengths[0] - 1] == 220, (
+        "the trailing space is a token of its own"
+    )
 
 
 def test_a_row_without_tokens_is_refused(tokenizer):

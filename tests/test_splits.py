@@ -40,8 +40,12 @@ def test_fractions_are_met_where_prompts_are_single():
 
 def test_letter_case_and_white_space_make_no_new_prompt():
     one = {"instruction": "Name  a Colour.", "input": "x\ty"}
-    assert normalised_prompt(one) == normalised_prompt({"instruction": "name a colour.", "input": "X Y"})
-    assert normalised_prompt(one) != normalised_prompt({"instruction": "name a colour. x y", "input": ""})
+    assert normalised_prompt(one) == normalised_prompt(
+        {"instruction": "name a colour.", "input": "X Y"}
+    )
+    assert normalised_prompt(one) != normalised_prompt(
+        {"instruction": "name a colour. x y", "input": ""}
+    )
 
 
 def test_the_books_split_is_positional_and_tells_its_overlap():
@@ -53,7 +57,11 @@ def test_the_books_split_is_positional_and_tells_its_overlap():
 
 
 def test_a_split_of_the_entries_own_is_kept():
-    entries = [{"instruction": "a"}, {"instruction": "b", "split": "test"}, {"instruction": "c", "split": "validation"}]
+    entries = [
+        {"instruction": "a"},
+        {"instruction": "b", "split": "test"},
+        {"instruction": "c", "split": "validation"},
+    ]
     splits = split_entries(entries)
     assert [rows[0]["instruction"] for rows in splits.values()] == ["a", "b", "c"]
     with pytest.raises(DataError, match="row 2: 'split' is 'dev'; choose one of train"):

@@ -129,7 +129,9 @@ def test_answers_recomputed_in_another_way(toy):
             case "find the adjective":
                 assert [word for word in text[:-1].split() if word in words.ADJECTIVES] == [out]
             case "replace a word":
-                old, new = sorted(re.findall(r"'(\w+)'", entry["instruction"]), key=lambda w: w not in text)
+                old, new = sorted(
+                    re.findall(r"'(\w+)'", entry["instruction"]), key=lambda w: w not in text
+                )
                 assert out == text.replace(f" {old}.", f" {new}.")
             case _:
                 continue

@@ -1,6 +1,7 @@
 """The loop's invariants: grouping, evaluation and interruption change no number."""
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -48,10 +49,9 @@ def model(drop_rate=0.0):
 def trained(settings, data=None, drop_rate=0.0, **options):
     gpt = model(drop_rate)
     data = rows() if data is None else data
-    state = train_model(
-        gpt, loader(data), loader(rows(6, seed=1)), make_optimizer(gpt), settings=settings,
-        progress=False, **options,
-    )  # fmt: skip
+    loaders = loader(data), loader(rows(6, seed=1))
+    optimizer = make_optimizer(gpt.parameters())
+    state = train_model(gpt, *loaders, optimizer, settings=settings, progress=False, **options)
     return gpt, state
 
 
@@ -73,7 +73,14 @@ def test_a_frozen_tensor_stays():
     gpt = model()
     gpt.pos_emb.weight.requires_grad_(False)
     before = gpt.pos_emb.weight.clone()
-    train_model(gpt, loader(rows()), None, make_optimizer(gpt), settings=TrainSettings(num_epochs=1), progress=False)
+    train_model(
+        gpt,
+        loader(rows()),
+        None,
+        make_optimizer(gpt.parameters()),
+        settings=TrainSettings(num_epochs=1),
+        progress=False,
+    )
     assert torch.equal(gpt.pos_emb.weight, before)
 
 
@@ -96,7 +103,9 @@ def test_accumulated_equals_one_big_batch(size):
     """8 rows at once, as 4 x 2, 2 x 4 or 8 x 1: the same gradient, so the same update."""
     data, settings = rows(8), TrainSettings(grad_clip=None)
     wanted, ours = model(), model()
-    loss = train_step([collate(data)], wanted, torch.optim.SGD(wanted.parameters()), "cpu", 0.1, settings)
+    loss = train_step(
+        [collate(data)], wanted, torch.optim.SGD(wanted.parameters()), "cpu", 0.1, settings
+    )
     window = [collate(data[i : i + size]) for i in range(0, 8, size)]
     small = train_step(window, ours, torch.optim.SGD(ours.parameters()), "cpu", 0.1, settings)
     assert small.item() == pytest.approx(loss.item(), abs=1e-6)
@@ -106,12 +115,12 @@ def test_accumulated_equals_one_big_batch(size):
 
 def test_a_short_last_window_is_trained_on():
     settings = TrainSettings(num_epochs=1, accumulation_steps=4)
-    gpt, state = trained(settings, rows(20))  # 5 batches: a window of 4 and one of 1
+    _, state = trained(settings, rows(20))  # 5 batches: a window of 4 and one of 1
     assert (state.step, state.tokens_seen) == (2, sum(map(len, rows(20))))
 
 
 def test_fewer_rows_than_a_batch_are_trained_on():
-    gpt, state = trained(TrainSettings(num_epochs=1), rows(1))
+    _, state = trained(TrainSettings(num_epochs=1), rows(1))
     assert state.step == 1
 
 
@@ -124,7 +133,14 @@ def test_evaluation_changes_no_bit(drop_rate):
         gpt = model(drop_rate)
         shuffled = loader(rows(), shuffle=True)
         settings = TrainSettings(num_epochs=2, eval_freq=eval_freq)
-        train_model(gpt, shuffled, loader(rows(5)), make_optimizer(gpt), settings=settings, progress=False)
+        train_model(
+            gpt,
+            shuffled,
+            loader(rows(5)),
+            make_optimizer(gpt.parameters()),
+            settings=settings,
+            progress=False,
+        )
         return gpt
 
     assert_same_bits(run(1), run(1000))
@@ -146,7 +162,9 @@ def test_evaluation_restores_modes_and_generator_even_if_it_fails():
 
 def test_dropout_is_off_in_evaluation():
     gpt = model(0.5).train()
-    assert calc_loss_loader(loader(rows()), gpt, "cpu") == calc_loss_loader(loader(rows()), gpt, "cpu")
+    assert calc_loss_loader(loader(rows()), gpt, "cpu") == calc_loss_loader(
+        loader(rows()), gpt, "cpu"
+    )
 
 
 @pytest.mark.parametrize("stop", [1, 3, 6, 7, 11])
@@ -155,12 +173,12 @@ def test_resumed_equals_uninterrupted(stop):
     whole, whole_state = trained(settings, drop_rate=0.3)
 
     gpt = model(0.3)
-    optimizer = make_optimizer(gpt)
+    optimizer = make_optimizer(gpt.parameters())
     arguments = gpt, loader(rows()), loader(rows(6, seed=1)), optimizer, "cpu", settings
     state = train_model(*arguments, on_step=lambda s: s.step == stop, progress=False)
     assert state.step == stop
     torch.rand(5)  # somebody else draws from the global stream
-    state = train_model(*arguments, TrainState(**state.as_dict()), progress=False)
+    state = train_model(*arguments, TrainState(**asdict(state)), progress=False)
     assert_same_bits(whole, gpt)
     for ours, theirs in zip(state.history, whole_state.history, strict=True):
         assert ours | {"seconds": 0} == theirs | {"seconds": 0}
@@ -168,7 +186,7 @@ def test_resumed_equals_uninterrupted(stop):
 
 def test_a_batch_without_targets_is_skipped_and_counted():
     gpt = model()
-    optimizer = make_optimizer(gpt)
+    optimizer = make_optimizer(gpt.parameters())
     inputs, targets = collate([[1, 2, 3]])
     nothing = (inputs, torch.full_like(targets, -100))
     train_step([collate([[1, 2, 3]])], gpt, optimizer, "cpu", 1e-3, TrainSettings())  # moments
@@ -179,7 +197,9 @@ def test_a_batch_without_targets_is_skipped_and_counted():
         calc_loss_batch(*nothing, gpt, "cpu")
     data = [[1, 2, 3], [1, 2, 3], [4, 5]]
     mixed = DataLoader(data, 1, collate_fn=lambda b: nothing if b == [[4, 5]] else collate(b))
-    state = train_model(gpt, mixed, None, optimizer, settings=TrainSettings(num_epochs=2), progress=False)
+    state = train_model(
+        gpt, mixed, None, optimizer, settings=TrainSettings(num_epochs=2), progress=False
+    )
     assert (state.step, state.skipped) == (6, 2)
     assert all(math.isfinite(record["train_loss"]) for record in state.history)
 
@@ -214,24 +234,28 @@ def test_no_validation_rows_no_validation_loss():
 
 
 def test_the_schedule_warms_up_and_falls_to_its_end():
-    settings = TrainSettings(peak_lr=2.0, warmup_steps=10, min_lr_ratio=0.1)
+    settings = TrainSettings(peak_lr=2.0, warmup_steps=10)
     rates = [learning_rate(step, 100, settings) for step in range(100)]
     assert rates[:10] == pytest.approx([0.2 * i for i in range(1, 11)])
     assert max(rates) == 2.0
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert learning_rate(100, 100, settings) == pytest.approx(0.2)
+    assert learning_rate(55, 100, settings) == pytest.approx(1.0), "half way down at half time"
+    assert learning_rate(100, 100, settings) == pytest.approx(0.0)
+    assert learning_rate(0, 1, TrainSettings(peak_lr=2.0)) == 2.0
 
 
 def test_only_matrices_decay():
     decays = {
         p.ndim >= 2: group["weight_decay"]
-        for group in make_optimizer(model(), weight_decay=0.1).param_groups
+        for group in make_optimizer(model().parameters(), weight_decay=0.1).param_groups
         for p in group["params"]
     }
     assert decays == {True: 0.1, False: 0.0}
 
 
-@pytest.mark.parametrize("bad", [{"num_epochs": 0}, {"eval_freq": 0}, {"accumulation_steps": -1}, {"dtype": "float16"}])
+@pytest.mark.parametrize(
+    "bad", [{"num_epochs": 0}, {"eval_freq": 0}, {"accumulation_steps": -1}, {"dtype": "float16"}]
+)
 def test_bad_settings_are_refused_by_name(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         TrainSettings(**bad)

@@ -4,9 +4,17 @@ A held-out entry pairs a fact with a phrasing in which this fact was never asked
 """
 
 from ch07.toy_instructions.words import (
-    ANTONYMS, CAPITALS, CATEGORIES, COMPARATIVES, DAYS, MONTHS, NUMBER_WORDS, PAST, PLURALS,
-    SHOUTED, SPELLED, UNITS, YOUNG,
-)  # fmt: skip
+    ANTONYMS,
+    CAPITALS,
+    CATEGORIES,
+    DAYS,
+    MONTHS,
+    NUMBER_WORDS,
+    PLURALS,
+    SHOUTED,
+    SPELLED,
+    UNITS,
+)
 
 
 def _pairs(table):
@@ -72,20 +80,6 @@ FACT_FAMILIES = {
         ("What kind of thing is '{w}'?", ""), ("Classify the word '{w}'.", ""),
         ("Which category does '{w}' belong to?", ""), ("Name the category of '{w}'.", ""),
     ]),
-    "comparative": (_pairs(COMPARATIVES), [
-        ("Give the comparative of the adjective.", "{w}"), ("Write the comparative form.", "{w}"),
-        ("What is the comparative?", "{w}"), ("Put the adjective into the comparative.", "{w}"),
-        ("What is the comparative of '{w}'?", ""), ("Give the comparative form of '{w}'.", ""),
-        ("Turn '{w}' into a comparative.", ""), ("Which word is the comparative of '{w}'?", ""),
-        ("Name the comparative form of '{w}'.", ""), ("Write the comparative of '{w}'.", ""),
-    ]),
-    "past form": (_pairs(PAST), [
-        ("Give the past tense of the verb.", "{w}"), ("Write the verb in the simple past.", "{w}"),
-        ("What is the past form?", "{w}"), ("Put the verb into the past.", "{w}"),
-        ("What is the past tense of '{w}'?", ""), ("Give the simple past of '{w}'.", ""),
-        ("Turn '{w}' into the past tense.", ""), ("What is the past form of '{w}'?", ""),
-        ("Which past form belongs to '{w}'?", ""), ("Write the past form of '{w}'.", ""),
-    ]),
     "spell": ([({"w": word}, "-".join(word)) for word in SPELLED], [
         ("Spell the word with hyphens between the letters.", "{w}"), ("Spell this word.", "{w}"),
         ("Write the word letter by letter.", "{w}"), ("Separate the letters with hyphens.", "{w}"),
@@ -123,15 +117,6 @@ FACT_FAMILIES = {
         ("Give the {kind} that comes right {way} {w}.", ""), ("Which {kind} is {way} {w}?", ""),
         ("{w}: which {kind} comes {way} it?", ""), ("Say which {kind} is right {way} {w}.", ""),
         ("What {kind} do we have {way} {w}?", ""), ("The {kind} {way} {w} is called what?", ""),
-    ]),
-    "young animal": (_pairs(YOUNG), [
-        ("Name the young of this animal.", "{w}"), ("What is a young one called?", "{w}"),
-        ("Give the word for the young animal.", "{w}"), ("What is its baby called?", "{w}"),
-        ("What is a young {w} called?", ""), ("What do you call a baby {w}?", ""),
-        ("Name the young of a {w}.", ""), ("Give the word for a young {w}.", ""),
-        ("What is the name of a young {w}?", ""), ("What name does a baby {w} have?", ""),
-        ("Which word means a young {w}?", ""), ("Tell me what a young {w} is called.", ""),
-        ("What is the baby of a {w} called?", ""), ("The young of a {w} is called what?", ""),
     ]),
     "number in words": (_number_words(), [
         ("Write the number as a word.", "{w}"), ("Spell out the number.", "{w}"),

@@ -18,13 +18,18 @@ def hf_tokenizer():
     vocabulary = {"<|endoftext|>": END, **{f"t{i}": i for i in range(100)}}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="t0"))
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words, eos_token="<|endoftext|>", pad_token="<|endoftext|>", padding_side="right"
+        tokenizer_object=words,
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+        padding_side="right",
     )
 
 
 def ragged(seed):
     draw = random.Random(seed)
-    rows = [[draw.randrange(100) for _ in range(draw.randint(1, 30))] for _ in range(draw.randint(1, 9))]
+    rows = [
+        [draw.randrange(100) for _ in range(draw.randint(1, 30))] for _ in range(draw.randint(1, 9))
+    ]
     return [(draw.randint(0, len(row)), row) for row in rows]
 
 

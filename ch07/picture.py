@@ -1,0 +1,47 @@
+"""The README's picture: a run's loss curve, and one batch as a token grid.
+
+python -m ch07.picture RUN picture.png
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ch07 import run_folder as rf
+from ch07.batching import make_loader
+from ch07.token_grid import TokenGrid
+from instruction_dataset import InstructionDataset
+from train_loop import plot_losses
+
+SHOWN = 13  # columns of the grid: the end of the prompt, and the answer
+ENTRIES = [
+    {"instruction": "Name a colour.", "output": "Red"},
+    {"instruction": "Give the opposite of the word.", "input": "cold", "output": "hot"},
+    {"instruction": "Sort the words.", "input": "pear, apple", "output": "apple, pear"},
+]
+
+
+def picture(folder, path):
+    """Draw the run's loss above a grid of three rows, and save it as a PNG."""
+    run = rf.load_run(folder)
+    lines = (run.folder / rf.METRICS).read_text(encoding="utf-8").splitlines()
+    history = [json.loads(line) for line in lines]
+    dataset = InstructionDataset(ENTRIES, run.tokenizer, run.style, with_prompt_length=True)
+    ((inputs, targets),) = make_loader(dataset, len(ENTRIES), "response")
+    grid = TokenGrid(inputs, targets, dataset.prompt_lengths, dataset.lengths, run.tokenizer)
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    loss, tokens = figure.subplots(2, 1, height_ratios=[1, 0.8])
+    columns = ("epoch", "tokens_seen", "train_loss", "val_loss")
+    plot_losses(*([record[key] for record in history] for key in columns), axes=loss)
+    grid.draw(tokens, slice(inputs.shape[1] - SHOWN, None))
+    tokens.set_title(
+        "The end of a batch: input tokens, and below each its target; framed ones are counted",
+        fontsize=9,
+    )
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    picture(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,82 @@
+"""The command line: quick help, exit codes, errors a person can act on."""
+
+import json
+import time
+
+import pytest
+
+from ch07.cli import main
+
+
+def test_help_answers_at_once_and_loads_nothing_heavy(run_command):
+    started = time.monotonic()
+    done = run_command("-X", "importtime", "-m", "ch07", "--help")
+    seconds = time.monotonic() - started
+    assert done.returncode == 0
+    for command in ("finetune", "respond", "evaluate", "chat"):
+        assert command in done.stdout
+    for heavy in ("torch", "matplotlib", "tiktoken", "numpy"):
+        assert f" {heavy}\n" not in done.stderr
+    assert seconds < 2, "0.2 s on a quiet machine"
+
+
+@pytest.mark.parametrize("command", ["finetune", "respond", "evaluate", "chat"])
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert "usage: python -m ch07" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fly"],
+        ["finetune", "--epochs", "many"],
+        ["finetune", "--loss-on", "some"],
+        ["respond", "RUN"],
+    ],
+)
+def test_wrong_usage_is_exit_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["finetune", "--data", "none.json"], "none.json: No such file"),
+        (["--data", "none.json"], "none.json: No such file"),
+        (
+            ["finetune", "--model", "gpt2-medium"],
+            "published weights, which this version can't load",
+        ),
+        (["finetune", "--model", "nowhere"], "nowhere is not a run folder"),
+        (["finetune", "--device", "quantum"], "device 'quantum' can't be used here"),
+        (["finetune", "--resume"], "--resume needs --out RUN"),
+        (["finetune", "--epochs", "0"], "num_epochs"),
+        (["finetune", "--batch-size", "0"], "batch_size is 0"),
+        (["finetune", "--allowed-max-length", "0"], "allowed_max_length is 0"),
+        (["respond", "nowhere", "Hello"], "nowhere is not a run folder: it has no config.json"),
+        (["evaluate", "nowhere"], "nowhere is not a run folder"),
+        (["chat", "nowhere"], "nowhere is not a run folder"),
+    ],
+)
+def test_errors_are_one_line_and_exit_1(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err and "Traceback" not in captured.err
+    assert captured.out == ""
+    assert not (tmp_path / "runs").exists(), "a run that can't start leaves no folder"
+    with pytest.raises((ValueError, RuntimeError, OSError)):  # -v shows the traceback
+        main([*arguments, "-v"])
+
+
+def test_bad_rows_refuse_the_file_with_their_numbers(tmp_path, capsys):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps([{"instruction": "x", "output": 5}] * 2), encoding="utf-8")
+    assert main(["finetune", "--data", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert "2 faulty rows" in error and "row 1: 'output' is a number" in error

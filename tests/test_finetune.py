@@ -1,0 +1,279 @@
+"""The main job, small: it learns, it survives an interruption bit for bit, it says what it does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from ch07 import run_folder as rf
+from ch07.cli import main
+from ch07.files import read_json, read_tensors
+from ch07.toy_instructions.facts import FACT_FAMILIES
+
+SHORT = ["--eval-freq", "10", "--dtype", "float32"]
+
+
+@pytest.fixture(scope="session")
+def number_data(tmp_path_factory):
+    """Numbers from zero to nine in fourteen phrasings: learned in seconds."""
+    facts, phrasings = FACT_FAMILIES["number in words"]
+    rows = [
+        {"instruction": a.format(**slots), "input": b.format(**slots), "output": answer}
+        for slots, answer in facts[:10]
+        for a, b in phrasings
+    ]
+    path = tmp_path_factory.mktemp("data") / "numbers.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(number_data, tmp_path_factory):
+    """One finished run, shared by the tests that only look at it."""
+    folder = tmp_path_factory.mktemp("run") / "numbers"
+    arguments = ["--data", str(number_data), "--out", str(folder), "--epochs", "25"]
+    assert main(["finetune", *arguments, "--eval-freq", "50", "--seed", "1"]) == 0
+    return folder
+
+
+def test_learning_happened(run, number_data):
+    history = [json.loads(line) for line in (run / rf.METRICS).read_text("utf-8").splitlines()]
+    assert history[-1]["train_loss"] < 0.2 < 9 < history[0]["train_loss"]
+    assert history[-1]["val_loss"] < 1 < history[0]["val_loss"]
+    scores = read_json(run / rf.SCORES)
+    assert scores["exact_match"] >= 0.6 and scores["stopped"] >= 0.9, "nothing right at the start"
+    from gpt_model import MODEL_SIZES, GPTModel
+
+    start = GPTModel(MODEL_SIZES["gpt2-tiny"], torch.Generator().manual_seed(1))
+    trained = read_tensors(run / rf.MODEL)
+    for name, weight in start.named_parameters():
+        assert not torch.equal(weight, trained[name]), f"{name} did not move"
+
+
+def test_the_run_folder_holds_what_it_promises(run, number_data):
+    assert {p.name for p in run.iterdir()} == {
+        rf.CONFIG, rf.MODEL, rf.METRICS, rf.PLOT, rf.RESPONSES, rf.SCORES, rf.CHECKPOINT,
+    }  # fmt: skip
+    config = read_json(run / rf.CONFIG)
+    assert config["options"]["seed"] == 1 and config["options"]["data"] == str(number_data)
+    assert config["prompt_style"]["name"] == "book" and len(config["facts"]["data_sha256"]) == 64
+    responses = read_json(run / rf.RESPONSES)
+    assert len(responses) == config["facts"]["rows"]["test"] == read_json(run / rf.SCORES)["n"]
+    assert {"instruction", "input", "output", "model_response", "stopped"} == set(responses[0])
+    line = json.loads((run / rf.METRICS).read_text("utf-8").splitlines()[-1])
+    assert set(line) == {"step", "epoch", "tokens_seen", "train_loss", "val_loss", "lr", "seconds"}
+    scores = read_json(run / rf.SCORES)
+    assert {
+        "n",
+        "exact_match",
+        "token_f1",
+        "rouge_l",
+        "stopped",
+        "families",
+        "train_seconds",
+    } <= set(scores)
+
+
+def test_evaluate_gives_the_scores_of_the_run(run, capsys):
+    assert main(["evaluate", str(run), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert read_json(run / rf.SCORES) == again | {
+        "train_seconds": read_json(run / rf.SCORES)["train_seconds"]
+    }
+    assert main(["evaluate", str(run)]) == 0
+    assert "exact match  95 % interval" in capsys.readouterr().out
+
+
+def test_evaluate_takes_another_file(run, number_data, capsys):
+    assert main(["evaluate", str(run), "--data", str(number_data), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 140
+
+
+def test_respond_gives_the_answer_of_the_run(run, capsys):
+    entry = read_json(run / rf.RESPONSES)[0]
+    assert main(["respond", str(run), entry["instruction"], "--input", entry["input"]]) == 0
+    assert capsys.readouterr().out == entry["model_response"] + "\n"
+
+
+def test_respond_says_why_it_stopped_early(run, capsys):
+    assert main(["respond", str(run), "Write 7 as a word.", "--max-new-tokens", "0"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "\n" and "limit of new tokens" in captured.err
+    assert main(["respond", str(run), "Write 7 as a word.", "--temperature", "-1"]) == 1
+    assert main(["respond", str(run), "long " * 2000]) == 1
+    assert "this model reads at most 1024" in capsys.readouterr().err
+
+
+def test_chat_answers_line_by_line(run, run_command):
+    lines = (
+        "Write 7 as a word.\n\n/prompt\nSpell out the number. | 7\n/fly\n"
+        + "long " * 2000
+        + "\n/quit\nx\n"
+    )
+    done = run_command("-m", "ch07", "chat", run, input=lines)
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 2
+    assert "### Input:\n7\n\n### Response:" in done.stderr
+    assert "no command /fly" in done.stderr and "reads at most 1024" in done.stderr
+
+
+def test_a_run_can_start_from_a_run(run, number_data, tmp_path):
+    arguments = ["--model", str(run), "--data", str(number_data), "--out", str(tmp_path / "next")]
+    assert main(["finetune", *arguments, "--max-steps", "2", *SHORT, "--seed", "1"]) == 0
+    first = json.loads((tmp_path / "next" / rf.METRICS).read_text("utf-8").splitlines()[0])
+    assert first["train_loss"] < 0.5, "it starts where the other ended"
+    assert read_json(tmp_path / "next" / rf.CONFIG)["options"]["model"] == str(run)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(run, number_data, capsys):
+    before = (run / rf.MODEL).read_bytes()
+    assert main(["finetune", "--data", str(number_data), "--out", str(run)]) == 1
+    assert "holds another run" in capsys.readouterr().err
+    assert (run / rf.MODEL).read_bytes() == before
+
+
+def steps(number_data, folder, *more):
+    return [
+        sys.executable, "-m", "ch07", "finetune", "--data", str(number_data), "--out", str(folder),
+        "--max-steps", "40", "--seed", "2", *SHORT, *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(number_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert main(steps(number_data, folder)[3:]) == 0
+    return folder
+
+
+def compare(one, two):
+    a, b = (read_tensors(folder / rf.MODEL) for folder in (one, two))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    a, b = (
+        [json.loads(x) | {"seconds": 0} for x in (f / rf.METRICS).read_text("utf-8").splitlines()]
+        for f in (one, two)
+    )
+    assert a == b
+    assert read_json(one / rf.RESPONSES) == read_json(two / rf.RESPONSES)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    number_data, uninterrupted, tmp_path, how, capsys
+):
+    folder = tmp_path / "run"
+    command = steps(number_data, folder, "--checkpoint-minutes", "0.0001")
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if any((folder / rf.CHECKPOINT).glob("step-*")):
+                os.kill(process.pid, how)
+                break
+            time.sleep(0.05)
+        _, notes = process.communicate()
+    assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130)
+    if how != signal.SIGKILL:
+        assert f"python -m ch07 finetune --resume --out {folder}" in notes
+        assert (folder / rf.PLOT).exists() and "Traceback" not in notes
+    assert not (folder / rf.MODEL).exists()
+    assert (
+        main(["respond", str(folder), "x"]) == 1 and "has not finished" in capsys.readouterr().err
+    )
+    assert main(["finetune", "--resume", "--out", str(folder)]) == 0
+    assert "going on from step" in capsys.readouterr().err
+    compare(uninterrupted, folder)
+
+
+def test_a_resume_with_other_settings_or_data_is_refused(
+    uninterrupted, number_data, tmp_path, capsys
+):
+    resume = ["finetune", "--resume", "--out", str(uninterrupted)]
+    assert main([*resume, "--lr", "0.5", "--epochs", "9"]) == 1
+    error = capsys.readouterr().err
+    assert "lr was" in error and "now 0.5" in error and "epochs was" in error
+    config = read_json(uninterrupted / rf.CONFIG)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    other = tmp_path / "other.json"
+    other.write_text(number_data.read_text("utf-8").replace("nine", "ten"), encoding="utf-8")
+    config["options"] |= {"data": str(other)}
+    (copy / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    assert main(["finetune", "--resume", "--out", str(copy)]) == 1
+    assert "was made with other data" in capsys.readouterr().err
+
+
+def tiny_file(tmp_path, n):
+    rows = [{"instruction": f"Say {i}.", "input": "", "output": str(i)} for i in range(n)]
+    path = tmp_path / "few.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_few_rows_train_all_the_same(tmp_path, capsys, n):
+    folder = tmp_path / "run"
+    arguments = ["--data", str(tiny_file(tmp_path, n)), "--out", str(folder), "--epochs", "2"]
+    assert main(["finetune", *arguments, *SHORT]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("no validation rows") == 1
+    assert captured.err.count("no held-out rows") == 1
+    history = [json.loads(line) for line in (folder / rf.METRICS).read_text("utf-8").splitlines()]
+    assert [record["step"] for record in history] == [0, 2] and history[1]["val_loss"] is None
+    assert (folder / rf.PLOT).exists() and not (folder / rf.SCORES).exists()
+
+
+def test_what_a_limit_destroys_is_said_before_training(tmp_path, capsys):
+    path = tiny_file(tmp_path, 3)
+    common = ["finetune", "--data", str(path), "--epochs", "1", *SHORT]
+    assert main([*common, "--allowed-max-length", "10", "--out", str(tmp_path / "a")]) == 1
+    error = capsys.readouterr().err
+    assert (
+        "3 rows lose their whole answer at 10 tokens: row" in error and "--skip-bad-rows" in error
+    )
+    assert (
+        main(
+            [*common, "--allowed-max-length", "10", "--skip-bad-rows", "--out", str(tmp_path / "b")]
+        )
+        == 1
+    )
+    assert "no row is left to train on" in capsys.readouterr().err
+    rows = json.loads(path.read_text("utf-8"))
+    rows[1]["output"] = "word " * 1100
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    assert main([*common, "--out", str(tmp_path / "c")]) == 1
+    assert (
+        "1 rows have more than 1024 tokens, the model's context: row 2" in capsys.readouterr().err
+    )
+    assert main([*common, "--skip-bad-rows", "--out", str(tmp_path / "d")]) == 0
+    assert "left out: 1 rows that have more than 1024" in capsys.readouterr().err
+    assert main([*common, "--allowed-max-length", "100", "--out", str(tmp_path / "e")]) == 0
+    assert "1 rows lose their end at 100 tokens: row 2" in capsys.readouterr().err
+    for name in "abc":
+        assert not (tmp_path / name).exists(), "a run that can't start leaves no folder"
+
+
+def test_the_books_split_tells_its_overlap(tmp_path, capsys):
+    rows = [{"instruction": f"Say {i % 18}.", "output": str(i)} for i in range(20)]
+    path = tmp_path / "leak.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    arguments = [
+        "--data",
+        str(path),
+        "--split",
+        "book",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path / "r"),
+    ]
+    assert main(["finetune", *arguments, *SHORT]) == 0
+    error = capsys.readouterr().err
+    assert "1 of 2 test prompts are also in training" in error
+    assert "1 of 1 validation prompts are also in training" in error

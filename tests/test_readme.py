@@ -1,0 +1,122 @@
+"""The README's commands run as printed, its Python runs, its links and file map are true.
+
+Commands may be made short by documented flags, and --out sends runs to a temporary folder.
+"""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHORT = ["--max-steps", "3", "--eval-freq", "3"]
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+COMMANDS = [line for block in blocks("bash") for line in block.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where a reader stands, with a finished run in runs/1 and data of their own."""
+    return tmp_path_factory.mktemp("reader")
+
+
+def ours(command):
+    """The arguments behind `python`, of commands that run this project."""
+    words = shlex.split(command)
+    return words[1:] if words[0].endswith("python") and "ch07" in words else None
+
+
+def test_every_command_is_known():
+    """So that a new line in the README can't escape these tests."""
+    others = [command for command in COMMANDS if ours(command) is None]
+    assert others == [
+        "make run",
+        "make test",
+        "python3 -m venv .venv",
+        ".venv/bin/python -m pip install -r requirements.txt",
+    ]
+
+
+@pytest.mark.parametrize("target", ["run", "test"])
+def test_make_does_what_the_lines_by_hand_do(target):
+    done = subprocess.run(
+        ["make", "--dry-run", target, "VENV=none"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    wanted = {"run": ["pip install", "requirements.txt", "none/bin/python -m ch07"],
+              "test": ["pip install", "requirements-dev.txt", "none/bin/python -m pytest"]}  # fmt: skip
+    positions = [done.stdout.index(part) for part in wanted[target]]
+    assert positions == sorted(positions)
+
+
+def test_the_commands_run_as_printed(folder, run_command):
+    """In the README's order, since later ones use the run of earlier ones."""
+    (folder / "my.json").write_text(
+        '[{"instruction": "Say hi.", "output": "Hi"}]', encoding="utf-8"
+    )
+    ran = []
+    for command in COMMANDS:
+        arguments = ours(command)
+        if arguments is None:
+            continue
+        trains = arguments[2:3] in ([], ["finetune"]) and "--resume" not in arguments
+        done = run_command(*arguments, *(SHORT if trains else []), cwd=folder, input="Say hi.\n")
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert done.stdout.strip(), command
+        ran.append(arguments[2:3] or ["finetune"])
+    assert {name for (name,) in ran} == {"finetune", "respond", "evaluate", "chat"}
+    for block in blocks("python"):
+        done = run_command("-c", block, cwd=folder)
+        assert done.returncode == 0, done.stderr
+
+
+def test_resume_line_in_the_text_is_what_a_stopped_run_prints():
+    from ch07.finetune import _how_to_resume
+
+    assert _how_to_resume("runs/1").strip() in README
+
+
+def test_links_and_pictures_exist():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target.startswith("http") or (ROOT / target).exists(), target
+    assert all(alt.strip() for alt in re.findall(r"!\[(.*?)\]", README, flags=re.S))
+
+
+def test_the_file_map_is_true():
+    for name in ("gpt_model.py", "instruction_dataset.py", "collate.py", "train_loop.py"):
+        (gloss,) = re.findall(rf"\| `{name}` \| (.*?) \|", README)
+        assert len(gloss.split()) <= 6
+    rooms = {p.stem for p in (ROOT / "ch07").glob("*.py")} - {"__init__"}
+    missing = {room for room in rooms if f"`{room}`" not in README}
+    assert not missing
+
+
+def test_the_error_it_shows_is_the_error_there_is(tmp_path, monkeypatch, capsys):
+    from ch07.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    rows = '[{"instruction": "a", "output": "b"}, {"instruction": "a", "output": "c"}, {"instruction": "x", "output": 5}]'
+    Path("my.json").write_text(rows, encoding="utf-8")
+    assert main(["finetune", "--data", "my.json"]) == 1
+    assert capsys.readouterr().err.strip() in README
+
+
+def test_flags_and_settings_it_names_exist(capsys):
+    from ch07.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["finetune", "--help"])
+    known = capsys.readouterr().out
+    for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--data", "--input"}:
+        assert flag in known, flag

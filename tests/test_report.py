@@ -1,0 +1,23 @@
+"""What is printed can be trusted by a terminal."""
+
+from ch07.report import printable
+from ch07.scoring import score_answers
+
+
+def test_control_characters_are_shown_not_sent():
+    assert printable("a\x1b[31mred\nb\x07") == r"a\x1b[31mred\nb\x07"
+    assert printable("naïve 猫") == "naïve 猫"
+    assert len(printable("x" * 1000)) == 88 and printable("x" * 1000).endswith(" ...")
+    assert len(printable("x" * 1000, width=None)) == 1000
+
+
+def test_the_table_has_a_line_per_family_and_one_for_all(capsys):
+    from ch07.report import print_scores
+
+    entries = [{"output": "a", "family": "one"}, {"output": "b", "family": "another"}]
+    print_scores(score_answers(entries, ["a", "x"], [True, True]))
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert [line.split()[0] for line in lines] == ["held-out", "another", "one", "all", "token_f1"]
+    assert "50.0 %" in lines[3]
+    print_scores(None)
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,88 @@
+"""Runs on disk: loaded as they were, and every way to be no run is said in a sentence."""
+
+import json
+
+import pytest
+import torch
+
+from ch07 import run_folder as rf
+from ch07.files import write_json, write_tensors
+from ch07.run_folder import RunFolderError, load_run, new_run_folder
+from gpt_model import GPTModel
+
+MODEL = {
+    "vocab_size": 30, "context_length": 8, "emb_dim": 8, "n_heads": 2, "n_layers": 1,
+    "drop_rate": 0.0, "qkv_bias": True, "tied_head": True,
+}  # fmt: skip
+STYLE = {"name": "mine", "with_input": "{instruction}: {input}\n", "no_input": "{instruction}\n"}
+
+
+def make(folder, **changes):
+    model = GPTModel(MODEL | {"tied_head": changes.pop("tied_head", True)})
+    config = {"options": {}, "model": vars(model.config), "prompt_style": STYLE, "facts": {}}
+    folder.mkdir(exist_ok=True)
+    write_json(folder / rf.CONFIG, config | changes)
+    write_tensors(folder / rf.MODEL, dict(model.named_parameters()))
+    return model
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_same_bits_and_the_same_prompt_come_back(tmp_path, tied):
+    model = make(tmp_path, tied_head=tied)
+    run = load_run(tmp_path)
+    assert run.style.prompt({"instruction": "a", "input": "b"}) == "a: b\n"
+    assert (run.model.out_head.weight is run.model.tok_emb.weight) == tied
+    for a, b in zip(model.parameters(), run.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    ids = torch.arange(6)[None]
+    assert torch.equal(run.model(ids), model.eval()(ids)) and not run.model.training
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "nothing",
+        "no model",
+        "half config",
+        "no style",
+        "cut",
+        "text",
+        "other shape",
+        "unknown field",
+    ],
+)
+def test_what_is_no_run_is_said(tmp_path, fault):
+    make(tmp_path)
+    config = json.loads((tmp_path / rf.CONFIG).read_text("utf-8"))
+    model = tmp_path / rf.MODEL
+    match fault:
+        case "nothing":
+            (tmp_path / rf.CONFIG).unlink()
+        case "no model":
+            model.unlink()
+        case "half config":
+            (tmp_path / rf.CONFIG).write_text('{"model": ', encoding="utf-8")
+        case "no style":
+            write_json(
+                tmp_path / rf.CONFIG, {k: v for k, v in config.items() if k != "prompt_style"}
+            )
+        case "cut":
+            model.write_bytes(model.read_bytes()[:-50])
+        case "text":
+            model.write_text("<html>not found</html>", encoding="utf-8")
+        case "other shape":
+            make(tmp_path, model=config["model"] | {"emb_dim": 16})
+        case "unknown field":
+            make(tmp_path, model=config["model"] | {"rotary": True})
+    with pytest.raises(RunFolderError, match=str(tmp_path.name)):
+        load_run(tmp_path)
+
+
+def test_new_folders_never_meet_old_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [str(new_run_folder()) for _ in range(3)] == ["runs/1", "runs/2", "runs/3"]
+    assert new_run_folder("mine").is_dir()
+    assert new_run_folder("mine").is_dir(), "an empty folder may be used"
+    make(tmp_path / "mine")
+    with pytest.raises(RunFolderError, match="holds another run"):
+        new_run_folder("mine")
