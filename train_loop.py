@@ -1,12 +1,11 @@
 """Batches -> loss -> updates -> a loss plot: a plain training loop, to be followed line by line.
 
-The one idea: the loss is the sum over counted targets divided by their number, in a batch, an
-accumulation window or a whole evaluation; no number depends on how the rows were grouped. This
-file knows nothing of text or files. Any model will do whose call `model(token_ids, wanted=mask)`
-gives the logits of the wanted positions, and any loader of (inputs, targets) on the CPU.
-Source: Raschka, "Build a Large Language Model (From Scratch)", chapter 5 and section 7.6.
-
-Axes: B batch, T tokens, N counted targets, V vocabulary.
+The one idea: the loss is one sum over counted targets divided by their number, in a batch, an
+accumulation window or an evaluation; no number depends on how rows were grouped. Text and files
+are unknown here. Any model will do whose call `model(token_ids, wanted=mask)` gives the logits of
+the wanted positions, and any loader of (inputs, targets) on the CPU.
+Axes: B batch, T tokens, N counted targets, V vocabulary. Source: Raschka, "Build a Large Language
+Model (From Scratch)", chapter 5 and section 7.6.
 """
 
 import contextlib
@@ -18,8 +17,7 @@ from itertools import islice
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib import figure, ticker
 from tqdm import tqdm
 
 IGNORE_INDEX = -100  # what PyTorch's cross_entropy skips by default
@@ -33,7 +31,7 @@ class TrainSettings:
     max_steps: int | None = None  # stop after so many steps, whatever num_epochs says
     peak_lr: float = 1e-3
     warmup_steps: int = 0  # steps until the peak is reached
-    grad_clip: float | None = 1.0  # longest gradient allowed (L2 norm)
+    grad_clip: float = 1.0  # longest gradient allowed (L2 norm); math.inf: any
     accumulation_steps: int = 1  # batches that make up one step
     eval_freq: int = 100  # steps between two evaluations
     eval_iter: int | None = 5  # batches of the training loss estimate; None: all
@@ -42,8 +40,8 @@ class TrainSettings:
     seed: int = 123  # dropout's random stream
 
     def __post_init__(self):
-        if min(self.num_epochs, self.accumulation_steps, self.eval_freq) < 1:
-            raise ValueError(f"num_epochs, accumulation_steps and eval_freq start at 1: {self}")
+        if min(self.num_epochs, self.accumulation_steps, self.eval_freq, self.max_steps or 1) < 1:
+            raise ValueError(f"epochs, steps and eval_freq are counted from 1: {self}")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype is {self.dtype!r}: choose 'float32' or 'bfloat16'")
 
@@ -95,16 +93,14 @@ def calc_loss_loader(data_loader, model, device, num_batches=None, **options):
 def evaluate_model(model, train_loader, val_loader, device, eval_iter=None, **options):
     """Training loss (estimated on `eval_iter` batches) and validation loss (all rows, or None)."""
     train_loss = calc_loss_loader(train_loader, model, device, eval_iter, **options)
-    if val_loader is None or len(val_loader) == 0:
-        return train_loss, None
-    return train_loss, calc_loss_loader(val_loader, model, device, **options)
+    rows = val_loader is not None and len(val_loader) > 0
+    return train_loss, calc_loss_loader(val_loader, model, device, **options) if rows else None
 
 
 @contextlib.contextmanager
 def _undisturbed(model, data_loader):
-    """Evaluation mode inside; afterwards modes and random streams are as they were before."""
+    """Evaluation mode inside; afterwards modes and random streams (loaders draw) are as before."""
     modes = {module: module.training for module in model.modules()}
-    # merely starting a DataLoader draws a seed, from its own generator or from the global one
     generator = getattr(data_loader, "generator", None) or torch.Generator()
     drawn = generator.get_state()
     model.eval()
@@ -119,21 +115,18 @@ def _undisturbed(model, data_loader):
 
 def learning_rate(step, n_steps, settings):
     """Linear warmup to the peak, then half a cosine to 0 (Loshchilov & Hutter 2017, section 3)."""
-    warmup = settings.warmup_steps
-    if step < warmup:
-        return settings.peak_lr * (step + 1) / warmup
-    done = (step - warmup) / max(1, n_steps - warmup)
+    if step < settings.warmup_steps:
+        return settings.peak_lr * (step + 1) / settings.warmup_steps
+    done = (step - settings.warmup_steps) / max(1, n_steps - settings.warmup_steps)
     return settings.peak_lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def make_optimizer(parameters, lr=1e-3, weight_decay=0.1, betas=(0.9, 0.95)):
     """AdamW (Loshchilov & Hutter 2019), fused; only matrices decay, not biases and norms."""
     params = [p for p in parameters if p.requires_grad]
-    groups = [
-        {"params": [p for p in params if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
+    matrices, vectors = ([p for p in params if (p.ndim >= 2) == wide] for wide in (True, False))
+    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, betas=betas, fused=True)
 
 
 def count_tokens(targets, ignore_index=IGNORE_INDEX):
@@ -148,14 +141,13 @@ def train_step(window, model, optimizer, device, lr, settings):
     if n_targets == 0:
         return None  # weight decay would move the weights even without a gradient
     total = 0.0
-    for inputs, targets in window:
-        loss, _ = sum_loss(inputs, targets, model, device, settings.ignore_index, settings.dtype)
+    for batch in window:
+        loss, _ = sum_loss(*batch, model, device, settings.ignore_index, settings.dtype)
         (loss / n_targets).backward()
         total = total + loss.detach()
-    if settings.grad_clip is not None:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_scale", 1.0)
+        group["lr"] = lr
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total / n_targets
@@ -177,30 +169,28 @@ def train_model(
     device="cpu",
     settings=TrainSettings(),
     state=None,
-    on_eval=None,
-    on_step=None,
+    on_eval=lambda record: None,
+    on_step=lambda state: None,
     progress=True,
 ):
     """Train, and return the state with its history of evaluations.
 
-    `on_eval(record)` hears of each evaluation, `on_step(state)` of each step; a true answer of
-    `on_step` ends the run. With a `state` the run goes on from there: the loader's order must
-    depend on the epoch alone (its batch sampler's `set_epoch` is called).
+    `on_eval` hears of each evaluation, `on_step` of each step; its true answer ends the run. With
+    a `state` the run goes on from there, if the loader's order depends on the epoch alone.
     """
-    state = TrainState() if state is None else state
+    state = state or TrainState()
     n_steps = total_steps(train_loader, settings)
     started = time.monotonic() - state.seconds
     options = {"ignore_index": settings.ignore_index, "dtype": settings.dtype}
+    loaders = train_loader, val_loader
 
     def evaluate(lr):
-        loaders, seconds = (train_loader, val_loader), round(state.seconds, 2)
         record = {"step": state.step, "epoch": state.epoch + state.batch / len(train_loader)}
-        record |= {"tokens_seen": state.tokens_seen, "lr": lr, "seconds": seconds}
+        record |= {"tokens_seen": state.tokens_seen, "lr": lr, "seconds": round(state.seconds, 2)}
         losses = evaluate_model(model, *loaders, device, settings.eval_iter, **options)
         record["train_loss"], record["val_loss"] = losses
         state.history.append(record)
-        if on_eval is not None:
-            on_eval(record)
+        on_eval(record)
 
     model.train()
     with tqdm(total=n_steps, initial=state.step, disable=not progress, desc="training") as bar:
@@ -212,8 +202,7 @@ def train_model(
                 with torch.random.fork_rng():  # dropout's stream follows from seed and step alone
                     torch.manual_seed((settings.seed << 32) + state.step)
                     loss = train_step(window, model, optimizer, device, lr, settings)
-                state.step += 1
-                state.batch += len(window)
+                state.step, state.batch = state.step + 1, state.batch + len(window)
                 state.skipped += loss is None
                 state.tokens_seen += sum(count_tokens(t, settings.ignore_index) for _, t in window)
                 state.seconds = time.monotonic() - started
@@ -222,7 +211,7 @@ def train_model(
                     bar.set_postfix(loss=f"{loss.item():.3f}")
                 if state.step % settings.eval_freq == 0 or state.step == n_steps:
                     evaluate(lr)
-                if (on_step is not None and on_step(state)) or state.step == n_steps:
+                if on_step(state) or state.step == n_steps:
                     return state
             state.epoch, state.batch = state.epoch + 1, 0
     return state
@@ -241,10 +230,9 @@ def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses, path=None, a
     """Losses over epochs (below) and tokens seen (above); a loss of None is left out.
 
     Solid with circles is training, dashed with squares validation: colour alone tells nothing.
-    Returns the Figure, and saves it as `path` if given.
+    Draws on `axes`, or a Figure of its own; returns the Figure, saved as `path` if given.
     """
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained") if axes is None else axes.figure
-    axes = axes or figure.add_subplot()
+    axes = axes or figure.Figure(figsize=(6.4, 4.0), layout="constrained").add_subplot()
     axes.set_prop_cycle(color=["#0072B2", "#D55E00"])
     for name, losses, line in (("training", train_losses, "o-"), ("validation", val_losses, "s--")):
         points = [(x, y) for x, y in zip(epochs_seen, losses, strict=True) if y is not None]
@@ -256,7 +244,7 @@ def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses, path=None, a
     above.set(xlim=axes.get_xlim(), xlabel="Tokens seen (padding not counted)")
     ticks = [t for t in axes.get_xticks() if min(epochs_seen) <= t <= max(epochs_seen)]
     tokens = np.interp(ticks, epochs_seen, tokens_seen)
-    above.set_xticks(ticks, [EngFormatter(sep="")(round(n)) for n in tokens])
+    above.set_xticks(ticks, [ticker.EngFormatter(sep="")(round(n)) for n in tokens])
     if path is not None:
-        figure.savefig(path, dpi=150, metadata={"Software": None})
-    return figure
+        axes.figure.savefig(path, dpi=150, metadata={"Software": None})
+    return axes.figure

@@ -3,6 +3,7 @@
 Commands may be made short by documented flags, and --out sends runs to a temporary folder.
 """
 
+import json
 import re
 import shlex
 import subprocess
@@ -47,15 +48,12 @@ def test_every_command_is_known():
 
 @pytest.mark.parametrize("target", ["run", "test"])
 def test_make_does_what_the_lines_by_hand_do(target):
-    done = subprocess.run(
-        ["make", "--dry-run", target, "VENV=none"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    wanted = {"run": ["pip install", "requirements.txt", "none/bin/python -m ch07"],
-              "test": ["pip install", "requirements-dev.txt", "none/bin/python -m pytest"]}  # fmt: skip
+    command = ["make", "--dry-run", target, "VENV=none"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    wanted = {
+        "run": ["pip install", "requirements.txt", "none/bin/python -m ch07"],
+        "test": ["pip install", "requirements-dev.txt", "none/bin/python -m pytest"],
+    }
     positions = [done.stdout.index(part) for part in wanted[target]]
     assert positions == sorted(positions)
 
@@ -106,8 +104,8 @@ def test_the_error_it_shows_is_the_error_there_is(tmp_path, monkeypatch, capsys)
     from ch07.cli import main
 
     monkeypatch.chdir(tmp_path)
-    rows = '[{"instruction": "a", "output": "b"}, {"instruction": "a", "output": "c"}, {"instruction": "x", "output": 5}]'
-    Path("my.json").write_text(rows, encoding="utf-8")
+    rows = [{"instruction": "a", "output": output} for output in ("b", "c", 5)]
+    Path("my.json").write_text(json.dumps(rows), encoding="utf-8")
     assert main(["finetune", "--data", "my.json"]) == 1
     assert capsys.readouterr().err.strip() in README
 

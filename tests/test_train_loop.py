@@ -101,7 +101,7 @@ def test_the_mean_of_batch_means_would_differ():
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_accumulated_equals_one_big_batch(size):
     """8 rows at once, as 4 x 2, 2 x 4 or 8 x 1: the same gradient, so the same update."""
-    data, settings = rows(8), TrainSettings(grad_clip=None)
+    data, settings = rows(8), TrainSettings(grad_clip=math.inf)
     wanted, ours = model(), model()
     loss = train_step(
         [collate(data)], wanted, torch.optim.SGD(wanted.parameters()), "cpu", 0.1, settings
@@ -254,10 +254,19 @@ def test_only_matrices_decay():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"num_epochs": 0}, {"eval_freq": 0}, {"accumulation_steps": -1}, {"dtype": "float16"}]
+    "bad",
+    [
+        {"num_epochs": 0},
+        {"eval_freq": 0},
+        {"accumulation_steps": -1},
+        {"max_steps": -1},
+        {"dtype": "float16"},
+    ],
 )
-def test_bad_settings_are_refused_by_name(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
+def test_bad_settings_are_refused_with_the_value(bad):
+    with pytest.raises(
+        ValueError, match="{}={}|dtype is 'float16'".format(*next(iter(bad.items())))
+    ):
         TrainSettings(**bad)
 
 
