@@ -32,7 +32,7 @@ def custom_collate_draft_1(batch, pad_token_id=END_OF_TEXT, device="cpu"):
 def custom_collate_draft_2(batch, pad_token_id=END_OF_TEXT, device="cpu"):
     """Add targets, the inputs shifted by one: two tensors (B, T), int64.
 
-    A row gets one end-of-text token behind it; the inputs are all but the last column, the
+    A row gets one end-of-text token at its end; the inputs are all but the last column, the
     targets all but the first. What is still wrong: every padding token is a target as well, so
     most of what a short row teaches is to say end-of-text after end-of-text.
 
@@ -55,7 +55,7 @@ def custom_collate_fn(
     allowed_max_length=None,
     device="cpu",
 ):
-    """Final version: targets behind a row's own end are `ignore_index`, which the loss skips.
+    """Final version: targets after a row's own end are `ignore_index`, which the loss skips.
 
     Each row keeps one end-of-text target, at its own last place: without it a model never learns
     to stop. The place is found by counting, never by looking for 50256: the book's rule ("keep

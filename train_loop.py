@@ -3,9 +3,8 @@
 The one idea: the loss is one sum over counted targets divided by their number, in a batch, an
 accumulation window or an evaluation; no number depends on how rows were grouped. Text and files
 are unknown here. Any model will do whose call `model(token_ids, wanted=mask)` gives the logits of
-the wanted positions, and any loader of (inputs, targets) on the CPU.
-Axes: B batch, T tokens, N counted targets, V vocabulary. Source: Raschka, "Build a Large Language
-Model (From Scratch)", chapter 5 and section 7.6.
+the wanted positions, and any DataLoader of (inputs, targets) on the CPU.
+Axes: B batch, T tokens, N counted targets, V vocabulary. From Raschka's chapters 5 and 7.
 """
 
 import contextlib
@@ -40,7 +39,8 @@ class TrainSettings:
     seed: int = 123  # dropout's random stream
 
     def __post_init__(self):
-        if min(self.num_epochs, self.accumulation_steps, self.eval_freq, self.max_steps or 1) < 1:
+        steps = 1 if self.max_steps is None else self.max_steps
+        if min(self.num_epochs, self.accumulation_steps, self.eval_freq, steps) < 1:
             raise ValueError(f"epochs, steps and eval_freq are counted from 1: {self}")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype is {self.dtype!r}: choose 'float32' or 'bfloat16'")
@@ -48,7 +48,10 @@ class TrainSettings:
 
 @dataclass
 class TrainState:
-    """Where a run stands: all that is needed to go on, besides weights and optimizer."""
+    """Where a run stands: all that is needed to go on, besides weights and optimizer.
+
+    That holds if the order of the loader depends on the epoch alone (`batch_sampler.set_epoch`).
+    """
 
     epoch: int = 0  # epochs finished
     batch: int = 0  # batches taken from the present epoch
@@ -66,8 +69,7 @@ def sum_loss(input_batch, target_batch, model, device, ignore_index=IGNORE_INDEX
     counted = targets != ignore_index  # (B, T)
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         logits = model(inputs, wanted=counted)  # (B, T) -> (N, V)
-    loss = F.cross_entropy(logits.float(), targets[counted], reduction="sum")
-    return loss, logits.shape[0]
+    return F.cross_entropy(logits.float(), targets[counted], reduction="sum"), len(logits)
 
 
 def calc_loss_batch(input_batch, target_batch, model, device, **options):
@@ -145,7 +147,9 @@ def train_step(window, model, optimizer, device, lr, settings):
         loss, _ = sum_loss(*batch, model, device, settings.ignore_index, settings.dtype)
         (loss / n_targets).backward()
         total = total + loss.detach()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
+    if not torch.isfinite(norm):
+        raise RuntimeError("the gradient is no longer finite; try a lower learning rate")
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
@@ -173,13 +177,8 @@ def train_model(
     on_step=lambda state: None,
     progress=True,
 ):
-    """Train, and return the state with its history of evaluations.
-
-    `on_eval` hears of each evaluation, `on_step` of each step; its true answer ends the run. With
-    a `state` the run goes on from there, if the loader's order depends on the epoch alone.
-    """
-    state = state or TrainState()
-    n_steps = total_steps(train_loader, settings)
+    """Train on from `state` and return it; `on_eval(record)` and `on_step(state)` (true: stop)."""
+    state, n_steps = state or TrainState(), total_steps(train_loader, settings)
     started = time.monotonic() - state.seconds
     options = {"ignore_index": settings.ignore_index, "dtype": settings.dtype}
     loaders = train_loader, val_loader

@@ -19,7 +19,7 @@ CHUNK = 50  # batches that are sorted together: enough to save padding, few enou
 class LengthGroupedBatches(Sampler):
     """Batches of row numbers: shuffle, sort within chunks by length, shuffle the batches.
 
-    Every row comes once an epoch; only the last batch may be shorter. Source of the idea:
+    Every row comes once an epoch; at most one batch is shorter. Source of the idea:
     `LengthGroupedSampler` of Hugging Face transformers.
 
     >>> list(LengthGroupedBatches([3, 9, 4, 8], batch_size=2, seed=0))
@@ -72,9 +72,10 @@ class LengthReport:
     """What a limit does to the rows of a dataset: lists of row numbers."""
 
     limit: int  # tokens that a row may have: allowed_max_length, or the model's context
-    too_long: list  # longer than the context, and no allowed_max_length says to cut them
+    too_long: list  # more than the context, with no allowed_max_length that says to cut them
     cut: list  # lose their end-of-text, and perhaps more
     answerless: list  # lose their whole answer: nothing is left to learn from it
+    unreadable: list  # the prompt alone is more than the context: it can't be answered
 
 
 def check_lengths(dataset, context_length, allowed_max_length=None):
@@ -86,7 +87,10 @@ def check_lengths(dataset, context_length, allowed_max_length=None):
         raise ValueError(f"allowed_max_length is {allowed_max_length}, but a row needs 1 token")
     limit = min(allowed_max_length or context_length, context_length)
     beyond = [i for i, n in enumerate(dataset.lengths) if n > limit]
-    if allowed_max_length is None:
-        return LengthReport(limit, too_long=beyond, cut=[], answerless=[])
-    answerless = [i for i in beyond if dataset.prompt_lengths[i] > limit]
-    return LengthReport(limit, too_long=[], cut=beyond, answerless=answerless)
+    return LengthReport(
+        limit=limit,
+        too_long=beyond if allowed_max_length is None else [],
+        cut=[] if allowed_max_length is None else beyond,
+        answerless=[i for i in beyond if dataset.prompt_lengths[i] > limit],
+        unreadable=[i for i in beyond if dataset.prompt_lengths[i] > context_length],
+    )

@@ -14,7 +14,7 @@ from ch07.machine import choose_device
 from ch07.report import printable
 from ch07.respond import respond
 
-HELP = """Each line is an instruction; what stands behind " | " is its input. The model was tuned on
+HELP = """Each line is an instruction; what follows " | " is its input. The model was tuned on
 single questions, so it doesn't remember the ones before.
   /prompt   show the next prompt exactly as the model reads it (again: stop showing)
   /help     show this
@@ -25,9 +25,7 @@ WHY = {"length": "[stopped at the limit of new tokens]", "context": "[the contex
 def respond_once(folder, instruction, text="", device="auto", **options):
     """Print one answer; why it stopped, if not by itself, goes to standard error."""
     run = rf.load_run(folder, choose_device(device))
-    answer = _answer(run, {"instruction": instruction, "input": text}, **options)
-    print(answer.text)
-    _explain(answer)
+    _say(_answer(run, instruction, text, **options))
     return 0
 
 
@@ -54,33 +52,45 @@ def chat(folder, device="auto", **options):
             print(f"no command {line}; /help lists them", file=sys.stderr)
         elif line:
             instruction, _, text = line.partition(" | ")
-            entry = {"instruction": instruction.strip(), "input": text.strip()}
             if show_prompt:
-                print(run.style.prompt(entry), file=sys.stderr)
-            _say(run, entry, options)
+                print(run.style.prompt(_entry(instruction, text)), file=sys.stderr)
+            try:
+                _say(_answer(run, instruction, text, **options))
+            except ValueError as error:  # a prompt longer than the context: say so, and go on
+                print(error, file=sys.stderr)
 
 
-def _say(run, entry, options):
-    try:
-        answer = _answer(run, entry, **options)
-    except ValueError as error:  # a prompt longer than the context: say so, and go on
-        print(error, file=sys.stderr)
-        return
-    print("\n".join(printable(part, width=None) for part in answer.text.split("\n")), flush=True)
-    _explain(answer)
+def _entry(instruction, text):
+    """Fields stripped as they are when data is read, so that the prompt is the trained one."""
+    if not instruction.strip():
+        raise ValueError("the instruction is empty")
+    return {"instruction": instruction.strip(), "input": text.strip()}
 
 
-def _answer(run, entry, max_new_tokens=256, temperature=0.0, top_k=None, top_p=None, seed=None):
+def _answer(
+    run, instruction, text, max_new_tokens=256, temperature=0.0, top_k=None, top_p=None, seed=None
+):
     sampling = Sampling(temperature, top_k, top_p)
     generator = torch.Generator(device=next(run.model.parameters()).device)
     generator.seed() if seed is None else generator.manual_seed(seed)
     return respond(
-        run.model, run.tokenizer, [entry], run.style, max_new_tokens, sampling, generator
+        run.model,
+        run.tokenizer,
+        [_entry(instruction, text)],
+        run.style,
+        max_new_tokens,
+        sampling,
+        generator,
     )[0]
 
 
-def _explain(answer):
+def _say(answer):
+    """The answer to standard output; why it stopped, if not by itself, to standard error."""
+    text = answer.text
+    if sys.stdout.isatty():  # a terminal would obey control characters
+        text = "\n".join(printable(line, width=None) for line in text.split("\n"))
+    print(text, flush=True)
     if answer.stopped != "end":
         print(WHY[answer.stopped], file=sys.stderr)
     elif not answer.text.strip():
-        print("[an empty answer: the model's first token was end-of-text]", file=sys.stderr)
+        print("[an empty answer]", file=sys.stderr)

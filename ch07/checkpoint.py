@@ -33,11 +33,12 @@ def save_checkpoint(folder, model, optimizer, state):
     }
     write_json(new / "state.json", {"sha256": hashes, "state": asdict(state)})
     _flush_folder(new)
-    if final.exists():  # the same step again, after a stop right behind a checkpoint
-        shutil.rmtree(final)
+    for place in _newest_first(folder):
+        if place.name >= final.name:  # this step again, or one that was damaged and passed over
+            shutil.rmtree(place)
     os.replace(new, final)
     _flush_folder(folder)
-    for old in _newest_first(folder)[KEPT:]:
+    for old in [*_newest_first(folder)[KEPT:], *folder.glob(".new-*")]:  # or left by a crash
         shutil.rmtree(old)
 
 
@@ -63,6 +64,8 @@ def load_checkpoint(folder, model, optimizer):
 def load_parameters(model, tensors):
     """Copy tensors into a model; ValueError lists every missing, extra or wrongly shaped one."""
     params = dict(model.named_parameters())
+    # torch.compile puts its own word before each name
+    tensors = {name.removeprefix("_orig_mod."): value for name, value in tensors.items()}
     wrong = [f"{name} is missing" for name in params if name not in tensors]
     wrong += [f"{name} is not known" for name in tensors if name not in params]
     wrong += [

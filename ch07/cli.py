@@ -9,7 +9,7 @@ import os
 import sys
 from dataclasses import fields
 
-from ch07.options import FinetuneOptions
+from ch07.options import FinetuneOptions, OptionError
 
 # Large pages for tensors on Linux: a training step spends far less time on page faults. PyTorch
 # reads this when it first allocates (c10/core/impl/alloc_cpu.cpp), so it comes before its import.
@@ -68,7 +68,7 @@ def main(argv=None):
         if verbose:
             raise
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, OptionError) else 1
 
 
 def _parser():

@@ -12,6 +12,8 @@ from pathlib import Path
 # Other names for (instruction, output) that are read as such, and reported.
 SCHEMAS = [("question", "answer"), ("prompt", "completion"), ("instruction", "response")]
 CHAT_KEYS = ("messages", "conversations")
+SPLITS = ("train", "test", "validation")
+KNOWN = ("instruction", "input", "output", "family", "split")
 PLACEHOLDERS = ("n/a", "<noinput>", "noinput")
 SHOWN = 10  # findings or row numbers listed before "and so on"
 
@@ -68,12 +70,17 @@ def read_data(path, skip_bad_rows=False):
         lines = "\n".join(f"  {f.where}: {f.what}" for f in errors[:SHOWN])
         more = f"\n  ... and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
         raise DataError(
-            f"{path}: {len(errors)} faulty rows; mend them, or leave them out with "
-            f"--skip-bad-rows\n{lines}{more}"
+            f"{path}: {count(len(errors), 'faulty row')}; mend the file, or leave such rows out "
+            f"with --skip-bad-rows\n{lines}{more}"
         )
     if not entries:
         raise DataError(f"{path}: no usable row" + "".join(f"\n  {s}" for s in summary(findings)))
     return DataFile(entries, places, findings)
+
+
+def count(n, noun):
+    """ "1 row", "2 rows"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def summary(findings):
@@ -107,41 +114,40 @@ def _read_text(path):
 
 def _parse(text, path, findings):
     """(where, row) for each row; JSON or JSONL by content, whatever the file is called."""
-    start = text.lstrip()[:1]
-    if not start:
+    if not text.strip():
         raise DataError(f"{path}: the file is empty")
-    if start == "{" and _decoded(text.lstrip().split("\n", 1)[0])[1] is None:
-        yield from _parse_lines(text, path, findings)
-        return
     value, problem = _decoded(text)
+    if problem is not None and text.lstrip().startswith("{"):
+        rows = list(_parse_lines(text, findings))
+        if rows:  # at least one line is an object by itself
+            yield from rows
+            return
     if problem is not None:
         raise DataError(f"{path}: not JSON: {problem}")
     if isinstance(value, dict):
-        raise DataError(f"{path}: {_about_dict(value)}")
+        if not _has_a_schema(value):
+            raise DataError(f"{path}: {_about_dict(value)}")
+        value = [value]  # JSONL of one line
     if not isinstance(value, list):
         raise DataError(f"{path}: expected a list of entries, found a {_type_name(value)}")
     yield from ((f"row {i}", row) for i, row in enumerate(value, start=1))
 
 
-def _parse_lines(text, path, findings):
+def _parse_lines(text, findings):
     """JSONL: a JSON object on each line; blank lines are skipped."""
-    rows = []
     for number, line in enumerate(text.split("\n"), start=1):  # splitlines() would cut at U+2028
         if line.strip():
             value, problem = _decoded(line)
             if problem is None:
-                rows.append((f"line {number}", value))
+                yield f"line {number}", value
             else:
                 findings.append(Finding(f"line {number}", "error", f"not JSON: {problem}"))
-    if len(rows) == 1 and not findings and not _has_a_schema(rows[0][1]):
-        raise DataError(f"{path}: {_about_dict(rows[0][1])}")
-    yield from rows
 
 
 def _decoded(text):
     """(value, None), or (None, what is wrong with line, column and the place)."""
     try:
-        return json.loads(text), None
+        return json.loads(text, object_pairs_hook=_without_doubles), None
     except json.JSONDecodeError as error:
         snippet = error.doc[max(0, error.pos - 20) : error.pos + 20]
         place = f"line {error.lineno}, column {error.colno}, near {snippet!r}"
@@ -152,6 +158,15 @@ def _decoded(text):
         return None, f"{error.msg}: {place}"
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 100,000 brackets
         return None, str(error)
+
+
+def _without_doubles(pairs):
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        double = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {double!r} stands twice in one object")
+    return row
 
 
 def _about_dict(value):
@@ -185,7 +200,7 @@ def _checked(where, row, findings):
         report("note", f"{names[0]}/{names[1]} read as instruction/output")
     if entry.get("input") is None:
         entry["input"] = ""
-    for key in ("instruction", "input", "output"):
+    for key in ("instruction", "input", "output", *(("family",) if "family" in entry else ())):
         if not isinstance(entry[key], str):
             return report("error", f"{key!r} is a {_type_name(entry[key])}, but must be text")
         if any("\ud800" <= letter <= "\udfff" for letter in entry[key]):
@@ -198,6 +213,11 @@ def _checked(where, row, findings):
         return report("error", "'instruction' is empty")
     if not entry["output"]:
         return report("dropped", "'output' is empty")
+    if entry.get("split", "train") not in SPLITS:
+        return report("error", f"'split' is {entry['split']!r}; choose one of {', '.join(SPLITS)}")
+    for key in entry:
+        if key not in KNOWN:
+            report("note", f"the key {key!r} is not trained on")
     if entry["input"].casefold() in PLACEHOLDERS:
         report("note", f"'input' is the placeholder {entry['input']!r}; leave it empty instead")
     return entry
@@ -206,9 +226,10 @@ def _checked(where, row, findings):
 def _missing(row):
     keys = ", ".join(repr(key) for key in list(row)[:SHOWN]) or "none"
     missing = " and ".join(repr(key) for key in ("instruction", "output") if key not in row)
+    verb = "are" if " and " in missing else "is"
     chat = next((key for key in CHAT_KEYS if key in row), None)
     hint = f"; {chat!r} looks like a chat: make it one instruction and one output" if chat else ""
-    return f"{missing} is missing; keys found: {keys}{hint}"
+    return f"{missing} {verb} missing; keys found: {keys}{hint}"
 
 
 def _type_name(value):

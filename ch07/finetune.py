@@ -6,6 +6,7 @@ Reads top to bottom: prepare, train, answer, score, report. Results go to standa
 progress and notes to standard error.
 """
 
+import io
 import signal
 import sys
 import time
@@ -14,8 +15,8 @@ from pathlib import Path
 
 from ch07 import run_folder as rf
 from ch07.checkpoint import load_checkpoint, save_checkpoint
-from ch07.files import write_json
-from ch07.options import FREE_ON_RESUME, FinetuneOptions
+from ch07.files import write_bytes, write_json
+from ch07.options import FREE_ON_RESUME, FinetuneOptions, OptionError
 from ch07.prepare import prepare
 from ch07.report import print_before_after, print_scores
 from ch07.respond import respond
@@ -41,23 +42,24 @@ def finetune(given, resume=False):
     options = _options_of_run(given) if resume else FinetuneOptions(**given)
     job = prepare(options, note)
     folder = Path(options.out) if resume else rf.new_run_folder(options.out)
-    shown = _shown(job.splits["test"])
-    before = _answer(job, shown, max_new_tokens=32)  # of the weights that training starts from
+    held_out = job.splits["test"]
+    shown = _shown(held_out)  # row numbers
+    # of the weights that training starts from: a resumed run makes the same ones again
+    before = _answer(job, [held_out[i] for i in shown], max_new_tokens=32)
     if resume:
-        state = _resumed(folder, job)
+        state = _resumed(folder, options, job)
     else:
         state = TrainState()
+        rf.check_space(folder, job.model)
         rf.save_config(folder, options, job)
     if not _train(job, options, folder, state):
         note(f"\nstopped after step {state.step}; go on with:\n{_how_to_resume(folder)}")
         return INTERRUPTED
     rf.save_model(folder, job.model)
-    note(f"answering {len(job.splits['test'])} held-out entries ...")
-    answers = _answer(job, job.splits["test"])
-    scores = _keep_answers(folder, job.splits["test"], answers, state)
-    print_scores(scores)
-    after = answers[: len(shown)] if shown == job.splits["test"] else _answer(job, shown)
-    print_before_after(shown, before, after)
+    note(f"answering {len(held_out)} held-out entries ...")
+    answers = _answer(job, held_out)
+    print_scores(_keep_answers(folder, held_out, answers, state))
+    print_before_after([held_out[i] for i in shown], before, [answers[i] for i in shown])
     print(f"\nThe run is in {folder}: try\n  python -m ch07 chat {folder}")
     return 0
 
@@ -99,12 +101,12 @@ def _train(job, options, folder, state):
     _plot(folder, state.history)
     if state.skipped:
         note(f"{state.skipped} updates were skipped: their batches had no counted target")
-    return state.step == n_steps
+    return state.step == n_steps and not asked_to_stop()
 
 
 @contextmanager
 def _polite_stop():
-    """Ctrl-C or SIGTERM ends the run behind the present update; a second Ctrl-C ends it at once."""
+    """Ctrl-C or SIGTERM ends the run after the present step; a second one ends it at once."""
     asked = False
 
     def ask(number, frame):
@@ -112,7 +114,7 @@ def _polite_stop():
         if asked:
             raise KeyboardInterrupt
         asked = True
-        note("\nstopping behind this step (once more: at once) ...")
+        note("\nstopping after this step (once more: at once) ...")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -124,16 +126,19 @@ def _polite_stop():
 
 def _plot(folder, history):
     columns = ("epoch", "tokens_seen", "train_loss", "val_loss")
-    plot_losses(*([record[key] for record in history] for key in columns), folder / rf.PLOT)
+    figure = plot_losses(*([record[key] for record in history] for key in columns))
+    png = io.BytesIO()
+    figure.savefig(png, dpi=150, metadata={"Software": None})
+    write_bytes(folder / rf.PLOT, png.getvalue())
 
 
 # --- going on -----------------------------------------------------------------------------------
 
 
 def _options_of_run(given):
-    """The options of the run in given["out"]; ValueError names each that was given otherwise."""
+    """The options of the run in given["out"]; OptionError names each that was given otherwise."""
     if given.get("out") is None:
-        raise ValueError("--resume needs --out RUN, the folder of the run to go on with")
+        raise OptionError("--resume needs --out RUN, the folder of the run to go on with")
     stored = rf.read_config(given["out"])["options"]
     changed = [
         f"{name} was {stored.get(name)!r}, now {value!r}"
@@ -141,22 +146,25 @@ def _options_of_run(given):
         if name not in FREE_ON_RESUME and value != stored.get(name)
     ]
     if changed:
-        raise ValueError(
+        raise OptionError(
             f"{given['out']} can't go on with other settings: {'; '.join(changed)}. "
             "Leave them out, or start a new run"
         )
     return FinetuneOptions(**{**stored, **given})
 
 
-def _resumed(folder, job):
-    """Weights, optimizer and place of the last checkpoint; ValueError if the data are others."""
-    facts = rf.read_config(folder)["facts"]
-    for name in ("data_sha256", "tokenizer"):
-        if facts[name] != job.facts[name]:
-            raise ValueError(
-                f"{folder} was made with other data: its {name} was {facts[name]}, "
-                f"now it is {job.facts[name]}"
-            )
+def _resumed(folder, options, job):
+    """Weights, optimizer and place of the last checkpoint; ValueError names what is different."""
+    stored, now = rf.read_config(folder), rf.describe(options, job)
+    parts = [("facts", name) for name in ("data_sha256", "start_sha256", "tokenizer")]
+    parts += [(part, name) for part in ("settings", "model", "prompt_style") for name in now[part]]
+    changed = [
+        f"its {name} was {stored[part].get(name)!r}, now it is {now[part][name]!r}"
+        for part, name in parts
+        if stored[part].get(name) != now[part][name]
+    ]
+    if changed:
+        raise ValueError(f"{folder} can't go on where it stopped: {'; '.join(changed)}")
     state, problems = load_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer)
     for problem in problems:
         note(f"checkpoint passed over: {problem}")
@@ -179,11 +187,11 @@ def _answer(job, entries, max_new_tokens=256):
 
 
 def _shown(entries):
-    """The first few entries, each of another family where there are families."""
-    by_family = {}
+    """Row numbers of the first few entries, each of another family where there are families."""
+    first = {}
     for i, entry in enumerate(entries):
-        by_family.setdefault(entry.get("family", i), entry)
-    return list(by_family.values())[:SHOWN]
+        first.setdefault(entry.get("family", i), i)
+    return list(first.values())[:SHOWN]
 
 
 def _keep_answers(folder, entries, answers, state):
@@ -193,7 +201,8 @@ def _keep_answers(folder, entries, answers, state):
         return None
     texts, stopped = [a.text for a in answers], [a.stopped == "end" for a in answers]
     responses = [
-        {**entry, "model_response": answer.text, "stopped": answer.stopped}
+        {key: entry[key] for key in ("instruction", "input", "output", "family") if key in entry}
+        | {"model_response": answer.text, "stopped": answer.stopped}
         for entry, answer in zip(entries, answers, strict=True)
     ]
     write_json(folder / rf.RESPONSES, responses)

@@ -16,7 +16,7 @@ from collate import END_OF_TEXT
 
 @dataclass
 class Continuation:
-    """What the model wrote behind one prompt, and why it stopped there."""
+    """What the model wrote after one prompt, and why it stopped there."""
 
     room: int  # new tokens that there is space for
     token_ids: list = field(default_factory=list)  # new ids only, end-of-text left out
@@ -67,17 +67,14 @@ def continue_prompts(
     end_id=END_OF_TEXT,
     generator=None,
     use_cache=True,
-    on_token=None,
 ):
     """A `Continuation` for each prompt (lists of token ids, of any lengths).
 
     A row stops at its own end-of-text, after `max_new_tokens`, or where the context is full; the
-    front of a prompt is never dropped. `generator` is the stream to sample from; `on_token(row,
-    id)` hears of each new token. ValueError for a prompt without tokens or longer than the
-    context. `use_cache=False` reads everything again for each token: slow, and equal.
+    front of a prompt is never dropped. ValueError for a prompt without tokens, or one beyond the
+    context. Without the cache everything is read again for each token: slow, and equal.
     """
-    context = model.config.context_length
-    _check(prompts, max_new_tokens, context)
+    context = _check(prompts, max_new_tokens, model.config.context_length)
     rows = [Continuation(min(max_new_tokens, context - len(prompt))) for prompt in prompts]
     for row in rows:
         row.stop_if_full(max_new_tokens)
@@ -86,7 +83,7 @@ def continue_prompts(
         return rows
     ids, padding = _left_padded([prompts[i] for i in growing], next(model.parameters()).device)
     cache = model.new_cache(ids.shape[1] + max(row.room for row in rows)) if use_cache else None
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         unread = ids
@@ -95,8 +92,6 @@ def continue_prompts(
             chosen = choose(logits, sampling, generator)  # (B,)
             for row, token_id in zip(growing, chosen.tolist(), strict=True):
                 rows[row].take(token_id, end_id, max_new_tokens)
-                if on_token is not None and rows[row].stopped != "end":
-                    on_token(row, token_id)
             keep = [i for i, row in enumerate(growing) if not rows[row].stopped]
             if len(keep) < len(growing):  # rows that have ended leave the batch
                 growing = [growing[i] for i in keep]
@@ -107,7 +102,8 @@ def continue_prompts(
             ids = torch.cat([ids, chosen[:, None]], dim=1)
             unread = ids if cache is None else chosen[:, None]
     finally:
-        model.train(was_training)
+        for module, training in modes.items():
+            module.training = training
     return rows
 
 
@@ -144,6 +140,7 @@ def _left_padded(prompts, device):
 
 
 def _check(prompts, max_new_tokens, context):
+    """The context length, or a ValueError that says what can't be continued."""
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens is {max_new_tokens}, but can't be below 0")
     for i, prompt in enumerate(prompts):
@@ -153,3 +150,4 @@ def _check(prompts, max_new_tokens, context):
             raise ValueError(
                 f"prompt {i} has {len(prompt)} tokens, but this model reads at most {context}"
             )
+    return context

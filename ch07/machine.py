@@ -1,4 +1,4 @@
-"""What this machine is good at: device, number format, memory pages.
+"""What this machine is good at: device and number format.
 
 The one idea: ask the processor, never assume. Nothing here changes what is computed, but for the
 rounding of bfloat16.

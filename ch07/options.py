@@ -3,7 +3,21 @@
 Imports nothing heavy, so that `--help` answers at once.
 """
 
+import math
 from dataclasses import dataclass
+
+AT_LEAST_1 = (
+    "epochs",
+    "batch_size",
+    "accumulation_steps",
+    "allowed_max_length",
+    "eval_freq",
+    "max_steps",
+)
+
+
+class OptionError(ValueError):
+    """An option that can't be used as it was given: wrong usage, not bad data."""
 
 
 @dataclass(frozen=True)
@@ -13,10 +27,10 @@ class FinetuneOptions:
     data: str | None = None  # a JSON or JSONL file; None: the bundled toy instructions
     model: str = "gpt2-tiny"  # a size that starts from random weights, or a run folder
     out: str | None = None  # the run folder; None: the next free runs/N
-    epochs: int = 5
-    batch_size: int = 16
+    epochs: int = 7
+    batch_size: int = 32
     lr: float = 2e-3  # at the peak, after warmup
-    warmup_steps: int = 100
+    warmup_steps: int = 50
     weight_decay: float = 0.1
     optimizer: str = "auto"  # or "adamw", "muon"; auto: muon if the weights start at random
     accumulation_steps: int = 1
@@ -31,6 +45,19 @@ class FinetuneOptions:
     max_steps: int | None = None
     checkpoint_minutes: float = 5.0
     skip_bad_rows: bool = False
+
+    def __post_init__(self):
+        for name in AT_LEAST_1:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(f"{name} is {value}, but must be at least 1")
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise OptionError(f"lr is {self.lr}, but must be a number above 0")
+        for name in ("weight_decay", "warmup_steps", "checkpoint_minutes"):
+            if not getattr(self, name) >= 0:
+                raise OptionError(f"{name} is {getattr(self, name)}, but can't be below 0")
+        if not 0 <= self.seed < 2**31:
+            raise OptionError(f"seed is {self.seed}, but must be between 0 and 2**31 - 1")
 
 
 # These may differ between a run and its resumption: they change no number.

@@ -4,13 +4,14 @@ The one idea: whatever can be wrong is found here, before the first step, and sa
 where it stands.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
 from ch07 import run_folder as rf
 from ch07.batching import check_lengths, make_loader
-from ch07.data import SHOWN, DataError, read_data, summary
+from ch07.data import SHOWN, DataError, count, read_data, summary
 from ch07.files import sha256_of
 from ch07.machine import choose_device, choose_dtype, versions
 from ch07.optimizers import choose_optimizer
@@ -20,7 +21,7 @@ from ch07.tokenizer import load_tokenizer
 from ch07.toy_instructions.build import DATA_FILE
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from instruction_dataset import InstructionDataset, PromptStyle
-from train_loop import TrainSettings
+from train_loop import TrainSettings, total_steps
 
 EVAL_BATCH_SIZE = 64  # rows; the loss doesn't depend on it
 
@@ -44,38 +45,40 @@ def prepare(options, note):
     """Make the `Job`; DataError or ValueError says what is wrong. `note(text)` hears the rest."""
     device = choose_device(options.device)
     style = get_style(options.prompt_style)
+    model = _make_model(options.model, options.seed).to(device)
     path = options.data or DATA_FILE
     file = read_data(path, options.skip_bad_rows)
-    for line in summary(file.findings):
+    seen = summary(file.findings)
+    for line in seen:
         note(f"data: {line}")
     splits = _split(file.entries, options, note)
-    model = _make_model(options.model, options.seed).to(device)
+    limit = _limit(options.allowed_max_length, model.config.context_length, note)
     places = {id(entry): place for entry, place in zip(file.entries, file.places, strict=True)}
-    datasets = {
-        name: _dataset(entries, style, model.config.context_length, options, places, note)
-        for name, entries in splits.items()
-    }
+    datasets = {}
+    for name, entries in splits.items():
+        rows = _Rows(entries, places, style, options)
+        datasets[name] = rows.checked(model.config.context_length, limit, note)
     if not len(datasets["train"]):
         raise DataError(f"{path}: no row is left to train on")
     if not len(datasets["validation"]):
         note("data: no validation rows, so there will be no validation loss")
-    shared = {"loss_on": options.loss_on, "allowed_max_length": options.allowed_max_length}
+    shared = {"loss_on": options.loss_on, "allowed_max_length": limit}
+    train = make_loader(datasets["train"], options.batch_size, seed=options.seed, **shared)
     return Job(
         style=style,
         splits={name: dataset.data for name, dataset in datasets.items()},
-        train_loader=make_loader(
-            datasets["train"], options.batch_size, seed=options.seed, **shared
-        ),
+        train_loader=train,
         val_loader=make_loader(datasets["validation"], EVAL_BATCH_SIZE, **shared),
         model=model,
         device=device,
         optimizer=_optimizer(options, model),
-        settings=_settings(options, choose_dtype(options.dtype, device)),
+        settings=_settings(options, choose_dtype(options.dtype, device), train),
         facts={
             "data_sha256": sha256_of(path),
+            "start_sha256": _start_hash(options.model),
             "rows": {name: len(dataset) for name, dataset in datasets.items()},
-            "findings": [asdict(finding) for finding in file.findings],
-            "tokenizer": "gpt2",
+            "findings": seen,
+            "tokenizer": load_tokenizer().name,
             "versions": versions(),
         },
     )
@@ -83,11 +86,22 @@ def prepare(options, note):
 
 def _split(entries, options, note):
     if options.split == "groups":
-        return split_entries(entries, seed=options.seed)
-    splits = positional_split(entries)
+        splits = split_entries(entries, seed=options.seed)
+        if any("split" in entry for entry in entries):
+            note("data: the file's own 'split' is used")
+    else:
+        splits = positional_split(entries)
     for name, n in overlap(splits).items():
-        note(f"data: {n} of {len(splits[name])} {name} prompts are also in training")
+        if n:
+            note(f"data: {n} of {len(splits[name])} {name} prompts are also in training")
     return splits
+
+
+def _limit(allowed_max_length, context_length, note):
+    if allowed_max_length is None or allowed_max_length <= context_length:
+        return allowed_max_length
+    note(f"allowed_max_length is more than the model's context: {context_length} is used")
+    return context_length
 
 
 def _make_model(name, seed):
@@ -103,6 +117,11 @@ def _make_model(name, seed):
     return rf.load_run(name).model.requires_grad_(True)
 
 
+def _start_hash(name):
+    """What the weights started from: None for random ones, else the hash of the run's weights."""
+    return None if name in MODEL_SIZES else sha256_of(Path(name) / rf.MODEL)
+
+
 def _optimizer(options, model):
     from_random = options.model in MODEL_SIZES
     auto = "muon" if from_random else "adamw"
@@ -110,54 +129,73 @@ def _optimizer(options, model):
     return choose_optimizer(name, model, options.lr, options.weight_decay)
 
 
-def _dataset(entries, style, context_length, options, places, note):
-    """The split's InstructionDataset, without rows that can't be trained on; says what it drops."""
-    with_prompt_length = options.loss_on == "response"
-    dataset = InstructionDataset(entries, load_tokenizer(), style, with_prompt_length)
-    report = check_lengths(dataset, context_length, options.allowed_max_length)
+class _Rows:
+    """The entries of one split on their way to a dataset, with their places in the file."""
 
-    def named(rows):
-        shown = [f"{places[id(entries[i])]} ({dataset.lengths[i]} tokens)" for i in rows[:SHOWN]]
-        return f"{', '.join(shown)}{', ...' if len(rows) > SHOWN else ''}"
+    def __init__(self, entries, places, style, options):
+        self.entries, self.places, self.style, self.options = entries, places, style, options
 
-    if (options.allowed_max_length or 0) > context_length:
-        note(f"allowed_max_length is more than the model's context: {context_length} is used")
-    if dataset.seam_rows:
-        note(
-            f"data: {len(dataset.seam_rows)} rows whose prompt and answer would merge into other "
-            f"tokens if tokenized at once; they are joined by ids: {named(dataset.seam_rows)}"
+    def checked(self, context_length, limit, note):
+        """The dataset without rows that can't be used: they are refused, or dropped and named."""
+        dataset = self._dataset(self.entries)
+        report = check_lengths(dataset, context_length, limit)
+        if dataset.seam_rows:
+            note(
+                f"data: prompt and answer of {count(len(dataset.seam_rows), 'row')} would merge "
+                "into other tokens if tokenized at once; their ids are joined: "
+                + self._named(dataset.seam_rows, dataset)
+            )
+        if report.cut:
+            cut = f"{count(len(report.cut), 'row')} cut at {report.limit} tokens, end-of-text lost"
+            note(f"data: {cut}: {self._named(report.cut, dataset)}")
+        context = f"more tokens than the model's context of {context_length}"
+        self._drop(report.too_long, f"with {context}", dataset, note)
+        self._drop(report.unreadable, f"whose prompt has {context}", dataset, note)
+        if self.options.loss_on == "response":
+            lost = f"whose whole answer is cut off at {report.limit} tokens"
+            self._drop(report.answerless, lost, dataset, note)
+        bad = {*report.too_long, *report.unreadable}
+        bad |= set(report.answerless if self.options.loss_on == "response" else [])
+        return (
+            self._dataset([e for i, e in enumerate(self.entries) if i not in bad])
+            if bad
+            else dataset
         )
-    if report.cut:
-        cut = f"{len(report.cut)} rows lose their end at {report.limit} tokens"
-        note(f"data: {cut}: {named(report.cut)}")
-    bad = report.too_long or (report.answerless if options.loss_on == "response" else [])
-    if not bad:
-        return dataset
-    reason = (
-        f"have more than {report.limit} tokens, the model's context"
-        if report.too_long
-        else f"lose their whole answer at {report.limit} tokens"
-    )
-    if not options.skip_bad_rows:
-        raise DataError(
-            f"{len(bad)} rows {reason}: {named(bad)}. Set --allowed-max-length higher "
-            "(or at all), or leave these rows out with --skip-bad-rows"
-        )
-    note(f"data: left out: {len(bad)} rows that {reason}: {named(bad)}")
-    dropped = set(bad)
-    kept = [entry for i, entry in enumerate(entries) if i not in dropped]
-    return InstructionDataset(kept, load_tokenizer(), style, with_prompt_length)
+
+    def _dataset(self, entries):
+        with_prompt_length = self.options.loss_on == "response"
+        return InstructionDataset(entries, load_tokenizer(), self.style, with_prompt_length)
+
+    def _drop(self, rows, reason, dataset, note):
+        if not rows:
+            return
+        what = f"{count(len(rows), 'row')} {reason}: {self._named(rows, dataset)}"
+        if not self.options.skip_bad_rows:
+            raise DataError(
+                f"{what}. Shorten them, choose another --allowed-max-length, or leave them out "
+                "with --skip-bad-rows"
+            )
+        note(f"data: left out: {what}")
+
+    def _named(self, rows, dataset):
+        shown = [
+            f"{self.places[id(self.entries[i])]} ({dataset.lengths[i]} tokens)"
+            for i in rows[:SHOWN]
+        ]
+        return ", ".join(shown) + (", ..." if len(rows) > SHOWN else "")
 
 
-def _settings(options, dtype):
-    return TrainSettings(
+def _settings(options, dtype, train_loader):
+    settings = TrainSettings(
         num_epochs=options.epochs,
         max_steps=options.max_steps,
         peak_lr=options.lr,
-        warmup_steps=options.warmup_steps,
         accumulation_steps=options.accumulation_steps,
         eval_freq=options.eval_freq,
         eval_iter=5,
         dtype=dtype,
         seed=options.seed,
     )
+    # a short run warms up for a tenth of its steps, so that it gets to learn at full rate
+    tenth = total_steps(train_loader, settings) // 10
+    return replace(settings, warmup_steps=min(options.warmup_steps, tenth))

@@ -23,8 +23,9 @@ ALPACA_STYLE = PromptStyle(
     no_input=_ALPACA_NO_INPUT,
 )
 
-# Chinese-LLaMA-Alpaca, `build_instruction_dataset`: one template, the input behind the instruction
-# after a newline, a space behind the header; prompt and answer are tokenized apart, as always here.
+# Chinese-LLaMA-Alpaca, `build_instruction_dataset`: one template, the input follows the
+# instruction after a newline, the header ends in a space; prompt and answer are tokenized apart,
+# as always here.
 CHINESE_ALPACA_STYLE = PromptStyle(
     name="chinese-alpaca",
     with_input=_ALPACA_NO_INPUT.replace("{instruction}", "{instruction}\n{input}") + " ",

@@ -28,7 +28,6 @@ def respond(
     max_new_tokens=256,
     sampling=Sampling(),
     generator=None,
-    on_token=None,
 ):
     """An `Answer` for each entry (its "output", if any, is not looked at).
 
@@ -36,6 +35,7 @@ def respond(
     own order; with greedy choice the grouping changes nothing.
     """
     prompts = [encode_prompt(entry, tokenizer, style) for entry in entries]
+    _check_lengths(prompts, model.config.context_length)
     answers = [None] * len(entries)
     order = sorted(range(len(entries)), key=lambda i: len(prompts[i]))
     for start in range(0, len(order), BATCH_SIZE):
@@ -46,8 +46,17 @@ def respond(
             max_new_tokens,
             sampling=sampling,
             generator=generator,
-            on_token=on_token,
         )
         for i, row in zip(rows, done, strict=True):
             answers[i] = Answer(tokenizer.decode(row.token_ids), row.stopped)
     return answers
+
+
+def _check_lengths(prompts, context):
+    """Refuse a prompt that the model can't read before any other is answered."""
+    for number, prompt in enumerate(prompts, start=1):
+        if len(prompt) > context:
+            raise ValueError(
+                f"entry {number} has a prompt of {len(prompt)} tokens, "
+                f"but this model reads at most {context}"
+            )

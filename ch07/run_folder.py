@@ -5,6 +5,7 @@ whoever loads it prompts the model as it was trained.
 """
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +13,14 @@ import torch
 from safetensors import SafetensorError
 
 from ch07.checkpoint import load_parameters
-from ch07.files import read_json, read_tensors, write_bytes, write_json, write_tensors
+from ch07.files import (
+    read_json,
+    read_tensors,
+    sha256_of,
+    write_bytes,
+    write_json,
+    write_tensors,
+)
 from ch07.tokenizer import load_tokenizer
 from gpt_model import GPTConfig, GPTModel
 from instruction_dataset import PromptStyle
@@ -47,6 +55,11 @@ def load_run(folder, device="cpu"):
         raise RunFolderError(
             f"{folder} has no {MODEL}: the run has not finished. "
             f"Go on with: python -m ch07 finetune --resume --out {folder}"
+        )
+    if sha256_of(folder / MODEL) != config.get("model_sha256"):
+        raise RunFolderError(
+            f"{folder / MODEL} is not what the run wrote (its sha256 differs from {CONFIG}'s): "
+            "it was altered or copied in part"
         )
     try:
         tensors = read_tensors(folder / MODEL)
@@ -84,6 +97,8 @@ def new_run_folder(wanted=None):
                 f"{folder} holds another run: choose another --out, or go on with it: "
                 f"python -m ch07 finetune --resume --out {folder}"
             )
+        if folder.exists() and any(folder.iterdir()):
+            raise RunFolderError(f"{folder} is not empty: choose another --out")
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     number = 1
@@ -103,19 +118,33 @@ def save_metrics(folder, history):
 
 
 def save_model(folder, model):
-    """model.safetensors: each weight once, a tied head not twice."""
-    write_tensors(folder / MODEL, dict(model.named_parameters()))
+    """model.safetensors, each weight once; its hash goes into config.json, which ends the run."""
+    digest = write_tensors(folder / MODEL, dict(model.named_parameters()))
+    write_json(folder / CONFIG, {**read_config(folder), "model_sha256": digest})
+
+
+def check_space(folder, model):
+    """RunFolderError if the disk has no room for a run: three checkpoints and the weights."""
+    parameters = sum(p.numel() for p in model.parameters())
+    needed = parameters * 4 * (3 * 3 + 1)  # a checkpoint: weights and AdamW's two moments
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise RunFolderError(
+            f"{folder}: the run may need {needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free"
+        )
 
 
 def save_config(folder, options, job):
-    """config.json: options, model shape, prompt style with its text, data and versions."""
-    write_json(
-        folder / CONFIG,
-        {
-            "options": asdict(options),
-            "model": asdict(job.model.config),
-            "prompt_style": asdict(job.style),
-            "facts": job.facts,
-            "settings": asdict(job.settings),
-        },
-    )
+    """config.json: everything that made the run."""
+    write_json(folder / CONFIG, describe(options, job))
+
+
+def describe(options, job):
+    """What config.json holds: options, model shape, prompt style with its text, data, versions."""
+    return {
+        "options": asdict(options),
+        "model": asdict(job.model.config),
+        "prompt_style": asdict(job.style),
+        "settings": asdict(job.settings),
+        "facts": job.facts,
+    }

@@ -17,12 +17,16 @@ def exact_match(answer, reference):
 
 
 def token_f1(answer, reference):
-    """Harmonic mean of precision and recall over words, order ignored (SQuAD, Rajpurkar 2016).
+    """Harmonic mean of precision and recall over words, order ignored.
+
+    As in SQuAD (Rajpurkar et al. 2016, section 6.1), but articles count.
 
     >>> round(token_f1("the red cat", "the cat"), 3)
     0.8
     """
     a, b = _words(answer), _words(reference)
+    if not a and not b:  # an answer of signs alone
+        return exact_match(answer, reference)
     return _f1(sum((Counter(a) & Counter(b)).values()), a, b)
 
 
@@ -35,6 +39,8 @@ def rouge_l(answer, reference):
     0.5
     """
     a, b = _words(answer), _words(reference)
+    if not a and not b:
+        return exact_match(answer, reference)
     best = [0] * (len(b) + 1)  # longest common subsequence of a[:i] and b[:j]
     for word in a:
         diagonal = 0
@@ -58,9 +64,13 @@ def wilson_interval(successes, n):
 
 
 def mean_interval(values):
-    """95 % interval of a mean of values between 0 and 1 (normal approximation)."""
+    """95 % interval of a mean of values between 0 and 1: normal approximation, so too narrow
+    where few values differ; [0, 1] for a single value.
+    """
+    if len(values) < 2:
+        return [0.0, 1.0]
     n, mean = len(values), sum(values) / len(values)
-    variance = sum((v - mean) ** 2 for v in values) / max(1, n - 1)
+    variance = sum((v - mean) ** 2 for v in values) / (n - 1)
     half = Z95 * math.sqrt(variance / n)
     return [max(0.0, mean - half), min(1.0, mean + half)]
 
@@ -109,8 +119,6 @@ def _words(text):
 
 
 def _f1(common, a, b):
-    if not a and not b:
-        return 1.0
     if common == 0:
         return 0.0
     precision, recall = common / len(a), common / len(b)

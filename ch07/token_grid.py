@@ -10,13 +10,12 @@ from matplotlib.figure import Figure
 
 from collate import END_OF_TEXT
 
-IGNORED = -100
-# Okabe and Ito's palette, lightened: told apart by the colour-blind, and each role has a sign too.
+# Okabe and Ito's palette, lightened; the sign in a cell's corner says the same without colour.
 ROLES = {
-    "prompt": ("#cfe8f7", ""),
-    "answer": ("#b5e3d3", "+"),
-    "end": ("#f5d08a", "E"),
-    "padding": ("#e4e4e4", "."),
+    "prompt": ("#cfe8f7", "p"),
+    "answer": ("#b5e3d3", "a"),
+    "end": ("#f5d08a", "e"),
+    "padding": ("#e4e4e4", "-"),
 }
 
 
@@ -26,9 +25,10 @@ class Cell:
 
     token_id: int
     text: str
-    role: str  # of the input token: "prompt", "answer", "end" or "padding"
+    role: str  # of the input token: "prompt", "answer" or "padding"
     target: int
     target_text: str
+    target_role: str  # "prompt", "answer", "end" or "padding"
     counted: bool
 
 
@@ -38,16 +38,23 @@ class TokenGrid:
     `prompt_lengths` and `lengths` are numbers of tokens of each row: roles go by position.
     """
 
-    def __init__(self, inputs, targets, prompt_lengths, lengths, tokenizer):
+    def __init__(self, inputs, targets, prompt_lengths, lengths, tokenizer, ignore_index=-100):
         self.rows = []
         for row in zip(inputs.tolist(), targets.tolist(), prompt_lengths, lengths, strict=True):
             ids, wanted, prompt_length, length = row
+
+            def role(i, prompt_length=prompt_length, length=length):
+                if i >= length:
+                    return "end" if i == length else "padding"
+                return "prompt" if i < prompt_length else "answer"
+
             cells = []
             for i, (token_id, target) in enumerate(zip(ids, wanted, strict=True)):
-                role = "prompt" if i < prompt_length else "answer" if i < length else "padding"
-                shown = "" if target == IGNORED else _text(tokenizer, target)
+                counted = target != ignore_index
+                shown = _text(tokenizer, target) if counted else ""
+                own = "padding" if i >= length else role(i)
                 text = _text(tokenizer, token_id)
-                cells.append(Cell(token_id, text, role, target, shown, target != IGNORED))
+                cells.append(Cell(token_id, text, own, target, shown, role(i + 1), counted))
             self.rows.append(cells)
 
     def __str__(self):
@@ -67,11 +74,11 @@ class TokenGrid:
         """Draw input over target for the chosen columns; counted targets stand in a frame."""
         for y, cells in enumerate(self.rows):
             for x, cell in enumerate(cells[columns]):
-                colour, _ = ROLES[cell.role]
+                colour, sign = ROLES[cell.role]
                 axes.add_patch(_box(x, 2.5 * y, colour, frame=False))
                 axes.text(x + 0.5, 2.5 * y + 0.5, cell.text, **_CENTRED)
-                role = "end" if cell.target == END_OF_TEXT else "answer"
-                colour, _ = ROLES[role] if cell.counted else ("white", "")
+                axes.text(x + 0.08, 2.5 * y + 0.25, sign, fontsize=5)
+                colour = ROLES[cell.target_role][0] if cell.counted else "white"
                 axes.add_patch(_box(x, 2.5 * y + 1, colour, frame=cell.counted))
                 label = cell.target_text if cell.counted else "·"
                 weight = "bold" if cell.counted else "normal"

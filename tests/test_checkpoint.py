@@ -94,6 +94,23 @@ def test_dying_inside_a_write_leaves_the_one_before(tmp_path, monkeypatch, momen
     assert load_checkpoint(tmp_path, *stepped())[0].step == 2
 
 
+def test_weights_of_a_compiled_model_load():
+    saved, _ = stepped(seed=1)
+    other, _ = stepped(seed=2)
+    load_parameters(other, {f"_orig_mod.{name}": p for name, p in saved.named_parameters()})
+    assert all(
+        torch.equal(a, b) for a, b in zip(saved.parameters(), other.parameters(), strict=True)
+    )
+
+
+def test_what_a_crash_or_a_damaged_checkpoint_left_is_cleaned_away(tmp_path):
+    for step in (1, 2, 9):
+        save_checkpoint(tmp_path, *stepped(), TrainState(step=step))
+    (tmp_path / ".new-step-00000007").mkdir()
+    save_checkpoint(tmp_path, *stepped(), TrainState(step=3))  # 9 was damaged: a resume began at 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+
+
 def test_weights_that_do_not_fit_are_all_listed():
     model, _ = stepped()
     tensors = dict(model.named_parameters())

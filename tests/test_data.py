@@ -76,7 +76,7 @@ def test_placeholders_are_reported_not_guessed(write, placeholder):
 def test_missing_keys_name_the_row_and_the_keys_found(write):
     path = write([GOOD, {"instruction": "x", "text": "y"}])
     refused(path, "row 2: 'output' is missing; keys found: 'instruction', 'text'")
-    refused(write([GOOD, {}]), "row 2: 'instruction' and 'output' is missing; keys found: none")
+    refused(write([GOOD, {}]), "row 2: 'instruction' and 'output' are missing; keys found: none")
     chat = {"messages": [{"role": "user", "content": "x"}]}
     refused(write([GOOD, chat]), "'messages' looks like a chat")
 
@@ -108,7 +108,10 @@ def test_fields_that_are_not_text_are_refused_with_their_type(write, key, value,
 
 def test_a_row_that_is_no_object(write):
     refused(
-        write([GOOD, "text", 3]), "row 2: expected an object, found a text", "row 3", "2 faulty"
+        write([GOOD, "text", 3]),
+        "row 2: expected an object, found a text",
+        "row 3",
+        "2 faulty rows",
     )
 
 
@@ -187,6 +190,34 @@ def test_duplicates_are_reported_and_kept(write):
 def test_other_keys_are_kept(write):
     entry = {**GOOD, "family": "colours", "id": 7}
     assert load_entries(write([entry])) == [entry]
+
+
+def test_keys_that_are_not_trained_on_are_said(write):
+    """Dolly's context would otherwise be lost without a word."""
+    row = {"instruction": "Who?", "context": "Anna sang.", "response": "Anna"}
+    assert "the key 'context' is not trained on (1: row 1)" in notes(write([row]))
+    assert "not trained on" not in notes(write([{**GOOD, "family": "x", "split": "test"}]))
+
+
+@pytest.mark.parametrize("bad", [3, ["a"], None])
+def test_a_family_is_text(write, bad):
+    refused(write([{**GOOD, "family": bad}]), "row 1: 'family' is a")
+
+
+@pytest.mark.parametrize("bad", ["dev", 3, ["test"]])
+def test_a_split_is_one_of_three(write, bad):
+    refused(write([GOOD, {**GOOD, "split": bad}]), "row 2: 'split' is", "choose one of train, test")
+
+
+def test_a_key_that_stands_twice_is_refused(write):
+    text = '[{"instruction": "a", "instruction": "b", "output": "c"}]'
+    refused(write(text), "the key 'instruction' stands twice")
+
+
+def test_a_broken_first_line_is_one_fault_among_lines(write):
+    path = write(jsonl("{broken", GOOD))
+    refused(path, "1 faulty row;", "line 1: not JSON")
+    assert load_entries(path, skip_bad_rows=True) == [GOOD]
 
 
 def test_all_faults_come_in_one_report(write):

@@ -125,6 +125,7 @@ def test_chat_answers_line_by_line(run, run_command):
 def test_a_run_can_start_from_a_run(run, number_data, tmp_path):
     arguments = ["--model", str(run), "--data", str(number_data), "--out", str(tmp_path / "next")]
     assert main(["finetune", *arguments, "--max-steps", "2", *SHORT, "--seed", "1"]) == 0
+    assert len(read_json(tmp_path / "next" / rf.CONFIG)["facts"]["start_sha256"]) == 64
     first = json.loads((tmp_path / "next" / rf.METRICS).read_text("utf-8").splitlines()[0])
     assert first["train_loss"] < 0.5, "it starts where the other ended"
     assert read_json(tmp_path / "next" / rf.CONFIG)["options"]["model"] == str(run)
@@ -162,10 +163,12 @@ def compare(one, two):
     assert read_json(one / rf.RESPONSES) == read_json(two / rf.RESPONSES)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_an_interrupted_run_goes_on_to_the_same_bits(
     number_data, uninterrupted, tmp_path, how, capsys
 ):
+    how = getattr(signal, how)
     folder = tmp_path / "run"
     command = steps(number_data, folder, "--checkpoint-minutes", "0.0001")
     with subprocess.Popen(
@@ -195,7 +198,7 @@ def test_a_resume_with_other_settings_or_data_is_refused(
     uninterrupted, number_data, tmp_path, capsys
 ):
     resume = ["finetune", "--resume", "--out", str(uninterrupted)]
-    assert main([*resume, "--lr", "0.5", "--epochs", "9"]) == 1
+    assert main([*resume, "--lr", "0.5", "--epochs", "9"]) == 2
     error = capsys.readouterr().err
     assert "lr was" in error and "now 0.5" in error and "epochs was" in error
     config = read_json(uninterrupted / rf.CONFIG)
@@ -206,7 +209,13 @@ def test_a_resume_with_other_settings_or_data_is_refused(
     config["options"] |= {"data": str(other)}
     (copy / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
     assert main(["finetune", "--resume", "--out", str(copy)]) == 1
-    assert "was made with other data" in capsys.readouterr().err
+    assert "its data_sha256 was" in capsys.readouterr().err
+    config["options"] |= {"data": str(number_data)}
+    for part, name in (("prompt_style", "no_input"), ("settings", "dtype"), ("model", "n_layers")):
+        other = config | {part: config[part] | {name: "other"}}
+        (copy / rf.CONFIG).write_text(json.dumps(other), encoding="utf-8")
+        assert main(["finetune", "--resume", "--out", str(copy)]) == 1
+        assert f"its {name} was 'other'" in capsys.readouterr().err
 
 
 def tiny_file(tmp_path, n):
@@ -234,9 +243,8 @@ def test_what_a_limit_destroys_is_said_before_training(tmp_path, capsys):
     common = ["finetune", "--data", str(path), "--epochs", "1", *SHORT]
     assert main([*common, "--allowed-max-length", "10", "--out", str(tmp_path / "a")]) == 1
     error = capsys.readouterr().err
-    assert (
-        "3 rows lose their whole answer at 10 tokens: row" in error and "--skip-bad-rows" in error
-    )
+    assert "whose whole answer is cut off at 10 tokens: row" in error
+    assert "--skip-bad-rows" in error
     assert (
         main(
             [*common, "--allowed-max-length", "10", "--skip-bad-rows", "--out", str(tmp_path / "b")]
@@ -249,12 +257,12 @@ def test_what_a_limit_destroys_is_said_before_training(tmp_path, capsys):
     path.write_text(json.dumps(rows), encoding="utf-8")
     assert main([*common, "--out", str(tmp_path / "c")]) == 1
     assert (
-        "1 rows have more than 1024 tokens, the model's context: row 2" in capsys.readouterr().err
+        "1 row with more tokens than the model's context of 1024: row 2" in capsys.readouterr().err
     )
     assert main([*common, "--skip-bad-rows", "--out", str(tmp_path / "d")]) == 0
-    assert "left out: 1 rows that have more than 1024" in capsys.readouterr().err
+    assert "left out: 1 row with more tokens" in capsys.readouterr().err
     assert main([*common, "--allowed-max-length", "100", "--out", str(tmp_path / "e")]) == 0
-    assert "1 rows lose their end at 100 tokens: row 2" in capsys.readouterr().err
+    assert "1 row cut at 100 tokens, end-of-text lost: row 2" in capsys.readouterr().err
     for name in "abc":
         assert not (tmp_path / name).exists(), "a run that can't start leaves no folder"
 
@@ -277,3 +285,52 @@ def test_the_books_split_tells_its_overlap(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "1 of 2 test prompts are also in training" in error
     assert "1 of 1 validation prompts are also in training" in error
+
+
+def test_a_limit_beyond_the_context_is_the_context(tmp_path, capsys):
+    path = tiny_file(tmp_path, 3)
+    rows = json.loads(path.read_text("utf-8"))
+    rows[1]["output"] = "word " * 1500
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    arguments = ["--data", str(path), "--allowed-max-length", "2000", "--epochs", "1"]
+    assert main(["finetune", *arguments, "--out", str(tmp_path / "run"), *SHORT]) == 0
+    error = capsys.readouterr().err
+    assert error.count("allowed_max_length is more than the model's context: 1024 is used") == 1
+    assert "1 row cut at 1024 tokens" in error
+
+
+def test_a_prompt_that_can_never_be_read_is_found_before_training(tmp_path, capsys):
+    path = tiny_file(tmp_path, 3)
+    rows = json.loads(path.read_text("utf-8"))
+    rows[2] |= {"input": "word " * 1100, "split": "test"}
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    arguments = ["--data", str(path), "--allowed-max-length", "100", "--loss-on", "all"]
+    assert main(["finetune", *arguments, "--out", str(tmp_path / "run"), *SHORT]) == 1
+    assert "1 row whose prompt has more tokens" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_files_own_split_is_used_and_its_overlap_told(tmp_path, capsys):
+    rows = [{"instruction": "Say 1.", "output": "1"}, {"instruction": "Say 2.", "output": "2"}]
+    rows += [{"instruction": "say  1.", "output": "1", "split": "test"}]
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    arguments = ["--data", str(path), "--out", str(tmp_path / "run"), "--epochs", "1"]
+    assert main(["finetune", *arguments, *SHORT]) == 0
+    error = capsys.readouterr().err
+    assert "the file's own 'split' is used" in error
+    assert "1 of 1 test prompts are also in training" in error
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    assert main(["finetune", "--data", str(tiny_file(tmp_path, 3)), "--out", str(tmp_path)]) == 1
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_before_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(rf.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10**6}))
+    arguments = ["--data", str(tiny_file(tmp_path, 3)), "--out", str(tmp_path / "run")]
+    assert main(["finetune", *arguments]) == 1
+    assert "the run may need 294 MB, but 1 MB are free" in capsys.readouterr().err
+    assert not (tmp_path / "run" / rf.CONFIG).exists()

@@ -167,12 +167,15 @@ def test_sampling_repeats_with_its_stream_and_leaves_the_global_one(model):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_mode_is_restored_and_tokens_are_heard(model):
-    heard = []
-    model.train()
-    ids = generate(
-        model, [[1], [2, 3]], 4, end_id=END, on_token=lambda row, t: heard.append((row, t))
-    )
-    assert model.training
-    model.eval()
-    assert [[t for row, t in heard if row == i] for i in (0, 1)] == ids
+def test_dropout_is_off_and_every_mode_comes_back(model):
+    from gpt_model import GPTModel
+
+    config = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_heads": 3, "n_layers": 2}
+    dropping = GPTModel(config | {"drop_rate": 0.5})
+    dropping.load_state_dict(model.state_dict())
+    dropping.train().trf_blocks[0].eval()
+    modes = [module.training for module in dropping.modules()]
+    assert generate(dropping, [[1, 2]], 8, end_id=END) == generate(model, [[1, 2]], 8, end_id=END)
+    with pytest.raises(IndexError):
+        generate(dropping, [[1000]], 8, end_id=END)
+    assert [module.training for module in dropping.modules()] == modes

@@ -154,6 +154,12 @@ def test_dropout_is_off_outside_training(small_model):
     assert not torch.equal(model.train()(ids), model(ids))
 
 
+def test_a_model_held_in_bfloat16_runs(small_model):
+    ids = torch.randint(0, 97, (2, 9))
+    expected = small_model(ids)
+    torch.testing.assert_close(small_model.bfloat16()(ids).float(), expected, atol=0.5, rtol=0.1)
+
+
 def test_attention_under_autocast_stays_close_and_keeps_gradients(small_model):
     ids = torch.randint(0, 97, (2, 9))
     with torch.autocast("cpu", torch.bfloat16):

@@ -37,22 +37,22 @@ def test_the_output_of_an_entry_is_not_looked_at(model, tokenizer, entries):
 
 
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
-def test_every_style_prompts_with_its_own_text(tokenizer, entries, style, monkeypatch):
+def test_every_style_prompts_with_its_own_text(model, tokenizer, entries, style, monkeypatch):
     seen = []
     monkeypatch.setattr(
         module, "continue_prompts", lambda model, prompts, *a, **k: seen.extend(prompts) or []
     )
     with pytest.raises(ValueError):
-        respond(None, tokenizer, entries[:1], style)
+        respond(model, tokenizer, entries[:1], style)
     assert seen == [encode_prompt(entries[0], tokenizer, style)]
 
 
-def test_text_that_looks_like_a_header_stays(tokenizer, monkeypatch):
+def test_text_that_looks_like_a_header_stays(model, tokenizer, monkeypatch):
     """The book's `.replace("### Response:", "")` would delete it from the model's own words."""
     from ch07.generation import Continuation
 
     said = "### Response: is a header."
     row = Continuation(99, tokenizer.encode_ordinary(said), "end")
     monkeypatch.setattr(module, "continue_prompts", lambda *a, **k: [row])
-    (answer,) = respond(None, tokenizer, [{"instruction": "x"}])
+    (answer,) = respond(model, tokenizer, [{"instruction": "x"}])
     assert (answer.text, answer.stopped) == (said, "end")

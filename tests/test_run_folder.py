@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ch07 import run_folder as rf
-from ch07.files import write_json, write_tensors
+from ch07.files import write_json
 from ch07.run_folder import RunFolderError, load_run, new_run_folder
 from gpt_model import GPTModel
 
@@ -22,7 +22,7 @@ def make(folder, **changes):
     config = {"options": {}, "model": vars(model.config), "prompt_style": STYLE, "facts": {}}
     folder.mkdir(exist_ok=True)
     write_json(folder / rf.CONFIG, config | changes)
-    write_tensors(folder / rf.MODEL, dict(model.named_parameters()))
+    rf.save_model(folder, model)
     return model
 
 
@@ -47,6 +47,7 @@ def test_the_same_bits_and_the_same_prompt_come_back(tmp_path, tied):
         "no style",
         "cut",
         "text",
+        "flipped bit",
         "other shape",
         "unknown field",
     ],
@@ -68,6 +69,10 @@ def test_what_is_no_run_is_said(tmp_path, fault):
             )
         case "cut":
             model.write_bytes(model.read_bytes()[:-50])
+        case "flipped bit":
+            data = bytearray(model.read_bytes())
+            data[-7] ^= 64
+            model.write_bytes(data)
         case "text":
             model.write_text("<html>not found</html>", encoding="utf-8")
         case "other shape":

@@ -32,6 +32,15 @@ def test_exact_match_forgives_outer_white_space_only():
     assert exact_match("paris", "Paris") == 0
 
 
+def test_an_answer_of_signs_alone_is_compared_as_it_is():
+    assert token_f1("+", "-") == rouge_l("*", "/") == token_f1("", "x") == 0
+    assert token_f1("+", "+") == rouge_l("*", " *") == rouge_l("", "") == 1
+
+
+def test_one_value_says_nothing_of_a_mean():
+    assert mean_interval([1.0]) == [0.0, 1.0]
+
+
 def test_chinese_text_counts():
     assert rouge_l("我喜欢猫", "我喜欢狗") == pytest.approx(0.75)
     assert token_f1("été", "été") == 1

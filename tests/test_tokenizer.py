@@ -41,6 +41,16 @@ def test_the_readers_own_cache_setting_is_left_alone(tokenizer, monkeypatch, tmp
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_damaged_file_in_the_cache_is_mended(monkeypatch, tmp_path):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    module._fill(tmp_path)
+    for file in tmp_path.iterdir():
+        file.write_bytes(b"x" * file.stat().st_size)
+    module._fill(tmp_path)
+    hashes = {hashlib.sha256(file.read_bytes()).hexdigest() for file in tmp_path.iterdir()}
+    assert hashes == SHA256
+
+
 def test_without_package_and_network_the_error_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)

@@ -9,14 +9,13 @@ from ch07.toy_instructions.words import (
     ADJECTIVES,
     ANIMALS,
     INTRANSITIVE,
-    NAMES,
     THINGS,
     VERBS,
 )  # fmt: skip
 
 
 def _parts(rng):
-    """Who does what to what: three different nouns' worth of words, and the verb's forms."""
+    """Who does what to what; the verb comes with its forms."""
     return rng.choice(list(ACTORS)), rng.choice(VERBS), rng.choice(THINGS + ANIMALS)
 
 
@@ -90,13 +89,6 @@ def _join_and(rng):
     )
 
 
-def _who_has(rng):
-    (one, two), (this, that) = rng.sample(NAMES, 2), rng.sample(THINGS, 2)
-    who, asked = rng.choice([(one, this), (two, that)])
-    story = f"{one} has the {this}. {two} has the {that}."
-    return {"s": story, "what": asked}, who, (one, this, two, that, asked)
-
-
 # Each phrasing is (instruction, input); with an empty input the instruction carries the content.
 SENTENCE_FAMILIES = {
     "passive": (_passive, [
@@ -164,11 +156,5 @@ SENTENCE_FAMILIES = {
         ("Combine these sentences into one, using 'and'.", "{s}"),
         ("Make one sentence out of these two with 'and'.", "{s}"),
         ("Connect with 'and': {s}", ""),
-    ]),
-    "who has": (_who_has, [
-        ("Who has the {what}?", "{s}"),
-        ("Read the text and say who has the {what}.", "{s}"),
-        ("Name the person who has the {what}.", "{s}"),
-        ("{s} Who has the {what}?", ""),
     ]),
 }  # fmt: skip

@@ -28,7 +28,7 @@ VERBS = [
     ("draw", "draws", "drew", "drawn"), ("choose", "chooses", "chose", "chosen"),
     ("wash", "washes", "washed", "washed"), ("forget", "forgets", "forgot", "forgotten"),
 ]  # fmt: skip
-# verbs that need no object, third person and past
+# verbs that need no object: base and past
 INTRANSITIVE = [
     ("sleep", "slept"), ("run", "ran"), ("laugh", "laughed"), ("sing", "sang"), ("dance", "danced"),
     ("wait", "waited"), ("smile", "smiled"), ("fall", "fell"), ("swim", "swam"), ("jump", "jumped"),
@@ -37,7 +37,6 @@ INTRANSITIVE = [
 ADJECTIVES = (
     "red blue green black white small big old new heavy clean dirty round soft warm cold"
 ).split()
-NAMES = "Anna Tom Maria Paul Lisa Peter Sarah David Emma Jack Laura Mark".split()
 
 # --- for lists ----------------------------------------------------------------------------------
 
@@ -47,7 +46,6 @@ CATEGORIES = {
     "colour": "red blue green black white yellow brown pink".split(),
     "tool": "hammer drill knife axe rope ladder brush needle".split(),
     "drink": "water milk tea coffee juice wine".split(),
-    "vehicle": "car bus train boat ship plane truck".split(),
 }
 NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "

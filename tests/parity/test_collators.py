@@ -4,11 +4,11 @@ import random
 
 import pytest
 import torch
+import transformers
 
 from collate import custom_collate_fn, custom_collate_response_fn
 
 END = 50256
-transformers = pytest.importorskip("transformers")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 
 from ch07.generation import generate
 from ch07.weights import from_published, to_published
@@ -9,7 +10,6 @@ from collate import custom_collate_fn
 from gpt_model import GPTConfig, GPTModel
 from train_loop import calc_loss_batch
 
-transformers = pytest.importorskip("transformers")
 CONFIG = GPTConfig(vocab_size=211, context_length=48, emb_dim=48, n_heads=4, n_layers=3)
 END = 210
 

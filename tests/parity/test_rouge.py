@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rouge_score import rouge_scorer
 
 from ch07.scoring import rouge_l
 
-rouge_scorer = pytest.importorskip("rouge_score.rouge_scorer")
 texts = st.lists(
     st.sampled_from(["the", "cat", "sat", "on", "a", "mat", "12", "b4"]), max_size=12
 ).map(" ".join)
