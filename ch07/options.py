@@ -27,9 +27,9 @@ class FinetuneOptions:
     data: str | None = None  # a JSON or JSONL file; None: the bundled toy instructions
     model: str = "gpt2-tiny"  # a size that starts from random weights, or a run folder
     out: str | None = None  # the run folder; None: the next free runs/N
-    epochs: int = 7
-    batch_size: int = 32
-    lr: float = 2e-3  # at the peak, after warmup
+    epochs: int = 6
+    batch_size: int = 48
+    lr: float = 2.5e-3  # at the peak, after warmup
     warmup_steps: int = 50
     weight_decay: float = 0.1
     optimizer: str = "auto"  # or "adamw", "muon"; auto: muon if the weights start at random

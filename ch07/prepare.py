@@ -13,7 +13,7 @@ from ch07 import run_folder as rf
 from ch07.batching import check_lengths, make_loader
 from ch07.data import SHOWN, DataError, count, read_data, summary
 from ch07.files import sha256_of
-from ch07.machine import choose_device, choose_dtype, versions
+from ch07.machine import choose_device, choose_dtype, keep_freed_memory, versions
 from ch07.optimizers import choose_optimizer
 from ch07.prompts import get_style
 from ch07.splits import overlap, positional_split, split_entries
@@ -43,6 +43,7 @@ class Job:
 
 def prepare(options, note):
     """Make the `Job`; DataError or ValueError says what is wrong. `note(text)` hears the rest."""
+    keep_freed_memory()
     device = choose_device(options.device)
     style = get_style(options.prompt_style)
     model = _make_model(options.model, options.seed).to(device)

@@ -21,6 +21,16 @@ def test_auto_follows_what_the_processor_says(monkeypatch):
     assert machine.choose_dtype("auto", torch.device("meta")) == "float32"
 
 
+def test_keeping_freed_memory_is_possible_or_not_but_never_an_error(monkeypatch):
+    assert machine.keep_freed_memory() in (True, False)
+
+    def missing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(machine.ctypes, "CDLL", missing)
+    assert machine.keep_freed_memory() is False
+
+
 def test_devices():
     expected = "cuda" if torch.cuda.is_available() else "cpu"
     assert machine.choose_device("auto").type == expected

@@ -34,8 +34,7 @@ def _conversions():
     for small, one, many, factor in UNITS:
         for n in range(1, 7):
             large = f"1 {one}" if n == 1 else f"{n} {many}"
-            verb = "is" if n == 1 else "are"
-            facts.append(({"small": small, "large": large, "verb": verb}, f"{n * factor} {small}"))
+            facts.append(({"small": small, "large": large}, f"{n * factor} {small}"))
     return facts
 
 
@@ -65,14 +64,14 @@ FACT_FAMILIES = {
         ("Write a word that means the opposite.", "{w}"), ("What is the opposite?", "{w}"),
         ("What is the opposite of '{w}'?", ""), ("Give an antonym of '{w}'.", ""),
         ("Which word is the opposite of '{w}'?", ""), ("Find an antonym for '{w}'.", ""),
-        ("Name the opposite of '{w}'.", ""), ("The opposite of '{w}' is which word?", ""),
+        ("Name the opposite of '{w}'.", ""), ("Which word means the opposite of '{w}'?", ""),
     ]),
     "capital": (_pairs(CAPITALS), [
         ("Name the capital of the country.", "{w}"), ("What is the capital city?", "{w}"),
         ("Give the capital of this country.", "{w}"), ("Which city is the capital?", "{w}"),
         ("What is the capital of {w}?", ""), ("Name the capital city of {w}.", ""),
         ("Which city is the capital of {w}?", ""), ("Tell me the capital of {w}.", ""),
-        ("{w} has which capital?", ""), ("Give the name of the capital of {w}.", ""),
+        ("Which capital does {w} have?", ""), ("Give the name of the capital of {w}.", ""),
     ]),
     "classify": (_categories(), [
         ("Classify the word.", "{w}"), ("Which category does the word belong to?", "{w}"),
@@ -99,15 +98,17 @@ FACT_FAMILIES = {
     "add": (_additions(), [
         ("Add the numbers.", "{a} and {b}"), ("Find the sum.", "{a} + {b}"),
         ("What is {a} plus {b}?", ""), ("Add {a} and {b}.", ""), ("Calculate {a} + {b}.", ""),
-        ("What is the sum of {a} and {b}?", ""),
+        ("What is the sum of {a} and {b}?", ""), ("Work out {a} + {b}.", ""),
+        ("How much is {a} plus {b}?", ""), ("What do you get if you add {a} and {b}?", ""),
+        ("Which number is {a} plus {b}?", ""),
     ]),
     "convert": (_conversions(), [
         ("Convert to {small}.", "{large}"), ("How many {small} is that?", "{large}"),
         ("Express this in {small}.", "{large}"), ("Write the amount in {small}.", "{large}"),
-        ("How many {small} {verb} {large}?", ""), ("Convert {large} to {small}.", ""),
+        ("How many {small} are in {large}?", ""), ("Convert {large} to {small}.", ""),
         ("Express {large} in {small}.", ""), ("Turn {large} into {small}.", ""),
         ("{large}: how many {small}?", ""), ("Change {large} to {small}.", ""),
-        ("Give {large} in {small}.", ""), ("What {verb} {large} in {small}?", ""),
+        ("Give {large} in {small}.", ""), ("What is {large} in {small}?", ""),
     ]),
     "before or after": (_neighbours(), [
         ("Which {kind} comes {way} this one?", "{w}"), ("Name the {kind} {way}.", "{w}"),
@@ -116,7 +117,8 @@ FACT_FAMILIES = {
         ("What is the {kind} {way} {w}?", ""), ("Tell me the {kind} {way} {w}.", ""),
         ("Give the {kind} that comes right {way} {w}.", ""), ("Which {kind} is {way} {w}?", ""),
         ("{w}: which {kind} comes {way} it?", ""), ("Say which {kind} is right {way} {w}.", ""),
-        ("What {kind} do we have {way} {w}?", ""), ("The {kind} {way} {w} is called what?", ""),
+        ("Do you know which {kind} comes {way} {w}?", ""),
+        ("What is the name of the {kind} {way} {w}?", ""),
     ]),
     "number in words": (_number_words(), [
         ("Write the number as a word.", "{w}"), ("Spell out the number.", "{w}"),

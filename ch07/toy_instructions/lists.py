@@ -31,13 +31,6 @@ def _count(rng):
     return {"l": text}, str(len(words)), frozenset(words)
 
 
-def _remove(rng):
-    words, text = _words(rng, rng.randint(3, 4))
-    word = rng.choice(words)
-    left = ", ".join(w for w in words if w != word)
-    return {"l": text, "w": word}, left, (word, *words)
-
-
 def _larger_number(rng):
     a, b = rng.sample(range(1, 41), 2)
     return {"a": a, "b": b}, str(max(a, b)), frozenset((a, b))
@@ -67,12 +60,6 @@ LIST_FAMILIES = {
         ("Count the words.", "{l}"),
         ("Give the number of words in this list.", "{l}"),
         ("How many words are there? {l}", ""),
-    ]),
-    "remove a word": (_remove, [
-        ("Remove this word from the list: {w}", "{l}"),
-        ("Delete the word {w}.", "{l}"),
-        ("Leave out the word {w}.", "{l}"),
-        ("Give the list without the word {w}.", "{l}"),
     ]),
     "larger number": (_larger_number, [
         ("Which number is larger?", "{a} or {b}"),
