@@ -27,7 +27,7 @@ class FinetuneOptions:
     data: str | None = None  # a JSON or JSONL file; None: the bundled toy instructions
     model: str = "gpt2-tiny"  # a size that starts from random weights, or a run folder
     out: str | None = None  # the run folder; None: the next free runs/N
-    epochs: int = 5
+    epochs: int = 6
     batch_size: int = 48
     lr: float = 2.5e-3  # at the peak, after warmup
     warmup_steps: int = 50
