@@ -243,7 +243,7 @@ def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses, path=None, a
     above.set(xlim=axes.get_xlim(), xlabel="Tokens seen (padding not counted)")
     ticks = [t for t in axes.get_xticks() if min(epochs_seen) <= t <= max(epochs_seen)]
     tokens = np.interp(ticks, epochs_seen, tokens_seen)
-    above.set_xticks(ticks, [ticker.EngFormatter(sep="")(round(n)) for n in tokens])
+    above.set_xticks(ticks, [ticker.EngFormatter(sep="")(float(f"{n:.3g}")) for n in tokens])
     if path is not None:
         axes.figure.savefig(path, dpi=150, metadata={"Software": None})
     return axes.figure

@@ -41,7 +41,7 @@ class FinetuneOptions:
     split: str = "groups"  # or "book": by position
     device: str = "auto"
     dtype: str = "auto"  # or "float32", "bfloat16"
-    eval_freq: int = 250  # updates between two evaluations
+    eval_freq: int = 100  # updates between two evaluations
     max_steps: int | None = None
     checkpoint_minutes: float = 5.0
     skip_bad_rows: bool = False

@@ -1,5 +1,6 @@
 """What all tests share: no network, a tokenizer, a small model, a way to run commands."""
 
+import json
 import os
 import subprocess
 import sys
@@ -82,3 +83,30 @@ ENTRIES = [
 @pytest.fixture
 def entries():
     return [dict(entry) for entry in ENTRIES]
+
+
+@pytest.fixture(scope="session")
+def number_data(tmp_path_factory):
+    """Numbers from zero to nine in fourteen phrasings: learned in seconds."""
+    from ch07.toy_instructions.facts import FACT_FAMILIES
+
+    facts, phrasings = FACT_FAMILIES["number in words"]
+    rows = [
+        {"instruction": a.format(**slots), "input": b.format(**slots), "output": answer}
+        for slots, answer in facts[:10]
+        for a, b in phrasings
+    ]
+    path = tmp_path_factory.mktemp("data") / "numbers.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(number_data, tmp_path_factory, tokenizer_cache):
+    """One finished run, shared by the tests that only look at it."""
+    from ch07.cli import main
+
+    folder = tmp_path_factory.mktemp("run") / "numbers"
+    arguments = ["--data", str(number_data), "--out", str(folder), "--epochs", "25"]
+    assert main(["finetune", *arguments, "--eval-freq", "50", "--seed", "1"]) == 0
+    return folder

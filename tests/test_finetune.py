@@ -13,32 +13,8 @@ import torch
 from ch07 import run_folder as rf
 from ch07.cli import main
 from ch07.files import read_json, read_tensors
-from ch07.toy_instructions.facts import FACT_FAMILIES
 
 SHORT = ["--eval-freq", "10", "--dtype", "float32"]
-
-
-@pytest.fixture(scope="session")
-def number_data(tmp_path_factory):
-    """Numbers from zero to nine in fourteen phrasings: learned in seconds."""
-    facts, phrasings = FACT_FAMILIES["number in words"]
-    rows = [
-        {"instruction": a.format(**slots), "input": b.format(**slots), "output": answer}
-        for slots, answer in facts[:10]
-        for a, b in phrasings
-    ]
-    path = tmp_path_factory.mktemp("data") / "numbers.json"
-    path.write_text(json.dumps(rows), encoding="utf-8")
-    return path
-
-
-@pytest.fixture(scope="session")
-def run(number_data, tmp_path_factory):
-    """One finished run, shared by the tests that only look at it."""
-    folder = tmp_path_factory.mktemp("run") / "numbers"
-    arguments = ["--data", str(number_data), "--out", str(folder), "--epochs", "25"]
-    assert main(["finetune", *arguments, "--eval-freq", "50", "--seed", "1"]) == 0
-    return folder
 
 
 def test_learning_happened(run, number_data):
@@ -53,6 +29,15 @@ def test_learning_happened(run, number_data):
     trained = read_tensors(run / rf.MODEL)
     for name, weight in start.named_parameters():
         assert not torch.equal(weight, trained[name]), f"{name} did not move"
+
+
+def test_the_held_out_score_rose(run, number_data, tmp_path, capsys):
+    """Measured, not assumed: the same weights before training get nothing right."""
+    common = ["--data", str(number_data), "--seed", "1", "--lr", "1e-30", "--max-steps", "1"]
+    assert main(["finetune", *common, "--out", str(tmp_path / "start")]) == 0
+    before, after = (read_json(folder / rf.SCORES) for folder in (tmp_path / "start", run))
+    assert before["n"] == after["n"] and before["exact_match"] == 0
+    assert after["exact_match_interval"][0] > before["exact_match_interval"][1]
 
 
 def test_the_run_folder_holds_what_it_promises(run, number_data):

@@ -292,4 +292,6 @@ def test_the_plot_shows_the_recorded_points(tmp_path, n, validated):
     styles = {(line.get_linestyle(), line.get_marker()) for line in lines.values()}
     assert len(styles) == len(lines), "colour alone tells them apart"
     assert above.get_xlim() == below.get_xlim()
+    labels = [label.get_text() for label in above.get_xticklabels()]
+    assert max(map(len, labels), default=0) <= 5, "723k, not 722.608k"
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
