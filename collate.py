@@ -134,6 +134,7 @@ def _checked_rows(batch, device):
             f"collate runs inside a DataLoader worker and can't put tensors on {device!r}: "
             "leave device='cpu' and let the training loop move the batch"
         )
+    batch = list(batch)
     rows = [torch.as_tensor(row) for row in batch]
     if not rows:
         raise ValueError("empty batch")
@@ -144,4 +145,6 @@ def _checked_rows(batch, device):
             )
         if row.is_floating_point() or row.dtype == torch.bool:
             raise ValueError(f"row {i} of the batch: token ids are integers, not {row.dtype}")
+        if (row < 0).any():
+            raise ValueError(f"row {i} of the batch: {row.min()} is no token id")
     return [row.long() for row in rows]

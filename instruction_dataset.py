@@ -81,6 +81,9 @@ class InstructionDataset(Dataset):
         self.prompt_lengths = []
         self.seam_rows = []
         for i, entry in enumerate(self.data):
+            for key in ("instruction", "output"):
+                if not isinstance(entry[key], str):
+                    raise ValueError(f"entry {i}: {key!r} is not text: {entry[key]!r}")
             prompt_ids = encode_prompt(entry, tokenizer, style)
             ids = prompt_ids + tokenizer.encode_ordinary(entry["output"])
             if not ids:

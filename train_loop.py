@@ -69,7 +69,8 @@ def sum_loss(input_batch, target_batch, model, device, ignore_index=IGNORE_INDEX
     counted = targets != ignore_index  # (B, T)
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         logits = model(inputs, wanted=counted)  # (B, T) -> (N, V)
-    return F.cross_entropy(logits.float(), targets[counted], reduction="sum"), len(logits)
+    wanted, sum_up = targets[counted], {"reduction": "sum", "ignore_index": ignore_index}
+    return F.cross_entropy(logits.float(), wanted, **sum_up), len(logits)
 
 
 def calc_loss_batch(input_batch, target_batch, model, device, **options):

@@ -9,6 +9,7 @@ import sys
 import torch
 
 from ch07 import run_folder as rf
+from ch07.data import LONGEST
 from ch07.generation import Sampling
 from ch07.machine import choose_device
 from ch07.report import printable
@@ -41,6 +42,9 @@ def chat(folder, device="auto", **options):
             line = input("> " if interactive else "").strip()
         except EOFError:
             return 0
+        except UnicodeDecodeError as error:
+            print(f"that line is not {error.encoding} text", file=sys.stderr)
+            continue
         if line in ("/quit", "/exit"):
             return 0
         if line == "/help":
@@ -64,6 +68,8 @@ def _entry(instruction, text):
     """Fields stripped as they are when data is read, so that the prompt is the trained one."""
     if not instruction.strip():
         raise ValueError("the instruction is empty")
+    if len(instruction) + len(text) > LONGEST:
+        raise ValueError(f"more than {LONGEST:,} characters")
     return {"instruction": instruction.strip(), "input": text.strip()}
 
 

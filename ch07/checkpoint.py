@@ -7,6 +7,7 @@ epoch and step.
 """
 
 import os
+import re
 import shutil
 from dataclasses import asdict
 
@@ -50,11 +51,11 @@ def load_checkpoint(folder, model, optimizer):
     """
     problems = []
     for place in _newest_first(folder):
-        problem, content = _verified(place)
+        problem, state = _verified(place)
         if problem is None:
             load_parameters(model, read_tensors(place / "model.safetensors"))
             _load_optimizer(optimizer, read_tensors(place / "optimizer.safetensors"))
-            return TrainState(**content["state"]), problems
+            return state, problems
         problems.append(f"{place.name}: {problem}")
     if problems:
         raise CheckpointError(f"{folder}: no checkpoint is whole ({'; '.join(problems)})")
@@ -80,13 +81,13 @@ def load_parameters(model, tensors):
 
 
 def _verified(place):
-    """(None, state.json's content) if all files are as they were written, else (problem, None)."""
+    """(None, the state) if all files are as they were written, else (problem, None)."""
     try:
         content = read_json(place / "state.json")
-        for name, expected in content["sha256"].items():
-            if sha256_of(place / f"{name}.safetensors") != expected:
+        for name in ("model", "optimizer"):
+            if sha256_of(place / f"{name}.safetensors") != content["sha256"][name]:
                 return f"{name}.safetensors is damaged", None
-        return None, content
+        return None, TrainState(**content["state"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}", None
 
@@ -117,7 +118,8 @@ def _load_optimizer(optimizer, tensors):
 
 
 def _newest_first(folder):
-    return sorted(folder.glob("step-*"), reverse=True) if folder.is_dir() else []
+    places = folder.iterdir() if folder.is_dir() else []
+    return sorted((p for p in places if re.fullmatch(r"step-\d{8}", p.name)), reverse=True)
 
 
 def _flush_folder(folder):

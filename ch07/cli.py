@@ -5,6 +5,7 @@ happen inside the commands, so that `--help` answers at once.
 """
 
 import argparse
+import io
 import os
 import sys
 from dataclasses import fields
@@ -57,18 +58,47 @@ def main(argv=None):
         argv.insert(0, "finetune")  # `python -m ch07` is `python -m ch07 finetune`
     arguments = vars(_parser().parse_args(argv))
     command, verbose = arguments.pop("run"), arguments.pop("verbose")
+    _prepare_streams()
     try:
-        return command(**arguments)
+        code = command(**arguments)
+        sys.stdout.flush()  # here, where a closed pipe or a full disk can still be told
+        return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `... | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except EXPECTED as error:
         if verbose:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, OptionError) else 1
+
+
+def _prepare_streams():
+    """Letters that a terminal or file can't take are escaped; a closed stream is an empty one."""
+    if sys.stdin is None:
+        sys.stdin = io.StringIO()
+    if sys.stdout is None:
+        sys.stdout = io.StringIO()
+    elif hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _number(kind, low, high):
+    """An argparse type: a number from low to high."""
+
+    def parse(text):
+        value = kind(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse says "invalid int value"
+    return parse
+
+
+TOKENS = _number(int, 0, 10**6)
 
 
 def _parser():
@@ -96,7 +126,8 @@ def _parser():
     evaluate.add_argument("folder", metavar="RUN", help="a run folder")
     evaluate.add_argument("--data", help="JSON or JSONL file (default: the run's held-out entries)")
     evaluate.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
-    evaluate.add_argument("--max-new-tokens", type=int, default=256)
+    evaluate.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
+    evaluate.add_argument("--max-new-tokens", type=TOKENS, default=256)
     evaluate.add_argument("--device", default="auto")
 
     chat = command("chat", _chat, "talk to a run in the terminal")
@@ -125,13 +156,12 @@ def _add_finetune(sub):
 
 
 def _add_generation(sub):
-    sub.add_argument("--max-new-tokens", type=int, default=256)
-    sub.add_argument(
-        "--temperature", type=float, default=0.0, help="0 (default): the likeliest token"
-    )
-    sub.add_argument("--top-k", type=int, help="choose among the k likeliest tokens")
-    sub.add_argument("--top-p", type=float, help="choose among the fewest tokens with this share")
-    sub.add_argument("--seed", type=int, help="of sampling")
+    temperature, share = _number(float, 0.0, 1e6), _number(float, 1e-9, 1.0)
+    sub.add_argument("--max-new-tokens", type=TOKENS, default=256)
+    sub.add_argument("--temperature", type=temperature, default=0.0, help="0: the likeliest token")
+    sub.add_argument("--top-k", type=_number(int, 1, 10**6), help="among the k likeliest tokens")
+    sub.add_argument("--top-p", type=share, help="among the fewest tokens with this share")
+    sub.add_argument("--seed", type=_number(int, 0, 2**31 - 1), help="of sampling")
     sub.add_argument("--device", default="auto")
 
 

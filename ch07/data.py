@@ -1,9 +1,10 @@
 """Reading instruction data: a JSON or JSONL file becomes a list of checked entries.
 
-The one idea: every fault is collected with its row and what to do, then reported together;
-nothing is changed, dropped or cut in silence. Knows nothing of tokens or models.
+The one idea: every fault is collected with its row and reported with the others; nothing is
+changed, dropped or cut in silence. Knows nothing of tokens or models.
 """
 
+import hashlib
 import json
 from collections import defaultdict
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ CHAT_KEYS = ("messages", "conversations")
 SPLITS = ("train", "test", "validation")
 KNOWN = ("instruction", "input", "output", "family", "split")
 PLACEHOLDERS = ("n/a", "<noinput>", "noinput")
+LONGEST = 100_000  # characters of a field: no model here could read more
+_DOUBLE = "\0stands twice"  # marks a row in whose object a key stands twice
 SHOWN = 10  # findings or row numbers listed before "and so on"
 
 
@@ -38,6 +41,7 @@ class DataFile:
     entries: list
     places: list  # "row 3" or "line 3" for each entry
     findings: list
+    sha256: str  # of the bytes that were read
 
 
 def load_entries(path, skip_bad_rows=False):
@@ -53,7 +57,8 @@ def read_data(path, skip_bad_rows=False):
     """`load_entries`, with the place of each entry and the findings, as a `DataFile`."""
     path = Path(path)
     findings, entries, places, first_seen = [], [], [], {}
-    for where, row in _parse(_read_text(path), path, findings):
+    text, digest = _read_text(path)
+    for where, row in _parse(text, path, findings):
         entry = _checked(where, row, findings)
         if entry is None:
             continue
@@ -75,7 +80,7 @@ def read_data(path, skip_bad_rows=False):
         )
     if not entries:
         raise DataError(f"{path}: no usable row" + "".join(f"\n  {s}" for s in summary(findings)))
-    return DataFile(entries, places, findings)
+    return DataFile(entries, places, findings, digest)
 
 
 def count(n, noun):
@@ -101,8 +106,11 @@ def summary(findings):
 
 
 def _read_text(path):
+    """The file's text and the sha256 of its bytes."""
     try:
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+        return text, hashlib.sha256(data).hexdigest()
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}; "
@@ -117,9 +125,9 @@ def _parse(text, path, findings):
     if not text.strip():
         raise DataError(f"{path}: the file is empty")
     value, problem = _decoded(text)
-    if problem is not None and text.lstrip().startswith("{"):
+    if problem is not None and not text.lstrip().startswith("["):
         rows = list(_parse_lines(text, findings))
-        if rows:  # at least one line is an object by itself
+        if any(isinstance(row, dict) for _, row in rows):
             yield from rows
             return
     if problem is not None:
@@ -164,15 +172,14 @@ def _without_doubles(pairs):
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
-        double = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {double!r} stands twice in one object")
+        row[_DOUBLE] = next(name for name in names if names.count(name) > 1)
     return row
 
 
 def _about_dict(value):
     lists = [key for key, item in value.items() if isinstance(item, list)]
     hint = f"; are the entries in its {lists[0]!r}?" if lists else ""
-    keys = ", ".join(repr(key) for key in list(value)[:SHOWN])
+    keys = ", ".join(map(repr, list(value)[:SHOWN]))
     return f"the top level is one object with the keys {keys}; expected a list of entries{hint}"
 
 
@@ -191,11 +198,16 @@ def _checked(where, row, findings):
 
     if not isinstance(row, dict):
         return report("error", f"expected an object, found a {_type_name(row)}")
+    if _DOUBLE in row:
+        return report("error", f"the key {row[_DOUBLE]!r} stands twice")
     entry = dict(row)
     if not ("instruction" in row and "output" in row):
         names = next((keys for keys in SCHEMAS if all(key in row for key in keys)), None)
         if names is None:
             return report("error", _missing(row))
+        both = [key for key in ("instruction", "output") if key in row and key not in names]
+        if both:
+            return report("error", f"{both[0]!r} stands beside {names[0]!r} and {names[1]!r}")
         entry["instruction"], entry["output"] = (entry.pop(name) for name in names)
         report("note", f"{names[0]}/{names[1]} read as instruction/output")
     if entry.get("input") is None:
@@ -203,6 +215,8 @@ def _checked(where, row, findings):
     for key in ("instruction", "input", "output", *(("family",) if "family" in entry else ())):
         if not isinstance(entry[key], str):
             return report("error", f"{key!r} is a {_type_name(entry[key])}, but must be text")
+        if len(entry[key]) > LONGEST:
+            return report("error", f"{key!r} has more than {LONGEST:,} characters")
         if any("\ud800" <= letter <= "\udfff" for letter in entry[key]):
             return report("error", f"{key!r} holds half a character (a lone surrogate)")
         text = entry[key].replace("\r\n", "\n").strip()

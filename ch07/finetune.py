@@ -139,7 +139,9 @@ def _options_of_run(given):
     """The options of the run in given["out"]; OptionError names each that was given otherwise."""
     if given.get("out") is None:
         raise OptionError("--resume needs --out RUN, the folder of the run to go on with")
-    stored = rf.read_config(given["out"])["options"]
+    config = rf.read_config(given["out"])
+    # what "auto" was on the machine where the run began
+    stored = {**config["options"], "dtype": config["settings"].get("dtype")}
     changed = [
         f"{name} was {stored.get(name)!r}, now {value!r}"
         for name, value in given.items()
@@ -150,7 +152,10 @@ def _options_of_run(given):
             f"{given['out']} can't go on with other settings: {'; '.join(changed)}. "
             "Leave them out, or start a new run"
         )
-    return FinetuneOptions(**{**stored, **given})
+    try:
+        return FinetuneOptions(**{**stored, **given})
+    except TypeError as error:
+        raise rf.RunFolderError(f"{given['out']}/{rf.CONFIG} was altered: {error}") from None
 
 
 def _resumed(folder, options, job):

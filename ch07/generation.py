@@ -115,7 +115,8 @@ def choose(logits, sampling=Sampling(), generator=None):
     """
     if sampling.temperature == 0:
         return logits.argmax(dim=-1)
-    logits = logits.float() / sampling.temperature
+    logits = logits.float()
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature
     if sampling.top_k is not None:
         k = min(sampling.top_k, logits.shape[-1])
         kth = logits.topk(k).values[:, -1:]

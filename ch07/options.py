@@ -49,16 +49,20 @@ class FinetuneOptions:
     def __post_init__(self):
         for name in AT_LEAST_1:
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise OptionError(f"{name} is {value}, but must be at least 1")
+            if value is not None and not 1 <= value <= 10**9:
+                raise OptionError(f"{name} is {value}, but must be between 1 and 10**9")
+        for name in ("data", "model", "out"):
+            if getattr(self, name) == "":
+                raise OptionError(f"{name} is empty: give a path, or leave the option out")
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise OptionError(f"lr is {self.lr}, but must be a number above 0")
         for name in ("weight_decay", "warmup_steps", "checkpoint_minutes"):
-            if not getattr(self, name) >= 0:
-                raise OptionError(f"{name} is {getattr(self, name)}, but can't be below 0")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise OptionError(f"{name} is {getattr(self, name)}, but must be 0 or more")
         if not 0 <= self.seed < 2**31:
             raise OptionError(f"seed is {self.seed}, but must be between 0 and 2**31 - 1")
 
 
-# These may differ between a run and its resumption: they change no number.
-FREE_ON_RESUME = ("out", "checkpoint_minutes")
+# These may differ between a run and its resumption: they change no number. Data and weights that
+# moved are known by their hashes.
+FREE_ON_RESUME = ("out", "checkpoint_minutes", "data", "model")

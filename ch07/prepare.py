@@ -47,7 +47,7 @@ def prepare(options, note):
     device = choose_device(options.device)
     style = get_style(options.prompt_style)
     model = _make_model(options.model, options.seed).to(device)
-    path = options.data or DATA_FILE
+    path = DATA_FILE if options.data is None else options.data
     file = read_data(path, options.skip_bad_rows)
     seen = summary(file.findings)
     for line in seen:
@@ -75,7 +75,7 @@ def prepare(options, note):
         optimizer=_optimizer(options, model),
         settings=_settings(options, choose_dtype(options.dtype, device), train),
         facts={
-            "data_sha256": sha256_of(path),
+            "data_sha256": file.sha256,
             "start_sha256": _start_hash(options.model),
             "rows": {name: len(dataset) for name, dataset in datasets.items()},
             "findings": seen,
@@ -86,12 +86,10 @@ def prepare(options, note):
 
 
 def _split(entries, options, note):
-    if options.split == "groups":
-        splits = split_entries(entries, seed=options.seed)
-        if any("split" in entry for entry in entries):
-            note("data: the file's own 'split' is used")
-    else:
-        splits = positional_split(entries)
+    own, by_position = any("split" in entry for entry in entries), options.split == "book"
+    if own:
+        note(f"data: the file's own 'split' is {'ignored' if by_position else 'used'}")
+    splits = positional_split(entries) if by_position else split_entries(entries, seed=options.seed)
     for name, n in overlap(splits).items():
         if n:
             note(f"data: {n} of {len(splits[name])} {name} prompts are also in training")

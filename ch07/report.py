@@ -8,10 +8,11 @@ def print_scores(scores):
     if scores is None:
         return
     names = list(scores.get("families", {}))
-    width = max(map(len, ["all", *names]))
-    print(f"\n{'held-out entries':<{width}}    n  exact match  95 % interval")
+    title = "held-out entries"
+    width = max(map(len, [title, *names]))
+    print(f"\n{title:<{width}}    n  exact match  95 % interval")
     for name in names:
-        print(_line(name, scores["families"][name], width))
+        print(_line(printable(name), scores["families"][name], width))
     print(_line("all", scores, width))
     rest = ("token_f1", "rouge_l", "stopped")
     print("  ".join(f"{name} {scores[name]:.3f}" for name in rest), end="")

@@ -4,6 +4,7 @@ The one idea: config.json says everything that made the run, prompt style includ
 whoever loads it prompts the model as it was trained.
 """
 
+import hashlib
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -56,10 +57,10 @@ def load_run(folder, device="cpu"):
             f"{folder} has no {MODEL}: the run has not finished. "
             f"Go on with: python -m ch07 finetune --resume --out {folder}"
         )
-    if sha256_of(folder / MODEL) != config.get("model_sha256"):
+    if _seal(config, sha256_of(folder / MODEL)) != config.get("model_sha256"):
         raise RunFolderError(
-            f"{folder / MODEL} is not what the run wrote (its sha256 differs from {CONFIG}'s): "
-            "it was altered or copied in part"
+            f"{folder / MODEL}, or model and prompt_style in {CONFIG}, are not what the run wrote: "
+            "altered, or copied in part"
         )
     try:
         tensors = read_tensors(folder / MODEL)
@@ -79,8 +80,9 @@ def read_config(folder):
     """config.json of a run folder; RunFolderError if there is none or it can't be read."""
     try:
         config = read_json(Path(folder) / CONFIG)
-        for key in ("options", "model", "prompt_style", "facts"):
-            config[key]  # a KeyError names the part that is missing
+        for key in ("options", "model", "prompt_style", "settings", "facts"):
+            if not isinstance(config[key], dict):  # a KeyError names the part that is missing
+                raise TypeError(f"{key} is not an object")
         return config
     except FileNotFoundError:
         raise RunFolderError(f"{folder} is not a run folder: it has no {CONFIG}") from None
@@ -97,6 +99,8 @@ def new_run_folder(wanted=None):
                 f"{folder} holds another run: choose another --out, or go on with it: "
                 f"python -m ch07 finetune --resume --out {folder}"
             )
+        if folder.exists() and not folder.is_dir():
+            raise RunFolderError(f"{folder} is a file: choose another --out")
         if folder.exists() and any(folder.iterdir()):
             raise RunFolderError(f"{folder} is not empty: choose another --out")
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +124,14 @@ def save_metrics(folder, history):
 def save_model(folder, model):
     """model.safetensors, each weight once; its hash goes into config.json, which ends the run."""
     digest = write_tensors(folder / MODEL, dict(model.named_parameters()))
-    write_json(folder / CONFIG, {**read_config(folder), "model_sha256": digest})
+    config = read_config(folder)
+    write_json(folder / CONFIG, {**config, "model_sha256": _seal(config, digest)})
+
+
+def _seal(config, digest):
+    """One hash over the weights and what they mean: the model's shape and the prompt's text."""
+    meaning = json.dumps([digest, config["model"], config["prompt_style"]], sort_keys=True)
+    return hashlib.sha256(meaning.encode()).hexdigest()
 
 
 def check_space(folder, model):

@@ -71,9 +71,10 @@ def overlap(splits):
 
 
 def _own_split(entries):
-    return {
-        name: [entry for entry in entries if entry.get("split", "train") == name] for name in SPLITS
-    }
+    unknown = {entry.get("split", "train") for entry in entries} - set(SPLITS)
+    if unknown:
+        raise ValueError(f"no split {sorted(unknown)}; choose one of {', '.join(SPLITS)}")
+    return {name: [e for e in entries if e.get("split", "train") == name] for name in SPLITS}
 
 
 def _check(fractions):

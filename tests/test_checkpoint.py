@@ -50,6 +50,15 @@ def test_the_last_two_are_kept(tmp_path):
     assert load_checkpoint(tmp_path, *stepped())[0].step == 100
 
 
+def test_strange_names_are_no_checkpoints(tmp_path):
+    save_checkpoint(tmp_path, *stepped(), TrainState(step=5))
+    (tmp_path / "step-00000009.bak").mkdir()
+    (tmp_path / "step-note.txt").write_text("mine", encoding="utf-8")
+    assert load_checkpoint(tmp_path, *stepped())[0].step == 5
+    save_checkpoint(tmp_path, *stepped(), TrainState(step=6))
+    assert (tmp_path / "step-00000009.bak").is_dir()
+
+
 def test_no_checkpoint_is_none(tmp_path):
     assert load_checkpoint(tmp_path / "none", *stepped()) == (None, [])
 

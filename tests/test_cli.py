@@ -35,6 +35,9 @@ def test_every_command_has_help(command, capsys):
         ["finetune", "--epochs", "many"],
         ["finetune", "--loss-on", "some"],
         ["respond", "RUN"],
+        ["respond", "RUN", "x", "--temperature", "-1"],
+        ["chat", "RUN", "--top-k", "0"],
+        ["evaluate", "RUN", "--max-new-tokens", "-1"],
     ],
 )
 def test_wrong_usage_is_exit_2(arguments, capsys):
@@ -75,7 +78,9 @@ def test_errors_are_one_line_and_exit_1(arguments, message, capsys, tmp_path, mo
     ("arguments", "message"),
     [
         (["--resume"], "--resume needs --out RUN"),
-        (["--epochs", "0"], "epochs is 0, but must be at least 1"),
+        (["--epochs", "0"], "epochs is 0, but must be between 1 and"),
+        (["--data", ""], "data is empty"),
+        (["--weight-decay", "inf"], "weight_decay is inf"),
         (["--max-steps", "0"], "max_steps is 0"),
         (["--batch-size", "-3"], "batch_size is -3"),
         (["--allowed-max-length", "0"], "allowed_max_length is 0"),

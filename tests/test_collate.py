@@ -122,6 +122,8 @@ def test_the_order_of_rows_does_not_matter(batch, random):
         ([[1], []], "row 1 of the batch: expected a list of token ids, got []"),
         ([[1], [1.5]], "row 1 of the batch: token ids are integers"),
         ([[True]], "row 0 of the batch: token ids are integers"),
+        ([[1, -100, 2]], "row 0 of the batch: -100 is no token id"),
+        (iter([[1], []]), "row 1 of the batch: expected a list"),
         ([[[1, 2]]], "row 0 of the batch: expected a list"),
     ],
 )

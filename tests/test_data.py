@@ -1,5 +1,6 @@
 """Every row of the edge-case table that a data file meets: an answer, or a sentence that helps."""
 
+import hashlib
 import json
 
 import pytest
@@ -211,13 +212,35 @@ def test_a_split_is_one_of_three(write, bad):
 
 def test_a_key_that_stands_twice_is_refused(write):
     text = '[{"instruction": "a", "instruction": "b", "output": "c"}]'
-    refused(write(text), "the key 'instruction' stands twice")
+    refused(write(text), "row 1: the key 'instruction' stands twice")
+    assert load_entries(write(text[:-1] + ", " + json.dumps(GOOD) + "]"), skip_bad_rows=True) == [
+        GOOD
+    ]
+
+
+def test_one_schema_never_overwrites_another(write):
+    row = {"question": "q", "answer": "a", "output": "the true one"}
+    refused(write([row]), "row 1: 'output' stands beside 'question' and 'answer'")
+    refused(
+        write([{"instruction": "x", "question": "q", "answer": "a"}]), "'instruction' stands beside"
+    )
+
+
+def test_a_field_beyond_all_models_is_refused(write):
+    """A million spaces would otherwise overflow the tokenizer's stack."""
+    refused(write([{**GOOD, "input": "a" + " " * 1_500_000 + "b"}]), "row 1: 'input' has more than")
+
+
+def test_the_hash_is_of_what_was_read(write):
+    path = write([GOOD])
+    assert read_data(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_broken_first_line_is_one_fault_among_lines(write):
-    path = write(jsonl("{broken", GOOD))
-    refused(path, "1 faulty row;", "line 1: not JSON")
-    assert load_entries(path, skip_bad_rows=True) == [GOOD]
+    for first in ("{broken", "garbage"):
+        path = write(jsonl(first, GOOD))
+        refused(path, "1 faulty row;", "line 1: not JSON")
+        assert load_entries(path, skip_bad_rows=True) == [GOOD]
 
 
 def test_all_faults_come_in_one_report(write):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,7 +90,8 @@ def test_respond_says_why_it_stopped_early(run, capsys):
     assert main(["respond", str(run), "Write 7 as a word.", "--max-new-tokens", "0"]) == 0
     captured = capsys.readouterr()
     assert captured.out == "\n" and "limit of new tokens" in captured.err
-    assert main(["respond", str(run), "Write 7 as a word.", "--temperature", "-1"]) == 1
+    assert main(["respond", str(run), "Write 7 as a word.", "--temperature", "1e-30"]) == 0
+    assert main(["respond", str(run), "  "]) == 1
     assert main(["respond", str(run), "long " * 2000]) == 1
     assert "this model reads at most 1024" in capsys.readouterr().err
 
@@ -105,6 +107,28 @@ def test_chat_answers_line_by_line(run, run_command):
     assert len(done.stdout.splitlines()) == 2
     assert "### Input:\n7\n\n### Response:" in done.stderr
     assert "no command /fly" in done.stderr and "reads at most 1024" in done.stderr
+
+
+def test_a_pipe_that_closes_ends_quietly(run, number_data):
+    command = f"{sys.executable} -m ch07 evaluate {run} --json | true"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+    assert done.stderr == ""
+
+
+def test_a_run_that_moved_goes_on(number_data, uninterrupted, tmp_path, capsys):
+    moved = tmp_path / "elsewhere.json"
+    moved.write_bytes(number_data.read_bytes())
+    assert main(["finetune", "--resume", "--out", str(uninterrupted), "--data", str(moved)]) == 0
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", '[{"instruction": "a"}]', "["])
+def test_damaged_responses_are_said(run, tmp_path, capsys, text):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / rf.RESPONSES).write_text(text, encoding="utf-8")
+    assert main(["evaluate", str(copy)]) == 1
+    assert rf.RESPONSES in capsys.readouterr().err
 
 
 def test_a_run_can_start_from_a_run(run, number_data, tmp_path):

@@ -73,6 +73,12 @@ def test_seams_are_joined_by_ids_and_reported(tokenizer):
     )
 
 
+@pytest.mark.parametrize("bad", [None, 5, ["x"]])
+def test_what_is_not_text_is_refused(tokenizer, bad):
+    with pytest.raises(ValueError, match="entry 0: 'instruction' is not text"):
+        InstructionDataset([{"instruction": bad, "output": "x"}], tokenizer)
+
+
 def test_a_row_without_tokens_is_refused(tokenizer):
     nothing = type(BOOK_STYLE)("empty", with_input="", no_input="")
     with pytest.raises(ValueError, match="entry 0 has no token"):

@@ -19,5 +19,9 @@ def test_the_table_has_a_line_per_family_and_one_for_all(capsys):
     lines = capsys.readouterr().out.strip().splitlines()
     assert [line.split()[0] for line in lines] == ["held-out", "another", "one", "all", "token_f1"]
     assert "50.0 %" in lines[3]
+    assert len({line.index(" %") for line in lines[1:4]}) == 1, "columns stand in line"
+    print_scores(score_answers([{"output": "a"}], ["a"], [True]))
+    header, row = capsys.readouterr().out.strip("\n").splitlines()[:2]
+    assert header.index("n  exact") == row.index("1  ")
     print_scores(None)
     assert capsys.readouterr().out == ""

@@ -19,7 +19,8 @@ STYLE = {"name": "mine", "with_input": "{instruction}: {input}\n", "no_input": "
 
 def make(folder, **changes):
     model = GPTModel(MODEL | {"tied_head": changes.pop("tied_head", True)})
-    config = {"options": {}, "model": vars(model.config), "prompt_style": STYLE, "facts": {}}
+    config = {"options": {}, "model": vars(model.config), "prompt_style": STYLE}
+    config |= {"settings": {}, "facts": {}}
     folder.mkdir(exist_ok=True)
     write_json(folder / rf.CONFIG, config | changes)
     rf.save_model(folder, model)
@@ -48,6 +49,8 @@ def test_the_same_bits_and_the_same_prompt_come_back(tmp_path, tied):
         "cut",
         "text",
         "flipped bit",
+        "other meaning",
+        "no object",
         "other shape",
         "unknown field",
     ],
@@ -77,6 +80,10 @@ def test_what_is_no_run_is_said(tmp_path, fault):
             model.write_text("<html>not found</html>", encoding="utf-8")
         case "other shape":
             make(tmp_path, model=config["model"] | {"emb_dim": 16})
+        case "other meaning":  # fits the weights, but is not what they were trained with
+            write_json(tmp_path / rf.CONFIG, config | {"model": config["model"] | {"n_heads": 4}})
+        case "no object":
+            write_json(tmp_path / rf.CONFIG, config | {"settings": []})
         case "unknown field":
             make(tmp_path, model=config["model"] | {"rotary": True})
     with pytest.raises(RunFolderError, match=str(tmp_path.name)):

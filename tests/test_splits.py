@@ -63,6 +63,8 @@ def test_a_split_of_the_entries_own_is_kept():
     ]
     splits = split_entries(entries)
     assert [rows[0]["instruction"] for rows in splits.values()] == ["a", "b", "c"]
+    with pytest.raises(ValueError, match=r"no split \['dev'\]"):
+        split_entries([{"instruction": "a", "split": "dev"}])
 
 
 @pytest.mark.parametrize("bad", [(0.9, 0.1), (0.9, 0.1, 0.1), (1.2, -0.1, -0.1), (0.5, 0.2, 0.2)])

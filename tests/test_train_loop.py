@@ -224,6 +224,12 @@ def test_the_loss_follows_another_ignore_index():
     )
 
 
+def test_another_ignore_index_than_the_collates_is_an_error_not_a_wrong_loss():
+    inputs, targets = collate([[1, 2, 3], [4]])
+    with pytest.raises(IndexError):
+        calc_loss_batch(inputs, targets, model(), "cpu", ignore_index=-7)
+
+
 def test_tokens_seen_are_real_tokens():
     data = rows(8)
     inputs, targets = collate(data)
