@@ -12,7 +12,6 @@ from pathlib import Path
 
 # Other names for (instruction, output) that are read as such, and reported.
 SCHEMAS = [("question", "answer"), ("prompt", "completion"), ("instruction", "response")]
-CHAT_KEYS = ("messages", "conversations")
 SPLITS = ("train", "test", "validation")
 KNOWN = ("instruction", "input", "output", "family", "split")
 PLACEHOLDERS = ("n/a", "<noinput>", "noinput")
@@ -63,11 +62,9 @@ def read_data(path, skip_bad_rows=False):
         if entry is None:
             continue
         key = (entry["instruction"], entry["input"], entry["output"])
-        if key in first_seen:
-            findings.append(
-                Finding(where, "note", f"the same as an earlier row; first as {first_seen[key]}")
-            )
-        first_seen.setdefault(key, where)
+        if first_seen.setdefault(key, where) != where:
+            what = f"the same as an earlier row; first as {first_seen[key]}"
+            findings.append(Finding(where, "note", what))
         entries.append(entry)
         places.append(where)
     errors = [f for f in findings if f.level == "error"]
@@ -238,12 +235,12 @@ def _checked(where, row, findings):
 
 
 def _missing(row):
-    keys = ", ".join(repr(key) for key in list(row)[:SHOWN]) or "none"
+    keys = ", ".join(map(repr, list(row)[:SHOWN])) or "none"
     missing = " and ".join(repr(key) for key in ("instruction", "output") if key not in row)
-    verb = "are" if " and " in missing else "is"
-    chat = next((key for key in CHAT_KEYS if key in row), None)
+    missing += " are" if " and " in missing else " is"
+    chat = next((key for key in ("messages", "conversations") if key in row), None)
     hint = f"; {chat!r} looks like a chat: make it one instruction and one output" if chat else ""
-    return f"{missing} {verb} missing; keys found: {keys}{hint}"
+    return f"{missing} missing; keys found: {keys}{hint}"
 
 
 def _type_name(value):

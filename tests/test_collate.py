@@ -123,13 +123,18 @@ def test_the_order_of_rows_does_not_matter(batch, random):
         ([[1], [1.5]], "row 1 of the batch: token ids are integers"),
         ([[True]], "row 0 of the batch: token ids are integers"),
         ([[1, -100, 2]], "row 0 of the batch: -100 is no token id"),
-        (iter([[1], []]), "row 1 of the batch: expected a list"),
         ([[[1, 2]]], "row 0 of the batch: expected a list"),
     ],
 )
 def test_bad_batches_are_refused_with_the_row(collate, batch, message):
     with pytest.raises(ValueError, match=message.replace("[", r"\[").replace("]", r"\]")):
         collate(batch)
+
+
+def test_an_iterator_is_a_batch_too():
+    assert custom_collate_fn(iter(BATCH))[1].tolist() == FINAL
+    with pytest.raises(ValueError, match="row 1 of the batch: expected a list"):
+        custom_collate_fn(iter([[1], []]))
 
 
 @pytest.mark.parametrize("limit", [0, -1])
