@@ -107,6 +107,7 @@ def run(number_data, tmp_path_factory, tokenizer_cache):
     from ch07.cli import main
 
     folder = tmp_path_factory.mktemp("run") / "numbers"
-    arguments = ["--data", str(number_data), "--out", str(folder), "--epochs", "25"]
-    assert main(["finetune", *arguments, "--eval-freq", "50", "--seed", "1"]) == 0
+    arguments = ["--data", str(number_data), "--out", str(folder), "--batch-size", "16"]
+    arguments += ["--epochs", "25", "--eval-freq", "50", "--seed", "1"]
+    assert main(["finetune", *arguments]) == 0
     return folder

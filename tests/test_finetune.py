@@ -220,7 +220,11 @@ def test_a_resume_with_other_settings_or_data_is_refused(
     assert main(["finetune", "--resume", "--out", str(copy)]) == 1
     assert "its data_sha256 was" in capsys.readouterr().err
     config["options"] |= {"data": str(number_data)}
-    for part, name in (("prompt_style", "no_input"), ("settings", "dtype"), ("model", "n_layers")):
+    for part, name in (
+        ("prompt_style", "no_input"),
+        ("settings", "peak_lr"),
+        ("model", "n_layers"),
+    ):
         other = config | {part: config[part] | {name: "other"}}
         (copy / rf.CONFIG).write_text(json.dumps(other), encoding="utf-8")
         assert main(["finetune", "--resume", "--out", str(copy)]) == 1
