@@ -148,18 +148,18 @@ class _Rows:
             cut = f"{count(len(report.cut), 'row')} cut at {report.limit} tokens, end-of-text lost"
             note(f"data: {cut}: {self._named(report.cut, dataset)}")
         context = f"more tokens than the model's context of {context_length}"
-        self._drop(report.too_long, f"with {context}", dataset, note)
-        self._drop(report.unreadable, f"whose prompt has {context}", dataset, note)
+        unusable = [
+            (report.too_long, f"with {context}"),
+            (report.unreadable, f"whose prompt has {context}"),
+        ]
         if self.options.loss_on == "response":
             lost = f"whose whole answer is cut off at {report.limit} tokens"
-            self._drop(report.answerless, lost, dataset, note)
-        bad = {*report.too_long, *report.unreadable}
-        bad |= set(report.answerless if self.options.loss_on == "response" else [])
-        return (
-            self._dataset([e for i, e in enumerate(self.entries) if i not in bad])
-            if bad
-            else dataset
-        )
+            unusable.append((report.answerless, lost))
+        for rows, reason in unusable:
+            self._drop(rows, reason, dataset, note)
+        bad = {i for rows, _ in unusable for i in rows}
+        kept = [entry for i, entry in enumerate(self.entries) if i not in bad]
+        return self._dataset(kept) if bad else dataset
 
     def _dataset(self, entries):
         with_prompt_length = self.options.loss_on == "response"
