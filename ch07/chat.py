@@ -56,9 +56,9 @@ def chat(folder, device="auto", **options):
             print(f"no command {line}; /help lists them", file=sys.stderr)
         elif line:
             instruction, _, text = line.partition(" | ")
-            if show_prompt:
-                print(run.style.prompt(_entry(instruction, text)), file=sys.stderr)
             try:
+                if show_prompt:
+                    print(run.style.prompt(_entry(instruction, text)), file=sys.stderr)
                 _say(_answer(run, instruction, text, **options))
             except ValueError as error:  # a prompt longer than the context: say so, and go on
                 print(error, file=sys.stderr)

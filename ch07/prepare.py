@@ -41,16 +41,21 @@ class Job:
     facts: dict  # what config.json records beside options, model and style
 
 
-def prepare(options, note):
-    """Make the `Job`; DataError or ValueError says what is wrong. `note(text)` hears the rest."""
+def prepare(options, tell):
+    """Make the `Job`; DataError or ValueError says what is wrong. `tell(text)` hears the rest."""
+    said = []  # kept in config.json, since a terminal forgets
+
+    def note(text):
+        said.append(text)
+        tell(text)
+
     keep_freed_memory()
     device = choose_device(options.device)
     style = get_style(options.prompt_style)
     model = _make_model(options.model, options.seed).to(device)
     path = DATA_FILE if options.data is None else options.data
     file = read_data(path, options.skip_bad_rows)
-    seen = summary(file.findings)
-    for line in seen:
+    for line in summary(file.findings):
         note(f"data: {line}")
     splits = _split(file.entries, options, note)
     limit = _limit(options.allowed_max_length, model.config.context_length, note)
@@ -78,7 +83,7 @@ def prepare(options, note):
             "data_sha256": file.sha256,
             "start_sha256": _start_hash(options.model),
             "rows": {name: len(dataset) for name, dataset in datasets.items()},
-            "findings": seen,
+            "findings": said,
             "tokenizer": load_tokenizer().name,
             "versions": versions(),
         },

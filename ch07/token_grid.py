@@ -7,6 +7,7 @@ learned. A picture for the eye, the same facts as text for a terminal or a scree
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from collate import END_OF_TEXT
 
@@ -99,8 +100,6 @@ _CENTRED = {"ha": "center", "va": "center", "fontsize": 7, "family": "monospace"
 
 
 def _box(x, y, colour, frame):
-    from matplotlib.patches import Rectangle
-
     edge = {"edgecolor": "black", "linewidth": 1.2} if frame else {"edgecolor": "white"}
     inset = 0.03
     return Rectangle((x + inset, y + inset), 1 - 2 * inset, 1 - 2 * inset, facecolor=colour, **edge)

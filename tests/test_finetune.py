@@ -100,6 +100,8 @@ def test_chat_answers_line_by_line(run, run_command):
     lines = (
         "Write 7 as a word.\n\n/prompt\nSpell out the number. | 7\n/fly\n"
         + "long " * 2000
+        + "\n"
+        + "x" * 100_001
         + "\n/quit\nx\n"
     )
     done = run_command("-m", "ch07", "chat", run, input=lines)
@@ -107,6 +109,7 @@ def test_chat_answers_line_by_line(run, run_command):
     assert len(done.stdout.splitlines()) == 2
     assert "### Input:\n7\n\n### Response:" in done.stderr
     assert "no command /fly" in done.stderr and "reads at most 1024" in done.stderr
+    assert "more than 100,000 characters" in done.stderr, "said, and the talk goes on"
 
 
 def test_a_pipe_that_closes_ends_quietly(run, number_data):
@@ -310,6 +313,8 @@ def test_a_limit_beyond_the_context_is_the_context(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("allowed_max_length is more than the model's context: 1024 is used") == 1
     assert "1 row cut at 1024 tokens" in error
+    kept = read_json(tmp_path / "run" / rf.CONFIG)["facts"]["findings"]
+    assert any("1 row cut at 1024 tokens" in line for line in kept), "what was cut is kept"
 
 
 def test_a_prompt_that_can_never_be_read_is_found_before_training(tmp_path, capsys):
