@@ -9,6 +9,7 @@ Large Language Model (From Scratch)", sections 7.2 and 7.3.
 """
 
 from dataclasses import dataclass
+from string import Formatter
 
 from torch.utils.data import Dataset
 
@@ -24,11 +25,25 @@ class PromptStyle:
     with_input: str  # holds {instruction} and {input}, ends where the answer begins
     no_input: str  # holds {instruction}
 
-    def prompt(self, entry):
-        """Everything before the answer, response header included."""
+    def parts(self, entry):
+        r"""The prompt in pieces: (role, text), role "template", "instruction" or "input".
+
+        >>> style = PromptStyle("tiny", "{instruction}: {input}\n", "Q: {instruction}\n")
+        >>> style.parts({"instruction": "Name a colour."})
+        [('template', 'Q: '), ('instruction', 'Name a colour.'), ('template', '\n')]
+        """
         fields = {"instruction": entry["instruction"], "input": entry.get("input") or ""}
         template = self.with_input if fields["input"].strip() else self.no_input
-        return template.format(**fields)
+        pieces = []
+        for fixed, field, _, _ in Formatter().parse(template):
+            pieces.append(("template", fixed))
+            if field is not None:
+                pieces.append((field, fields[field]))
+        return [(role, text) for role, text in pieces if text]
+
+    def prompt(self, entry):
+        """Everything before the answer, response header included."""
+        return "".join(text for _, text in self.parts(entry))
 
 
 PREAMBLE = (

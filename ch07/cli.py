@@ -130,6 +130,8 @@ def _parser():
     evaluate.add_argument("--max-new-tokens", type=TOKENS, default=256)
     evaluate.add_argument("--device", default="auto")
 
+    _add_grid(command("grid", _grid, "show a batch token by token: id, text, role, target"))
+
     chat = command("chat", _chat, "talk to a run in the terminal")
     chat.add_argument("folder", metavar="RUN", help="a run folder")
     _add_generation(chat)
@@ -153,6 +155,19 @@ def _add_finetune(sub):
             help=text + shown,
         )
     sub.add_argument("--resume", action="store_true", help="go on with the run in --out")
+
+
+def _add_grid(sub):
+    sub.add_argument("data", nargs="?", help="JSON or JSONL file (default: the bundled data)")
+    sub.add_argument("--rows", type=_number(int, 1, 1000), default=3, help="the first N rows")
+    sub.add_argument("--run", dest="folder", metavar="RUN", help="with its style and its losses")
+    sub.add_argument("--png", metavar="FILE", help="draw a picture instead")
+    sub.add_argument("--sentences", action="store_true", help="a line per token, to be read aloud")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+    sub.add_argument("--allowed-max-length", type=_number(int, 1, 10**6), help="tokens of a row")
+    sub.add_argument("--loss-on", choices=CHOICES["loss_on"], default="response")
+    sub.add_argument("--prompt-style", choices=CHOICES["prompt_style"])
+    sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
 
 
 def _add_generation(sub):
@@ -181,6 +196,12 @@ def _evaluate(**arguments):
     from ch07.evaluate import evaluate
 
     return evaluate(**arguments)
+
+
+def _grid(**arguments):
+    from ch07.grid import grid
+
+    return grid(**arguments)
 
 
 def _chat(**arguments):

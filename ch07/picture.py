@@ -10,9 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ch07 import run_folder as rf
-from ch07.batching import make_loader
-from ch07.token_grid import TokenGrid
-from instruction_dataset import InstructionDataset
+from ch07.batch_grid import batch_grid
 from train_loop import plot_losses
 
 SHOWN = 13  # columns of the grid: the end of the prompt, and the answer
@@ -28,14 +26,12 @@ def picture(folder, path):
     run = rf.load_run(folder)
     lines = (run.folder / rf.METRICS).read_text(encoding="utf-8").splitlines()
     history = [json.loads(line) for line in lines]
-    dataset = InstructionDataset(ENTRIES, run.tokenizer, run.style, with_prompt_length=True)
-    ((inputs, targets),) = make_loader(dataset, len(ENTRIES), "response")
-    grid = TokenGrid(inputs, targets, dataset.prompt_lengths, dataset.lengths, run.tokenizer)
+    grid = batch_grid(ENTRIES, run.tokenizer, run.style)
     figure = Figure(figsize=(9, 7), layout="constrained")
     loss, tokens = figure.subplots(2, 1, height_ratios=[1, 0.8])
     columns = ("epoch", "tokens_seen", "train_loss", "val_loss")
     plot_losses(*([record[key] for record in history] for key in columns), axes=loss)
-    grid.draw(tokens, slice(inputs.shape[1] - SHOWN, None))
+    grid.draw(tokens, slice(len(grid.rows[0]) - SHOWN, None))
     tokens.set_title(
         "The end of a batch: input tokens, and below each its target; framed ones are counted",
         fontsize=9,

@@ -4,7 +4,7 @@ Each is a `PromptStyle`; the dataset, inference and scoring take any of them. Us
 searched for markers, and markers such as <|user|> are plain text to GPT-2.
 """
 
-from instruction_dataset import BOOK_STYLE, PromptStyle
+from instruction_dataset import BOOK_STYLE, PromptStyle, encode_prompt
 
 _ALPACA_NO_INPUT = (
     "Below is an instruction that describes a task. "
@@ -57,3 +57,19 @@ def get_style(name):
     if name not in STYLES:
         raise ValueError(f"no prompt style {name!r}; choose one of {', '.join(STYLES)}")
     return STYLES[name]
+
+
+def token_roles(entry, tokenizer, style=BOOK_STYLE):
+    """What each token of a training row is: "template", "instruction", "input" or "answer".
+
+    A list as long as the row's ids in an `InstructionDataset`. A token that lies across two parts
+    of the prompt, as a newline with what follows it may, belongs to the one where it begins.
+    """
+    starts = []  # the role of every byte of the prompt
+    for role, text in style.parts(entry):
+        starts += [role] * len(text.encode())
+    roles, position = [], 0
+    for token_id in encode_prompt(entry, tokenizer, style):
+        roles.append(starts[position])
+        position += len(tokenizer.decode_single_token_bytes(token_id))
+    return roles + ["answer"] * len(tokenizer.encode_ordinary(entry["output"]))

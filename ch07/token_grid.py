@@ -1,112 +1,154 @@
 """One batch, token by token: id, text, role, target, counted or not.
 
-The one idea: it is drawn from the tensors that really enter the loss, so what you see is what is
-learned. A picture for the eye, the same facts as text for a terminal or a screen reader.
+The one idea: it is made from the tensors that really enter the loss, so what you see is what is
+learned. A picture for the eye; the same as glyphs for a terminal, as sentences for a screen
+reader, and as records for a program.
 """
 
-from dataclasses import dataclass
+import io
+from dataclasses import asdict, dataclass
 
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-
+from ch07 import token_words
+from ch07.token_drawing import draw_rows, figure_of
+from ch07.token_words import ROLES, token_text
 from collate import END_OF_TEXT
 
-# Okabe and Ito's palette, lightened; the sign in a cell's corner says the same without colour.
-ROLES = {
-    "prompt": ("#cfe8f7", "p"),
-    "answer": ("#b5e3d3", "a"),
-    "end": ("#f5d08a", "e"),
-    "padding": ("#e4e4e4", "-"),
-}
+PER_LINE = 13  # tokens in a line of the picture
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One position of the batch."""
+    """One position of a batch."""
 
     token_id: int
     text: str
-    role: str  # of the input token: "prompt", "answer" or "padding"
-    target: int
+    role: str  # of the input token: a key of ROLES
+    target: int | None  # None: draft 1 has no targets
     target_text: str
-    target_role: str  # "prompt", "answer", "end" or "padding"
+    target_role: str
     counted: bool
+    loss: float | None = None  # nats, where it was computed and the target is counted
 
 
-class TokenGrid:
-    """Rows of `Cell`s from inputs and targets (B, T), and where each row's prompt ends.
+class _Picture:
+    """What has a `figure()` and a `str` shows the picture in a notebook, the text elsewhere."""
 
-    `prompt_lengths` and `lengths` are numbers of tokens of each row: roles go by position.
+    def png(self):
+        """The picture as the bytes of a PNG file."""
+        png = io.BytesIO()
+        self.figure().savefig(png, format="png", dpi=110, metadata={"Software": None})
+        return png.getvalue()
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {"image/png": self.png(), "text/plain": str(self)}
+
+
+class TokenGrid(_Picture):
+    """Rows of `Cell`s from inputs and targets (B, T), both int64; no targets: draft 1.
+
+    `roles` has a list for each row: what its own tokens are (`ch07.prompts.token_roles`); after
+    them come one "end" and "padding", by position. `losses` (B, T), in nats, darkens the targets.
+    Without a tokenizer a token's text is its number.
     """
 
-    def __init__(self, inputs, targets, prompt_lengths, lengths, tokenizer, ignore_index=-100):
+    def __init__(
+        self,
+        inputs,
+        targets,
+        roles,
+        tokenizer=None,
+        losses=None,
+        ignore_index=-100,
+        end_id=END_OF_TEXT,
+    ):
+        B, T = inputs.shape
+        unknown = [[None] * T] * B
+        wanted = unknown if targets is None else targets.tolist()
+        nats = unknown if losses is None else losses.tolist()
         self.rows = []
-        for row in zip(inputs.tolist(), targets.tolist(), prompt_lengths, lengths, strict=True):
-            ids, wanted, prompt_length, length = row
-
-            def role(i, prompt_length=prompt_length, length=length):
-                if i >= length:
-                    return "end" if i == length else "padding"
-                return "prompt" if i < prompt_length else "answer"
-
+        for ids, row_targets, row_losses, known in zip(
+            inputs.tolist(), wanted, nats, roles, strict=True
+        ):
+            known = [*known, "end", *["padding"] * T]
             cells = []
-            for i, (token_id, target) in enumerate(zip(ids, wanted, strict=True)):
-                counted = target != ignore_index
-                shown = _text(tokenizer, target) if counted else ""
-                own = "padding" if i >= length else role(i)
-                text = _text(tokenizer, token_id)
-                cells.append(Cell(token_id, text, own, target, shown, role(i + 1), counted))
+            for i, (token_id, target) in enumerate(zip(ids, row_targets, strict=True)):
+                counted = target is not None and target != ignore_index
+                cell = Cell(
+                    token_id=token_id,
+                    text=token_text(token_id, tokenizer, end_id),
+                    # the place after a row's tokens is padding as an input, its end as a target
+                    role="padding" if known[i] == "end" else known[i],
+                    target=target,
+                    target_text=token_text(target, tokenizer, end_id) if counted else "",
+                    target_role=known[i + 1],
+                    counted=counted,
+                    loss=row_losses[i] if counted else None,
+                )
+                cells.append(cell)
             self.rows.append(cells)
 
+    def counted_by_role(self):
+        """How many counted targets each role has; roles without any are left out."""
+        return {role: len(cells) for role, cells in self._counted().items()}
+
+    def loss_by_role(self):
+        """Mean loss in nats over the counted targets of each role."""
+        return {
+            role: sum(cell.loss for cell in cells) / len(cells)
+            for role, cells in self._counted().items()
+        }
+
+    def padding_share(self):
+        """Which share of all input positions is padding."""
+        cells = [cell for row in self.rows for cell in row]
+        return sum(cell.role == "padding" for cell in cells) / len(cells)
+
+    def _counted(self):
+        cells = [cell for row in self.rows for cell in row if cell.counted]
+        found = {role: [cell for cell in cells if cell.target_role == role] for role in ROLES}
+        return {role: cells for role, cells in found.items() if cells}
+
     def __str__(self):
-        """Counts for each row, then a line for each token that is counted."""
-        lines = []
-        for number, cells in enumerate(self.rows):
-            counted = [cell for cell in cells if cell.counted]
-            padding = sum(cell.role == "padding" for cell in cells)
-            lines.append(
-                f"row {number}: {len(cells) - padding} tokens, {padding} padding, "
-                f"{len(counted)} targets counted"
-            )
-            lines += [f"  {cell.text!r} -> {cell.target_text!r}" for cell in counted]
-        return "\n".join(lines)
+        """Glyphs: id, text, role and target of each token below each other."""
+        return token_words.glyphs(self.rows)
+
+    def sentences(self):
+        """The same for a screen reader: a line for each token."""
+        return token_words.sentences(self.rows)
+
+    def records(self):
+        """The same for a program: a dict for each token, with its row and column."""
+        return [
+            {"row": y, "column": x, **asdict(cell)}
+            for y, cells in enumerate(self.rows)
+            for x, cell in enumerate(cells)
+        ]
 
     def draw(self, axes, columns=slice(None)):
-        """Draw input over target for the chosen columns; counted targets stand in a frame."""
-        for y, cells in enumerate(self.rows):
-            for x, cell in enumerate(cells[columns]):
-                colour, sign = ROLES[cell.role]
-                axes.add_patch(_box(x, 2.5 * y, colour, frame=False))
-                axes.text(x + 0.5, 2.5 * y + 0.5, cell.text, **_CENTRED)
-                axes.text(x + 0.08, 2.5 * y + 0.25, sign, fontsize=5)
-                colour = ROLES[cell.target_role][0] if cell.counted else "white"
-                axes.add_patch(_box(x, 2.5 * y + 1, colour, frame=cell.counted))
-                label = cell.target_text if cell.counted else "·"
-                weight = "bold" if cell.counted else "normal"
-                axes.text(x + 0.5, 2.5 * y + 1.5, label, weight=weight, **_CENTRED)
-        width = max(len(cells[columns]) for cells in self.rows)
-        axes.set(xlim=(0, width), ylim=(2.5 * len(self.rows) - 0.4, -0.1))
-        axes.set_axis_off()
+        """Draw the chosen columns on `axes`, each row in one line."""
+        rows = [cells[columns] for cells in self.rows]
+        draw_rows(axes, rows, per_line=max(map(len, rows)))
 
-    def figure(self, columns=slice(None)):
-        """The grid as a matplotlib Figure of its own."""
-        width = max(len(cells[columns]) for cells in self.rows)
-        figure = Figure(figsize=(0.75 * width, 0.9 * len(self.rows)), layout="constrained")
-        self.draw(figure.add_subplot(), columns)
-        return figure
+    def figure(self, columns=slice(None), per_line=PER_LINE):
+        """The chosen columns as a matplotlib Figure of their own, in lines of `per_line`."""
+        rows = [cells[columns] for cells in self.rows]
+        return figure_of({"": rows}, min(per_line, max(map(len, rows))))
 
 
-_CENTRED = {"ha": "center", "va": "center", "fontsize": 7, "family": "monospace"}
+class GridSeries(_Picture):
+    """Named grids in one picture: draft 1, draft 2 and the final version of the same batch."""
 
+    def __init__(self, **grids):
+        self.grids = grids
 
-def _box(x, y, colour, frame):
-    edge = {"edgecolor": "black", "linewidth": 1.2} if frame else {"edgecolor": "white"}
-    inset = 0.03
-    return Rectangle((x + inset, y + inset), 1 - 2 * inset, 1 - 2 * inset, facecolor=colour, **edge)
+    def __str__(self):
+        return "\n\n".join(f"{name}\n{grid}" for name, grid in self._titled().items())
 
+    def figure(self, per_line=PER_LINE):
+        """Side by side where rows are short, else one below the other."""
+        longest = max(len(row) for grid in self.grids.values() for row in grid.rows)
+        panels = {name: grid.rows for name, grid in self._titled().items()}
+        return figure_of(panels, min(per_line, longest), side_by_side=longest <= PER_LINE // 2)
 
-def _text(tokenizer, token_id):
-    """A token as it can be drawn: end-of-text as END, a newline as an arrow, a space as a mark."""
-    if token_id == END_OF_TEXT:
-        return "END"
-    return tokenizer.decode([token_id]).replace("\n", "\u21b5").replace(" ", "\u2423")
+    def _titled(self):
+        return {name.replace("_", " "): grid for name, grid in self.grids.items()}

@@ -9,12 +9,12 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = ("gpt_model", "instruction_dataset", "collate", "train_loop")
 TOY = "ch07.toy_instructions."
 BY_FLOOR = {
-    1: "data files machine options report scoring tokenizer toy_instructions.words",
-    2: "splits batching checkpoint generation optimizers prompts token_grid weights "
+    1: "data files machine options report scoring token_words tokenizer toy_instructions.words",
+    2: "splits batching checkpoint generation optimizers prompts token_drawing weights "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts",
-    3: "respond run_folder toy_instructions.build",
-    4: "prepare",
-    5: "finetune evaluate chat picture",
+    3: "respond run_folder token_grid toy_instructions.build",
+    4: "prepare batch_grid",
+    5: "finetune evaluate chat grid picture",
     6: "cli",
     7: "__main__",
 }
@@ -80,7 +80,15 @@ def test_a_file_is_read_in_one_sitting_and_a_function_on_one_screen(path):
 
 def test_only_those_who_may_print():
     """Library functions return; commands, reports and scripts print."""
-    may = {"ch07.cli", "ch07.finetune", "ch07.evaluate", "ch07.chat", "ch07.report", TOY + "build"}
+    may = {
+        "ch07.cli",
+        "ch07.finetune",
+        "ch07.evaluate",
+        "ch07.chat",
+        "ch07.grid",
+        "ch07.report",
+        TOY + "build",
+    }
     for name, path in MODULES.items():
         calls = [
             n

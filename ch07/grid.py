@@ -1,0 +1,55 @@
+"""A batch of a data file, token by token, in the terminal or as a picture.
+
+python -m ch07 grid [DATA] [--rows N] [--png FILE | --sentences | --json]
+"""
+
+import json
+import sys
+
+from ch07 import run_folder as rf
+from ch07.batch_grid import batch_grid
+from ch07.data import read_data, summary
+from ch07.files import write_bytes
+from ch07.prompts import get_style
+from ch07.tokenizer import load_tokenizer
+from ch07.toy_instructions.build import DATA_FILE
+
+
+def grid(
+    data=None,
+    rows=3,
+    folder=None,
+    prompt_style=None,
+    loss_on="response",
+    allowed_max_length=None,
+    skip_bad_rows=False,
+    png=None,
+    sentences=False,
+    as_json=False,
+):
+    """Show the first rows of `data` as the batch that enters the loss; returns 0.
+
+    With a run folder, its prompt style is used, and its model's loss is told for each token.
+    """
+    model, style = _model_and_style(folder, prompt_style)
+    file = read_data(DATA_FILE if data is None else data, skip_bad_rows)
+    for line in summary(file.findings):
+        print(f"data: {line}", file=sys.stderr)
+    shown = batch_grid(
+        file.entries[:rows], load_tokenizer(), style, loss_on, allowed_max_length, model
+    )
+    if png is not None:
+        write_bytes(png, shown.png())
+        print(f"{png}: {len(shown.rows)} rows")
+    elif as_json:
+        print(json.dumps(shown.records(), ensure_ascii=False))
+    else:
+        print(shown.sentences() if sentences else shown)
+    return 0
+
+
+def _model_and_style(folder, name):
+    if folder is None:
+        return None, get_style(name or "book")
+    run = rf.load_run(folder)
+    return run.model, run.style if name is None else get_style(name)
