@@ -132,6 +132,8 @@ def _parser():
 
     _add_grid(command("grid", _grid, "show a batch token by token: id, text, role, target"))
 
+    _add_check(command("check", _check, "check an exercise: the mistake is named, not the line"))
+
     chat = command("chat", _chat, "talk to a run in the terminal")
     chat.add_argument("folder", metavar="RUN", help="a run folder")
     _add_generation(chat)
@@ -170,6 +172,15 @@ def _add_grid(sub):
     sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
 
 
+def _add_check(sub):
+    sub.add_argument("path", metavar="FILE", nargs="?", help="your file, or a folder of them")
+    sub.add_argument("--start", metavar="FOLDER", help="copy the stubs of all exercises there")
+    sub.add_argument("--hint", metavar="NAME", help="a hint for an exercise")
+    sub.add_argument("--level", type=_number(int, 1, 3), default=1, help="1, 2 or 3: says more")
+    sub.add_argument("--seconds", type=_number(float, 0.1, 3600), default=10.0, help="time limit")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+
+
 def _add_generation(sub):
     temperature, share = _number(float, 0.0, 1e6), _number(float, 1e-9, 1.0)
     sub.add_argument("--max-new-tokens", type=TOKENS, default=256)
@@ -202,6 +213,12 @@ def _grid(**arguments):
     from ch07.grid import grid
 
     return grid(**arguments)
+
+
+def _check(**arguments):
+    from ch07.check import check
+
+    return check(**arguments)
 
 
 def _chat(**arguments):

@@ -7,20 +7,30 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = ("gpt_model", "instruction_dataset", "collate", "train_loop")
-TOY = "ch07.toy_instructions."
+TOY, EX = "ch07.toy_instructions.", "ch07.exercises."
 BY_FLOOR = {
-    1: "data files machine options report scoring token_words tokenizer toy_instructions.words",
+    1: "data files machine options report scoring token_words tokenizer toy_instructions.words "
+    "exercises.catalogue exercises.findings exercises.museum.exhibit",
     2: "splits batching checkpoint generation optimizers prompts token_drawing weights "
-    "toy_instructions.sentences toy_instructions.lists toy_instructions.facts",
-    3: "respond run_folder token_grid toy_instructions.build",
-    4: "prepare batch_grid",
-    5: "finetune evaluate chat grid picture",
-    6: "cli",
-    7: "__main__",
+    "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
+    "exercises.sandbox exercises.batch_checks",
+    3: "respond run_folder token_grid toy_instructions.build exercises.museum.rooms "
+    "exercises.option_checks exercises.text_checks exercises.loss_checks exercises.model_checks "
+    "exercises.generation_checks",
+    4: "prepare batch_grid exercises.collate_checks exercises.step_checks exercises.cache_checks",
+    5: "exercises.diagnose",
+    6: "exercises.child exercises.live",
+    7: "finetune evaluate chat grid check picture",
+    8: "cli",
+    9: "__main__",
 }
+MUSEUM = "answers attention batches losses masks models responses steps text"
 FLOORS = dict.fromkeys(CHAPTER, 1)
 FLOORS |= {f"ch07.{name}": floor for floor, names in BY_FLOOR.items() for name in names.split()}
-SHOWN = [p for p in ROOT.glob("*.py")] + sorted((ROOT / "ch07").rglob("*.py"))
+FLOORS |= {f"{EX}museum.{room}": 2 for room in MUSEUM.split()}
+STUBS = sorted((ROOT / "ch07" / "exercises" / "stubs").glob("*.py"))  # a learner's, not ours
+SHOWN = [p for p in ROOT.glob("*.py") if p.name != "conftest.py"]
+SHOWN += [p for p in sorted((ROOT / "ch07").rglob("*.py")) if p not in STUBS]
 
 
 def name_of(path):
@@ -50,6 +60,20 @@ def test_every_module_has_a_floor():
 def test_imports_point_strictly_down(name):
     up = {other for other in imports_of_ours(name) if FLOORS[other] >= FLOORS[name]}
     assert not up, f"{name} (floor {FLOORS[name]}) imports {up}"
+
+
+def test_nobody_but_tests_and_notebooks_visits_the_museum():
+    """Wrong code must never be called by ours."""
+    for name in MODULES:
+        visits = {other for other in imports_of_ours(name) if other.startswith(EX + "museum")}
+        assert not visits or name.startswith(EX + "museum"), name
+
+
+def test_a_stub_imports_the_chapter_alone():
+    for path in STUBS:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module in (*CHAPTER, "torch", "torch.utils.data"), path
 
 
 @pytest.mark.parametrize("name", CHAPTER)

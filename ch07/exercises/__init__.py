@@ -1,0 +1,1 @@
+"""Exercises: stubs to fill in, a checker that names the mistake, a museum of bugs."""

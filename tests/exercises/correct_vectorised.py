@@ -1,0 +1,232 @@
+"""All thirteen exercises solved with index arithmetic, masks and preallocated tensors."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import Dataset
+
+from gpt_model import FeedForward, MultiHeadAttention
+from train_loop import sum_loss
+
+PREAMBLE = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request."
+)
+RESPONSE_HEADER = "\n\n### Response:\n"
+TEMPLATES = {
+    False: PREAMBLE + "\n\n### Instruction:\n{}",
+    True: PREAMBLE + "\n\n### Instruction:\n{}\n\n### Input:\n{}",
+}
+
+
+def format_input(entry):
+    given = entry.get("input") or ""
+    return TEMPLATES[bool(given.strip())].format(entry["instruction"], given)
+
+
+class InstructionDataset(Dataset):
+    """One long tensor of ids, and where each row begins and ends."""
+
+    def __init__(self, data, tokenizer):
+        rows = [
+            tokenizer.encode_ordinary(format_input(entry) + RESPONSE_HEADER + entry["output"])
+            for entry in data
+        ]
+        self.flat = torch.tensor([token for row in rows for token in row], dtype=torch.int64)
+        lengths = torch.tensor([0] + [len(row) for row in rows])
+        self.bounds = lengths.cumsum(0).tolist()
+
+    def __len__(self):
+        return len(self.bounds) - 1
+
+    def __getitem__(self, index):
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        return self.flat[self.bounds[index] : self.bounds[index + 1]].tolist()
+
+
+def _fill(batch, width, fill):
+    """The rows in a (B, width) tensor, and a column (B, 1) of their lengths."""
+    lengths = torch.tensor([len(row) for row in batch]).unsqueeze(1)
+    filled = torch.full((len(batch), width), fill, dtype=torch.int64)
+    flat = torch.tensor([token for row in batch for token in row], dtype=torch.int64)
+    filled[torch.arange(width) < lengths] = flat
+    return filled, lengths
+
+
+def custom_collate_draft_1(batch, pad_token_id=50256, device="cpu"):
+    return _fill(batch, max(map(len, batch)), pad_token_id)[0].to(device)
+
+
+def custom_collate_draft_2(batch, pad_token_id=50256, device="cpu"):
+    width = max(map(len, batch))
+    columns = torch.arange(width)
+    filled = _fill(batch, width + 1, pad_token_id)[0].to(device)
+    return filled[:, columns], filled[:, columns + 1]
+
+
+def custom_collate_fn(
+    batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cpu"
+):
+    width = max(map(len, batch))
+    filled, lengths = _fill(batch, width + 1, pad_token_id)
+    if allowed_max_length is not None:
+        width = min(width, allowed_max_length)
+    columns = torch.arange(width)
+    targets = torch.where(columns < lengths, filled[:, columns + 1], ignore_index)
+    return filled[:, columns].to(device), targets.to(device)
+
+
+def custom_collate_response_fn(
+    batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cpu"
+):
+    inputs, targets = custom_collate_fn(
+        [token_ids for _, token_ids in batch],
+        pad_token_id,
+        ignore_index,
+        allowed_max_length,
+        device,
+    )
+    prompt_lengths = torch.tensor([length for length, _ in batch], device=targets.device)
+    predicted = torch.arange(targets.shape[1], device=targets.device) + 1  # each column's token
+    in_prompt = predicted < prompt_lengths[:, None]
+    return inputs, targets.masked_fill(in_prompt, ignore_index)
+
+
+def calc_loss_batch(input_batch, target_batch, model, device):
+    inputs, targets = input_batch.to(device), target_batch.to(device)
+    row, column = torch.nonzero(targets != -100, as_tuple=True)
+    if row.numel() == 0:
+        raise ValueError("every target of the batch is -100")
+    logits = model(inputs)[row, column]  # (N, V)
+    right = logits.gather(1, targets[row, column, None]).squeeze(1)
+    return (logits.logsumexp(dim=-1) - right).mean()
+
+
+def calc_loss_loader(data_loader, model, device, num_batches=None):
+    modules = list(model.modules())
+    modes = [module.training for module in modules]
+    pairs = []
+    try:
+        model.eval()
+        with torch.no_grad():
+            if num_batches is not None:
+                data_loader = (pair for _, pair in zip(range(num_batches), data_loader))  # noqa: B905
+            for inputs, targets in data_loader:
+                loss, number = sum_loss(inputs, targets, model, device)
+                pairs.append((loss.item(), number))
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+    total, number = torch.tensor(pairs, dtype=torch.float64).reshape(-1, 2).sum(dim=0)
+    return (total / number).item()
+
+
+def causal_attention(queries, keys, values):
+    n_tokens, head_size = queries.shape[-2:]
+    position = torch.arange(n_tokens, device=queries.device)
+    future = position[None, :] > position[:, None]
+    scores = torch.einsum("bhid,bhjd->bhij", queries, keys) * head_size**-0.5
+    weights = scores.masked_fill(future, -torch.inf).softmax(dim=-1)
+    return torch.einsum("bhij,bhjd->bhid", weights, values)
+
+
+class TransformerBlock(nn.Module):
+    def __init__(self, config, layer):
+        super().__init__()
+        self.drop_rate = config.drop_rate
+        self.ff = FeedForward(config)
+        self.norm2 = nn.LayerNorm(config.emb_dim)
+        self.att = MultiHeadAttention(config, layer)
+        self.norm1 = nn.LayerNorm(config.emb_dim)
+
+    def forward(self, x):
+        h = x + F.dropout(self.att(self.norm1(x)), self.drop_rate, self.training)
+        return h + F.dropout(self.ff(self.norm2(h)), self.drop_rate, self.training)
+
+
+def train_step(window, model, optimizer, device, lr, settings):
+    results = [
+        sum_loss(inputs, targets, model, device)
+        for inputs, targets in window
+        if (targets != -100).any()
+    ]
+    if not results:
+        return None
+    mean_loss = torch.stack([loss for loss, _ in results]).sum() / sum(n for _, n in results)
+
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(mean_loss, parameters, allow_unused=True)
+    squares = torch.stack([g.square().sum() for g in gradients if g is not None])
+    length = squares.sum().sqrt()
+    scale = torch.where(length > settings.grad_clip, settings.grad_clip / length, 1.0)
+
+    model.zero_grad()
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = None if gradient is None else gradient * scale
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    model.zero_grad()
+    return mean_loss.detach()
+
+
+def generate(model, prompts, max_new_tokens, end_id=50256):
+    """All prompts in one rectangle, filled on the right: a causal model looks back only."""
+    if not prompts:
+        return []
+    device = next(model.parameters()).device
+    starts = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    limits = (starts + max_new_tokens).clamp(max=model.config.context_length)
+    width = int(torch.maximum(starts, limits).max())
+    ids = torch.zeros(len(prompts), width, dtype=torch.int64, device=device)
+    inside = torch.arange(width, device=device) < starts[:, None]
+    ids[inside] = torch.tensor(
+        [i for prompt in prompts for i in prompt], dtype=torch.int64, device=device
+    )
+
+    modules = list(model.modules())
+    modes = [module.training for module in modules]
+    lengths, running = starts.clone(), starts < limits
+    try:
+        model.eval()
+        with torch.no_grad():
+            while running.any():
+                row = running.nonzero().squeeze(1)
+                last = lengths[row] - 1
+                logits = model(ids[row, : int(last.max()) + 1])
+                newest = logits[torch.arange(len(row), device=device), last].argmax(dim=-1)
+                going_on = newest != end_id
+                row, newest = row[going_on], newest[going_on]
+                ids[row, lengths[row]] = newest
+                lengths[row] += 1
+                running = torch.zeros_like(running)
+                running[row] = lengths[row] < limits[row]
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+    spans = zip(ids.tolist(), starts.tolist(), lengths.tolist(), strict=True)
+    return [row[start:end] for row, start, end in spans]
+
+
+class KVCache:
+    def __init__(self, n_layers, max_length):
+        self.n_layers = n_layers
+        self.max_length = max_length
+        self.length = 0
+        self.rooms = [None] * n_layers  # per layer (2, B, H, max_length, D)
+
+    def extend(self, layer, keys, values):
+        B, H, T, D = keys.shape
+        begin, end = self.length, self.length + T
+        if end > self.max_length:
+            raise ValueError(f"column {end} of a cache with {self.max_length} columns")
+        if begin == 0:
+            self.rooms[layer] = keys.new_empty(2, B, H, self.max_length, D)
+        room = self.rooms[layer]
+        room[0, :, :, begin:end] = keys
+        room[1, :, :, begin:end] = values
+        if layer == self.n_layers - 1:
+            self.length = end
+        return room[0, :, :, :end], room[1, :, :, :end]

@@ -1,0 +1,215 @@
+"""The checker: right answers pass, each mistake gets its own name, nonsense gets an answer."""
+
+import ast
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from ch07.exercises.catalogue import exercises, find, solution
+from ch07.exercises.diagnose import CHECKS, diagnose
+from ch07.exercises.live import check, hint
+from ch07.exercises.museum.rooms import EXHIBITS
+
+HERE = Path(__file__).parent
+NAMES = [exercise.name for exercise in exercises()]
+
+
+def load(path):
+    """A file of answers as a module."""
+    spec = importlib.util.spec_from_file_location(f"answers_{Path(path).stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- the exercises ------------------------------------------------------------------------------
+
+
+def test_each_exercise_has_stub_solution_checker_and_three_hints():
+    assert len(NAMES) >= 12 and set(NAMES) == set(CHECKS)
+    for exercise in exercises():
+        assert len(exercise.hints) == 3 and 5 <= exercise.minutes <= 30
+        names = [node.name for node in _definitions(exercise.stub_file)]
+        assert names == [exercise.name]
+    stubs = {path.name for path in exercises()[0].stub_file.parent.glob("*.py")}
+    assert stubs == {exercise.stub for exercise in exercises()}
+
+
+def _definitions(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+
+
+@pytest.mark.parametrize("exercise", exercises(), ids=lambda exercise: exercise.name)
+def test_the_projects_own_code_is_a_solution_and_the_stub_is_not_started(exercise):
+    assert diagnose(exercise.name, solution(exercise)).ok
+    report = diagnose(exercise.name, getattr(load(exercise.stub_file), exercise.name))
+    assert report.status == "not started" and exercise.stub in str(report)
+
+
+@pytest.mark.parametrize("exercise", exercises(), ids=lambda exercise: exercise.name)
+def test_what_the_stub_takes_the_solution_takes_in_the_same_order(exercise):
+    stub, own = getattr(load(exercise.stub_file), exercise.name), solution(exercise)
+    wanted, given = (list(inspect.signature(f).parameters) for f in (stub, own))
+    if exercise.name == "generate":  # end_id stands among the options there
+        wanted, given = wanted[:3], given[:3]
+    assert given[: len(wanted)] == wanted
+    for name in wanted:
+        default = inspect.signature(stub).parameters[name].default
+        if default is not inspect.Parameter.empty:
+            assert inspect.signature(own).parameters[name].default == default
+
+
+# --- right answers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("style", ["loops", "library", "vectorised"])
+def test_right_answers_in_three_styles_are_accepted(style, name):
+    report = diagnose(name, getattr(load(HERE / f"correct_{style}.py"), name))
+    assert report.ok, report
+
+
+# --- mistakes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exhibit", EXHIBITS, ids=lambda e: f"{e.exercise}-{e.diagnosis}")
+def test_every_bug_of_the_museum_is_named(exhibit):
+    report = diagnose(exhibit.exercise, exhibit.code)
+    assert (report.status, report.diagnosis) == ("mistake", exhibit.diagnosis), report
+
+
+def test_the_museum_is_large_and_every_label_says_where():
+    assert len(EXHIBITS) >= 30
+    assert {exhibit.exercise for exhibit in EXHIBITS} == set(NAMES)
+    assert len({(e.exercise, e.diagnosis) for e in EXHIBITS}) == len(EXHIBITS)
+    for exhibit in EXHIBITS:
+        assert re.fullmatch(r"https://\S+", exhibit.url), exhibit
+        assert len(exhibit.seen.split()) >= 5 and exhibit.seen.endswith((".", ").")), exhibit.seen
+        assert exhibit.story.endswith("."), exhibit
+
+
+def test_a_puzzle_does_not_give_itself_away():
+    for exhibit in EXHIBITS:
+        source = exhibit.source
+        assert source.startswith(("def ", "class ", "@torch")), source
+        assert exhibit.story not in source and exhibit.diagnosis not in source
+        assert exhibit.exercise in source and exhibit.code.__name__ not in source
+        ast.parse(source)
+        assert source.count("\n") <= 35
+
+
+# --- nonsense -----------------------------------------------------------------------------------
+
+
+class Odd:
+    """An object that answers every question with itself."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *arguments, **options):
+        return self
+
+    def __iter__(self):
+        return iter([self, self])
+
+
+def _raises(*arguments, **options):
+    raise KeyError("what?")
+
+
+NONSENSE = {
+    "None": lambda *a, **k: None,
+    "a number": lambda *a, **k: 5,
+    "a string": lambda *a, **k: "x",
+    "an empty list": lambda *a, **k: [],
+    "a pair of nothing": lambda *a, **k: (None, None),
+    "a pair of strings": lambda *a, **k: ("a", "b"),
+    "ragged lists": lambda *a, **k: ([[1], [2, 3]], [[1]]),
+    "an empty tensor": lambda *a, **k: torch.zeros(0),
+    "two empty tensors": lambda *a, **k: (torch.zeros(0, 0).long(), torch.zeros(0, 0).long()),
+    "a nan": lambda *a, **k: torch.tensor(float("nan")),
+    "its arguments": lambda *a, **k: a,
+    "its first argument": lambda *a, **k: a[0],
+    "a wrong number of arguments": lambda: None,
+    "a generator": lambda *a, **k: (i for i in range(3)),
+    "a class": Odd,
+    "an odd object": Odd(),
+    "an exception": _raises,
+    "no code at all": 42,
+    "nothing": None,
+    "a float pair": lambda *a, **k: (torch.zeros(3, 5), torch.zeros(3, 5)),
+    "wide": lambda *a, **k: (torch.zeros(3, 900).long(), torch.zeros(3, 900).long()),
+    "narrow": lambda *a, **k: (torch.zeros(3, 1).long(), torch.zeros(3, 1).long()),
+    "one row": lambda *a, **k: (torch.zeros(1, 5).long(), torch.zeros(1, 5).long()),
+    "infinite": lambda *a, **k: torch.full((2, 3, 5, 4), torch.inf),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", NONSENSE)
+def test_nonsense_gets_an_answer(kind, name):
+    report = diagnose(name, NONSENSE[kind])
+    assert report.status == "mistake", report
+    assert report.sentence.endswith((".", "?)", "`")) and "\n" not in report.sentence
+    assert len(str(report)) < 3000
+    assert "ch07/exercises" not in str(report), "the checker's own lines are no help"
+
+
+def test_a_learners_exception_names_its_line():
+    def custom_collate_draft_1(batch, pad_token_id=50256, device="cpu"):
+        return batch[10]
+
+    report = check(custom_collate_draft_1)
+    assert report.diagnosis == "raised"
+    assert "IndexError: list index out of range" in report.sentence
+    assert "return batch[10]" in report.sentence
+
+
+def test_what_is_printed_is_told_and_random_numbers_are_left_alone(capsys):
+    def custom_collate_draft_1(batch, pad_token_id=50256, device="cpu"):
+        print("looking at", batch)
+        torch.manual_seed(99)
+        width = max(map(len, batch))
+        rows = [row + [pad_token_id] * (width - len(row)) for row in batch]
+        return torch.tensor(rows, device=device)
+
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    report = check(custom_collate_draft_1)
+    assert report.ok and "looking at [[0, 1" in str(report)
+    assert torch.equal(before, torch.get_rng_state())
+    assert capsys.readouterr().out == ""
+
+
+# --- in a notebook ------------------------------------------------------------------------------
+
+
+def test_endless_code_in_a_notebook_is_interrupted():
+    def format_input(entry):
+        while True:
+            pass
+
+    report = check(format_input, seconds=0.3)
+    assert report.diagnosis == "endless" and "0.3 seconds" in str(report)
+
+
+def test_check_goes_by_the_functions_name_or_the_name_given():
+    assert check(solution(find("generate"))).ok
+    assert check(lambda entry: find("format_input") and None, "format_input").status == "mistake"
+    with pytest.raises(ValueError, match="no exercise '<lambda>'; choose one of format_input"):
+        check(lambda: None)
+
+
+def test_hints_say_more_and_more():
+    texts = [hint("custom_collate_fn", level) for level in (1, 2, 3)]
+    assert len(set(texts)) == 3 and texts[2].startswith("Hint 3 of 3 (the last one)")
+    with pytest.raises(ValueError, match="hints 1 to 3"):
+        hint("generate", 4)

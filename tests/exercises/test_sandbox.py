@@ -1,0 +1,162 @@
+"""A learner's file in a process of its own: whatever it does, there is an answer."""
+
+import json
+
+import pytest
+
+from ch07.cli import main
+from ch07.exercises.catalogue import exercises
+from ch07.exercises.sandbox import check_file
+
+RIGHT = """
+import torch
+
+def custom_collate_draft_1(batch, pad_token_id=50256, device="cpu"):
+    width = max(map(len, batch))
+    rows = [row + [pad_token_id] * (width - len(row)) for row in batch]
+    return torch.tensor(rows).to(device)
+"""
+
+
+def write(tmp_path, text, name="mine.py"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_loops_exits_and_prints_are_survived_and_the_rest_is_checked(tmp_path):
+    text = """
+print("while it is imported")
+
+def format_input(entry):
+    while True:
+        pass
+
+def calc_loss_batch(input_batch, target_batch, model, device):
+    import os
+    os._exit(3)
+
+def KVCache(n_layers, max_length):
+    raise SystemExit
+"""
+    reports = check_file(write(tmp_path, text + RIGHT), seconds=2)
+    found = {report.exercise: report for report in reports}
+    assert list(found) == [e.name for e in exercises() if e.name in found]  # in their order
+    assert found["format_input"].diagnosis == "endless"
+    assert "within 2 seconds; it was at line " in found["format_input"].sentence
+    assert found["calc_loss_batch"].diagnosis == "process-ended"
+    assert "exit code 3" in found["calc_loss_batch"].sentence
+    assert "SystemExit" in found["KVCache"].sentence
+    assert found["custom_collate_draft_1"].ok
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def format_input(entry:\n    pass", "line 1: def format_input(entry:"),
+        ("import no_such_module\ndef format_input(entry): pass", "No module named"),
+        ("def format_input(entry): pass\n1 / 0", "ZeroDivisionError: division by zero (line 2"),
+        ("input()\ndef format_input(entry): pass", "EOFError"),
+        ("def format_input(entry): pass\nraise SystemExit", "SystemExit"),
+    ],
+    ids=["syntax", "import", "at the end", "asks", "exits"],
+)
+def test_a_file_that_cannot_be_imported_says_why(tmp_path, text, words):
+    (report,) = check_file(write(tmp_path, text))
+    assert report.status == "mistake" and words in report.sentence, report
+
+
+def test_a_file_that_never_ends_its_import_is_stopped(tmp_path):
+    text = "def format_input(entry): pass\nwhile True: pass"
+    (report,) = check_file(write(tmp_path, text), seconds=2)
+    assert report.diagnosis == "endless" and "line 2" in report.sentence
+
+
+def test_files_beside_it_can_be_imported_but_never_replace_ours(tmp_path):
+    write(tmp_path, "WIDTH = 5", "helper_of_mine.py")
+    write(tmp_path, "def custom_collate_fn(*a, **k): return None", "collate.py")
+    text = "import helper_of_mine, collate\nassert collate.END_OF_TEXT\n"
+    (report,) = check_file(write(tmp_path, text + RIGHT))
+    assert report.ok, report
+
+
+def test_a_file_without_an_exercise_and_the_solution_itself_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="defines none of the exercises' names: format_input"):
+        check_file(write(tmp_path, "from collate import custom_collate_fn"))
+    with pytest.raises(ValueError, match="is the project's own solution"):
+        check_file(_root() / "collate.py")
+    binary = tmp_path / "binary.py"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="is not UTF-8 text"):
+        check_file(binary)
+    binary.write_bytes(b"a\x00b")
+    assert check_file(binary)[0].diagnosis == "syntax"
+
+
+def _root():
+    from ch07.exercises.sandbox import ROOT
+
+    return ROOT
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def test_a_beginners_way_through_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["check"]) == 0
+    listed = capsys.readouterr().out
+    assert all(exercise.name in listed for exercise in exercises())
+    assert main(["check", "--start", "mine"]) == 0
+    first = tmp_path / "mine" / exercises()[0].stub
+    assert f"python -m ch07 check mine/{exercises()[0].stub}" in capsys.readouterr().out
+    assert main(["check", str(first)]) == 0
+    assert "not started" in capsys.readouterr().out
+    first.write_text("def format_input(entry):\n    return 'hello'\n", encoding="utf-8")
+    assert main(["check", str(first)]) == 1
+    shown = capsys.readouterr().out
+    assert "✗ format_input: The preamble's words are not as given." in shown
+    assert "0 right, 1 with a mistake, 0 not started." in shown
+    assert main(["check", "--start", "mine"]) == 0  # nothing is overwritten
+    assert "1 stood there already" not in capsys.readouterr().out
+    assert "hello" in first.read_text(encoding="utf-8")
+    assert main(["check", "--hint", "format_input", "--level", "3"]) == 0
+    assert "Hint 3 of 3" in capsys.readouterr().out
+
+
+def test_json_and_exit_codes(tmp_path, capsys):
+    path = write(tmp_path, RIGHT)
+    assert main(["check", str(path), "--json"]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report["status"] == "passed" and report["exercise"] == "custom_collate_draft_1"
+    assert main(["check", str(tmp_path / "nowhere.py")]) == 1
+    assert "nowhere.py" in capsys.readouterr().err
+    assert main(["check", str(write(tmp_path, "{}", "book.ipynb"))]) == 1
+    assert "ch07.exercises.live.check(fn)" in capsys.readouterr().err
+
+
+def test_a_folder_is_checked_file_by_file(tmp_path, capsys):
+    write(tmp_path, RIGHT, "a.py")
+    write(tmp_path, "def format_input(entry):\n    raise NotImplementedError\n", "b.py")
+    assert main(["check", str(tmp_path)]) == 0
+    assert "1 right, 0 with a mistake, 1 not started. Next: format_input" in capsys.readouterr().out
+
+
+# --- pytest --impl ------------------------------------------------------------------------------
+
+
+def test_pytest_checks_a_learners_file_and_nothing_else(tmp_path, run_command):
+    text = "def format_input(entry):\n    raise NotImplementedError\n\n\n"
+    text += "def generate(model, prompts, max_new_tokens, end_id=50256):\n    return prompts\n"
+    path = write(tmp_path, text + RIGHT)
+    done = run_command("-m", "pytest", "-p", "no:cacheprovider", f"--impl={path}")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed, 1 passed, 11 skipped" in done.stdout
+    assert "Traceback" not in done.stdout and "diagnose.py" not in done.stdout
+    assert "generate" in done.stdout and "returned [5, 17" in done.stdout
+
+
+def test_a_fresh_clone_is_no_red_wall(run_command):
+    stub = exercises()[2].stub_file.relative_to(_root())
+    done = run_command("-m", "pytest", "-p", "no:cacheprovider", "--impl", stub)
+    assert done.returncode == 0 and "13 skipped" in done.stdout, done.stdout
