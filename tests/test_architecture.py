@@ -104,15 +104,8 @@ def test_a_file_is_read_in_one_sitting_and_a_function_on_one_screen(path):
 
 def test_only_those_who_may_print():
     """Library functions return; commands, reports and scripts print."""
-    may = {
-        "ch07.cli",
-        "ch07.finetune",
-        "ch07.evaluate",
-        "ch07.chat",
-        "ch07.grid",
-        "ch07.report",
-        TOY + "build",
-    }
+    may = {f"ch07.{name}" for name in "cli finetune evaluate chat grid check report".split()}
+    may.add(TOY + "build")
     for name, path in MODULES.items():
         calls = [
             n

@@ -32,6 +32,7 @@ def called(function, batch, **options):
 
 
 def pair(result):
+    """The result as (inputs, targets), two tensors (B, T) of whole numbers, or a `Mistake`."""
     expect(
         isinstance(result, tuple | list) and len(result) == 2,
         "not-a-pair",
