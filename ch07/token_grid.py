@@ -5,10 +5,10 @@ learned. A picture for the eye; the same as glyphs for a terminal, as sentences 
 reader, and as records for a program.
 """
 
-import io
 from dataclasses import asdict, dataclass
 
 from ch07 import token_words
+from ch07.shown import Shown
 from ch07.token_drawing import draw_rows, figure_of
 from ch07.token_words import ROLES, token_text
 from collate import END_OF_TEXT
@@ -30,20 +30,7 @@ class Cell:
     loss: float | None = None  # nats, where it was computed and the target is counted
 
 
-class _Picture:
-    """What has a `figure()` and a `str` shows the picture in a notebook, the text elsewhere."""
-
-    def png(self):
-        """The picture as the bytes of a PNG file."""
-        png = io.BytesIO()
-        self.figure().savefig(png, format="png", dpi=110, metadata={"Software": None})
-        return png.getvalue()
-
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        return {"image/png": self.png(), "text/plain": str(self)}
-
-
-class TokenGrid(_Picture):
+class TokenGrid(Shown):
     """Rows of `Cell`s from inputs and targets (B, T), both int64; no targets: draft 1.
 
     `roles` has a list for each row: what its own tokens are (`ch07.prompts.token_roles`); after
@@ -135,7 +122,7 @@ class TokenGrid(_Picture):
         return figure_of({"": rows}, min(per_line, max(map(len, rows))))
 
 
-class GridSeries(_Picture):
+class GridSeries(Shown):
     """Named grids in one picture: draft 1, draft 2 and the final version of the same batch."""
 
     def __init__(self, **grids):

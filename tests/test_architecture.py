@@ -9,9 +9,9 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = ("gpt_model", "instruction_dataset", "collate", "train_loop")
 TOY, EX = "ch07.toy_instructions.", "ch07.exercises."
 BY_FLOOR = {
-    1: "data files machine options report scoring token_words tokenizer toy_instructions.words "
-    "exercises.catalogue exercises.findings exercises.museum.exhibit",
-    2: "splits batching checkpoint generation optimizers prompts token_drawing weights "
+    1: "data files machine options report scoring shown token_words tokenizer "
+    "toy_instructions.words exercises.catalogue exercises.findings exercises.museum.exhibit",
+    2: "drawings splits batching checkpoint generation optimizers prompts token_drawing weights "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
     "exercises.sandbox exercises.batch_checks",
     3: "respond run_folder token_grid toy_instructions.build exercises.museum.rooms "
