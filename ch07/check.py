@@ -5,12 +5,14 @@ python -m ch07 check [FILE] [--hint NAME] [--start FOLDER]
 
 import json
 import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from ch07.exercises.catalogue import exercises, find
 from ch07.exercises.live import hint as hint_of
 from ch07.exercises.sandbox import SECONDS, check_file
+from ch07.options import OptionError
 
 
 def check(path=None, hint=None, level=1, start=None, seconds=SECONDS, as_json=False):
@@ -22,7 +24,9 @@ def check(path=None, hint=None, level=1, start=None, seconds=SECONDS, as_json=Fa
         return _start(Path(start))
     if path is None:
         return _list()
-    reports = [report for file in _files(Path(path)) for report in check_file(file, seconds)]
+    if path == "":
+        raise OptionError("FILE is empty: name a file or a folder")
+    reports = _reports(Path(path), seconds)
     if as_json:
         print(json.dumps([asdict(report) for report in reports], indent=2, ensure_ascii=False))
     else:
@@ -32,16 +36,22 @@ def check(path=None, hint=None, level=1, start=None, seconds=SECONDS, as_json=Fa
     return int(any(report.status == "mistake" for report in reports))
 
 
-def _files(path):
-    """A file, or all Python files of a folder."""
+def _reports(path, seconds):
+    """Of a file, or of all Python files of a folder; helpers without an exercise are named."""
     if not path.is_dir():
         if path.suffix == ".ipynb":
             raise ValueError(f"{path} is a notebook: there, use ch07.exercises.live.check(fn)")
-        return [path]
+        return check_file(path, seconds)
     files = sorted(path.glob("*.py"))
     if not files:
         raise ValueError(f"{path} holds no Python file: python -m ch07 check --start {path}")
-    return files
+    reports = []
+    for file in files:
+        try:
+            reports += check_file(file, seconds)
+        except ValueError as error:
+            print(f"passed over: {error}", file=sys.stderr)
+    return reports
 
 
 def _list():

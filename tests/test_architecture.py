@@ -15,14 +15,16 @@ BY_FLOOR = {
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
     "exercises.sandbox exercises.batch_checks",
     3: "respond run_folder token_grid toy_instructions.build exercises.museum.rooms "
-    "exercises.option_checks exercises.text_checks exercises.loss_checks exercises.model_checks "
-    "exercises.generation_checks",
-    4: "prepare batch_grid exercises.collate_checks exercises.step_checks exercises.cache_checks",
-    5: "exercises.diagnose",
-    6: "exercises.child exercises.live",
-    7: "finetune evaluate chat grid check picture",
-    8: "cli",
-    9: "__main__",
+    "exercises.option_checks exercises.text_checks exercises.loss_checks "
+    "exercises.attention_checks exercises.generation_probe",
+    4: "prepare batch_grid exercises.collate_checks exercises.loader_checks "
+    "exercises.step_checks exercises.block_checks exercises.generation_checks",
+    5: "exercises.cache_checks",
+    6: "exercises.diagnose",
+    7: "exercises.child exercises.live",
+    8: "finetune evaluate chat grid check picture",
+    9: "cli",
+    10: "__main__",
 }
 MUSEUM = "answers attention batches losses masks models responses steps text"
 FLOORS = dict.fromkeys(CHAPTER, 1)
@@ -128,7 +130,7 @@ def test_text_files_name_their_encoding():
             keywords = {keyword.arg for keyword in node.keywords}
             mode = next((a.value for a in node.args[1:2] if isinstance(a, ast.Constant)), "")
             if called in ("read_text", "write_text") or (called == "open" and "b" not in str(mode)):
-                if getattr(getattr(node.func, "value", None), "id", "") == "os":
+                if getattr(getattr(node.func, "value", None), "id", "") in ("os", "tokenize"):
                     continue
                 named = "utf-8" in [getattr(a, "value", "") for a in node.args]
                 assert named or "encoding" in keywords, f"{path.name}:{node.lineno}"

@@ -9,6 +9,7 @@ from collate import custom_collate_draft_1, custom_collate_draft_2
 
 END = 50256
 SQUEEZED = (
+    (IndexError, TypeError, RuntimeError, ValueError),
     ("0-d", "0-dim", "dimension specified as 0"),
     Mistake(
         "squeeze-single",
@@ -16,6 +17,9 @@ SQUEEZED = (
         "place into a bare number, which can't be sliced. Leave it out, or count first.",
     ),
 )
+
+
+WRONG_TARGETS = "The longest row's targets are not its own next tokens."
 
 
 def called(function, batch, **options):
@@ -90,6 +94,8 @@ def check_inputs(function, inputs, batch, items=None):
 def _check_padding(inputs, expected, batch, table):
     """Where the padding stands, and what it is."""
     T = expected.shape[1]
+    if torch.equal(inputs, expected):
+        return
     left = torch.tensor([[END] * (T - len(row)) + row for row in batch])
     expect(
         not torch.equal(inputs, left),
@@ -154,6 +160,15 @@ def _name_shift(row, wanted, ids, table):
         "it has just read. Shift them by one.",
         table,
     )
+    if len(row) < 4:  # too short to tell one mistake from another
+        expect(torch.equal(row[:-1], wanted[:-1]), "targets-wrong", WRONG_TARGETS, table)
+        return
+    expect(
+        not (row[:-1] == -100).any(),
+        "text-masked",
+        "Targets that are a row's own tokens are masked: nothing is learned from them.",
+        table,
+    )
     expect(
         not torch.equal(row[:-2], wanted[1:-1]),
         "double-shift",
@@ -175,12 +190,7 @@ def _name_shift(row, wanted, ids, table):
         "target is the end-of-text.",
         table,
     )
-    expect(
-        torch.equal(row[:-1], wanted[:-1]),
-        "targets-wrong",
-        "The longest row's targets are not its own next tokens.",
-        table,
-    )
+    expect(torch.equal(row[:-1], wanted[:-1]), "targets-wrong", WRONG_TARGETS, table)
 
 
 def check_end_of_longest(targets, batch):
@@ -198,7 +208,8 @@ def check_end_of_longest(targets, batch):
 def kind(value):
     """What a value is, in words."""
     if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
+        inside = sorted({type(item).__name__ for item in value})
+        return f"a {type(value).__name__} of {len(value)} ({', '.join(inside[:3]) or 'empty'})"
     return "None (is a return missing?)" if value is None else f"a {type(value).__name__}"
 
 

@@ -3,8 +3,8 @@
 import torch
 
 from ch07.exercises.batch_checks import kind
-from ch07.exercises.findings import Mistake, call, expect, same
-from ch07.exercises.model_checks import CONFIG
+from ch07.exercises.block_checks import CONFIG
+from ch07.exercises.findings import Mistake, call, described, expect, same
 from gpt_model import GPTModel
 
 LAYERS, ROOM = 2, 9
@@ -18,44 +18,73 @@ def _columns(seed, T):
 
 def check_cache(function):
     """Exercise 13."""
-    cache = call(function, LAYERS, ROOM)
-    expect(
-        getattr(cache, "length", None) == 0,
-        "names-wrong",
-        f"A new cache has `length` 0, but yours has {getattr(cache, 'length', 'none')}.",
-    )
-    stored = [([], []) for _ in range(LAYERS)]
-    read = 0
-    for step, T in enumerate((4, 1, 3)):
-        for layer in range(LAYERS):
-            keys, values = _columns(100 * step + 10 * layer, T), _columns(100 * step + layer + 1, T)
-            stored[layer][0].append(keys)
-            stored[layer][1].append(values)
-            _check_length(cache, read, T, layer)
-            result = call(cache.extend, layer, keys.clone(), values.clone())
-            _check_result(result, [torch.cat(part, dim=2) for part in stored[layer]], keys)
-        read += T
-        _check_length(cache, read, T, LAYERS)
+    cache = _new(function, LAYERS, ROOM)
+    expect(cache.length == 0, "names-wrong", f"A new cache has `length` 0, yours {cache.length!r}.")
+    _check_calls(cache, LAYERS, (4, 1, 3))
     _check_fresh(function)
-    _check_room(cache)
+    _check_room(function, cache)
+    for layers in (1, 3):
+        _check_calls(_new(function, layers, 64), layers, (5, *[1] * 30))
+    _check_in_turns(function)
     _check_model(function)
 
 
-def _check_length(cache, read, T, layer):
+def _new(function, layers, room):
+    cache = call(function, layers, room)
+    for name in ("length", "extend"):
+        expect(hasattr(cache, name), "names-wrong", f"The class has no `{name}`.")
+    expect(
+        not callable(cache.length),
+        "names-wrong",
+        "`length` is a method: make it an attribute, or a property.",
+    )
+    return cache
+
+
+def _check_calls(cache, layers, chunks):
+    """A model reads chunks of tokens, layer by layer."""
+    stored = [([], []) for _ in range(layers)]
+    read = 0
+    for step, T in enumerate(chunks):
+        for layer in range(layers):
+            keys, values = _columns(100 * step + 10 * layer, T), _columns(100 * step + layer + 1, T)
+            stored[layer][0].append(keys)
+            stored[layer][1].append(values)
+            _check_length(cache, read, T, layer, layers)
+            given = keys.clone(), values.clone()
+            result = call(cache.extend, layer, *given)
+            expect(
+                torch.equal(given[0], keys) and torch.equal(given[1], values),
+                "batch-mutated",
+                "The keys or values that were given are changed in place.",
+            )
+            _check_result(result, [torch.cat(part, dim=2) for part in stored[layer]], keys)
+        read += T
+        _check_length(cache, read, T, layers, layers)
+
+
+def _check_length(cache, read, T, layer, layers):
     """`length` grows once, after the last layer."""
-    if cache.length == read:
+    length = cache.length
+    if length == read:
         return
-    if layer in (0, LAYERS) and abs(cache.length - read) == 1:
+    if layer == layers and length == read - T:
+        raise Mistake(
+            "cache-length-stays",
+            f"After {read} tokens in all {layers} layers `length` is still {length}: it grows by "
+            "the new columns when the last layer has them.",
+        )
+    if layer in (0, layers) and abs(length - read) == 1:
         raise Mistake(
             "cache-position-off-by-one",
-            f"After {read} tokens `length` is {cache.length}: the next token gets the wrong "
-            "position, and its answer drifts from the one without a cache.",
+            f"After {read} tokens `length` is {length}: the next token gets the wrong position, "
+            "and its answer drifts from the one without a cache.",
         )
     raise Mistake(
         "cache-length-per-layer",
-        f"After {read} whole columns, and {layer} of {LAYERS} layers of the next {T}, `length` "
-        f"is {cache.length}: it should grow once for all layers, when the last one has its "
-        "columns. Otherwise each layer writes to another place.",
+        f"After {read} whole columns, and {layer} of {layers} layers of the next {T}, `length` "
+        f"is {length}: it should grow once for all layers, when the last one has its columns. "
+        "Otherwise layers write to different places.",
     )
 
 
@@ -92,8 +121,8 @@ def _check_result(result, expected, new):
         expect(
             not same(mine[:, :, :T], right[:, :, -T:]),
             "cache-overwrites",
-            "The new columns were written over the first ones: the beginning of the text is "
-            "lost. They belong behind what is there.",
+            "The new columns stand where the first ones were: the beginning of the text is lost "
+            "or moved. New columns belong behind what is there.",
         )
         shifted = [mine[:, :, S - T + step : S + step] for step in (-1, 1)]
         expect(
@@ -109,30 +138,72 @@ def _check_result(result, expected, new):
 
 def _check_fresh(function):
     """A second cache knows nothing of the first."""
-    fresh = call(function, LAYERS, ROOM)
-    keys = _columns(7, 2)
+    fresh = _new(function, LAYERS, ROOM)
+    keys, given = _columns(7, 2), _columns(7, 2)
     sentence = (
         "A new cache holds what an earlier one was given: they share a list (a class attribute, "
         "or a default argument), so one conversation reads another's tokens."
     )
     expect(fresh.length == 0, "cache-shared-between-calls", sentence)
-    result = call(fresh.extend, 0, keys, keys)
+    result = call(fresh.extend, 0, given, given)
     expect(same(result[0], keys), "cache-shared-between-calls", sentence)
 
 
-def _check_room(cache):
-    keys = _columns(8, 2)
+def _check_in_turns(function):
+    """Two conversations at the same time."""
+    caches = [_new(function, 1, 8) for _ in range(2)]
+    stored = [[], []]
+    for step in range(3):
+        for number, cache in enumerate(caches):
+            keys = _columns(50 * number + step, 2)
+            stored[number].append(keys)
+            result = call(cache.extend, 0, keys, keys)
+            expect(
+                same(result[0], torch.cat(stored[number], dim=2)),
+                "cache-shared-between-calls",
+                "Two caches that are used in turns mix up what they hold: they share something.",
+            )
+
+
+def _check_room(function, full):
+    """What doesn't fit is refused, at once, at the end, in any layer; and it changes nothing."""
+    empty, at_last = _new(function, LAYERS, 4), _new(function, LAYERS, 4)
+    three = _columns(8, 3)
+    for layer in range(LAYERS):
+        call(at_last.extend, layer, three, three)
+    call(at_last.extend, 0, _columns(9, 1), _columns(9, 1))
+    cases = [(full, 0, 2, ROOM), (empty, 0, 5, 4), (at_last, 1, 2, 4)]
+    for cache, layer, new, room in cases:
+        before = cache.length
+        _refuse(cache, layer, _columns(10, new), room)
+        expect(
+            cache.length == before,
+            "cache-no-limit",
+            "Columns that were refused with an error are counted all the same.",
+        )
+    result = call(at_last.extend, 1, _columns(9, 1), _columns(9, 1), case="what fits after all")
+    expect(
+        same(result[0], torch.cat([three, _columns(9, 1)], dim=2)),
+        "cache-no-limit",
+        "Columns that were refused with an error have been stored all the same.",
+    )
+
+
+def _refuse(cache, layer, keys, room):
+    total = cache.length + keys.shape[2]
     try:
-        cache.extend(0, keys, keys)
+        cache.extend(layer, keys, keys)
     except ValueError:
         return
-    except Exception as error:
-        raise Mistake("cache-no-limit", f"{10} tokens in a cache for {ROOM} raised "
-                      f"{type(error).__name__}: raise a ValueError.") from error  # fmt: skip
+    except BaseException as error:
+        raise Mistake(
+            "cache-no-limit",
+            f"{total} tokens in a cache for {room} raised {described(error)}: raise a ValueError.",
+        ) from error
     raise Mistake(
         "cache-no-limit",
-        f"10 tokens went into a cache for {ROOM}: raise a ValueError, since what doesn't fit is "
-        "lost.",
+        f"{total} tokens went into a cache for {room} (layer {layer}): raise a ValueError before "
+        "anything is stored, since what doesn't fit is lost.",
     )
 
 

@@ -5,11 +5,12 @@ import faulthandler
 import importlib.util
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
 from ch07.exercises.diagnose import diagnose
-from ch07.exercises.findings import Mistake, NotStarted, Report, call
+from ch07.exercises.findings import Mistake, NotStarted, Report, call, described
 from ch07.exercises.sandbox import MEMORY, report_as_line
 
 
@@ -28,9 +29,16 @@ def main(job):
             return
         for name in job["names"]:
             faulthandler.dump_traceback_later(seconds, exit=True, file=trace)
-            report = diagnose(name, getattr(module, name, None))
-            faulthandler.cancel_dump_traceback_later()
-            _write(job, report)
+            _write(job, _diagnosed(name, getattr(module, name, None)))
+    os._exit(0)  # a thread or an exit handler of the learner's can't keep the process
+
+
+def _diagnosed(name, function):
+    try:
+        return diagnose(name, function)
+    except BaseException as error:  # a KeyboardInterrupt of the learner's own, say
+        sentence = f"Your code raised {described(error)}."
+        return Report(name, "mistake", "raised", sentence)
 
 
 def _imported(path):
@@ -41,7 +49,10 @@ def _imported(path):
     sys.path.append(str(path.parent))
     silent = io.StringIO()
     with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
-        call(spec.loader.exec_module, module)
+        try:
+            call(spec.loader.exec_module, module)
+        except KeyboardInterrupt as error:
+            raise Mistake("raised", f"Your code raised {described(error)}.") from error
     return module
 
 

@@ -8,10 +8,11 @@ from ch07.exercises.batch_checks import (
     check_end_of_longest,
     check_inputs,
     check_shift,
+    kind,
     pair,
     shapes,
 )
-from ch07.exercises.findings import call, compared, expect
+from ch07.exercises.findings import compared, expect
 from ch07.exercises.option_checks import (
     check_device_default,
     check_ignore_index,
@@ -26,18 +27,31 @@ from collate import (
 )
 
 TOY = [[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]]
-LONGER = [[11, 12, 13, 14, 15, 16, 17], [18]]
+BATCHES = [  # the book's, then: longest last, one row, equal lengths, long rows with large ids
+    TOY,
+    [[18], [11, 12, 13, 14, 15, 16, 17]],
+    [[5, 6, 7, 8]],
+    [[1, 2, 3, 4], [5, 6, 7, 8]],
+    [[21, 22, 23, 24], [25, 26, 27, 28]],
+    [[*range(300, 340)], [50000, 0, 50255, 0], [1]],
+    [[9]],
+]
+WITH_END = [  # rows that hold 50256 themselves: in the middle, at the end, and nothing else
+    [[1, END, 2, 3], [4, 5]],
+    [[6, 7, 8, 9, 10], [1, END, 2], [3, 4, END]],
+    [[1, 2, END], [3]],
+    [[END, END], [1, 2, 3]],
+]
 
 
 def check_draft_1(function):
     """Exercise 3: inputs only."""
-    for batch in (TOY, LONGER):
+    for batch in BATCHES:
         inputs = called(function, batch)
         expect(
             not isinstance(inputs, tuple | list),
             "more-than-inputs",
-            f"Draft 1 returns one tensor, the inputs, but yours returned a "
-            f"{type(inputs).__name__} of {len(inputs) if hasattr(inputs, '__len__') else '?'}.",
+            f"Draft 1 returns one tensor, the inputs, but yours returned {kind(inputs)}.",
         )
         check_inputs(function, inputs, batch)
     check_options(function, custom_collate_draft_1)
@@ -45,12 +59,12 @@ def check_draft_1(function):
 
 def check_draft_2(function):
     """Exercise 4: inputs and targets, padding not masked yet."""
-    for batch in (TOY, LONGER):
+    for batch in BATCHES:
         inputs, targets = pair(called(function, batch))
         check_shift(function, inputs, targets, batch)
         expected = custom_collate_draft_2(batch)[1]
         expect(
-            not torch.equal(targets, custom_collate_fn(batch)[1]),
+            torch.equal(targets, expected) or not torch.equal(targets, custom_collate_fn(batch)[1]),
             "already-final",
             "The padding is masked already, which is right in the end: draft 2 leaves it as it "
             "is, to show what that does. Take this as your answer to exercise 5.",
@@ -62,14 +76,16 @@ def check_draft_2(function):
 def check_final(function):
     """Exercise 5: inputs and targets, padding masked by position, rows cut."""
     check_device_default(function)
-    for batch in (TOY, LONGER):
+    for batch in BATCHES:
         inputs, targets = pair(called(function, batch))
         check_shift(function, inputs, targets, batch)
         _check_mask(targets, custom_collate_fn(batch)[1], batch)
-    _check_inner_end(function)
+    for batch in WITH_END:
+        _check_inner_end(function, batch)
     check_options(function, custom_collate_fn)
     check_ignore_index(function, TOY, custom_collate_fn)
-    check_limit(function, custom_collate_fn, [[1, 2, 3, 4, 5], [6, 7], [8, 9, 10]])
+    for batch in ([[1, 2, 3, 4, 5, 11], [6, 7], [8, 9, 10]], [[1, 2, 3, 4]]):
+        check_limit(function, custom_collate_fn, batch)
 
 
 def check_response(function):
@@ -82,30 +98,35 @@ def check_response(function):
     expected = custom_collate_response_fn(rows)[1]
     expect(targets.shape == expected.shape, "targets-shape", shapes(targets, expected))
     _check_prompt_mask(targets, expected, rows)
-    full = custom_collate_fn(token_ids)[1]
-    for i, (n, ids) in enumerate(rows):  # behind the prompt it is exercise 5 again
-        full[i, : n - 1] = -100
-        end = len(ids) - 1
+    for i, (_, ids) in enumerate(rows):
         expect(
-            targets[i, end] != -100,
+            targets[i, len(ids) - 1] != -100,
             "end-masked-too",
             "The end-of-text after the answer is masked: the model will never learn to stop.",
             lambda: compared("targets", targets, expected),
         )
-    _check_mask(targets, full, token_ids)
-    alone = pair(call(function, [(0, [1, 2]), (1, [3, 4])], case="a row without a prompt"))[1]
-    _equal_targets(alone, custom_collate_response_fn([(0, [1, 2]), (1, [3, 4])])[1])
+    _check_mask(targets, expected, token_ids)
+    _check_prompt_lengths(function)
     check_options(function, custom_collate_response_fn, items=rows)
     check_ignore_index(function, rows, custom_collate_response_fn)
     check_limit(function, custom_collate_response_fn, rows)
 
 
-def _equal_targets(targets, expected):
+def _check_prompt_lengths(function):
+    """Prompts of every length there is, in one row or several, around an inner 50256."""
+    for n in (0, 1, 2, 3, 5):
+        rows = [(n, [41, 42, 43, 44, 45]), (1, [46, END, 47])]
+        for batch in (rows, rows[:1]):
+            targets = pair(called(function, batch))[1]
+            _equal_targets(targets, custom_collate_response_fn(batch)[1], f" (prompt_length {n})")
+
+
+def _equal_targets(targets, expected, case=""):
     expect(targets.shape == expected.shape, "targets-shape", shapes(targets, expected))
     expect(
         torch.equal(targets, expected),
         "targets-wrong",
-        "The targets are not right.",
+        f"The targets are not right{case}.",
         lambda: compared("targets", targets, expected),
     )
 
@@ -114,10 +135,17 @@ def _check_mask(targets, expected, batch):
     """Which targets of rows with padding are masked."""
     table = lambda: compared("targets", targets, expected)  # noqa: E731
     padded = [i for i, row in enumerate(batch) if len(row) < targets.shape[1]]
+    if padded:
+        _name_mask(targets, padded, batch, table)
+    check_end_of_longest(targets, batch)
+    expect(torch.equal(targets, expected), "mask-wrong", "The wrong targets are masked.", table)
+
+
+def _name_mask(targets, padded, batch, table):
     ends = [int(targets[i, len(batch[i]) - 1]) for i in padded]
     behind = torch.cat([targets[i, len(batch[i]) :] for i in padded])
     expect(
-        not (behind != -100).all(),
+        not (behind == END).all(),
         "none-masked",
         "No padding is masked: most of what a short row teaches is then to say end-of-text after "
         "end-of-text, and the loss looks better than it is.",
@@ -137,21 +165,18 @@ def _check_mask(targets, expected, batch):
         "A second end-of-text is counted after a row's end: the mask begins one place too late.",
         table,
     )
-    check_end_of_longest(targets, batch)
-    expect(torch.equal(targets, expected), "mask-wrong", "The wrong targets are masked.", table)
 
 
-def _check_inner_end(function):
-    """A row may hold 50256 in its middle: position decides, not value."""
-    batch = [[1, END, 2, 3], [4, 5]]
+def _check_inner_end(function, batch):
+    """A row may hold 50256 itself: position decides, not value."""
     targets = pair(called(function, batch))[1]
     expected = custom_collate_fn(batch)[1]
     expect(
         torch.equal(targets, expected),
         "mask-by-value",
         "Right for all rows without a 50256 of their own (the book's version goes so far). But "
-        "row 0 holds one in its middle, and its real end was masked: go by the row's length, "
-        "not by the value.",
+        "here a row holds one itself, and the wrong one was taken for its end: go by the row's "
+        "length, not by the value.",
         lambda: compared("targets", targets, expected),
     )
 
@@ -180,6 +205,13 @@ def _check_prompt_mask(targets, expected, rows):
         max(extra) <= 0,
         "answer-masked",
         "Tokens of the answer are masked: nothing is learned from them.",
+        table,
+    )
+    unmasked = [i for i, n in enumerate(masked) if n == 0]
+    expect(
+        not unmasked or 0 not in extra,
+        "prompt-in-loss",
+        f"The prompt of row {unmasked[:1]} is not masked: the loss still counts it.",
         table,
     )
     expect(

@@ -6,12 +6,17 @@ nobody has looked at goes through `ch07.exercises.sandbox`.
 """
 
 import contextlib
+import inspect
 import io
 import random
 import warnings
 
+import numpy as np
 import torch
 
+from ch07.exercises.attention_checks import check_attention
+from ch07.exercises.batch_checks import kind
+from ch07.exercises.block_checks import check_block
 from ch07.exercises.cache_checks import check_cache
 from ch07.exercises.catalogue import find
 from ch07.exercises.collate_checks import (
@@ -20,10 +25,10 @@ from ch07.exercises.collate_checks import (
     check_final,
     check_response,
 )
-from ch07.exercises.findings import Mistake, NotStarted, Report
+from ch07.exercises.findings import Mistake, NotStarted, Report, described
 from ch07.exercises.generation_checks import check_generate
-from ch07.exercises.loss_checks import check_loss_batch, check_loss_loader
-from ch07.exercises.model_checks import check_attention, check_block
+from ch07.exercises.loader_checks import check_loss_loader
+from ch07.exercises.loss_checks import check_loss_batch
 from ch07.exercises.step_checks import check_train_step
 from ch07.exercises.text_checks import check_dataset, check_format
 
@@ -51,7 +56,7 @@ def diagnose(name, function):
     Whatever the code does short of ending the process becomes a report: it raises, prints,
     changes its arguments or random numbers, or returns nonsense.
     """
-    exercise, printed = find(name), io.StringIO()
+    exercise, printed = find(name), _Printed()
     with _undisturbed(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         try:
             _checked(exercise.name, function)
@@ -73,22 +78,33 @@ def _checked(name, function):
     """Run the checks; an error of the checker's own is what nonsense results lead to."""
     try:
         if not callable(function):
-            raise Mistake("not-callable", f"`{name}` is {function!r}, but should be code to call.")
+            raise Mistake("not-callable", f"`{name}` is {kind(function)}: nothing can be called.")
+        if inspect.iscoroutinefunction(function):
+            raise Mistake("async", f"`{name}` is an `async def`: a plain `def` is wanted.")
         CHECKS[name](function)
     except (Mistake, NotStarted):
         raise
     except Exception as error:
         raise Mistake(
             "nonsense",
-            f"What your code returned can't be read ({type(error).__name__}: {error}). Compare "
-            "its type and shape with the docstring of the exercise.",
+            f"What your code returned can't be read ({described(error)}). Compare its type and "
+            "shape with the docstring of the exercise.",
         ) from error
+
+
+class _Printed(io.StringIO):
+    """Takes what a learner's code prints, even after that code has closed it."""
+
+    def close(self):
+        """Stay open."""
 
 
 @contextlib.contextmanager
 def _undisturbed():
-    """Random numbers, gradient mode and warnings are afterwards as they were."""
-    state, gradients = random.getstate(), torch.is_grad_enabled()
+    """Random numbers, torch's defaults and warnings are afterwards as they were."""
+    state, own_state = random.getstate(), np.random.get_state()
+    gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    device = torch.get_default_device()
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
@@ -97,4 +113,7 @@ def _undisturbed():
             yield
         finally:
             random.setstate(state)
+            np.random.set_state(own_state)
             torch.set_grad_enabled(gradients)
+            torch.set_default_dtype(dtype)
+            torch.set_default_device(device)

@@ -4,14 +4,21 @@ The one idea: a checker calls a learner's code only through `call`, so that what
 does becomes an answer, never a traceback of the checker's own.
 """
 
+import sysconfig
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 SHOWN = {50256: "END", -100: "·"}
 WIDEST = 12  # columns of a table
 MOST_ROWS = 6
+LONGEST = 600, 4000  # letters of a sentence, of a table
+ROOT = Path(__file__).resolve().parents[2]
+NOT_OURS = (ROOT / "ch07" / "exercises" / "stubs", ROOT / "ch07" / "exercises" / "museum")
+LIBRARIES = [Path(sysconfig.get_paths()[name]) for name in ("stdlib", "purelib", "platlib")]
+LIBRARIES += [Path(torch.__file__).parents[1], ROOT / "ch07", *ROOT.glob("*.py")]
 
 
 class NotStarted(Exception):
@@ -23,7 +30,11 @@ class Mistake(Exception):
 
     def __init__(self, diagnosis, sentence, table=""):
         super().__init__(sentence)
-        self.diagnosis, self.sentence, self.table = diagnosis, sentence, table
+        self.diagnosis = diagnosis
+        self.sentence, self.table = (
+            text if len(text) <= n else f"{text[:n]} ..."
+            for text, n in zip((sentence, table), LONGEST, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -60,35 +71,49 @@ class Report:
 def call(function, *arguments, case="", known=(), **options):
     """What a learner's function returns; whatever it raises is a `Mistake`, with its line.
 
-    `case` says what is special about these arguments. `known` holds pairs ((words of an error
-    message, ...), Mistake) for errors that a certain mistake is known by.
+    `case` says what is special about these arguments. `known` holds triples (error type, words of
+    its message, Mistake) for errors that a certain mistake is known by. Ctrl-C passes through.
     """
     try:
         return function(*arguments, **options)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, NotImplementedError) and not str(error):  # torch's have a message
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        text = _message(error)
+        if isinstance(error, NotImplementedError) and not text:  # torch's have a message
             raise NotStarted from error
-        for words, mistake in known:
-            if any(word in str(error) for word in words):
+        for kind_of_error, words, mistake in known:
+            if isinstance(error, kind_of_error) and any(word in text for word in words):
                 raise mistake from error
-        where = f" {case}," if case else ""
-        raise Mistake(
-            "raised",
-            f"On{where} your code raised {described(error)}."
-            if where
-            else f"Your code raised {described(error)}.",
-        ) from error
+        where = f"On {case}, your" if case else "Your"
+        raise Mistake("raised", f"{where} code raised {described(error)}.") from error
 
 
 def described(error):
     """An exception with the learner's own line: "IndexError: ... (line 12: x = y[3])"."""
-    text = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
-    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is `call`
-    called = [frame for frame in frames if not frame.filename.startswith("<frozen")]
-    own = [frame for frame in called if frame.filename == called[0].filename]
-    if not own:
+    text = f"{type(error).__name__}: {_message(error) or 'no message'}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_learners(f.filename)]
+    if not frames:
         return text
-    return f"{text[:300]} (line {own[-1].lineno}: {own[-1].line or '?'})"
+    return f"{text} (line {frames[-1].lineno}: {frames[-1].line or '?'})"
+
+
+def _message(error):
+    """The first line of an exception's message, which may itself be broken code."""
+    try:
+        return (str(error).strip().splitlines() or [""])[0][:300]
+    except BaseException:
+        return "its message can't be read"
+
+
+def _is_learners(filename):
+    """Whether a line of code is the learner's, not a library's and not this project's."""
+    if filename.startswith("<frozen"):
+        return False
+    path = Path(filename)
+    if any(path.is_relative_to(folder) for folder in NOT_OURS):
+        return True
+    return not any(path.is_relative_to(library) for library in LIBRARIES)
 
 
 def expect(condition, diagnosis, sentence, table=""):

@@ -1,34 +1,24 @@
 """Exercise 12, greedy generation: what is checked and said."""
 
-import copy
-
 import torch
 
-from ch07.exercises.batch_checks import kind
-from ch07.exercises.findings import call, expect
+from ch07.exercises.findings import expect
+from ch07.exercises.generation_probe import (
+    NEW,
+    PROMPTS,
+    answers_table,
+    called,
+    make_model,
+    watched,
+)
 from ch07.generation import generate
-from gpt_model import GPTConfig, GPTModel
-
-CONFIG = GPTConfig(vocab_size=97, context_length=24, emb_dim=24, n_heads=3, n_layers=2)
-PROMPTS = [[5, 17, 3, 80, 41, 9, 60], [12], [33, 34, 35, 36]]
-NEW = 6
-
-
-def _model(drop_rate=0.0):
-    """Random weights far from the initial ones, so that each position says something else."""
-    stream = torch.Generator().manual_seed(3)
-    model = GPTModel(GPTConfig(**{**vars(CONFIG), "drop_rate": drop_rate}), stream)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.4 * torch.randn(weight.shape, generator=stream))
-    return model
 
 
 def check_generate(function):
     """Exercise 12."""
-    model = _model().eval()
+    model = make_model().eval()
     for prompt in PROMPTS:  # alone
-        _compare(_called(function, model, [prompt]), [prompt], model)
+        _compare(called(function, model, [prompt]), [prompt], model)
     _check_together(function, model)
     _check_end(function, model)
     _check_numbers(function, model)
@@ -37,14 +27,19 @@ def check_generate(function):
 
 
 def _check_together(function, model):
-    """Prompts of unlike lengths in one call; what the model is given tells how they are padded."""
-    batches = []
-    handle = model.register_forward_pre_hook(lambda module, given: batches.append(given[0]))
-    result = _called(function, model, PROMPTS)
-    handle.remove()
+    """Prompts of unlike lengths in one call: what the model is given tells how they are padded."""
+    with watched(model) as seen:
+        result = called(function, model, PROMPTS)
     expected = generate(model, PROMPTS, NEW)
-    first, table = batches[0], _answers(result, expected)
-    short = first[1].tolist() if len(first) == len(PROMPTS) else []
+    table = answers_table(result, expected)
+    wide = [ids for ids, _, _ in seen if getattr(ids, "ndim", 0) == 2 and len(ids) == len(PROMPTS)]
+    short = wide[0][1].tolist() if wide else []
+    expect(
+        result == expected or sorted(result) != sorted(expected),
+        "answers-out-of-order",
+        "The answers are right, but in another order than their prompts.",
+        table,
+    )
     expect(
         result == expected or short[:1] != PROMPTS[1],
         "right-padding-generation",
@@ -66,35 +61,20 @@ def _check_together(function, model):
         "Each prompt alone is answered rightly, together they aren't.",
         table,
     )
-
-
-def _called(function, model, prompts, n=NEW, case="", **options):
-    mine = copy.deepcopy(prompts)
-    result = call(function, model, mine, n, case=case, **options)
+    twice = [PROMPTS[2], PROMPTS[0], PROMPTS[2]]
     expect(
-        mine == prompts,
-        "batch-mutated",
-        "The new ids were appended to the caller's prompts: work on a copy.",
+        called(function, model, twice, case="the same prompt twice") == generate(model, twice, NEW)
+        and called(function, model, [], case="no prompts at all") == [],
+        "answers-depend-on-neighbours",
+        "With the same prompt twice, or with none, the answers are wrong.",
     )
-    expect(
-        isinstance(result, tuple | list) and len(result) == len(prompts),
-        "no-lists",
-        f"Expected {len(prompts)} lists of new ids, got {kind(result)}.",
-    )
-    rows = [row.tolist() if isinstance(row, torch.Tensor) else row for row in result]
-    expect(
-        all(isinstance(row, list) and all(isinstance(i, int) for i in row) for row in rows),
-        "no-lists",
-        f"Each answer is a list of whole numbers, but here is {str(result[0])[:60]}.",
-    )
-    return rows
 
 
 def _compare(result, prompts, model):
     """Answers of prompts without an end, against what known mistakes give."""
     expected = generate(model, prompts, NEW)
     (mine,), (right,), (prompt,) = result, expected, prompts
-    table = _answers(result, expected)
+    table = answers_table(result, expected)
     expect(
         mine != prompt + right,
         "returns-prompt",
@@ -138,8 +118,8 @@ def _check_end(function, model):
     answers = generate(model, PROMPTS, NEW)
     end = answers[0][2]
     expected = generate(model, PROMPTS, NEW, end_id=end)
-    result = _called(function, model, PROMPTS, case="a model that says the end", end_id=end)
-    table = _answers(result, expected)
+    result = called(function, model, PROMPTS, case="a model that says the end", end_id=end)
+    table = answers_table(result, expected)
     for mine, right, whole in zip(result, expected, answers, strict=True):
         expect(
             mine != whole or right == whole,
@@ -160,70 +140,86 @@ def _check_end(function, model):
         "Rows do not stop at their own end: one row's end must not stop the others.",
         table,
     )
+    for case, special in (
+        ("its first new token", answers[0][0]),
+        ("a prompt's token", PROMPTS[2][1]),
+    ):
+        result = called(function, model, PROMPTS, case=f"{case} as the end", end_id=special)
+        expected = generate(model, PROMPTS, NEW, end_id=special)
+        expect(
+            result == expected,
+            "end-wrong",
+            f"With {case} as the end, the answers are wrong.",
+            answers_table(result, expected),
+        )
 
 
 def _check_numbers(function, model):
-    for n in (0, 1):
-        result = _called(function, model, PROMPTS, n=n, case=f"max_new_tokens={n}")
+    for n in (0, 1, 15):
+        result = called(function, model, PROMPTS, n=n, case=f"max_new_tokens={n}")
         expected = generate(model, PROMPTS, n)
+        longer = len(result[0]) > n
         expect(
             result == expected,
-            "too-few-tokens" if n else "one-token-too-many",
+            "one-token-too-many" if longer else "too-few-tokens",
             f"With max_new_tokens={n} the answers are wrong.",
-            _answers(result, expected),
+            answers_table(result, expected),
         )
 
 
 def _check_context(function, model):
     """Where the context is full, a row stops; nothing at its front is dropped."""
     prompts = [list(range(1, 1 + n)) for n in (24, 22, 21)]
-    result = _called(function, model, prompts, case="a prompt that almost fills the context")
+    result = called(function, model, prompts, case="a prompt that almost fills the context")
     expected = generate(model, prompts, NEW)
     expect(
         all(len(mine) <= 24 - len(prompt) for mine, prompt in zip(result, prompts, strict=True)),
         "prompt-front-dropped",
         f"A prompt of 22 tokens got {len(result[1])} new ones in a context of 24: its beginning "
         "was dropped to make room, and with it, perhaps, the instruction. Stop there.",
-        _answers(result, expected),
+        answers_table(result, expected),
     )
     expect(
         result == expected,
         "context-wrong",
         "Where the context is almost full, the answers are wrong.",
-        _answers(result, expected),
+        answers_table(result, expected),
     )
 
 
 def _check_modes(function):
     """The model's mode while it answers, and afterwards."""
-    model, modes = _model(drop_rate=0.5).train(), []
-    handle = model.register_forward_pre_hook(
-        lambda module, arguments: modes.append((module.training, torch.is_grad_enabled()))
-    )
-    _called(function, model, PROMPTS)
-    handle.remove()
-    expect(
-        not any(training for training, _ in modes),
-        "eval-with-dropout",
-        "The model answers in training mode: dropout makes each answer another one. Call "
-        "model.eval() first.",
-    )
-    expect(
-        model.training,
-        "train-mode-lost",
-        "The model stays in evaluation mode afterwards: an evaluation in the middle of training "
-        "would switch dropout off for good.",
-    )
-    expect(
-        not any(gradient for _, gradient in modes),
-        "gradients-kept",
-        "Gradients are recorded while answering, which costs memory for nothing: use "
-        "torch.no_grad().",
-    )
-
-
-def _answers(result, expected):
-    lines = [f"returned {result[0]}", f"expected {expected[0]}"]
-    for mine, right in zip(result[1:], expected[1:], strict=True):
-        lines += [f"returned {mine}", f"expected {right}"]
-    return "\n".join(lines)
+    for training in (True, False):
+        model = make_model(drop_rate=0.5).train(training)
+        with watched(model) as seen:
+            result = called(function, model, PROMPTS)
+        recording = torch.is_grad_enabled()
+        torch.set_grad_enabled(True)
+        expect(
+            not any(mode for _, mode, _ in seen) and result == generate(model, PROMPTS, NEW),
+            "eval-with-dropout",
+            "The model answers in training mode: dropout makes each answer another one. Call "
+            "model.eval() first.",
+        )
+        expect(
+            model.training or not training,
+            "train-mode-lost",
+            "The model stays in evaluation mode afterwards: an evaluation in the middle of "
+            "training would switch dropout off for good.",
+        )
+        expect(
+            model.training == training,
+            "train-mode-forced",
+            "A model that was in evaluation mode comes back in training mode.",
+        )
+        expect(
+            not any(gradient for _, _, gradient in seen),
+            "gradients-kept",
+            "Gradients are recorded while answering, which costs memory for nothing: use "
+            "torch.no_grad().",
+        )
+        expect(
+            recording and all(weight.requires_grad for weight in model.parameters()),
+            "gradients-off",
+            "Gradients stay switched off afterwards: no training step works any more.",
+        )

@@ -38,17 +38,23 @@ def hint(name, level=1):
 
 @contextlib.contextmanager
 def _limit(seconds, over):
-    """Interrupt this thread after so many seconds, if it is the main one, as Ctrl-C would."""
+    """Interrupt this thread after so many seconds, if it is the main one, as Ctrl-C would.
+
+    Once more each second after that: code that catches everything may swallow the first ones.
+    """
+    done = threading.Event()
 
     def interrupt():
-        over.set()
-        _thread.interrupt_main()
+        wait = seconds
+        while not done.wait(wait):
+            over.set()
+            _thread.interrupt_main()
+            wait = 1.0
 
-    timer = threading.Timer(seconds, interrupt)
-    timer.daemon = True
+    watch = threading.Thread(target=interrupt, daemon=True)
     if threading.current_thread() is threading.main_thread():
-        timer.start()
+        watch.start()
     try:
         yield
     finally:
-        timer.cancel()
+        done.set()

@@ -1,12 +1,12 @@
-"""Exercises 7 and 8, the loss of a batch and of a loader: what is checked and said."""
+"""Exercise 7, the loss of a batch: what is checked and said."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ch07.exercises.batch_checks import kind
-from ch07.exercises.findings import Mistake, call, expect
-from train_loop import calc_loss_batch, calc_loss_loader
+from ch07.exercises.findings import Mistake, call, described, expect
+from train_loop import calc_loss_batch
 
 V = 11  # tokens of the small world in which losses are checked
 
@@ -39,11 +39,50 @@ def make_batch(seed, counted, B=2, T=5):
     return inputs, targets
 
 
+def _masks():
+    """Batches whose targets are masked in several ways: behind, in front, inside, a whole row."""
+    inputs, targets = make_batch(1, (5, 2))
+    yield inputs, targets.clone()
+    in_front, inside, a_row, with_zero = (targets.clone() for _ in range(4))
+    in_front[0, :3] = -100
+    inside[0, 2] = -100
+    a_row[1] = -100
+    with_zero[0, 1] = 0  # a token like any other
+    first_row = targets.clone()
+    first_row[0] = -100
+    for masked in (in_front, inside, a_row, first_row, with_zero):
+        yield inputs, masked
+
+
 def check_loss_batch(function):
     """Exercise 7."""
+    for inputs, targets in _masks():
+        model = Probe()
+        _check_one_loss(function, inputs, targets, model)
     model = Probe()
-    inputs, targets = make_batch(1, (5, 2))
-    loss = call(function, inputs, targets, model, "cpu")
+    with torch.no_grad():
+        model.table.weight.mul_(200)  # exp(200) is more than a float32 can hold
+    _check_one_loss(function, *make_batch(1, (5, 2)), model)
+    model = Probe().eval()
+    call(function, *make_batch(1, (5, 2)), model, "cpu")
+    expect(not model.training, "mode-changed", "Your function changes the model's mode.")
+    inputs, targets = make_batch(2, (0, 0))
+    _expect_refusal(function, inputs, targets, model)
+
+
+def _check_one_loss(function, inputs, targets, model):
+    mine = inputs.clone(), targets.clone()
+    loss = call(function, *mine, model, "cpu")
+    expect(
+        torch.equal(mine[0], inputs) and torch.equal(mine[1], targets),
+        "batch-mutated",
+        "Your function changed the caller's batch: the next epoch would see other targets.",
+    )
+    expect(
+        model.table.weight.grad is None and model.training,
+        "side-effect",
+        "Only the loss is wanted: backward(), zero_grad() and the mode are the training step's.",
+    )
     _check_tensor(loss)
     expected = calc_loss_batch(inputs, targets, model, "cpu")
     _compare(loss, expected, model(inputs), targets)
@@ -66,8 +105,6 @@ def check_loss_batch(function):
         "gradient-wrong",
         "The loss is right, but its gradient isn't: a part of it was cut off.",
     )
-    inputs, targets = make_batch(2, (0, 0))
-    _expect_refusal(function, inputs, targets, model)
 
 
 def _check_tensor(loss):
@@ -87,6 +124,8 @@ def _check_tensor(loss):
 
 def _compare(loss, expected, logits, targets):
     """Compare with the losses that known mistakes give."""
+    if close(loss, expected):
+        return
     counted = targets != -100
     n, flat = int(counted.sum()), (logits.reshape(-1, V), targets.reshape(-1))
     turned = logits.transpose(1, 2).reshape(-1, V)
@@ -116,11 +155,11 @@ def _compare(loss, expected, logits, targets):
          "use the natural logarithm."),
     ]  # fmt: skip
     for diagnosis, value, sentence in wrong:
-        if _close(loss, value):
-            raise Mistake(diagnosis, sentence, _numbers(loss, expected))
-    expect(not loss.isnan(), "nan", "The loss is NaN.", _numbers(loss, expected))
-    expect(_close(loss, expected), "loss-wrong", "The loss is not right.",
-           _numbers(loss, expected))  # fmt: skip
+        if close(loss, value):
+            raise Mistake(diagnosis, sentence, numbers(loss, expected))
+    expect(not loss.isnan(), "nan", "The loss is NaN.", numbers(loss, expected))
+    expect(close(loss, expected), "loss-wrong", "The loss is not right.",
+           numbers(loss, expected))  # fmt: skip
 
 
 def _expect_refusal(function, inputs, targets, model):
@@ -128,89 +167,25 @@ def _expect_refusal(function, inputs, targets, model):
         loss = function(inputs, targets, model, "cpu")
     except ValueError:
         return
-    except Exception as error:
+    except BaseException as error:
         raise Mistake(
             "all-labels-masked-nan",
-            f"A batch without a counted target raised {type(error).__name__}: raise a "
-            "ValueError that says so.",
+            f"A batch without a counted target raised {described(error)}: raise a ValueError.",
         ) from error
+    shown = f"{float(loss):.3g}" if getattr(loss, "numel", lambda: 0)() == 1 else kind(loss)
     raise Mistake(
         "all-labels-masked-nan",
-        f"Right where there are targets. But a batch without a counted target gave "
-        f"{float(loss):.3g}: a NaN, or a 0 that hides it, spoils all weights. Raise a ValueError.",
+        f"Right where there are targets. But a batch without a counted target gave {shown}: a "
+        "NaN, or a 0 that hides it, spoils all weights. Raise a ValueError.",
     )
 
 
-def check_loss_loader(function):
-    """Exercise 8."""
-    model = Probe(drop_rate=0.3)
-    loader = [make_batch(3, (5, 5)), make_batch(4, (1, 0)), make_batch(5, (2, 3))]
-    model.train()
-    loss = call(function, loader, model, "cpu")
-    modes, gradients, training = model.modes.copy(), model.gradients.copy(), model.training
-    model.train()
-    expected = calc_loss_loader(loader, model, "cpu")
-    expect(
-        not any(modes),
-        "eval-with-dropout",
-        "The model is in training mode while it is measured: dropout changes the loss, and each "
-        "measurement gives another number. Call model.eval() first.",
-    )
-    expect(
-        isinstance(loss, float | torch.Tensor) and torch.as_tensor(loss).numel() == 1,
-        "no-number",
-        f"Expected a float, got {kind(loss)}.",
-    )
-    loss = torch.as_tensor(loss, dtype=torch.float32)
-    means = [float(calc_loss_batch(*batch, model.eval(), "cpu")) for batch in loader]
-    expect(
-        not _close(loss, sum(means) / len(means)),
-        "mean-of-means",
-        "This is the mean of the batches' means: a target counts more in a batch with few of "
-        "them, so the loss depends on how rows were grouped. Sum first, divide once.",
-        _numbers(loss, expected),
-    )
-    expect(_close(loss, expected), "loss-wrong", "The loss is not right.", _numbers(loss, expected))
-    expect(
-        training,
-        "train-mode-lost",
-        "The model stays in evaluation mode afterwards: from the first evaluation on, training "
-        "goes on without dropout. Put it back as it was.",
-    )
-    expect(
-        not any(gradients) and not loss.requires_grad,
-        "gradients-kept",
-        "Gradients are recorded while measuring, which costs memory for nothing: use "
-        "torch.no_grad().",
-    )
-    _check_mode_and_number(function, model, loader)
-
-
-def _check_mode_and_number(function, model, loader):
-    model.eval()
-    call(function, loader, model, "cpu")
-    expect(
-        not model.training,
-        "train-mode-forced",
-        "A model that was in evaluation mode comes back in training mode: remember how it was.",
-    )
-    for number in (1, 2, 9):
-        loss = call(
-            function, loader, model, "cpu", num_batches=number, case=f"num_batches={number}"
-        )
-        expected = calc_loss_loader(loader, model, "cpu", num_batches=number)
-        expect(
-            _close(loss, expected),
-            "num-batches-wrong",
-            f"With num_batches={number} of {len(loader)} batches the loss is wrong.",
-            _numbers(loss, expected),
-        )
-
-
-def _close(a, b):
+def close(a, b):
+    """Whether two losses are the same number."""
     a, b = (torch.as_tensor(number).detach() for number in (a, b))
     return bool(abs(a - b) < 1e-4)
 
 
-def _numbers(loss, expected):
+def numbers(loss, expected):
+    """Two losses, one below the other."""
     return f"returned {float(loss):.4f}\nexpected {float(expected):.4f}"

@@ -18,7 +18,7 @@ def check_device_default(function):
         return
     default = "cpu" if parameter is None else parameter.default
     expect(
-        default is inspect.Parameter.empty or str(default) == "cpu",
+        default is inspect.Parameter.empty or str(default) in ("cpu", "None"),
         "device-in-worker",
         f"`device` is {str(default)!r} unless the caller says otherwise. Collate runs in data "
         "loader workers, which can't use a GPU: return CPU tensors, and let the loop move them.",
@@ -65,21 +65,25 @@ def check_limit(function, reference, batch):
     """allowed_max_length: below, at and above the lengths of the rows."""
     lengths = [len(item[1]) if isinstance(item, tuple) else len(item) for item in batch]
     longest = max(lengths)
-    for limit in (longest - 2, 1, longest - 1, longest, longest + 5):
-        inputs, targets = pair(called(function, batch, allowed_max_length=limit))
-        expected = reference(batch, allowed_max_length=limit)
+    others = ({}, {"pad_token_id": PAD, "ignore_index": -1})
+    limits = (longest - 2, 1, longest - 1, longest, longest + 5)
+    for limit, other in [(limit, other) for other in others for limit in limits]:
+        options = {"allowed_max_length": limit, **other}
+        inputs, targets = pair(called(function, batch, **options))
+        expected = reference(batch, **options)
         _check_widths(inputs, targets, expected, limit)
         expect(
             torch.equal(inputs, expected[0]),
             "limit-inputs-wrong",
-            f"With allowed_max_length={limit} the inputs are wrong.",
+            f"With {_spelled(options)} the inputs are wrong.",
             lambda mine=inputs, right=expected[0]: compared("inputs", mine, right),
         )
         if torch.equal(targets, expected[1]):
             continue
         table = compared("targets", targets, expected[1])
         for i, n in enumerate(lengths):
-            if n > limit and targets[i, -1] == 50256 != expected[1][i, -1]:
+            end = other.get("pad_token_id", 50256)
+            if n > limit and targets[i, -1] == end != expected[1][i, -1]:
                 raise Mistake(
                     "cut-row-gets-end",
                     "A row that was cut gets an end-of-text target: the model learns to stop in "
@@ -88,12 +92,22 @@ def check_limit(function, reference, batch):
                 )
         raise Mistake(
             "limit-targets-wrong",
-            f"With allowed_max_length={limit} the targets are wrong.",
+            f"With {_spelled(options)} the targets are wrong.",
             table,
         )
 
 
+def _spelled(options):
+    return ", ".join(f"{name}={value}" for name, value in options.items())
+
+
 def _check_widths(inputs, targets, expected, limit):
+    expect(
+        len(inputs) == len(targets) == len(expected[0]),
+        "limit-cuts-rows",
+        f"With allowed_max_length={limit}, {len(inputs)} rows came back of {len(expected[0])}: "
+        "the limit is for columns, `[:, :allowed_max_length]`.",
+    )
     mine, right = (inputs.shape[1], targets.shape[1]), expected[0].shape[1]
     expect(
         mine[0] == mine[1],

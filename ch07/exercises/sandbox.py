@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import tokenize
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,12 +29,14 @@ def check_file(path, seconds=SECONDS):
     ValueError for a file that defines none, or that is the project's own solution.
     """
     path = Path(path).resolve()
+    if path.suffix != ".py" or (path.exists() and not path.is_file()):
+        raise ValueError(f"{path} is no Python file: give it a name that ends in .py")
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}") from None
+        tree = ast.parse(_source(path))
     except (SyntaxError, ValueError) as error:  # ValueError: null bytes
         return [_syntax_report(path, error)]
+    except (RecursionError, MemoryError):
+        raise ValueError(f"{path}: an expression in it is too deep for Python") from None
     names = _defined(tree)
     if not names:
         known = ", ".join(exercise.name for exercise in exercises())
@@ -47,14 +50,23 @@ def check_file(path, seconds=SECONDS):
     return _run(path, names, seconds)
 
 
+def _source(path):
+    """The file's text as Python reads it: with a byte order mark, or a declared encoding."""
+    with tokenize.open(path) as file:
+        return file.read()
+
+
 def _defined(tree):
     """The exercises that a file defines itself; what it imports is not its own."""
-    own = set()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+    own, nodes = set(), list(tree.body)
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             own.add(node.name)
-        elif isinstance(node, ast.Assign):
-            own |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            own.add(node.id)
+        elif not isinstance(node, ast.Import | ast.ImportFrom):
+            nodes += ast.iter_child_nodes(node)
     return [exercise.name for exercise in exercises() if exercise.name in own]
 
 
@@ -75,7 +87,7 @@ def _run(path, names, seconds):
             rest = names[len(reports) :]
             code = _child(path, rest, seconds, written, trace)
             lines = written.read_text(encoding="utf-8").splitlines() if written.exists() else []
-            reports += [Report(**json.loads(line)) for line in lines]
+            reports += [Report(**json.loads(line)) for line in lines if line.endswith("}")]
             if reports and reports[-1].exercise == path.name:
                 return reports  # the file itself can't be used
             if len(lines) < len(rest):
@@ -111,8 +123,8 @@ def _died(name, path, code, seconds, trace):
         where = _line_of(path, text)
         sentence = f"Your code did not come to an end within {seconds:g} seconds{where}."
         return Report(name, "mistake", "endless", sentence)
-    sentence = f"Your code ended the whole process (exit code {code}): no exit() in an exercise."
-    return Report(name, "mistake", "process-ended", sentence)
+    how = f"exit code {code}" if code >= 0 else f"signal {-code}: out of memory, or a crash in C"
+    return Report(name, "mistake", "process-ended", f"Your code ended the whole process ({how}).")
 
 
 def _line_of(path, trace):
@@ -120,7 +132,7 @@ def _line_of(path, trace):
     for line in trace.splitlines():
         if f'File "{path}"' in line:
             number = int(line.split("line ")[1].split()[0])
-            code = path.read_text(encoding="utf-8").splitlines()[number - 1].strip()
+            code = _source(path).splitlines()[number - 1].strip()
             return f"; it was at line {number}: {code}"
     return ""
 

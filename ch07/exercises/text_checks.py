@@ -7,80 +7,100 @@ from ch07.exercises.findings import Mistake, call, expect
 from ch07.tokenizer import load_tokenizer
 from instruction_dataset import PREAMBLE, RESPONSE_HEADER, InstructionDataset, format_input
 
-PREAMBLE = PREAMBLE.split("\n")[0]
+FIRST_LINE = PREAMBLE.split("\n")[0]
 ASKED = {"instruction": "Name a colour.", "input": "", "output": "Red"}
 WITH_INPUT = {"instruction": "Add the numbers.", "input": "2 and 3", "output": "It is 5."}
+UNUSUAL = [  # what is special, and an entry
+    ('an entry without the key "input"', {"instruction": "Name a colour.", "output": "Red"}),
+    ("an input of white space alone", {**ASKED, "input": " \n"}),
+    ("an input of None", {**ASKED, "input": None}),
+    ("another input for the same instruction", {**WITH_INPUT, "input": "4 and 5"}),
+    ("an entry without an output", {"instruction": "Sing.", "input": "la"}),
+    (
+        "text of several lines",
+        {"instruction": " one:\n\n  two %s", "input": "a \n b ", "output": ""},
+    ),
+]
 END = 50256
 
 
 def check_format(function):
     """Exercise 1."""
     for entry in (ASKED, WITH_INPUT):
-        mine = copy.deepcopy(entry)
-        text = call(function, mine)
-        expect(isinstance(text, str), "no-text", f"Expected a string, got {kind(text)}.")
-        expect(mine == entry, "batch-mutated", "Your function changed the caller's entry.")
-        _compare(text, format_input(entry), entry)
-    entry = {key: value for key, value in ASKED.items() if key != "input"}
-    text = call(function, entry, case='an entry without the key "input"')
-    _compare(text, format_input(entry), entry)
-    entry = {**ASKED, "input": " \n"}
-    text = call(function, entry, case="an input of white space alone")
-    _compare(text, format_input(entry), entry)
+        _compare(_text(function, entry), format_input(entry), entry)
+    for case, entry in UNUSUAL:
+        text, expected = _text(function, entry, case), format_input(entry)
+        if text != expected:
+            _compare(text, expected, entry)
+            raise Mistake("format-unusual", f"On {case} the text is wrong.", _table(text, expected))
     entry = {**WITH_INPUT, "instruction": "Fill {this} and {0} in.", "input": "{} {input}"}
-    braces = "User text with curly braces is formatted a second time"
-    known = (("",), Mistake("format-braces", f"{braces}, and fails: put it in once, last."))
-    text = call(function, entry, known=[known])
-    expect(text == format_input(entry), "format-braces", f"{braces}: {text[-80:]!r}.")
+    sentence = "User text with curly braces is formatted a second time: put it in once, last."
+    broken = Mistake("format-braces", sentence)
+    known = [((KeyError, IndexError, ValueError), ("",), broken)]
+    expect(_text(function, entry, known=known) == format_input(entry), "format-braces", sentence)
+
+
+def _text(function, entry, case="", known=()):
+    """The text for an entry that must come back unchanged."""
+    mine = copy.deepcopy(entry)
+    text = call(function, mine, case=case, known=known)
+    expect(isinstance(text, str), "no-text", f"Expected a string, got {kind(text)}.")
+    expect(mine == entry, "batch-mutated", "Your function changed the caller's entry.")
+    return text
+
+
+def _table(text, expected):
+    return f"returned {text!r}\nexpected {expected!r}"
 
 
 def _compare(text, expected, entry):
     """Name the way in which a prompt is different."""
-    table = lambda: f"returned {text!r}\nexpected {expected!r}"  # noqa: E731
     if text == expected:
         return
-    answer = entry["output"]
+    table, answer, given = _table(text, expected), entry.get("output"), entry.get("input") or ""
+    words, wanted = "".join(text.split()), "".join(expected.split())
     expect(
-        answer not in text,
+        not answer or answer not in text,
         "format-answer-in-prompt",
         "The answer stands in the prompt: the model would be shown what it has to say.",
         table,
     )
     expect(
-        "Input" not in text or entry.get("input", "").strip(),
+        "### Input" not in text or given.strip(),
         "format-empty-input-section",
         "The input's header is written although the input is empty: the model sees a section "
         "with nothing in it, and half of all prompts look different from what they should.",
         table,
     )
     expect(
-        "Response" not in text,
+        "Response:" not in text,
         "format-response-header",
         "The response header belongs to the dataset, behind this text.",
         table,
     )
+    expect(FIRST_LINE in text, "format-preamble", "The preamble's words are not as given.", table)
     expect(
-        PREAMBLE in text,
-        "format-preamble",
-        "The preamble's words are not as given.",
+        given.strip() in text,
+        "format-no-input",
+        "The input is not part of the text: the model can't know what to work on.",
         table,
     )
-    indented = any(line != line.lstrip() for line in text.splitlines())
+    indented = [line for line in text.splitlines() if line.startswith((" ", "\t"))]
     expect(
-        not indented,
+        words != wanted or not indented or any(line in expected for line in indented),
         "format-indented-template",
         "Lines of the prompt are indented: a triple-quoted string keeps its own indentation, so "
         "the model is asked in another form than it was taught.",
         table,
     )
     expect(
-        "".join(text.split()) != "".join(expected.split()),
+        words != wanted,
         "format-missing-newline",
         "The words are right, but not the white space between them: blank lines and line ends "
         "are tokens, too, and the model is taught one form only.",
         table,
     )
-    raise Mistake("format-wrong", "The text is not as described.", table())
+    raise Mistake("format-wrong", "The text is not as described.", table)
 
 
 def check_dataset(function):
@@ -88,42 +108,52 @@ def check_dataset(function):
     tokenizer = load_tokenizer()
     data = [dict(ASKED), dict(WITH_INPUT), {**ASKED, "output": "Blue, or green."}]
     counting = _Counting(tokenizer)
-    dataset = call(function, data, counting)
+    dataset = _made(function, data, counting)
     calls = counting.calls
-    length = call(len, dataset)
-    expect(length == 3, "dataset-length", f"len(dataset) is {length}, but there are 3 entries.")
-    for i, expected in enumerate(InstructionDataset(data, tokenizer).token_ids):
-        ids = call(dataset.__getitem__, i)
-        expect(
-            isinstance(ids, list) and all(isinstance(token_id, int) for token_id in ids),
-            "dataset-no-list",
-            f"dataset[{i}] should be a list of token ids, but is {str(ids)[:80]}.",
-        )
-        _compare_ids(ids, expected, data[i], tokenizer)
+    for _ in range(2):  # epochs
+        _check_rows(dataset, data, tokenizer)
     expect(
         calls > 0 and counting.calls == calls,
         "dataset-tokenizes-late",
         "Rows are tokenized each time that they are asked for: every epoch does it again. Do it "
         "once, in __init__.",
     )
-    typed = {**ASKED, "instruction": "What does <|endoftext|> mean?"}
-    special = (
-        "A user who types <|endoftext|> gets the special token 50256 into the row (or an error): "
-        "it would tell the model that the text is over. Use encode_ordinary."
+    long = [{**ASKED, "output": "many words " * 900}, {**WITH_INPUT, "output": "5  "}] * 2
+    other = _made(function, [*long, dict(ASKED)], tokenizer)
+    _check_rows(other, [*long, dict(ASKED)], tokenizer)
+    _check_rows(dataset, data, tokenizer)  # the first one knows nothing of the second
+    _check_typed(function, tokenizer)
+
+
+def _made(function, data, tokenizer):
+    mine = copy.deepcopy(data)
+    dataset = call(function, mine, tokenizer)
+    expect(mine == data, "batch-mutated", "Your dataset changed the caller's entries.")
+    return dataset
+
+
+def _check_rows(dataset, data, tokenizer):
+    length = call(len, dataset)
+    expect(
+        length == len(data),
+        "dataset-length",
+        f"len(dataset) is {length}, but there are {len(data)} entries.",
     )
-    known = (("disallowed special token", "endoftext"), Mistake(_SPECIAL, special))
-    ids = call(call(function, [typed], tokenizer, known=[known]).__getitem__, 0, known=[known])
-    expect(END not in ids, _SPECIAL, special)
+    for i, expected in enumerate(InstructionDataset(data, tokenizer).token_ids):
+        ids = call(lambda i=i: dataset[i])
+        expect(
+            isinstance(ids, list) and all(isinstance(token_id, int) for token_id in ids),
+            "dataset-no-list",
+            f"dataset[{i}] should be a list of whole numbers, but is {kind(ids)}.",
+        )
+        if ids != expected:
+            _compare_ids(ids, data[i], tokenizer)
 
 
-_SPECIAL = "dataset-special-token-in-text"
-
-
-def _compare_ids(ids, expected, entry, tokenizer):
+def _compare_ids(ids, entry, tokenizer):
     """Name the way in which a row is different."""
     text = tokenizer.decode(ids)
-    right = format_input(entry) + RESPONSE_HEADER + entry["output"]
-    table = lambda: f"returned {text!r}\nexpected {right!r}"  # noqa: E731
+    table = _table(text, format_input(entry) + RESPONSE_HEADER + entry["output"])
     expect(
         END not in ids,
         "dataset-end-twice",
@@ -132,28 +162,41 @@ def _compare_ids(ids, expected, entry, tokenizer):
         table,
     )
     expect(
-        "### Response:" in text or text == right,
-        "dataset-no-answer" if entry["output"] not in text else "dataset-no-response-header",
-        "The answer is not part of the row: there is nothing to learn."
-        if entry["output"] not in text
-        else "The response header is missing: at inference, nothing tells the model to answer.",
+        entry["output"].strip() in text,
+        "dataset-no-answer",
+        "The answer, or a part of it, is missing in the row: it can't be learned.",
         table,
     )
     expect(
-        entry["output"] in text,
-        "dataset-no-answer",
-        "The answer is not part of the row: there is nothing to learn.",
+        "### Response:" in text,
+        "dataset-no-response-header",
+        "The response header is missing: at inference, nothing tells the model to answer.",
         table,
     )
-    expect(ids == expected, "dataset-wrong-ids", "The row's text is not as described.", table)
+    raise Mistake("dataset-wrong-ids", "The row is not as described.", table)
+
+
+def _check_typed(function, tokenizer):
+    """A user may type the special token's name, in a question or in an answer."""
+    typed = "<|endoftext|>"
+    name = "dataset-special-token-in-text"
+    sentence = (
+        f"A user who types {typed} must get ordinary tokens, but here the row held the special "
+        "token 50256, lost the words, or raised an error. Use encode_ordinary."
+    )
+    known = [(ValueError, ("disallowed special token",), Mistake(name, sentence))]
+    for entry in ({**ASKED, "instruction": f"What is {typed}?"}, {**ASKED, "output": typed}):
+        dataset = call(function, [entry], tokenizer, known=known)
+        ids = call(lambda dataset=dataset: dataset[0], known=known)
+        expect(ids == InstructionDataset([entry], tokenizer)[0], name, sentence)
 
 
 class _Counting:
     """A tokenizer that counts how often it is called."""
 
     def __init__(self, tokenizer):
-        self.tokenizer, self.calls = tokenizer, 0
+        self.wrapped, self.calls = tokenizer, 0
 
     def __getattr__(self, name):
         self.calls += name.startswith("encode")
-        return getattr(self.tokenizer, name)
+        return getattr(self.wrapped, name)

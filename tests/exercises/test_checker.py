@@ -163,6 +163,73 @@ def test_nonsense_gets_an_answer(kind, name):
     assert "ch07/exercises" not in str(report), "the checker's own lines are no help"
 
 
+def _lists_first(batch, pad_token_id=50256, device="cpu"):
+    """Right only where the first row is the longest."""
+    return torch.tensor([row + [pad_token_id] * (len(batch[0]) - len(row)) for row in batch])
+
+
+def _squeezed(batch, pad_token_id=50256, device="cpu"):
+    """Right only for more than one row."""
+    return solution(find("custom_collate_draft_1"))(batch, pad_token_id, device).squeeze()
+
+
+def _detached(queries, keys, values):
+    """The right numbers, but queries never learn."""
+    return solution(find("causal_attention"))(queries.detach(), keys, values)
+
+
+def _first_group_only(window, model, optimizer, device, lr, settings):
+    """Sets the learning rate in one group."""
+    groups, optimizer.param_groups = optimizer.param_groups, optimizer.param_groups[:1]
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.param_groups = groups
+    rates = [group["lr"] for group in groups]
+    step = optimizer.step
+
+    def stepping():
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
+        step()
+
+    optimizer.step = stepping
+    return solution(find("train_step"))(window, model, optimizer, device, lr, settings)
+
+
+def _six_at_most(model, prompts, max_new_tokens, end_id=50256):
+    """Never more than six tokens."""
+    return solution(find("generate"))(model, prompts, min(6, max_new_tokens), end_id=end_id)
+
+
+def _any_row_empty(input_batch, target_batch, model, device):
+    """Refuses a batch in which one row has no target."""
+    if (target_batch == -100).all(dim=1).any():
+        raise ValueError
+    return solution(find("calc_loss_batch"))(input_batch, target_batch, model, device)
+
+
+def _stripped(entry):
+    """Changes what the user typed."""
+    return solution(find("format_input"))({**entry, "instruction": entry["instruction"].strip()})
+
+
+SUBTLE = {
+    "custom_collate_draft_1": [_lists_first, _squeezed],
+    "causal_attention": [_detached],
+    "train_step": [_first_group_only],
+    "generate": [_six_at_most],
+    "calc_loss_batch": [_any_row_empty],
+    "format_input": [_stripped],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"), [(name, wrong) for name, all_of in SUBTLE.items() for wrong in all_of]
+)
+def test_what_is_wrong_in_special_cases_only_is_found_as_well(name, wrong):
+    assert diagnose(name, wrong).status == "mistake"
+
+
 def test_a_learners_exception_names_its_line():
     def custom_collate_draft_1(batch, pad_token_id=50256, device="cpu"):
         return batch[10]

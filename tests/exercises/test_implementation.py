@@ -11,7 +11,10 @@ from ch07.exercises.sandbox import check_file
 def reports(request):
     """{exercise name: report} of the learner's file, or None."""
     path = request.config.getoption("--impl")
-    return None if path is None else {r.exercise: r for r in check_file(path)}
+    try:
+        return None if path is None else {r.exercise: r for r in check_file(path)}
+    except (ValueError, OSError) as error:
+        pytest.exit(f"--impl: {error}", returncode=4)
 
 
 @pytest.mark.parametrize("exercise", exercises(), ids=lambda exercise: exercise.name)

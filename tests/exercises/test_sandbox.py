@@ -87,8 +87,7 @@ def test_a_file_without_an_exercise_and_the_solution_itself_are_refused(tmp_path
         check_file(_root() / "collate.py")
     binary = tmp_path / "binary.py"
     binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="is not UTF-8 text"):
-        check_file(binary)
+    assert check_file(binary)[0].diagnosis == "syntax"
     binary.write_bytes(b"a\x00b")
     assert check_file(binary)[0].diagnosis == "syntax"
 
@@ -97,6 +96,48 @@ def _root():
     from ch07.exercises.sandbox import ROOT
 
     return ROOT
+
+
+def test_a_byte_order_mark_a_thread_and_a_conditional_definition_are_no_obstacle(tmp_path):
+    text = (
+        "\ufeff"
+        + RIGHT
+        + """
+import threading, time
+
+threading.Thread(target=lambda: time.sleep(60)).start()
+if True:
+    async def format_input(entry):
+        return ""
+"""
+    )
+    reports = {r.exercise: r for r in check_file(write(tmp_path, text), seconds=5)}
+    assert reports["custom_collate_draft_1"].ok
+    assert reports["format_input"].diagnosis == "async"
+
+
+def test_a_file_of_another_name_is_refused(tmp_path):
+    for name in ("mine.txt", "mine"):
+        with pytest.raises(ValueError, match=r"ends in \.py"):
+            check_file(write(tmp_path, RIGHT, name))
+
+
+def test_an_error_inside_torch_is_told_with_the_learners_line(tmp_path):
+    text = """
+from torch import nn
+
+class TransformerBlock(nn.Module):
+    def __init__(self, config, layer):
+        super().__init__()
+
+    def forward(self, x):
+        return x
+
+    def state_dict(self):
+        return self.drop_shrotcut
+"""
+    (report,) = check_file(write(tmp_path, text))
+    assert "line 12: return self.drop_shrotcut" in report.sentence
 
 
 # --- the command --------------------------------------------------------------------------------
@@ -138,8 +179,11 @@ def test_json_and_exit_codes(tmp_path, capsys):
 def test_a_folder_is_checked_file_by_file(tmp_path, capsys):
     write(tmp_path, RIGHT, "a.py")
     write(tmp_path, "def format_input(entry):\n    raise NotImplementedError\n", "b.py")
+    write(tmp_path, "WIDTH = 5", "helper.py")
     assert main(["check", str(tmp_path)]) == 0
-    assert "1 right, 0 with a mistake, 1 not started. Next: format_input" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "1 right, 0 with a mistake, 1 not started. Next: format_input" in out
+    assert "passed over" in err and "helper.py" in err
 
 
 # --- pytest --impl ------------------------------------------------------------------------------

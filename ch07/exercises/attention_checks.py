@@ -1,4 +1,4 @@
-"""Exercises 9 and 10, attention and a transformer block: what is checked and said."""
+"""Exercise 9, causal attention: what is checked and said."""
 
 import math
 
@@ -6,18 +6,17 @@ import torch
 
 from ch07.exercises.batch_checks import kind
 from ch07.exercises.findings import Mistake, call, compared, expect, same
-from gpt_model import GPTConfig, TransformerBlock, causal_attention
-
-CONFIG = GPTConfig(vocab_size=31, context_length=16, emb_dim=24, n_heads=3, n_layers=2)
+from gpt_model import causal_attention
 
 
-def _random(*shape, seed=0):
+def random_tensor(*shape, seed=0):
+    """The same numbers each time."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def check_attention(function):
     """Exercise 9."""
-    queries, keys, values = (_random(2, 3, 5, 4, seed=seed) for seed in (1, 2, 3))
+    queries, keys, values = (random_tensor(2, 3, 5, 4, seed=seed) for seed in (1, 2, 3))
     before = [tensor.clone() for tensor in (queries, keys, values)]
     result = call(function, queries, keys, values)
     expect(isinstance(result, torch.Tensor), "no-tensor", f"Expected a tensor, got {kind(result)}.")
@@ -35,17 +34,55 @@ def check_attention(function):
     expected = causal_attention(queries, keys, values)
     if not same(result, expected):
         _name_attention(function, result, queries, keys, values)
-    short = [tensor[:, :, :1] for tensor in (queries, keys, values)]
+    _check_attention_shapes(function)
+    _check_attention_gradient(function)
+
+
+def _check_attention_shapes(function):
+    """One token, many tokens, one head, large numbers, memory in another order."""
+    short = [random_tensor(2, 3, 1, 4, seed=seed) for seed in (1, 2, 3)]
     expect(
         same(call(function, *short, case="a single token"), short[2]),
         "one-token",
         "A single token attends to itself alone, so it gets its own value.",
     )
-    long = [_random(1, 2, 9, 3, seed=seed) for seed in (4, 5, 6)]
+    cases = {
+        "40 tokens": [random_tensor(1, 2, 40, 3, seed=seed) for seed in (4, 5, 6)],
+        "one row and one head": [random_tensor(1, 1, 6, 8, seed=seed) for seed in (4, 5, 6)],
+        "five rows": [random_tensor(5, 2, 3, 4, seed=seed) for seed in (4, 5, 6)],
+        "large scores": [30 * random_tensor(1, 2, 6, 4, seed=seed) for seed in (4, 5, 6)],
+        "tensors that are not contiguous": [
+            random_tensor(2, 5, 3, 4, seed=seed).transpose(1, 2) for seed in (4, 5, 6)
+        ],
+    }
+    for case, given in cases.items():
+        before = [tensor.clone() for tensor in given]
+        result = call(function, *given, case=case)
+        expect(
+            all(torch.equal(a, b) for a, b in zip(before, given, strict=True)),
+            "batch-mutated",
+            "Your function changed its arguments in place.",
+        )
+        expect(
+            same(result, causal_attention(*given)),
+            "attention-special",
+            f"Right for one shape, wrong for another: {case}.",
+        )
+
+
+def _check_attention_gradient(function):
+    given = [random_tensor(1, 2, 4, 3, seed=seed).requires_grad_() for seed in (1, 2, 3)]
+    weigh = random_tensor(1, 2, 4, 3, seed=4)
+    result = call(function, *given)
+    right = torch.autograd.grad((causal_attention(*given) * weigh).sum(), given)
+    gradients = [None] * 3
+    if result.requires_grad:
+        gradients = torch.autograd.grad((result * weigh).sum(), given, allow_unused=True)
     expect(
-        same(call(function, *long), causal_attention(*long)),
-        "attention-wrong",
-        "Right for one shape, wrong for another: is a size written into the code?",
+        all(g is not None and same(g, r) for g, r in zip(gradients, right, strict=True)),
+        "gradient-wrong",
+        "The result is right, but its gradient isn't: something is detached, so a part of the "
+        "model would never learn.",
     )
 
 
@@ -123,96 +160,9 @@ def _same_where_defined(result, other):
 
 def _weights_table(function):
     """The weights that a function gives: with the identity as values they are its result."""
-    queries, keys = _random(1, 1, 4, 4, seed=1), _random(1, 1, 4, 4, seed=2)
+    queries, keys = random_tensor(1, 1, 4, 4, seed=1), random_tensor(1, 1, 4, 4, seed=2)
     identity = torch.eye(4)[None, None]
     mine = call(function, queries, keys, identity)[0, 0]
     return compared(
         "attention weights (rows: queries)", mine, causal_attention(queries, keys, identity)[0, 0]
-    )
-
-
-def check_block(function):
-    """Exercise 10."""
-    right = TransformerBlock(CONFIG, 1)
-    block = call(function, CONFIG, 1)
-    expect(
-        isinstance(block, torch.nn.Module), "no-module", f"Expected a module, got {kind(block)}."
-    )
-    names, wanted = set(block.state_dict()), set(right.state_dict())
-    expect(
-        names == wanted,
-        "names-wrong",
-        f"The parts need the names of the docstring. Missing: {_some(wanted - names)}; not "
-        f"expected: {_some(names - wanted)}.",
-    )
-    with torch.no_grad():
-        for i, weight in enumerate(right.parameters()):
-            weight.add_(0.2 * _random(*weight.shape, seed=i))
-    try:
-        block.load_state_dict(right.state_dict())
-    except RuntimeError as error:
-        raise Mistake("shape-wrong", f"A part has another shape: {error}"[:300]) from error
-    x = _random(2, 5, CONFIG.emb_dim, seed=9)
-    before = x.clone()
-    result = call(block.eval(), x)
-    expect(isinstance(result, torch.Tensor), "no-tensor", f"Expected a tensor, got {kind(result)}.")
-    expect(torch.equal(before, x), "batch-mutated", "The input was changed in place (`x += ...`).")
-    if not same(result, right.eval()(x)):
-        _name_block(result, x, right)
-    _check_dropout(function, x)
-
-
-def _some(names):
-    return ", ".join(sorted({name.split(".")[0] for name in names})) or "nothing"
-
-
-def _wrong_blocks(x, block):
-    """What known mistakes give: (diagnosis, [results], sentence)."""
-    norm1, att, norm2, ff = block.norm1, block.att, block.norm2, block.ff
-    mid = x + att(norm1(x))
-    post = norm1(x + att(x))
-    n1 = norm1(x)
-    n_mid = n1 + att(n1)
-    n2 = norm2(n_mid)
-    n3 = norm2(mid)
-    ff_first = x + ff(norm2(x))
-    return [
-        ("post-norm", [norm2(post + ff(post))], "The parts are normalised after they are added, "
-         "as in the first Transformer of 2017. GPT-2 normalises before each part, so that the "
-         "stream itself stays untouched: deep models train without warmup tricks."),
-        ("no-residual", [ff(norm2(att(norm1(x)))), mid - x + ff(norm2(mid - x)), ff(norm2(mid))],
-         "A part's result replaces the stream, it is not added to it: without the shortcut "
-         "neither tokens nor gradients get through many blocks."),
-        ("residual-of-normed", [n2 + ff(n2), n_mid + ff(norm2(n_mid)), n3 + ff(n3)], "The "
-         "shortcut starts behind the norm: the normalised copy is added, and the stream itself "
-         "is lost. Keep x, and add to it."),
-        ("shared-norm", [mid + ff(norm1(mid)), x + att(norm2(x)) + ff(norm2(x + att(norm2(x))))],
-         "Both parts are given the same norm: each has its own, with its own scale and shift."),
-        ("norms-swapped", [x + att(norm2(x)) + ff(norm1(x + att(norm2(x))))], "norm1 and norm2 "
-         "are swapped."),
-        ("parallel", [mid + ff(norm2(x))], "The feed-forward part reads the block's input: it "
-         "should read what attention has added to."),
-        ("parts-swapped", [ff_first + att(norm1(ff_first))], "Feed-forward comes before "
-         "attention: it is the other way around."),
-        ("norm-missing", [x + att(x) + ff(norm2(x + att(x))), mid + ff(mid)], "A part reads the "
-         "stream as it is: it needs a normalised copy."),
-    ]  # fmt: skip
-
-
-def _name_block(result, x, block):
-    for diagnosis, results, sentence in _wrong_blocks(x, block):
-        if any(same(result, other, 1e-3) for other in results):
-            raise Mistake(diagnosis, sentence)
-    raise Mistake("block-wrong", "The result is not right: x + att(norm1(x)), and then the same "
-                  "with norm2 and ff.")  # fmt: skip
-
-
-def _check_dropout(function, x):
-    config = GPTConfig(**{**vars(CONFIG), "drop_rate": 1.0})  # everything is dropped
-    block = call(function, config, 1)
-    expect(
-        torch.equal(call(block.train(), x), x),
-        "no-dropout",
-        "With a drop rate of 1 in training, nothing should be added to the stream: dropout "
-        "stands behind attention and behind feed-forward, before they are added.",
     )
