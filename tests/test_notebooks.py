@@ -1,0 +1,241 @@
+"""The notebooks run from top to bottom without a network, show what they store, and read well."""
+
+import ast
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "notebooks"))
+
+import build  # noqa: E402
+import install_missing  # noqa: E402
+
+PATHS = build.notebooks()
+READ = {path: nbformat.read(path, as_version=4) for path in PATHS}
+NO_NETWORK = ROOT / "tests" / "no_network"
+chapter = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def code_of(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+# --- they run -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ran(tokenizer_cache):
+    """{path: its fresh run, or the error}; two at a time, on one thread each, no network."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["PYTHONPATH"] = str(NO_NETWORK)  # in every kernel: sitecustomize cuts it off
+
+    def run(path):
+        try:
+            return build.executed(path, fast=True)
+        except Exception as error:
+            return error
+
+    longest_first = sorted(PATHS, key=lambda path: path.stem[:2] not in ("05", "06", "04"))
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            return dict(zip(longest_first, pool.map(run, longest_first), strict=True))
+    finally:
+        del os.environ["OMP_NUM_THREADS"], os.environ["PYTHONPATH"]
+
+
+@chapter
+def test_it_runs_and_its_exact_cells_show_what_is_stored(path, ran):
+    fresh = ran[path]
+    if isinstance(fresh, Exception):
+        pytest.fail(str(fresh)[-3000:], pytrace=False)
+    stored = {cell.id: cell for cell in code_of(READ[path])}
+    exact = [cell for cell in code_of(fresh) if "exact" in cell.metadata.get("tags", [])]
+    assert len(exact) >= 4
+    for cell in exact:
+        assert build.texts_of(cell) == build.texts_of(stored[cell.id]), cell.id
+        now, then = (
+            [sorted(o.get("data", {})) for o in c.outputs] for c in (cell, stored[cell.id])
+        )
+        assert now == then, f"{cell.id}: other kinds of output"
+
+
+def test_what_is_exact_is_what_can_be():
+    """Whatever trains, or is timed, is left out; every other cell that prints is compared."""
+    loose = {
+        (path.stem[:2], cell.id)
+        for path, notebook in READ.items()
+        for cell in code_of(notebook)
+        if cell.outputs and "exact" not in cell.metadata.get("tags", [])
+    }
+    trained = {("04", name) for name in ("train", "weights", "skip")}
+    trained |= {("05", name) for name in ("step", "train", "roles", "response", "grid")}
+    trained |= {("06", name) for name in ("train", "write", "cache", "sampling")}
+    assert loose == trained
+
+
+# --- they are what a reader sees -----------------------------------------------------------------
+
+
+@chapter
+def test_it_is_stored_as_it_ran(path):
+    notebook = READ[path]
+    counts = [cell.execution_count for cell in code_of(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+    assert "widgets" not in notebook.metadata
+    assert path.stat().st_size < 1_000_000 and len(notebook.cells) <= 60
+    for cell in code_of(notebook):
+        for output in cell.outputs:
+            assert output.output_type in ("stream", "execute_result", "display_data"), cell.id
+            assert not re.search(r"/tmp/|/home/|/root/|Warning|findfont", str(output)), cell.id
+
+
+@chapter
+def test_it_opens_with_its_aim_and_minutes_and_ends_with_exercises(path):
+    notebook = READ[path]
+    first, last = notebook.cells[0], notebook.cells[-1]
+    assert re.match(r"# \d\. ", first.source) and "**At the end you will know**" in first.source
+    assert re.search(r"\*\*Time:\*\* .*(minutes|hours).*runs in", first.source)
+    assert last.source.startswith("## Exercises\n\n1. ")
+
+
+@chapter
+def test_text_comes_before_code_and_cells_are_short(path):
+    cells = READ[path].cells
+    for before, cell in itertools.pairwise(cells):
+        if cell.cell_type == "code":
+            assert before.cell_type == "markdown", f"{cell.id} has no text before it"
+            assert len(cell.source.splitlines()) <= 15, cell.id
+
+
+def test_the_first_code_cell_is_the_same_everywhere():
+    setups = {code_of(notebook)[0].source for notebook in READ.values()}
+    assert len(setups) == 1
+    assert "torch" not in setups.pop().split("\n", 1)[1]
+
+
+def test_nothing_is_defined_twice():
+    """What a module has, a notebook imports; learners' tries in the exercises are the exception."""
+    ours = set()
+    for path in [*ROOT.glob("*.py"), *(ROOT / "ch07").glob("*.py")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        ours |= {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    for path in PATHS:
+        if path.stem.startswith("07"):
+            continue
+        for cell in code_of(READ[path]):
+            names = {n.name for n in ast.walk(ast.parse(cell.source)) if hasattr(n, "name")}
+            assert not names & ours, (path.stem, cell.id)
+
+
+@chapter
+def test_every_picture_says_in_words_what_it_shows(path):
+    for cell in code_of(READ[path]):
+        for output in cell.outputs:
+            data = output.get("data", {})
+            assert not {"text/html", "image/svg+xml"} & set(data), "GitHub strips these"
+            if "image/png" in data:
+                assert len(data["text/plain"]) > 20 and "<" not in data["text/plain"][:1], cell.id
+
+
+def test_files_and_commands_that_texts_name_exist():
+    for notebook in READ.values():
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                for name in re.findall(r"`((?:ch07/)?[\w/]+\.py|ch07/\w+/)`", cell.source):
+                    assert (ROOT / name).exists(), name
+
+
+# --- Colab ---------------------------------------------------------------------------------------
+
+
+def test_in_colab_the_first_cell_fetches_the_project(tmp_path):
+    """Alone in an empty folder, with the repository's address stamped in."""
+    project = tmp_path / "origin"
+    project.mkdir()
+    for name in ("collate.py", "requirements.txt"):
+        (project / name).write_bytes((ROOT / name).read_bytes())
+    (project / "notebooks").mkdir()
+    (project / "notebooks" / "install_missing.py").write_bytes(
+        (ROOT / "notebooks" / "install_missing.py").read_bytes()
+    )
+    who = ["-c", "user.name=reader", "-c", "user.email=reader@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "all"]):
+        subprocess.run(["git", *command], cwd=project, check=True)
+    source = code_of(READ[PATHS[0]])[0].source
+    source = source.replace('REPOSITORY = ""', f"REPOSITORY = {str(project)!r}")
+    alone = tmp_path / "content"
+    alone.mkdir()
+    command = [sys.executable, "-c", source + "\nimport collate; print(collate.__file__)"]
+    done = subprocess.run(command, cwd=alone, capture_output=True, text=True, check=True)
+    assert str(alone / "project" / "collate.py") in done.stdout
+
+
+def test_what_is_missing_is_installed_and_torch_never_is():
+    lines = ["torch==99  # no", "no-such-package>=1,<2  # why", "numpy>=99  # there already", ""]
+    assert install_missing.missing(lines) == ["no-such-package>=1,<2"]
+
+
+@chapter
+def test_a_badge_can_be_stamped_in_and_again(path):
+    notebook = nbformat.read(path, as_version=4)
+    for owner in ("first", "second"):
+        notebook = build.stamped(notebook, path.name, f"https://github.com/{owner}/book")
+    title = notebook.cells[0].source
+    assert title.count("[Open in Colab]") == 1 and "first" not in title
+    assert f"/github/second/book/blob/main/notebooks/{path.name})" in title
+    assert 'REPOSITORY = "https://github.com/second/book"' in code_of(notebook)[0].source
+
+
+# --- other languages -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", build.LANGUAGES)
+def test_translations_are_built_from_their_side_cars(language, record_property):
+    states = []
+    for path in PATHS:
+        texts = build.side_car(path, language)
+        found = build.standing(READ[path], texts)
+        broken = [key for key, state in found.items() if state == "broken"]
+        assert not broken, f"{path.stem}: no such cells: {broken}"
+        states += found.values()
+        stored = (ROOT / "notebooks" / language / path.name).read_text(encoding="utf-8")
+        assert nbformat.reads(stored, as_version=4) == build.translated(path, language), path.stem
+    shares = {state: states.count(state) for state in ("fresh", "stale", "missing")}
+    record_property(language, shares)
+    print(f"{language}: {shares}")
+
+
+@pytest.mark.parametrize("language", build.LANGUAGES)
+@chapter
+def test_code_and_outputs_are_the_same_bytes_in_every_language(path, language):
+    other = json.loads((ROOT / "notebooks" / language / path.name).read_text(encoding="utf-8"))
+    own = json.loads(path.read_text(encoding="utf-8"))
+    mine, theirs = ([c for c in n["cells"] if c["cell_type"] == "code"] for n in (own, other))
+    assert json.dumps(mine) == json.dumps(theirs)
+
+
+def test_a_stale_or_missing_text_stays_english_and_is_marked():
+    notebook = READ[PATHS[0]]
+    cell = notebook.cells[0]
+    for texts, state in (({}, "missing"), ({cell.id: {"source": "0", "text": "x"}}, "stale")):
+        assert build.standing(notebook, texts)[cell.id] == state
+    assert build.standing(notebook, {"gone": {}})["gone"] == "broken"
+
+
+@pytest.mark.parametrize("language", build.LANGUAGES)
+@chapter
+def test_a_translation_keeps_code_spans_and_numbers(path, language):
+    """What stands in backticks is the same in both, whatever the order."""
+    for cell_id, known in build.side_car(path, language).items():
+        english = next(cell.source for cell in READ[path].cells if cell.id == cell_id)
+        spans = [sorted(re.findall(r"`[^`]+`", text)) for text in (english, known["text"])]
+        assert spans[0] == spans[1], cell_id
