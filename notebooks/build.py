@@ -1,6 +1,7 @@
 """Runs the notebooks, keeps what they print, and builds their translations.
 
     python notebooks/build.py [NAME ...]        run them, save their outputs, then translate
+    python notebooks/build.py --fast --out DIR  the same with a few steps of training, elsewhere
     python notebooks/build.py --translate       build notebooks/zh-CN/ from the side-cars alone
     python notebooks/build.py --repository URL  put Colab badges and the address into them
 
@@ -119,22 +120,33 @@ def stamped(notebook, name, repository):
     return notebook
 
 
-def main():
-    """Do what the arguments say."""
+def _arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="beginnings of file names (default: all)")
+    parser.add_argument("--fast", action="store_true", help="train for a few steps only")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="leave the stored ones alone")
     parser.add_argument("--translate", action="store_true", help="run nothing")
     parser.add_argument("--repository", metavar="URL", help="https://github.com/OWNER/NAME")
     arguments = parser.parse_args()
+    if arguments.fast and not arguments.out:
+        parser.error("--fast needs --out: what is stored comes from a whole training")
+    return arguments
+
+
+def main():
+    """Do what the arguments say."""
+    arguments = _arguments()
     for path in notebooks():
         if arguments.repository:
             notebook = nbformat.read(path, as_version=4)
             nbformat.write(stamped(notebook, path.name, arguments.repository), path)
         elif not arguments.translate and path.name.startswith(tuple(arguments.names) or ""):
             started = time.monotonic()
-            nbformat.write(executed(path), path)
+            notebook = executed(path, arguments.fast)
+            nbformat.write(notebook, (arguments.out or HERE) / path.name)
             print(f"{path.name}: {time.monotonic() - started:.0f} s", flush=True)
-    translate()
+    if not arguments.out:
+        translate()
 
 
 if __name__ == "__main__":

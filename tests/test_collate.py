@@ -123,6 +123,7 @@ def test_the_order_of_rows_does_not_matter(batch, random):
         ([[1], [1.5]], "row 1 of the batch: token ids are integers"),
         ([[True]], "row 0 of the batch: token ids are integers"),
         ([[1, -100, 2]], "row 0 of the batch: -100 is no token id"),
+        ([[3], [-1]], "row 1 of the batch: -1 is no token id"),
         ([[[1, 2]]], "row 0 of the batch: expected a list"),
     ],
 )
@@ -184,3 +185,13 @@ def test_another_device_inside_a_worker_is_refused_in_a_sentence():
     loader = DataLoader([[1], [2]], num_workers=1, collate_fn=_ToTheMeta())
     with pytest.raises(RuntimeError, match="leave device='cpu' and let the training loop move"):
         list(loader)
+
+
+def test_a_batch_may_be_any_iterable():
+    """Rows that can be gone through only once, as from a generator."""
+    for collate, rows in (
+        (custom_collate_fn, [[1, 2, 3], [4]]),
+        (custom_collate_response_fn, [(1, [1, 2, 3]), (1, [4])]),
+    ):
+        once, twice = collate(iter(rows)), collate(rows)
+        assert all(torch.equal(a, b) for a, b in zip(once, twice, strict=True))
