@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,7 +74,7 @@ def test_the_commands_run_as_printed(folder, run_command):
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         assert done.stdout, command
         ran.append(arguments[2:3] or ["finetune"])
-    assert {name for (name,) in ran} == {"finetune", "respond", "evaluate", "chat", "grid"}
+    assert {name for (name,) in ran} == {"finetune", "respond", "evaluate", "chat", "grid", "check"}
     for block in blocks("python"):
         done = run_command("-c", block, cwd=folder)
         assert done.returncode == 0, done.stderr
@@ -113,13 +114,45 @@ def test_the_error_it_shows_is_the_error_there_is(tmp_path, monkeypatch, capsys)
 def test_flags_and_settings_it_names_exist(capsys):
     from ch07.cli import main
 
-    for command in ("finetune", "grid"):
+    for command in ("finetune", "grid", "check"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
     known = capsys.readouterr().out
     for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {
         "--data",
         "--input",
+        "--impl",
         "--index-url",
     }:
         assert flag in known, flag
+
+
+def naive(batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cpu"):
+    """What most people write first: every padding token is masked."""
+    width = max(map(len, batch)) + 1
+    padded = torch.tensor([row + [pad_token_id] * (width - len(row)) for row in batch])
+    inputs, targets = padded[:, :-1], padded[:, 1:].clone()
+    targets[targets == pad_token_id] = ignore_index
+    return inputs[:, :allowed_max_length].to(device), targets[:, :allowed_max_length].to(device)
+
+
+def test_the_mistake_it_shows_is_what_the_checker_says():
+    from ch07.exercises.diagnose import diagnose
+
+    assert str(diagnose("custom_collate_fn", naive)) in README
+
+
+def test_the_notebooks_it_lists_are_those_there_are_with_their_minutes():
+    rows = re.findall(r"\| \[(.*?)\]\((notebooks/\S+)\) \| .*? \| (\d+) \|", README)
+    assert [path for _, path, _ in rows] == [
+        str(path.relative_to(ROOT)) for path in sorted((ROOT / "notebooks").glob("0*.ipynb"))
+    ]
+    for title, path, minutes in rows:
+        first = "".join(json.loads((ROOT / path).read_text(encoding="utf-8"))["cells"][0]["source"])
+        assert first.startswith(f"# {title}\n") and f"{minutes} minutes" in first
+
+
+def test_the_museum_is_as_large_as_it_says():
+    from ch07.exercises.museum.rooms import EXHIBITS
+
+    assert f"{len(EXHIBITS)} real mistakes" in README

@@ -58,7 +58,7 @@ class Report:
         signs = {"passed": "✓", "mistake": "✗", "not started": "·"}
         lines = [f"{signs[self.status]} {self.exercise}: {self.sentence or self.status}"]
         if self.table:
-            lines += ["", *(f"  {line}" for line in self.table.splitlines()), ""]
+            lines += ["", *(f"  {line}".rstrip() for line in self.table.splitlines()), ""]
         if self.printed:
             lines.append(f"  Your code prints, which is fine for looking: {self.printed!r}")
         if self.hint:
