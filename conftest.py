@@ -1,4 +1,4 @@
-"""One option for learners: `pytest --impl FILE` checks the exercises in a file of their own."""
+"""One option for learners: `pytest --impl=FILE` checks the exercises in a file of their own."""
 
 from pathlib import Path
 

@@ -90,7 +90,6 @@ class InstructionDataset(Dataset):
 
     def __init__(self, data, tokenizer, style=BOOK_STYLE, with_prompt_length=False):
         self.data = list(data)
-        self.style = style
         self.with_prompt_length = with_prompt_length
         self.token_ids = []
         self.prompt_lengths = []

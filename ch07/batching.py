@@ -50,6 +50,18 @@ class LengthGroupedBatches(Sampler):
             yield batches[i]
 
 
+def padding_share(batches, lengths):
+    """Which share of all positions is padding, if each batch (row numbers) is a rectangle.
+
+    >>> padding_share([[0, 1], [2]], lengths=[4, 2, 2])  # 2 of 10 positions
+    0.2
+    """
+    batches = list(batches)
+    positions = sum(len(rows) * max(lengths[i] for i in rows) for rows in batches)
+    real = sum(lengths[i] for rows in batches for i in rows)
+    return (positions - real) / positions
+
+
 def make_loader(
     dataset, batch_size, loss_on="all", allowed_max_length=None, seed=None, num_workers=0
 ):

@@ -85,11 +85,6 @@ class TokenGrid(Shown):
             for role, cells in self._counted().items()
         }
 
-    def padding_share(self):
-        """Which share of all input positions is padding."""
-        cells = [cell for row in self.rows for cell in row]
-        return sum(cell.role == "padding" for cell in cells) / len(cells)
-
     def _counted(self):
         cells = [cell for row in self.rows for cell in row if cell.counted]
         found = {role: [cell for cell in cells if cell.target_role == role] for role in ROLES}

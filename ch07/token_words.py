@@ -15,16 +15,17 @@ ROLES = {  # role -> its letter, and a light tint of Okabe and Ito's palette (20
     "padding": ("-", "#c2c2c2"),
 }
 NOT_COUNTED = "·"
+END = "<END>"  # end-of-text; no other token is written so, whatever a user types
 WIDTH = 100  # columns of the terminal form
 
 
 def token_text(token_id, tokenizer, end_id):
-    """A token as one visible word: END, marks for spaces and newlines, bytes in hexadecimal.
+    """A token as one visible word: <END>, marks for spaces and newlines, bytes in hexadecimal.
 
     Without a tokenizer it is its number.
     """
     if token_id == end_id:
-        return "END"
+        return END
     if tokenizer is None:
         return str(token_id)
     raw = tokenizer.decode_single_token_bytes(token_id)
@@ -39,7 +40,7 @@ def token_text(token_id, tokenizer, end_id):
 def columns_of(text):
     """Columns that a text takes in a terminal: a Chinese letter takes two.
 
-    >>> columns_of("END"), columns_of("你")
+    >>> columns_of("end"), columns_of("你")
     (3, 2)
     """
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)

@@ -22,6 +22,7 @@ from nbclient import NotebookClient
 
 HERE = Path(__file__).resolve().parent
 SECONDS = 600  # for one cell
+BADGE = "badge"  # the id of the cell that `stamped` puts in
 LANGUAGES = {"zh-CN": "> **（本段尚无最新译文，以下为英文原文。）**\n\n"}  # said above a stale cell
 
 
@@ -76,7 +77,7 @@ def standing(notebook, texts):
     """{cell id: "fresh", "stale" or "missing"} for the cells of text, "broken" for lost keys."""
     states = {key: "broken" for key in texts}
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":
+        if cell.cell_type == "markdown" and cell.id != BADGE:
             known = texts.get(cell.id)
             fresh = known is not None and known["source"] == fingerprint(cell.source)
             states[cell.id] = "missing" if known is None else "fresh" if fresh else "stale"
@@ -88,7 +89,9 @@ def translated(path, language):
     notebook, texts = nbformat.read(path, as_version=4), side_car(path, language)
     states = standing(notebook, texts)
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":
+        if cell.id == BADGE:  # it opens this translation
+            cell.source = cell.source.replace("/notebooks/", f"/notebooks/{language}/")
+        elif cell.cell_type == "markdown":
             fresh = states[cell.id] == "fresh"
             mark = LANGUAGES[language]
             cell.source = texts[cell.id]["text"] if fresh else mark + cell.source
@@ -108,14 +111,14 @@ def translate():
 
 
 def stamped(notebook, name, repository):
-    """The notebook with a Colab badge in its title, and the address in its first code cell."""
+    """The notebook with a Colab badge below its title, and the address in its first code cell."""
     place = repository.removeprefix("https://github.com/")
     address = f"https://colab.research.google.com/github/{place}/blob/main/notebooks/{name}"
-    badge = (
-        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
-    )
-    title, setup = notebook.cells[0], next(c for c in notebook.cells if c.id == "setup")
-    title.source = re.sub(r"\n\n\[!\[Open in Colab\].*$", "", title.source) + f"\n\n{badge}"
+    picture = "https://colab.research.google.com/assets/colab-badge.svg"
+    badge = nbformat.v4.new_markdown_cell(f"[![Open in Colab]({picture})]({address})", id=BADGE)
+    title, *rest = (cell for cell in notebook.cells if cell.id != BADGE)
+    notebook.cells = [title, badge, *rest]
+    setup = next(cell for cell in rest if cell.id == "setup")
     setup.source = re.sub(r'REPOSITORY = ".*?"', f'REPOSITORY = "{repository}"', setup.source)
     return notebook
 

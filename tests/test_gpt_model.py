@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
+from gpt_model import MODEL_SIZES, GPTConfig, GPTModel, causal_attention
 
 PARAMETERS = {  # Radford et al. 2019; small is published as 124,439,808
     "gpt2-small": 124_439_808,
@@ -167,3 +168,15 @@ def test_attention_under_autocast_stays_close_and_keeps_gradients(small_model):
     torch.testing.assert_close(logits.float(), small_model(ids), atol=0.3, rtol=0.1)
     logits.float().sum().backward()
     assert all(p.grad is not None for p in small_model.parameters())
+
+
+def test_attention_leaves_autocast_on_a_cpu():
+    """In bfloat16 its gradient takes several times as long there; the result keeps its type."""
+    queries, keys, values = torch.randn(3, 2, 4, 6, 8).bfloat16()
+    exact = F.scaled_dot_product_attention(
+        queries.float(), keys.float(), values.float(), is_causal=True
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        result = causal_attention(queries, keys, values)
+    assert torch.equal(result, exact.bfloat16())
+    assert torch.equal(causal_attention(queries, keys, values), result)

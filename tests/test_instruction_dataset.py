@@ -1,5 +1,7 @@
 """Entries to ids: the book's text, one prompt for training and inference, text that stays text."""
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 
 from ch07.prompts import STYLES
@@ -83,3 +85,9 @@ def test_a_row_without_tokens_is_refused(tokenizer):
     nothing = type(BOOK_STYLE)("empty", with_input="", no_input="")
     with pytest.raises(ValueError, match="entry 0 has no token"):
         InstructionDataset([{"instruction": "", "output": ""}], tokenizer, nothing)
+
+
+def test_a_style_stays_what_it_is():
+    """Training, inference and scoring share it."""
+    with pytest.raises(FrozenInstanceError):
+        BOOK_STYLE.name = "mine"

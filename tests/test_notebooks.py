@@ -102,7 +102,10 @@ def test_it_opens_with_its_aim_and_minutes_and_ends_with_exercises(path):
     notebook = READ[path]
     first, last = notebook.cells[0], notebook.cells[-1]
     assert re.match(r"# \d\. ", first.source) and "**At the end you will know**" in first.source
-    assert re.search(r"\*\*Time:\*\* .*(minutes|hours).*runs in", first.source)
+    assert re.search(
+        r"\*\*Time:\*\* about \d+ minutes .*\(planned\); it runs in \d+ seconds \(measured",
+        first.source,
+    )
     assert last.source.startswith("## Exercises\n\n1. ")
 
 
@@ -189,9 +192,9 @@ def test_a_badge_can_be_stamped_in_and_again(path):
     notebook = nbformat.read(path, as_version=4)
     for owner in ("first", "second"):
         notebook = build.stamped(notebook, path.name, f"https://github.com/{owner}/book")
-    title = notebook.cells[0].source
-    assert title.count("[Open in Colab]") == 1 and "/first/" not in title
-    assert f"/github/second/book/blob/main/notebooks/{path.name})" in title
+    badges = [cell.source for cell in notebook.cells if "[Open in Colab]" in cell.source]
+    assert len(badges) == 1 and notebook.cells[1].source == badges[0]
+    assert badges[0].endswith(f"/github/second/book/blob/main/notebooks/{path.name})")
     assert 'REPOSITORY = "https://github.com/second/book"' in code_of(notebook)[0].source
 
 
@@ -223,17 +226,32 @@ def test_code_and_outputs_are_the_same_bytes_in_every_language(path, language):
     assert json.dumps(mine) == json.dumps(theirs)
 
 
-def test_a_stale_or_missing_text_stays_english_and_is_marked():
+def test_a_stale_or_missing_text_stays_english_and_is_marked(monkeypatch):
     notebook = READ[PATHS[0]]
     cell = notebook.cells[0]
     for texts, state in (({}, "missing"), ({cell.id: {"source": "0", "text": "x"}}, "stale")):
         assert build.standing(notebook, texts)[cell.id] == state
+        monkeypatch.setattr(build, "side_car", lambda path, language, texts=texts: texts)
+        shown = build.translated(PATHS[0], "zh-CN").cells[0].source
+        assert shown.endswith(cell.source) and "英文原文" in shown.removesuffix(cell.source)
     assert build.standing(notebook, {"gone": {}})["gone"] == "broken"
+
+
+def test_a_stamped_notebook_is_translated_as_before(tmp_path, monkeypatch):
+    """The badge is a cell of its own: it makes no text stale, and opens the translation."""
+    notebook = nbformat.read(PATHS[0], as_version=4)
+    stamped = tmp_path / PATHS[0].name
+    nbformat.write(build.stamped(notebook, stamped.name, "https://github.com/a/book"), stamped)
+    other = build.translated(stamped, "zh-CN")
+    assert f"/notebooks/zh-CN/{stamped.name})" in other.cells[1].source
+    plain = build.translated(PATHS[0], "zh-CN")
+    texts = [[c.source for c in n.cells if c.cell_type == "markdown"] for n in (other, plain)]
+    assert texts[0][0] == texts[1][0] and texts[0][2:] == texts[1][1:]
 
 
 @pytest.mark.parametrize("language", build.LANGUAGES)
 @chapter
-def test_a_translation_keeps_code_spans_and_numbers(path, language):
+def test_a_translation_keeps_code_spans(path, language):
     """What stands in backticks is the same in both, whatever the order."""
     for cell_id, known in build.side_car(path, language).items():
         english = next(cell.source for cell in READ[path].cells if cell.id == cell_id)

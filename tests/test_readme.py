@@ -3,6 +3,7 @@
 Commands may be made short by documented flags, and --out sends runs to a temporary folder.
 """
 
+import hashlib
 import json
 import re
 import shlex
@@ -143,7 +144,7 @@ def test_the_mistake_it_shows_is_what_the_checker_says():
 
 
 def test_the_notebooks_it_lists_are_those_there_are_with_their_minutes():
-    rows = re.findall(r"\| \[(.*?)\]\((notebooks/\S+)\) \| .*? \| (\d+) \|", README)
+    rows = re.findall(r"\| \[(.*?)\]\((notebooks/\S+)\) \| .*? \| (\d+)", README)
     assert [path for _, path, _ in rows] == [
         str(path.relative_to(ROOT)) for path in sorted((ROOT / "notebooks").glob("0*.ipynb"))
     ]
@@ -155,4 +156,19 @@ def test_the_notebooks_it_lists_are_those_there_are_with_their_minutes():
 def test_the_museum_is_as_large_as_it_says():
     from ch07.exercises.museum.rooms import EXHIBITS
 
-    assert f"{len(EXHIBITS)} real mistakes" in README
+    assert f"{len(EXHIBITS)} mistakes of this field" in README
+
+
+def test_the_chinese_readme_follows_this_one():
+    """The same code, pictures and figures; it remembers which English text it translates."""
+    chinese = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+    fences = [re.findall(r"```\w*\n.*?```", text, flags=re.S) for text in (README, chinese)]
+    assert fences[0] == fences[1]
+    for target in re.findall(r"\]\(([^)]+)\)", chinese):
+        assert target.startswith("http") or (ROOT / target).exists(), target
+    figures = [sorted(re.findall(r"\d+\.\d+", text)) for text in (README, chinese)]
+    figures[0].remove("4.3")  # million: 430 万
+    assert figures[0] == figures[1]
+    known = re.search(r"source-sha: (\w{12})", chinese).group(1)
+    now = hashlib.sha256((ROOT / "README.md").read_bytes()).hexdigest()[:12]
+    assert known == now, "README.md has changed: bring README.zh-CN.md up to date"

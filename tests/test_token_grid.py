@@ -14,7 +14,7 @@ from ch07.cli import main
 from ch07.prompts import STYLES, token_roles
 from ch07.token_drawing import drawable
 from ch07.token_grid import GridSeries, TokenGrid
-from ch07.token_words import ROLES, WIDTH, columns_of
+from ch07.token_words import ROLES, WIDTH, columns_of, token_text
 from collate import custom_collate_draft_1, custom_collate_draft_2, custom_collate_fn
 from instruction_dataset import InstructionDataset, PromptStyle, encode_prompt
 from train_loop import calc_loss_batch
@@ -88,8 +88,6 @@ def test_shares_are_counted_from_the_cells(tokenizer, entries):
     expected = {role: roles.count(role) for role in ROLES if role in roles}
     expected["template"] -= 3
     assert counted == expected | {"end": 3}
-    positions = sum(map(len, grid.rows))
-    assert grid.padding_share() == pytest.approx(1 - len(roles) / positions)
 
 
 def test_losses_are_the_loss(tokenizer, entries, small_model):
@@ -239,9 +237,9 @@ def _lab(linear):
 def test_the_command_in_its_four_forms(number_data, run, tmp_path, capsys):
     assert main(["grid", str(number_data), "--rows", "2"]) == 0
     glyphs = capsys.readouterr().out
-    assert glyphs.count("row ") == 2 and "[END]" in glyphs
+    assert glyphs.count("row ") == 2 and "[<END>]" in glyphs
     assert main(["grid", str(number_data), "--rows", "2", "--sentences"]) == 0
-    assert "should be followed by END, end, counted." in capsys.readouterr().out
+    assert "should be followed by <END>, end, counted." in capsys.readouterr().out
     assert main(["grid", str(number_data), "--rows", "2", "--json", "--run", str(run)]) == 0
     records = json.loads(capsys.readouterr().out)
     counted = [record for record in records if record["counted"]]
@@ -270,3 +268,10 @@ def test_the_command_fails_in_one_line(arguments, code, words, tmp_path, monkeyp
     assert main(["grid", *arguments]) == code
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
+
+
+def test_a_users_own_word_end_is_not_end_of_text(tokenizer):
+    (cells,) = batch_grid([{"instruction": "Say it.", "output": "END"}], tokenizer).rows
+    assert [cell.target_text for cell in cells if cell.counted] == ["END", "<END>"]
+    written = [token_text(i, tokenizer, end_id=50256) for i in range(50256)]
+    assert "<END>" not in written

@@ -113,6 +113,21 @@ def test_accumulated_equals_one_big_batch(size):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
 
 
+def test_a_step_returns_the_loss_before_it_and_leaves_no_gradient():
+    data, gpt = rows(6), model()
+    before = calc_loss_batch(*collate(data), gpt, "cpu").item()
+    window = [collate(data[:1]), collate(data[1:])]
+    optimizer = torch.optim.SGD(gpt.parameters())
+    loss = train_step(window, gpt, optimizer, "cpu", 0.1, TrainSettings())
+    assert loss.item() == pytest.approx(before, abs=1e-6)
+    assert all(weight.grad is None for weight in gpt.parameters())
+
+
+def test_one_validation_batch_is_enough():
+    gpt, few = model(), loader(rows(3))
+    assert evaluate_model(gpt, few, few, "cpu")[1] == calc_loss_loader(few, gpt, "cpu")
+
+
 def test_a_short_last_window_is_trained_on():
     settings = TrainSettings(num_epochs=1, accumulation_steps=4)
     _, state = trained(settings, rows(20))  # 5 batches: a window of 4 and one of 1

@@ -8,6 +8,7 @@ from ch07.exercises.findings import Mistake, call, compared, expect
 from collate import custom_collate_draft_1, custom_collate_draft_2
 
 END = 50256
+WRONG_TARGETS = "The longest row's targets are not its own next tokens."
 SQUEEZED = (
     (IndexError, TypeError, RuntimeError, ValueError),
     ("0-d", "0-dim", "dimension specified as 0"),
@@ -17,9 +18,6 @@ SQUEEZED = (
         "place into a bare number, which can't be sliced. Leave it out, or count first.",
     ),
 )
-
-
-WRONG_TARGETS = "The longest row's targets are not its own next tokens."
 
 
 def called(function, batch, **options):
@@ -71,7 +69,10 @@ def check_inputs(function, inputs, batch, items=None):
     """The inputs of a batch of token ids; `items` is the batch if its rows are more than ids."""
     _check_tensor(inputs, "inputs")
     expected = custom_collate_draft_1(batch)
-    table = lambda: compared("inputs", inputs, expected)  # noqa: E731
+
+    def table():
+        return compared("inputs", inputs, expected)
+
     expect(
         not (inputs == -100).any(),
         "ignore-in-inputs",
@@ -145,7 +146,10 @@ def check_shift(function, inputs, targets, batch):
     """Inputs, and targets that are the inputs shifted by one, where neither is padding."""
     check_inputs(function, inputs, batch)
     expected = custom_collate_draft_2(batch)[1]
-    table = lambda: compared("targets", targets, expected)  # noqa: E731
+
+    def table():
+        return compared("targets", targets, expected)
+
     expect(targets.shape == expected.shape, "targets-shape", shapes(targets, expected), table)
     longest = max(range(len(batch)), key=lambda i: len(batch[i]))
     _name_shift(targets[longest], expected[longest], inputs[longest], table)

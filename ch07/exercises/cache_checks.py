@@ -4,7 +4,7 @@ import torch
 
 from ch07.exercises.batch_checks import kind
 from ch07.exercises.block_checks import CONFIG
-from ch07.exercises.findings import Mistake, call, described, expect, same
+from ch07.exercises.findings import Mistake, attempt, call, described, expect, same
 from gpt_model import GPTModel
 
 LAYERS, ROOM = 2, 9
@@ -191,15 +191,14 @@ def _check_room(function, full):
 
 def _refuse(cache, layer, keys, room):
     total = cache.length + keys.shape[2]
-    try:
-        cache.extend(layer, keys, keys)
-    except ValueError:
+    _, error = attempt(cache.extend, layer, keys, keys)
+    if isinstance(error, ValueError):
         return
-    except BaseException as error:
+    if error is not None:
         raise Mistake(
             "cache-no-limit",
             f"{total} tokens in a cache for {room} raised {described(error)}: raise a ValueError.",
-        ) from error
+        )
     raise Mistake(
         "cache-no-limit",
         f"{total} tokens went into a cache for {room} (layer {layer}): raise a ValueError before "

@@ -133,7 +133,10 @@ def _equal_targets(targets, expected, case=""):
 
 def _check_mask(targets, expected, batch):
     """Which targets of rows with padding are masked."""
-    table = lambda: compared("targets", targets, expected)  # noqa: E731
+
+    def table():
+        return compared("targets", targets, expected)
+
     padded = [i for i, row in enumerate(batch) if len(row) < targets.shape[1]]
     if padded:
         _name_mask(targets, padded, batch, table)
@@ -183,7 +186,10 @@ def _check_inner_end(function, batch):
 
 def _check_prompt_mask(targets, expected, rows):
     """How many targets at the start of each row are masked, against how many should be."""
-    table = lambda: compared("targets", targets, expected)  # noqa: E731
+
+    def table():
+        return compared("targets", targets, expected)
+
     masked = [_leading(row) for row in targets]
     wanted = [n - 1 for n, _ in rows]
     extra = [a - b for a, b in zip(masked, wanted, strict=True)]

@@ -116,4 +116,5 @@ def _undisturbed():
             np.random.set_state(own_state)
             torch.set_grad_enabled(gradients)
             torch.set_default_dtype(dtype)
-            torch.set_default_device(device)
+            if torch.get_default_device() != device:  # even setting it to what it is costs time
+                torch.set_default_device(None if device.type == "cpu" else device)

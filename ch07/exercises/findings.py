@@ -80,13 +80,25 @@ def call(function, *arguments, case="", known=(), **options):
         raise
     except BaseException as error:
         text = _message(error)
-        if isinstance(error, NotImplementedError) and not text:  # torch's have a message
+        first = not case and not options  # later cases may be left open in what is half done
+        if isinstance(error, NotImplementedError) and not text and first:
             raise NotStarted from error
         for kind_of_error, words, mistake in known:
             if isinstance(error, kind_of_error) and any(word in text for word in words):
                 raise mistake from error
-        where = f"On {case}, your" if case else "Your"
+        special = case or ", ".join(f"{name}={value}" for name, value in options.items())
+        where = f"On {special}, your" if special else "Your"
         raise Mistake("raised", f"{where} code raised {described(error)}.") from error
+
+
+def attempt(function, *arguments, **options):
+    """(result, None) or (None, error): for what should be refused. Ctrl-C passes through."""
+    try:
+        return function(*arguments, **options), None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return None, error
 
 
 def described(error):

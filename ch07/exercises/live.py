@@ -7,6 +7,7 @@ code runs in the notebook's own process, since it may use whatever the notebook 
 import _thread
 import contextlib
 import threading
+from dataclasses import replace
 
 from ch07.exercises.catalogue import find
 from ch07.exercises.diagnose import diagnose
@@ -19,12 +20,13 @@ def check(function, name=None, seconds=10.0):
     over = threading.Event()
     try:
         with _limit(seconds, over):
-            return diagnose(name, function)
+            report = diagnose(name, function)
     except KeyboardInterrupt:
         if not over.is_set():  # the reader's own
             raise
         sentence = f"Your code did not come to an end within {seconds:g} seconds."
         return Report(name, "mistake", "endless", sentence)
+    return replace(report, hint=f'A hint: hint("{name}")') if report.hint else report
 
 
 def hint(name, level=1):
@@ -42,13 +44,15 @@ def _limit(seconds, over):
 
     Once more each second after that: code that catches everything may swallow the first ones.
     """
-    done = threading.Event()
+    done, busy = threading.Event(), threading.Lock()
 
     def interrupt():
         wait = seconds
         while not done.wait(wait):
-            over.set()
-            _thread.interrupt_main()
+            with busy:  # so that nothing is interrupted once it is done
+                if not done.is_set():
+                    over.set()
+                    _thread.interrupt_main()
             wait = 1.0
 
     watch = threading.Thread(target=interrupt, daemon=True)
@@ -57,4 +61,5 @@ def _limit(seconds, over):
     try:
         yield
     finally:
-        done.set()
+        with busy:
+            done.set()

@@ -73,9 +73,8 @@ def _defined(tree):
 def _syntax_report(path, error):
     line = getattr(error, "lineno", None)
     where = f", line {line}: {(error.text or '').strip()}" if line else ""
-    return Report(
-        path.name, "mistake", "syntax", f"Python can't read the file: {error.args[0]}{where}."
-    )
+    why = "it is not UTF-8 text" if line is None else f"{error.args[0]}{where}"
+    return Report(path.name, "mistake", "syntax", f"Python can't read the file: {why}.")
 
 
 def _run(path, names, seconds):

@@ -115,8 +115,8 @@ def check_dataset(function):
     expect(
         calls > 0 and counting.calls == calls,
         "dataset-tokenizes-late",
-        "Rows are tokenized each time that they are asked for: every epoch does it again. Do it "
-        "once, in __init__.",
+        "Rows are tokenized when they are asked for. Do it once, in __init__: then no epoch pays "
+        "for it, and a faulty row shows at once.",
     )
     long = [{**ASKED, "output": "many words " * 900}, {**WITH_INPUT, "output": "5  "}] * 2
     other = _made(function, [*long, dict(ASKED)], tokenizer)

@@ -256,6 +256,33 @@ def test_what_is_printed_is_told_and_random_numbers_are_left_alone(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_what_is_left_open_for_a_special_case_is_no_untouched_stub():
+    right = solution(find("custom_collate_fn"))
+
+    def custom_collate_fn(
+        batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cpu"
+    ):
+        if allowed_max_length is not None:
+            raise NotImplementedError
+        return right(batch, pad_token_id, ignore_index, device=device)
+
+    report = check(custom_collate_fn)
+    assert report.status == "mistake" and "allowed_max_length=" in report.sentence
+
+
+def test_torchs_defaults_are_afterwards_as_they_were():
+    def format_input(entry):
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        torch.set_grad_enabled(False)
+        raise KeyError
+
+    check(format_input)
+    assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
+    assert torch.zeros(1).device.type == "cpu"
+    assert torch.utils._device.CURRENT_DEVICE is None  # setting it costs time at every call
+
+
 # --- in a notebook ------------------------------------------------------------------------------
 
 
@@ -266,6 +293,29 @@ def test_endless_code_in_a_notebook_is_interrupted():
 
     report = check(format_input, seconds=0.3)
     assert report.diagnosis == "endless" and "0.3 seconds" in str(report)
+
+
+def test_endless_code_and_exits_are_seen_where_a_refusal_is_wanted():
+    right = solution(find("calc_loss_batch"))
+
+    def calc_loss_batch(input_batch, target_batch, model, device):
+        while (target_batch == -100).all():
+            pass
+        return right(input_batch, target_batch, model, device)
+
+    assert check(calc_loss_batch, seconds=1).diagnosis == "endless"
+
+    def custom_collate_draft_1(batch, pad_token_id=50256, device="cpu"):
+        if str(device) != "cpu":
+            raise SystemExit
+        return solution(find("custom_collate_draft_1"))(batch, pad_token_id)
+
+    assert check(custom_collate_draft_1).ok
+
+
+def test_the_hint_is_for_where_you_are():
+    wrong = check(lambda entry: "", "format_input")
+    assert 'hint("format_input")' in str(wrong) and "python -m" not in str(wrong)
 
 
 def test_check_goes_by_the_functions_name_or_the_name_given():

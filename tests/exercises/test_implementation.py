@@ -1,4 +1,4 @@
-"""A learner's own code: `pytest --impl FILE`. Without it, the project's own code is checked."""
+"""A learner's own code: `pytest --impl=FILE`. Without it, the project's own code is checked."""
 
 import pytest
 

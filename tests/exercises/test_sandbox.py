@@ -186,7 +186,7 @@ def test_a_folder_is_checked_file_by_file(tmp_path, capsys):
     assert "passed over" in err and "helper.py" in err
 
 
-# --- pytest --impl ------------------------------------------------------------------------------
+# --- pytest --impl=FILE ------------------------------------------------------------------------
 
 
 def test_pytest_checks_a_learners_file_and_nothing_else(tmp_path, run_command):
@@ -202,5 +202,11 @@ def test_pytest_checks_a_learners_file_and_nothing_else(tmp_path, run_command):
 
 def test_a_fresh_clone_is_no_red_wall(run_command):
     stub = exercises()[2].stub_file.relative_to(_root())
-    done = run_command("-m", "pytest", "-p", "no:cacheprovider", "--impl", stub)
+    done = run_command("-m", "pytest", "-p", "no:cacheprovider", f"--impl={stub}")
     assert done.returncode == 0 and "13 skipped" in done.stdout, done.stdout
+
+
+def test_a_file_that_cannot_be_checked_is_one_line(tmp_path, run_command):
+    done = run_command("-m", "pytest", "-p", "no:cacheprovider", f"--impl={tmp_path / 'no.py'}")
+    assert done.returncode == 4 and "no.py" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout

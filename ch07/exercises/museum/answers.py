@@ -136,8 +136,8 @@ def reads_left_padding_as_text(model, prompts, max_new_tokens, end_id=50256):
 @exhibit(
     "generate",
     "first-position-logits",
-    "vLLM's TPU runner picked the next token from index 0 of all logits, so every answer began "
-    'with "Question" (tpu-inference#125).',
+    "vLLM's TPU runner picked the next token from index 0 of all logits, until a fix "
+    "(tpu-inference#125).",
     "https://github.com/vllm-project/tpu-inference/pull/125",
 )
 @torch.no_grad()
@@ -188,7 +188,7 @@ def goes_on_after_the_padding(model, prompts, max_new_tokens, end_id=50256):
 @exhibit(
     "generate",
     "prompt-front-dropped",
-    "Ollama cuts an overlong prompt at its front; a user found that the front was discarded "
+    "Ollama cuts a prompt that is too long at its front, and a user had to find that out "
     "(ollama#3839).",
     "https://github.com/ollama/ollama/issues/3839",
 )

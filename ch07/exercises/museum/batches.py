@@ -150,8 +150,8 @@ def shifts_to_the_right(batch, pad_token_id=50256, device="cpu"):
 @exhibit(
     "custom_collate_draft_2",
     "roll-wraps",
-    "Google's BIG-bench made targets with np.roll; reviewers found that the first token could "
-    "wrap round to become the last target (BIG-bench#876).",
+    "Google's BIG-bench made targets with np.roll; asked about it in review, the author saw that "
+    "the first token could become the last target, and changed it (BIG-bench#876).",
     "https://github.com/google/BIG-bench/pull/876",
 )
 def rolls_the_first_token_to_the_end(batch, pad_token_id=50256, device="cpu"):
@@ -165,9 +165,9 @@ def rolls_the_first_token_to_the_end(batch, pad_token_id=50256, device="cpu"):
 @exhibit(
     "custom_collate_draft_2",
     "end-dropped",
-    "TRL's SFT trainer built rows from prompt plus completion with no end token, so tuned "
-    "models never stopped (trl#1623).",
-    "https://github.com/huggingface/trl/issues/1623",
+    "TRL's SFTTrainer joined prompt and completion without an end token; a user asked how the "
+    "model should stop, and it was mended (trl#3083).",
+    "https://github.com/huggingface/trl/issues/3083",
 )
 def adds_no_end(batch, pad_token_id=50256, device="cpu"):
     """No end is added, so the longest row of each batch is never told that it is over."""

@@ -1,11 +1,10 @@
-"""The whole museum: importing its rooms hangs their exhibits; here they stand in one row."""
+"""The whole museum: the exhibits of all its rooms in one row, in the exercises' order."""
 
 from ch07.exercises.catalogue import find
 from ch07.exercises.museum import (
     answers,
     attention,
     batches,
-    exhibit,
     losses,
     masks,
     models,
@@ -13,6 +12,12 @@ from ch07.exercises.museum import (
     steps,
     text,
 )
+from ch07.exercises.museum.exhibit import Exhibit
 
 ROOMS = (text, batches, masks, responses, losses, steps, attention, models, answers)
-EXHIBITS = tuple(sorted(exhibit.EXHIBITS, key=lambda shown: find(shown.exercise).number))
+EXHIBITS = tuple(
+    sorted(
+        (shown for room in ROOMS for shown in vars(room).values() if isinstance(shown, Exhibit)),
+        key=lambda shown: find(shown.exercise).number,
+    )
+)

@@ -50,9 +50,9 @@ def indents_template(entry):
 @exhibit(
     "format_input",
     "format-missing-newline",
-    "Raschka found a spacing issue in litgpt's Alpaca template: a newline was missing after "
-    "its response header (litgpt#937).",
-    "https://github.com/Lightning-AI/litgpt/pull/937",
+    "FastChat's Alpaca conversation put the instruction on its header's own line, where "
+    "Stanford's has a line break (FastChat#3186).",
+    "https://github.com/lm-sys/FastChat/pull/3186",
 )
 def glues_instruction_to_header(entry):
     """The line break after the header is missing: an Alpaca model never saw such a prompt."""
