@@ -123,6 +123,7 @@ def test_flags_and_settings_it_names_exist(capsys):
         "--data",
         "--input",
         "--impl",
+        "--repository",
         "--index-url",
     }:
         assert flag in known, flag

@@ -6,6 +6,7 @@ code runs in the notebook's own process, since it may use whatever the notebook 
 
 import _thread
 import contextlib
+import signal
 import threading
 from dataclasses import replace
 
@@ -55,11 +56,18 @@ def _limit(seconds, over):
                     _thread.interrupt_main()
             wait = 1.0
 
-    watch = threading.Thread(target=interrupt, daemon=True)
-    if threading.current_thread() is threading.main_thread():
-        watch.start()
+    if threading.current_thread() is not threading.main_thread():
+        yield  # nothing can interrupt it
+        return
+    # a process in the background may ignore Ctrl-C, and with it this interruption
+    ignoring = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if ignoring:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=interrupt, daemon=True).start()
     try:
         yield
     finally:
         with busy:
             done.set()
+        if ignoring:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)

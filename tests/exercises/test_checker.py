@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import inspect
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -286,12 +287,20 @@ def test_torchs_defaults_are_afterwards_as_they_were():
 # --- in a notebook ------------------------------------------------------------------------------
 
 
-def test_endless_code_in_a_notebook_is_interrupted():
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_endless_code_in_a_notebook_is_interrupted(handler):
+    """Even in a process that was started in the background, where Ctrl-C is ignored."""
+
     def format_input(entry):
         while True:
             pass
 
-    report = check(format_input, seconds=0.3)
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        report = check(format_input, seconds=0.3)
+        assert signal.getsignal(signal.SIGINT) == handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert report.diagnosis == "endless" and "0.3 seconds" in str(report)
 
 
