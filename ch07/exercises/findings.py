@@ -144,9 +144,9 @@ def compared(name, returned, expected):
 
     >>> print(compared("targets", torch.tensor([[1, -100]]), torch.tensor([[1, 50256]])))
     targets: returned ([x] differs), then expected
-    row 0    1  [·]
+    row 0      1     [·]
     <BLANKLINE>
-    row 0    1  END
+    row 0      1    END
     """
     lines = [f"{name}: returned ([x] differs), then expected"]
     lines += [*_rows(returned, expected), "", *_rows(expected, expected)]
