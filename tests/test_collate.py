@@ -191,7 +191,7 @@ def test_a_batch_may_be_any_iterable():
     """Rows that can be gone through only once, as from a generator."""
     for collate, rows in (
         (custom_collate_fn, [[1, 2, 3], [4]]),
-        (custom_collate_response_fn, [(1, [1, 2, 3]), (1, [4])]),
+        (custom_collate_response_fn, [(2, [1, 2, 3]), (1, [4])]),
     ):
         once, twice = collate(iter(rows)), collate(rows)
         assert all(torch.equal(a, b) for a, b in zip(once, twice, strict=True))
