@@ -18,7 +18,8 @@ BY_FLOOR = {
     "exercises.option_checks exercises.text_checks exercises.loss_checks "
     "exercises.attention_checks exercises.generation_probe",
     4: "prepare batch_grid exercises.collate_checks exercises.loader_checks "
-    "exercises.step_checks exercises.block_checks exercises.generation_checks",
+    "exercises.step_checks exercises.block_checks exercises.generation_checks "
+    "exercises.museum.game",
     5: "exercises.cache_checks",
     6: "exercises.diagnose",
     7: "exercises.child exercises.live",

@@ -252,7 +252,9 @@ def test_the_command_in_its_four_forms(number_data, run, tmp_path, capsys):
 
 def test_the_command_shows_a_cut(number_data, capsys):
     assert main(["grid", str(number_data), "--rows", "1", "--allowed-max-length", "9"]) == 0
-    assert "9 tokens, 0 padding, 0 targets counted" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "9 tokens, 0 padding, 0 targets counted" in out
+    assert "data: cut at 9 tokens: 1 of 1 rows lose their end, or more" in err
 
 
 @pytest.mark.parametrize(

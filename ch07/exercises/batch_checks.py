@@ -144,6 +144,7 @@ def _wrong_width(function, width, T, table, items):
 
 def check_shift(function, inputs, targets, batch):
     """Inputs, and targets that are the inputs shifted by one, where neither is padding."""
+    _check_pair(inputs, targets, batch)
     check_inputs(function, inputs, batch)
     expected = custom_collate_draft_2(batch)[1]
 
@@ -153,6 +154,26 @@ def check_shift(function, inputs, targets, batch):
     expect(targets.shape == expected.shape, "targets-shape", shapes(targets, expected), table)
     longest = max(range(len(batch)), key=lambda i: len(batch[i]))
     _name_shift(targets[longest], expected[longest], inputs[longest], table)
+
+
+def _check_pair(inputs, targets, batch):
+    """Mistakes that show only if both are looked at."""
+    right = custom_collate_draft_2(batch)
+    shared = inputs.untyped_storage().data_ptr() == targets.untyped_storage().data_ptr()
+    expect(
+        not (shared and (inputs == -100).any()),
+        "shared-memory",
+        "Inputs and targets are two views of one tensor: what was masked in the targets is "
+        "masked in the inputs, too. Give the targets memory of their own with `.clone()`.",
+        lambda: compared("inputs", inputs, right[0]),
+    )
+    expect(
+        not (torch.equal(inputs, right[1]) and not torch.equal(*right)),
+        "swapped",
+        "Inputs and targets are swapped: the inputs begin with a row's first token, the targets "
+        "with its second.",
+        lambda: compared("inputs", inputs, right[0]),
+    )
 
 
 def _name_shift(row, wanted, ids, table):

@@ -231,6 +231,25 @@ def test_what_is_wrong_in_special_cases_only_is_found_as_well(name, wrong):
     assert diagnose(name, wrong).status == "mistake"
 
 
+def test_two_views_of_one_tensor_and_swapped_tensors_are_named():
+    def custom_collate_fn(
+        batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cpu"
+    ):
+        width = max(map(len, batch)) + 1
+        padded = torch.tensor([row + [pad_token_id] * (width - len(row)) for row in batch])
+        inputs, targets = padded[:, :-1], padded[:, 1:]
+        for i, row in enumerate(batch):
+            targets[i, len(row) :] = ignore_index
+        return inputs, targets
+
+    assert check(custom_collate_fn).diagnosis == "shared-memory"
+
+    def custom_collate_draft_2(batch, pad_token_id=50256, device="cpu"):
+        return solution(find("custom_collate_draft_2"))(batch, pad_token_id, device)[::-1]
+
+    assert check(custom_collate_draft_2).diagnosis == "swapped"
+
+
 def test_a_learners_exception_names_its_line():
     def custom_collate_draft_1(batch, pad_token_id=50256, device="cpu"):
         return batch[10]

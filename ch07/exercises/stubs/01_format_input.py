@@ -9,7 +9,8 @@ PREAMBLE = (
 def format_input(entry):
     """The prompt of an entry, without its response header: a string in Alpaca's form.
 
-    `entry` is a dict with "instruction", "output" and perhaps "input". The parts, in order:
+    `entry` is a dict with "instruction", and perhaps "input" (it may be missing or None) and
+    "output". The parts, in order:
       PREAMBLE
       a blank line, the line "### Instruction:", and below it the instruction
       only if there is an input that is not blank:
