@@ -11,6 +11,7 @@ from ch07.batching import make_loader
 from ch07.prompts import token_roles
 from ch07.token_grid import TokenGrid
 from instruction_dataset import BOOK_STYLE, InstructionDataset
+from train_loop import IGNORE_INDEX
 
 
 def batch_grid(
@@ -31,9 +32,13 @@ def token_losses(model, inputs, targets):
     0 where the target is -100, on the model's device; the model's mode is left as it was.
     """
     device, training = next(model.parameters()).device, model.training
+    inputs, targets = inputs.to(device), targets.to(device)
+    counted = targets != IGNORE_INDEX
     model.eval()
     try:
-        logits = model(inputs.to(device))  # (B, T, V)
+        logits = model(inputs, wanted=counted)  # (N, V): the head is the widest layer
     finally:
         model.train(training)
-    return F.cross_entropy(logits.transpose(1, 2).float(), targets.to(device), reduction="none")
+    losses = torch.zeros(targets.shape, device=device)
+    losses[counted] = F.cross_entropy(logits.float(), targets[counted], reduction="none")
+    return losses

@@ -13,7 +13,6 @@ from ch07.files import write_bytes
 from ch07.prompts import get_style
 from ch07.tokenizer import load_tokenizer
 from ch07.toy_instructions.build import DATA_FILE
-from instruction_dataset import InstructionDataset
 
 
 def grid(
@@ -39,10 +38,8 @@ def grid(
     shown = batch_grid(
         file.entries[:rows], load_tokenizer(), style, loss_on, allowed_max_length, model
     )
-    full = InstructionDataset(file.entries[:rows], load_tokenizer(), style).lengths
-    cut = sum(n > len(cells) for n, cells in zip(full, shown.rows, strict=True))
-    if cut:
-        lost = f"{cut} of {len(full)} rows lose their end, or more"
+    if shown.cut_rows:
+        lost = f"{len(shown.cut_rows)} of {len(shown.rows)} rows lose their end, or more"
         print(f"data: cut at {allowed_max_length} tokens: {lost}", file=sys.stderr)
     if png is not None:
         write_bytes(png, shown.png())

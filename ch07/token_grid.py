@@ -34,7 +34,8 @@ class TokenGrid(Shown):
     """Rows of `Cell`s from inputs and targets (B, T), both int64; no targets: draft 1.
 
     `roles` has a list for each row: what its own tokens are (`ch07.prompts.token_roles`); after
-    them come one "end" and "padding", by position. `losses` (B, T), in nats, darkens the targets.
+    them come one "end" and "padding", by position. Rows with more tokens than T are `cut_rows`.
+    `losses` (B, T), in nats, darkens the targets.
     Without a tokenizer a token's text is its number.
     """
 
@@ -52,6 +53,7 @@ class TokenGrid(Shown):
         unknown = [[None] * T] * B
         wanted = unknown if targets is None else targets.tolist()
         nats = unknown if losses is None else losses.tolist()
+        self.cut_rows = [row for row, known in enumerate(roles) if len(known) > T]
         self.rows = []
         for ids, row_targets, row_losses, known in zip(
             inputs.tolist(), wanted, nats, roles, strict=True

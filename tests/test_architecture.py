@@ -10,22 +10,22 @@ CHAPTER = ("gpt_model", "instruction_dataset", "collate", "train_loop")
 TOY, EX = "ch07.toy_instructions.", "ch07.exercises."
 BY_FLOOR = {
     1: "data files machine options report scoring shown token_words tokenizer "
-    "toy_instructions.words exercises.catalogue exercises.findings exercises.museum.exhibit",
+    "toy_instructions.words exercises.catalogue exercises.museum.exhibit",
     2: "drawings splits batching checkpoint generation optimizers prompts token_drawing weights "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
-    "exercises.sandbox exercises.batch_checks",
+    "exercises.findings",
     3: "respond run_folder token_grid toy_instructions.build exercises.museum.rooms "
-    "exercises.option_checks exercises.text_checks exercises.loss_checks "
-    "exercises.attention_checks exercises.generation_probe",
-    4: "prepare batch_grid exercises.collate_checks exercises.loader_checks "
-    "exercises.step_checks exercises.block_checks exercises.generation_checks "
-    "exercises.museum.game",
-    5: "exercises.cache_checks",
-    6: "exercises.diagnose",
-    7: "exercises.child exercises.live",
-    8: "finetune evaluate chat grid check picture",
-    9: "cli",
-    10: "__main__",
+    "exercises.sandbox exercises.batch_checks",
+    4: "prepare batch_grid exercises.option_checks exercises.text_checks exercises.loss_checks "
+    "exercises.attention_checks exercises.generation_probe exercises.museum.game",
+    5: "exercises.collate_checks exercises.loader_checks exercises.step_checks "
+    "exercises.block_checks exercises.generation_checks",
+    6: "exercises.cache_checks",
+    7: "exercises.diagnose",
+    8: "exercises.child exercises.live",
+    9: "finetune evaluate chat grid check picture",
+    10: "cli",
+    11: "__main__",
 }
 MUSEUM = "answers attention batches losses masks models responses steps text"
 FLOORS = dict.fromkeys(CHAPTER, 1)

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import torch
 
-SHOWN = {50256: "END", -100: "·"}
+from collate import END_OF_TEXT
+from train_loop import IGNORE_INDEX
+
+SHOWN = {END_OF_TEXT: "END", IGNORE_INDEX: "·"}
 WIDEST = 12  # columns of a table
 MOST_ROWS = 6
 LONGEST = 600, 4000  # letters of a sentence, of a table

@@ -6,6 +6,7 @@ import torch
 
 from ch07.exercises.batch_checks import called, kind, pair
 from ch07.exercises.findings import Mistake, attempt, compared, expect
+from collate import END_OF_TEXT as END
 
 PAD = 3  # stands for another tokenizer's padding
 
@@ -82,7 +83,7 @@ def check_limit(function, reference, batch):
             continue
         table = compared("targets", targets, expected[1])
         for i, n in enumerate(lengths):
-            end = other.get("pad_token_id", 50256)
+            end = other.get("pad_token_id", END)
             if n > limit and targets[i, -1] == end != expected[1][i, -1]:
                 raise Mistake(
                     "cut-row-gets-end",

@@ -16,9 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ch07.exercises.catalogue import exercises, find, solution
-from ch07.exercises.findings import Report
+from ch07.exercises.findings import ROOT, Report
 
-ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 10.0  # for one exercise; the project's own solutions need less than one
 MEMORY = 1 << 30  # bytes that a learner's code may take (Linux)
 

@@ -5,6 +5,7 @@ import copy
 from ch07.exercises.batch_checks import kind
 from ch07.exercises.findings import Mistake, call, expect
 from ch07.tokenizer import load_tokenizer
+from collate import END_OF_TEXT as END
 from instruction_dataset import PREAMBLE, RESPONSE_HEADER, InstructionDataset, format_input
 
 FIRST_LINE = PREAMBLE.split("\n")[0]
@@ -21,7 +22,6 @@ UNUSUAL = [  # what is special, and an entry
         {"instruction": " one:\n\n  two %s", "input": "a \n b ", "output": ""},
     ),
 ]
-END = 50256
 
 
 def check_format(function):

@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -274,6 +275,17 @@ def test_what_is_printed_is_told_and_random_numbers_are_left_alone(capsys):
     assert report.ok and "looking at [[0, 1" in str(report)
     assert torch.equal(before, torch.get_rng_state())
     assert capsys.readouterr().out == ""
+
+
+def test_code_that_closes_the_output_is_checked_all_the_same():
+    def format_input(entry):
+        print("bye")
+        sys.stdout.close()
+        return solution(find("format_input"))(entry)
+
+    report = check(format_input)
+    assert report.ok and "bye" in report.printed
+    assert not sys.stdout.closed
 
 
 def test_what_is_left_open_for_a_special_case_is_no_untouched_stub():

@@ -1,6 +1,7 @@
 """A learner's file in a process of its own: whatever it does, there is an answer."""
 
 import json
+import sys
 
 import pytest
 
@@ -114,6 +115,13 @@ if True:
     reports = {r.exercise: r for r in check_file(write(tmp_path, text), seconds=5)}
     assert reports["custom_collate_draft_1"].ok
     assert reports["format_input"].diagnosis == "async"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is Linux's")
+def test_memory_is_limited(tmp_path):
+    text = "def format_input(entry):\n    return str(len(bytearray(2 << 30)))\n"
+    (report,) = check_file(write(tmp_path, text))
+    assert report.diagnosis == "raised" and "MemoryError" in report.sentence, report
 
 
 def test_a_file_of_another_name_is_refused(tmp_path):
