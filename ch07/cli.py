@@ -10,7 +10,7 @@ import os
 import sys
 from dataclasses import fields
 
-from ch07.options import FinetuneOptions, OptionError
+from ch07.options import RECIPES, FinetuneOptions, OptionError
 
 # Large pages for large tensors on Linux, where they save a tenth of a training step. PyTorch reads
 # this when it first allocates (c10/core/impl/alloc_cpu.cpp), so it comes before its import.
@@ -20,7 +20,8 @@ EXPECTED = (ValueError, RuntimeError, OSError)  # a person can act on these with
 
 HELP = {
     "data": "JSON or JSONL file in Alpaca form (default: the bundled toy instructions)",
-    "model": "gpt2-tiny, which starts from random weights, or a run folder to go on from",
+    "model": "gpt2-tiny (random weights), gpt2-small, -medium, -large or -xl (published ones, "
+    "downloaded once), or a folder or file with weights",
     "out": "run folder (default: the next free runs/N)",
     "epochs": "passes over the training rows",
     "batch_size": "rows in a batch",
@@ -40,6 +41,7 @@ HELP = {
     "max_steps": "stop after so many updates",
     "checkpoint_minutes": "minutes between two checkpoints",
     "skip_bad_rows": "leave faulty rows out (and count them) instead of refusing the file",
+    "force": "start although memory or disk seem too small",
 }
 CHOICES = {
     "loss_on": ("all", "response"),
@@ -48,7 +50,14 @@ CHOICES = {
     "optimizer": ("auto", "adamw", "muon"),
     "dtype": ("auto", "float32", "bfloat16"),
 }
-TYPES = {int: int, int | None: int, float: float, str: str, str | None: str}
+TYPES = {
+    int: int,
+    int | None: int,
+    float: float,
+    float | None: float,
+    str: str,
+    str | None: str,
+}
 
 
 def main(argv=None):
@@ -149,6 +158,9 @@ def _add_finetune(sub):
             sub.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
             continue
         shown = "" if field.default is None else f" (default: {field.default})"
+        if field.name in RECIPES["random"]:
+            values = [RECIPES[start][field.name] for start in ("random", "trained")]
+            shown = " (default: {} from random weights, {} from trained ones)".format(*values)
         sub.add_argument(
             flag,
             type=TYPES[field.type],

@@ -7,23 +7,31 @@ the old file or the new one, never half of one.
 import hashlib
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 
-def write_bytes(path, data):
-    """Put `data` at `path` in one visible step; OSError leaves what was there before."""
+@contextmanager
+def written_beside(path):
+    """A path to write to; it becomes `path` in one visible step if nothing fails."""
     path = Path(path)
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        with open(new, "wb") as file:
-            file.write(data)
-            file.flush()
+        yield new
+        with open(new, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)
+
+
+def write_bytes(path, data):
+    """Put `data` at `path` in one visible step; OSError leaves what was there before."""
+    with written_beside(path) as new:
+        new.write_bytes(data)
 
 
 def write_json(path, value):
@@ -37,11 +45,15 @@ def read_json(path):
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def write_tensors(path, tensors):
-    """Write a dict of tensors as safetensors; return the file's sha256."""
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    write_bytes(path, data)
-    return hashlib.sha256(data).hexdigest()
+def write_tensors(path, tensors, metadata=None):
+    """Write tensors by name as safetensors, uncopied; return the file's sha256."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with written_beside(path) as new:
+        try:
+            save_file(tensors, new, metadata)
+        except SafetensorError as error:  # a full disk, said in another type
+            raise OSError(f"{path} can't be written: {error}") from error
+        return sha256_of(new)
 
 
 def read_tensors(path):

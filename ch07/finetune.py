@@ -50,7 +50,8 @@ def finetune(given, resume=False):
         state = _resumed(folder, options, job)
     else:
         state = TrainState()
-        rf.check_space(folder, job.model)
+        if not options.force:
+            rf.check_space(folder, job.model)
         rf.save_config(folder, options, job)
     if not _train(job, options, folder, state):
         note(f"\nstopped after step {state.step}; go on with:\n{_how_to_resume(folder)}")

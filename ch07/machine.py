@@ -6,7 +6,9 @@ rounding of bfloat16.
 
 import ctypes
 import os
+from pathlib import Path
 
+import psutil
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
@@ -53,6 +55,19 @@ def keep_freed_memory():
     except OSError:
         return False
     return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def available_memory(device):
+    """Bytes that a program may still take: of the GPU, else of the machine or its container."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    group = Path("/sys/fs/cgroup")  # a container's own limit (Linux, control groups version 2)
+    try:
+        limit, used = ((group / f"memory.{what}").read_text("utf-8") for what in ("max", "current"))
+        return min(free, int(limit) - int(used))
+    except (OSError, ValueError):  # not there, or "max": no limit
+        return free
 
 
 def versions():

@@ -20,16 +20,25 @@ class OptionError(ValueError):
     """An option that can't be used as it was given: wrong usage, not bad data."""
 
 
+RANDOM_START = "gpt2-tiny"  # the one size that no weights are published for
+# A model that knows nothing sees its rows often and changes fast; one that has learned a language
+# already keeps it only if it changes slowly (the book's section 7.6).
+RECIPES = {
+    "random": {"epochs": 6, "batch_size": 48, "lr": 2.5e-3},
+    "trained": {"epochs": 2, "batch_size": 8, "lr": 5e-5},
+}
+
+
 @dataclass(frozen=True)
 class FinetuneOptions:
     """What `python -m ch07 finetune` can be told; each field is a flag."""
 
     data: str | None = None  # a JSON or JSONL file; None: the bundled toy instructions
-    model: str = "gpt2-tiny"  # a size that starts from random weights, or a run folder
+    model: str = "gpt2-tiny"  # or a published size, or a folder or file with weights
     out: str | None = None  # the run folder; None: the next free runs/N
-    epochs: int = 6
-    batch_size: int = 48
-    lr: float = 2.5e-3  # at the peak, after warmup
+    epochs: int | None = None  # these three: None is what suits the model's start, see RECIPES
+    batch_size: int | None = None
+    lr: float | None = None  # at the peak, after warmup
     warmup_steps: int = 50
     weight_decay: float = 0.1
     optimizer: str = "auto"  # or "adamw", "muon"; auto: muon if the weights start at random
@@ -45,8 +54,17 @@ class FinetuneOptions:
     max_steps: int | None = None
     checkpoint_minutes: float = 5.0
     skip_bad_rows: bool = False
+    force: bool = False  # start also where memory seems too small
+
+    @property
+    def from_random(self):
+        """Whether training starts from random weights."""
+        return self.model == RANDOM_START
 
     def __post_init__(self):
+        for name, value in RECIPES["random" if self.from_random else "trained"].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         for name in AT_LEAST_1:
             value = getattr(self, name)
             if value is not None and not 1 <= value <= 10**9:
@@ -65,4 +83,4 @@ class FinetuneOptions:
 
 # These may differ between a run and its resumption: they change no number. Data and weights that
 # moved are known by their hashes.
-FREE_ON_RESUME = ("out", "checkpoint_minutes", "data", "model")
+FREE_ON_RESUME = ("out", "checkpoint_minutes", "data", "model", "force")

@@ -1,26 +1,34 @@
 """Options -> everything that training needs: checked entries, loaders, a model.
 
 The one idea: whatever can be wrong is found here, before the first step, and said with the row
-where it stands.
+where it stands. What costs least is looked at first: data, then what the run will need, and only
+then are weights loaded, or downloaded.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
-from ch07 import run_folder as rf
-from ch07.batching import check_lengths, make_loader
-from ch07.data import SHOWN, DataError, count, read_data, summary
-from ch07.files import sha256_of
-from ch07.machine import choose_device, choose_dtype, keep_freed_memory, versions
+from ch07 import estimate as est
+from ch07.batching import make_loader
+from ch07.checked_rows import checked_datasets
+from ch07.data import DataError, read_data, summary
+from ch07.machine import (
+    available_memory,
+    choose_device,
+    choose_dtype,
+    keep_freed_memory,
+    versions,
+)
 from ch07.optimizers import choose_optimizer
 from ch07.prompts import get_style
 from ch07.splits import overlap, positional_split, split_entries
 from ch07.tokenizer import load_tokenizer
 from ch07.toy_instructions.build import DATA_FILE
+from ch07.weight_files import WeightsError
+from ch07.weights import find_weights
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
-from instruction_dataset import InstructionDataset, PromptStyle
+from instruction_dataset import PromptStyle
 from train_loop import TrainSettings, total_steps
 
 EVAL_BATCH_SIZE = 64  # rows; the loss doesn't depend on it
@@ -52,24 +60,26 @@ def prepare(options, tell):
     keep_freed_memory()
     device = choose_device(options.device)
     style = get_style(options.prompt_style)
-    model = _make_model(options.model, options.seed).to(device)
+    # a published size has a known shape, and is fetched only when all else is well
+    source = None if options.model in MODEL_SIZES else find_weights(options.model)
+    config = _config(options.model, source)
     path = DATA_FILE if options.data is None else options.data
     file = read_data(path, options.skip_bad_rows)
     for line in summary(file.findings):
         note(f"data: {line}")
     splits = _split(file.entries, options, note)
-    limit = _limit(options.allowed_max_length, model.config.context_length, note)
-    places = {id(entry): place for entry, place in zip(file.entries, file.places, strict=True)}
-    datasets = {}
-    for name, entries in splits.items():
-        rows = _Rows(entries, places, style, options)
-        datasets[name] = rows.checked(model.config.context_length, limit, note)
+    limit = _limit(options.allowed_max_length, config.context_length, note)
+    datasets = checked_datasets(file, splits, style, options, config.context_length, limit, note)
     if not len(datasets["train"]):
         raise DataError(f"{path}: no row is left to train on")
     if not len(datasets["validation"]):
         note("data: no validation rows, so there will be no validation loss")
     shared = {"loss_on": options.loss_on, "allowed_max_length": limit}
     train = make_loader(datasets["train"], options.batch_size, seed=options.seed, **shared)
+    settings = _settings(options, choose_dtype(options.dtype, device), train)
+    _check_cost(options, config, train, settings, device, tell)
+    model, start_sha256 = _make_model(options, config, source)
+    model = model.to(device)
     return Job(
         style=style,
         splits={name: dataset.data for name, dataset in datasets.items()},
@@ -77,11 +87,13 @@ def prepare(options, tell):
         val_loader=make_loader(datasets["validation"], EVAL_BATCH_SIZE, **shared),
         model=model,
         device=device,
-        optimizer=_optimizer(options, model),
-        settings=_settings(options, choose_dtype(options.dtype, device), train),
+        optimizer=choose_optimizer(
+            _optimizer_name(options), model, options.lr, options.weight_decay
+        ),
+        settings=settings,
         facts={
             "data_sha256": file.sha256,
-            "start_sha256": _start_hash(options.model),
+            "start_sha256": start_sha256,
             "rows": {name: len(dataset) for name, dataset in datasets.items()},
             "findings": said,
             "tokenizer": load_tokenizer().name,
@@ -108,87 +120,6 @@ def _limit(allowed_max_length, context_length, note):
     return context_length
 
 
-def _make_model(name, seed):
-    """A GPTModel with random weights for "gpt2-tiny", or the model of a run folder."""
-    if name == "gpt2-tiny":
-        config = GPTConfig(**MODEL_SIZES[name])
-        return GPTModel(config, torch.Generator().manual_seed(seed))
-    if name in MODEL_SIZES:
-        raise ValueError(
-            f"{name} starts from OpenAI's published weights, which this version can't load yet: "
-            "choose gpt2-tiny or a run folder"
-        )
-    return rf.load_run(name).model.requires_grad_(True)
-
-
-def _start_hash(name):
-    """What the weights started from: None for random ones, else the hash of the run's weights."""
-    return None if name in MODEL_SIZES else sha256_of(Path(name) / rf.MODEL)
-
-
-def _optimizer(options, model):
-    from_random = options.model in MODEL_SIZES
-    auto = "muon" if from_random else "adamw"
-    name = auto if options.optimizer == "auto" else options.optimizer
-    return choose_optimizer(name, model, options.lr, options.weight_decay)
-
-
-class _Rows:
-    """The entries of one split on their way to a dataset, with their places in the file."""
-
-    def __init__(self, entries, places, style, options):
-        self.entries, self.places, self.style, self.options = entries, places, style, options
-
-    def checked(self, context_length, limit, note):
-        """The dataset without rows that can't be used: they are refused, or dropped and named."""
-        dataset = self._dataset(self.entries)
-        report = check_lengths(dataset, context_length, limit)
-        if dataset.seam_rows:
-            note(
-                f"data: prompt and answer of {count(len(dataset.seam_rows), 'row')} would merge "
-                "into other tokens if tokenized at once; their ids are joined: "
-                + self._named(dataset.seam_rows, dataset)
-            )
-        if report.cut:
-            cut = f"{count(len(report.cut), 'row')} cut at {report.limit} tokens, end-of-text lost"
-            note(f"data: {cut}: {self._named(report.cut, dataset)}")
-        context = f"more tokens than the model's context of {context_length}"
-        unusable = [
-            (report.too_long, f"with {context}"),
-            (report.unreadable, f"whose prompt has {context}"),
-        ]
-        if self.options.loss_on == "response":
-            lost = f"whose whole answer is cut off at {report.limit} tokens"
-            unusable.append((report.answerless, lost))
-        for rows, reason in unusable:
-            self._drop(rows, reason, dataset, note)
-        bad = {i for rows, _ in unusable for i in rows}
-        kept = [entry for i, entry in enumerate(self.entries) if i not in bad]
-        return self._dataset(kept) if bad else dataset
-
-    def _dataset(self, entries):
-        with_prompt_length = self.options.loss_on == "response"
-        return InstructionDataset(entries, load_tokenizer(), self.style, with_prompt_length)
-
-    def _drop(self, rows, reason, dataset, note):
-        if not rows:
-            return
-        what = f"{count(len(rows), 'row')} {reason}: {self._named(rows, dataset)}"
-        if not self.options.skip_bad_rows:
-            raise DataError(
-                f"{what}. Shorten them, choose another --allowed-max-length, or leave them out "
-                "with --skip-bad-rows"
-            )
-        note(f"data: left out: {what}")
-
-    def _named(self, rows, dataset):
-        shown = [
-            f"{self.places[id(self.entries[i])]} ({dataset.lengths[i]} tokens)"
-            for i in rows[:SHOWN]
-        ]
-        return ", ".join(shown) + (", ..." if len(rows) > SHOWN else "")
-
-
 def _settings(options, dtype, train_loader):
     settings = TrainSettings(
         num_epochs=options.epochs,
@@ -203,3 +134,64 @@ def _settings(options, dtype, train_loader):
     # a short run warms up for a tenth of its steps, so that it gets to learn at full rate
     tenth = total_steps(train_loader, settings) // 10
     return replace(settings, warmup_steps=min(options.warmup_steps, tenth))
+
+
+# --- what it will cost --------------------------------------------------------------------------
+
+
+def _check_cost(options, config, train_loader, settings, device, tell):
+    """Tell memory and time; TooLarge if a run can't fit and nobody insists."""
+    dataset = train_loader.dataset
+    prompts = dataset.prompt_lengths if options.loss_on == "response" else [0] * len(dataset)
+    batches = est.Batches.of(
+        train_loader.batch_sampler, dataset.lengths, prompts, options.allowed_max_length
+    )
+    optimizer = _optimizer_name(options)
+    needed = est.training_bytes(config, batches, settings.dtype, optimizer)
+    free = available_memory(device)
+    steps = total_steps(train_loader, settings)
+    step = est.step_seconds(config, batches, settings.dtype, device) * settings.accumulation_steps
+    tell(
+        f"estimate: {est.as_time(steps * step)} for {steps:,} steps of training, "
+        f"{est.as_bytes(needed)} of memory ({est.as_bytes(free)} are free)"
+    )
+    if needed > free and not options.force:
+        smaller = [
+            name
+            for name in MODEL_SIZES
+            if est.training_bytes(GPTConfig(**MODEL_SIZES[name]), batches, settings.dtype) <= free
+        ]
+        sizes = f"--model {smaller[-1]}, " if smaller else ""
+        raise est.TooLarge(
+            f"{options.model} needs {est.as_bytes(needed)} to be trained on this data, but "
+            f"{est.as_bytes(free)} are free: choose {sizes}a smaller --batch-size (with "
+            "--accumulation-steps) or --allowed-max-length, or try it all the same with --force"
+        )
+
+
+def _optimizer_name(options):
+    auto = "muon" if options.from_random else "adamw"
+    return auto if options.optimizer == "auto" else options.optimizer
+
+
+# --- the model ----------------------------------------------------------------------------------
+
+
+def _config(name, source):
+    """The model's shape; WeightsError if its vocabulary isn't GPT-2's."""
+    config = GPTConfig(**MODEL_SIZES[name]) if source is None else source.config
+    n_vocab = load_tokenizer().n_vocab
+    if config.vocab_size != n_vocab:
+        raise WeightsError(
+            f"{name} has {config.vocab_size:,} tokens, but GPT-2's tokenizer has {n_vocab:,}: it "
+            "was trained with another tokenizer"
+        )
+    return config
+
+
+def _make_model(options, config, source):
+    """A GPTModel that can be trained, and the hash of the weights it starts from (or None)."""
+    if options.from_random:
+        return GPTModel(config, torch.Generator().manual_seed(options.seed)), None
+    source = source or find_weights(options.model)
+    return source.load().requires_grad_(True), source.sha256()

@@ -1,63 +1,199 @@
-"""GPT-2's weights under other names: one table between this project and `transformers`.
+"""GPT-2's weights, in and out: published files, `transformers` folders, the book's `.pth`, runs.
 
-The one idea: the tensors are the same, only their names differ, and three habits of the published
-checkpoints: linear weights are stored transposed (`Conv1D`), query, key and value stand side by
-side in one tensor, and a tied head isn't stored at all.
+The one idea: every source is first asked for its shape; only when all its tensors are there, and
+of the right shape, is a model built without memory and filled tensor by tensor. So loading needs
+hardly more memory than the model itself, and never gives half a model.
 """
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 
 import torch
 
-# ours -> published; {} is the number of the block
-NAMES = {
-    "tok_emb.weight": "wte.weight",
-    "pos_emb.weight": "wpe.weight",
-    "final_norm.weight": "ln_f.weight",
-    "final_norm.bias": "ln_f.bias",
-    "trf_blocks.{}.norm1.weight": "h.{}.ln_1.weight",
-    "trf_blocks.{}.norm1.bias": "h.{}.ln_1.bias",
-    "trf_blocks.{}.att.out_proj.weight": "h.{}.attn.c_proj.weight",
-    "trf_blocks.{}.att.out_proj.bias": "h.{}.attn.c_proj.bias",
-    "trf_blocks.{}.norm2.weight": "h.{}.ln_2.weight",
-    "trf_blocks.{}.norm2.bias": "h.{}.ln_2.bias",
-    "trf_blocks.{}.ff.layers.0.weight": "h.{}.mlp.c_fc.weight",
-    "trf_blocks.{}.ff.layers.0.bias": "h.{}.mlp.c_fc.bias",
-    "trf_blocks.{}.ff.layers.2.weight": "h.{}.mlp.c_proj.weight",
-    "trf_blocks.{}.ff.layers.2.bias": "h.{}.mlp.c_proj.bias",
+from ch07 import run_folder as rf
+from ch07.files import sha256_of
+from ch07.hub import PUBLISHED, download
+from ch07.weight_files import WeightsError, open_weights, read_config_beside
+from ch07.weight_names import HEAD, Rename, renames
+from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
+
+# What GPT2Config may say, and this GPT-2 does; anything else would be another model.
+ONLY = {
+    "model_type": ("gpt2",),
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "layer_norm_epsilon": (1e-5,),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
 }
-QKV = ("W_query", "W_key", "W_value")  # in the order of c_attn's thirds
-TRANSPOSED = ("c_proj.weight", "c_fc.weight", "c_attn.weight")
 
 
-def to_published(state, n_layers):
-    """Our state dict -> one with the names and layout of `GPT2Model` (no head: it is tied)."""
-    result = {theirs: _turned(theirs, state[ours]) for ours, theirs in _table(n_layers)}
-    for i in range(n_layers):
-        for kind in ("weight", "bias"):
-            parts = [state[f"trf_blocks.{i}.att.{name}.{kind}"] for name in QKV]
-            name = f"h.{i}.attn.c_attn.{kind}"
-            result[name] = _turned(name, torch.cat(parts))
-    return result
+@dataclass(frozen=True)
+class Source:
+    """Where weights come from: the shape of the model is known, nothing large was read yet."""
+
+    path: Path
+    config: GPTConfig
+    weights: object  # StoredWeights, or None for a run folder
+    table: list  # of Rename: stored names -> ours
+
+    def sha256(self):
+        """One hash over the file or files."""
+        if self.weights is None:
+            return sha256_of(self.path / rf.MODEL)
+        digests = [sha256_of(file) for file in self.weights.files]
+        return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
+
+    def load(self, dtype=torch.float32):
+        """The `GPTModel`, in evaluation mode."""
+        if self.weights is None:
+            return rf.load_run(self.path).model.to(dtype)
+        with torch.device("meta"):
+            model = GPTModel(self.config)
+        state = {}
+        for row in self.table:
+            stored = self.weights.read(row.published)
+            if not torch.isfinite(stored).all():
+                raise WeightsError(f"{self.path}: {row.published} holds NaN or infinity")
+            state |= zip(row.ours, row.split(stored, dtype), strict=True)
+            del stored  # before the next one is read
+            self.weights.forget(row.published)
+        if self.config.tied_head:
+            state["out_head.weight"] = state["tok_emb.weight"]
+        model.load_state_dict(state, assign=True)
+        if self.config.tied_head:
+            model.out_head.weight = model.tok_emb.weight
+        return model.eval()
 
 
-def from_published(state, n_layers):
-    """A state dict of `GPT2Model` -> ours, the tied head included."""
-    result = {ours: _turned(theirs, state[theirs]) for ours, theirs in _table(n_layers)}
-    for i in range(n_layers):
-        for kind in ("weight", "bias"):
-            name = f"h.{i}.attn.c_attn.{kind}"
-            thirds = _turned(name, state[name]).chunk(3, dim=0)
-            for ours, third in zip(QKV, thirds, strict=True):
-                result[f"trf_blocks.{i}.att.{ours}.{kind}"] = third
-    result["out_head.weight"] = result["tok_emb.weight"]
-    return result
+def load_gpt2(name_or_path, dtype=torch.float32):
+    """A `GPTModel` with the weights of a published size, a folder or a file; evaluation mode.
+
+    "gpt2-small", "-medium", "-large" and "-xl" come from the Hugging Face Hub, or from its cache.
+    A folder may be one of `save_pretrained`, or a run; a file safetensors or `.pth`. WeightsError
+    lists whatever doesn't fit. Memory: the weights in `dtype`, and one tensor more.
+    """
+    return find_weights(name_or_path).load(dtype)
 
 
-def _table(n_layers):
-    """(ours, theirs) for every tensor but query, key and value."""
-    for ours, theirs in NAMES.items():
-        for i in range(n_layers) if "{}" in ours else [0]:
-            yield ours.format(i), theirs.format(i)
+def find_weights(name_or_path):
+    """The `Source` behind a name or a path; a published name that isn't cached is downloaded."""
+    if name_or_path in PUBLISHED:
+        path = download(name_or_path)
+        return _source(path, open_weights(path), GPTConfig(**MODEL_SIZES[name_or_path]))
+    path = Path(name_or_path)
+    if not path.exists():
+        raise WeightsError(
+            f"there is no model {str(name_or_path)!r}: choose one of {', '.join(MODEL_SIZES)}, "
+            "or a folder or file that exists"
+        )
+    beside = read_config_beside(path)
+    if beside is not None and "options" in beside:  # a run folder, whose hash is checked
+        folder = path if path.is_dir() else path.parent
+        return Source(folder, GPTConfig(**rf.read_config(folder)["model"]), None, [])
+    weights = open_weights(path)
+    return _source(path, weights, _config(path, weights, beside))
 
 
-def _turned(published_name, tensor):
-    return tensor.T.contiguous() if published_name.endswith(TRANSPOSED) else tensor
+def _source(path, weights, config):
+    table = renames(config)
+    if "tok_emb.weight" in weights.shapes:  # stored under our names, or the book's
+        table = [Rename(ours, (ours,)) for row in table for ours in row.ours]
+    _check_shapes(path, weights.shapes, config, table)
+    return Source(path, config, weights, table)
+
+
+# --- which model is it? -------------------------------------------------------------------------
+
+
+def _config(path, weights, beside):
+    """The `GPTConfig` of stored weights: from config.json where there is one, else from shapes."""
+    shapes = weights.shapes
+    ours = "tok_emb.weight" in shapes
+    token, position = ("tok_emb", "pos_emb") if ours else ("wte", "wpe")
+    try:
+        vocab_size, emb_dim = shapes[f"{token}.weight"]
+        context_length, _ = shapes[f"{position}.weight"]
+    except (KeyError, ValueError):
+        found = ", ".join(list(shapes)[:3]) or "nothing"
+        raise WeightsError(
+            f"{path} doesn't hold GPT-2's weights: no wte.weight and wpe.weight (or tok_emb.weight "
+            f"and pos_emb.weight), but {found} ..."
+        ) from None
+    blocks = {name.split(".")[1] for name in shapes if name.startswith(("h.", "trf_blocks."))}
+    n_layers = len(blocks)
+    bias = "trf_blocks.0.att.W_query.bias" in shapes if ours else True
+    if beside is not None and not ours:
+        n_heads = _heads(path, beside, emb_dim)
+        n_layers = beside.get("n_layer", 12)
+    else:
+        n_heads = _heads_of_a_known_size(path, emb_dim, n_layers)
+    return GPTConfig(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        emb_dim=emb_dim,
+        n_heads=n_heads,
+        n_layers=n_layers,
+        qkv_bias=bias,
+        tied_head=_is_tied(weights, token, beside),
+    )
+
+
+def _heads(path, beside, emb_dim):
+    """n_head of a GPT2Config, after a look at the settings that make another model."""
+    wrong = [
+        f"{key} is {beside[key]!r}, but must be {' or '.join(map(repr, allowed))}"
+        for key, allowed in ONLY.items()
+        if key in beside and beside[key] not in allowed
+    ]
+    if beside.get("n_inner") not in (None, 4 * emb_dim):
+        wrong.append(f"n_inner is {beside['n_inner']!r}, but must be {4 * emb_dim}")
+    n_heads = beside.get("n_head", 12)
+    if not isinstance(n_heads, int) or n_heads < 1 or emb_dim % n_heads:
+        wrong.append(f"n_head is {n_heads!r}, but must divide the width of {emb_dim}")
+    if not isinstance(beside.get("n_layer", 12), int):
+        wrong.append(f"n_layer is {beside['n_layer']!r}, but must be a whole number")
+    if wrong:
+        raise WeightsError(f"{path}: its config.json is not this GPT-2's: {'; '.join(wrong)}")
+    return n_heads
+
+
+def _heads_of_a_known_size(path, emb_dim, n_layers):
+    for size in MODEL_SIZES.values():
+        if (size["emb_dim"], size["n_layers"]) == (emb_dim, n_layers):
+            return size["n_heads"]
+    raise WeightsError(
+        f"{path}: {n_layers} blocks of width {emb_dim} are no size that is known here, and how "
+        "many heads they have can't be read from weights: put a config.json with n_head and "
+        "n_layer beside them"
+    )
+
+
+def _is_tied(weights, token, beside):
+    """As transformers has it: tied if no head is stored, or one that equals the embedding."""
+    head = "out_head.weight" if token == "tok_emb" else HEAD[0].published
+    if head not in weights.shapes:
+        return (beside or {}).get("tie_word_embeddings") is not False
+    embedding = f"{token}.weight"
+    same_shape = weights.shapes[head] == weights.shapes[embedding]
+    return same_shape and torch.equal(weights.read(head), weights.read(embedding))
+
+
+# --- is it whole? -------------------------------------------------------------------------------
+
+
+def _check_shapes(path, found, config, table):
+    """WeightsError with every missing, unexpected and wrongly shaped tensor, one a line."""
+    with torch.device("meta"):
+        ours = {name: tensor for name, tensor in GPTModel(config).state_dict().items()}
+    expected = {row.published: tuple(row.join([ours[o] for o in row.ours]).shape) for row in table}
+    head = {"out_head.weight", HEAD[0].published} if config.tied_head else set()  # its equal
+    wrong = [f"missing: {name}, expected {shape}" for name, shape in expected.items()
+             if name not in found]  # fmt: skip
+    wrong += [f"unexpected: {name}, found {shape}" for name, shape in found.items()
+              if name not in expected and name not in head]  # fmt: skip
+    wrong += [f"wrong shape: {name}, expected {shape}, found {found[name]}"
+              for name, shape in expected.items() if found.get(name, shape) != shape]  # fmt: skip
+    if wrong:
+        raise WeightsError(f"{path} doesn't fit: {len(wrong)} tensors\n  " + "\n  ".join(wrong))

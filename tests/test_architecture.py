@@ -9,16 +9,17 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = ("gpt_model", "instruction_dataset", "collate", "train_loop")
 TOY, EX = "ch07.toy_instructions.", "ch07.exercises."
 BY_FLOOR = {
-    1: "data files machine options report scoring shown token_words tokenizer "
+    1: "data files machine options report scoring shown token_words tokenizer weight_names "
     "toy_instructions.words exercises.catalogue exercises.museum.exhibit",
-    2: "drawings splits batching checkpoint generation optimizers prompts token_drawing weights "
+    2: "drawings splits batching checkpoint estimate generation hub optimizers prompts "
+    "token_drawing weight_files "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
     "exercises.findings",
-    3: "respond run_folder token_grid toy_instructions.build exercises.museum.rooms "
+    3: "checked_rows respond run_folder token_grid toy_instructions.build exercises.museum.rooms "
     "exercises.sandbox exercises.batch_checks",
-    4: "prepare batch_grid exercises.option_checks exercises.text_checks exercises.loss_checks "
+    4: "batch_grid weights exercises.option_checks exercises.text_checks exercises.loss_checks "
     "exercises.attention_checks exercises.generation_probe exercises.museum.game",
-    5: "exercises.collate_checks exercises.loader_checks exercises.step_checks "
+    5: "prepare exercises.collate_checks exercises.loader_checks exercises.step_checks "
     "exercises.block_checks exercises.generation_checks",
     6: "exercises.cache_checks",
     7: "exercises.diagnose",

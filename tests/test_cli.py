@@ -52,10 +52,9 @@ def test_wrong_usage_is_exit_2(arguments, capsys):
         (["finetune", "--data", "none.json"], "none.json: No such file"),
         (["--data", "none.json"], "none.json: No such file"),
         (
-            ["finetune", "--model", "gpt2-medium"],
-            "published weights, which this version can't load",
+            ["finetune", "--model", "nowhere"],
+            "there is no model 'nowhere': choose one of gpt2-tiny,",
         ),
-        (["finetune", "--model", "nowhere"], "nowhere is not a run folder"),
         (["finetune", "--device", "quantum"], "device 'quantum' can't be used here"),
         (["respond", "nowhere", "Hello"], "nowhere is not a run folder: it has no config.json"),
         (["evaluate", "nowhere"], "nowhere is not a run folder"),

@@ -5,7 +5,7 @@ import torch
 import transformers
 
 from ch07.generation import generate
-from ch07.weights import from_published, to_published
+from ch07.weight_names import from_published, to_published
 from collate import custom_collate_fn
 from gpt_model import GPTConfig, GPTModel
 from train_loop import calc_loss_batch
@@ -28,7 +28,7 @@ def pair():
         for weight in peer.parameters():
             weight.add_(0.15 * torch.randn_like(weight))
     ours = GPTModel(CONFIG)
-    ours.load_state_dict(from_published(peer.transformer.state_dict(), CONFIG.n_layers))
+    ours.load_state_dict(from_published(peer.transformer.state_dict(), CONFIG))
     return ours.eval(), peer
 
 
@@ -60,14 +60,14 @@ def test_loss_and_gradients(pair):
     loss.backward(), theirs.backward()
     grads = {name: p.grad for name, p in ours.named_parameters()}
     grads["out_head.weight"] = grads["tok_emb.weight"]
-    for name, grad in to_published(grads, CONFIG.n_layers).items():
+    for name, grad in to_published(grads, CONFIG).items():
         expected = peer.transformer.get_parameter(name).grad
         torch.testing.assert_close(grad, expected, atol=1e-4, rtol=0, msg=name)
 
 
 def test_names_and_back(pair):
     ours, peer = pair
-    published = to_published(ours.state_dict(), CONFIG.n_layers)
+    published = to_published(ours.state_dict(), CONFIG)
     theirs = dict(peer.transformer.named_parameters())
     assert set(published) == set(theirs)
     assert all(torch.equal(published[name], theirs[name]) for name in theirs)

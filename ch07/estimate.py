@@ -1,0 +1,127 @@
+"""What a run will cost, before it starts: memory and time, from the shape of model and batches.
+
+The one idea: memory is counted in bytes per parameter, per token and per counted target; time in
+operations, over what this machine was seen to do in a twentieth of a second. Estimates, not
+promises: the README has what was measured beside them.
+"""
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from gpt_model import GPTModel
+
+OPTIMIZER_STATE = {"adamw": 8, "muon": 4}  # bytes per parameter: two moments, or one
+# Fitted to the peak memory of training steps of four sizes (`python -m benchmarks.sizes`):
+PER_TOKEN = {"float32": 100, "bfloat16": 70}  # bytes per token, layer and number of its width
+PER_LOGIT = 14  # bytes: the logit in both formats, its softmax, and their gradients
+# Likewise for time: the share of its peak in matrix products that a whole training step reaches,
+# and what the softmax of one logit costs beside them, in operations.
+SHARE_OF_PEAK = {"float32": 0.8, "bfloat16": 0.5}
+PER_LOGIT_SOFTMAX = 650
+PROCESS = 300e6  # bytes: Python, PyTorch, the rows
+
+
+class TooLarge(ValueError):
+    """A run needs more memory than there is; the message says how to make it smaller."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """What the batches of an epoch hold: positions (padding included) and counted targets."""
+
+    tokens: list  # of each batch
+    targets: list
+
+    @classmethod
+    def of(cls, batches, lengths, prompt_lengths, limit=None):
+        """From row numbers; `prompt_lengths` are all 0 where every target is counted."""
+        tokens, targets = [], []
+        for rows in batches:
+            cut = [min(lengths[i] + 1, limit or lengths[i] + 1) for i in rows]
+            tokens.append(len(rows) * max(cut))
+            targets.append(
+                sum(n - min(prompt_lengths[i], n) for n, i in zip(cut, rows, strict=True))
+            )
+        return cls(tokens, targets)
+
+
+def count_parameters(config):
+    """(all parameters, those of the blocks); nothing is allocated."""
+    with torch.device("meta"):
+        model = GPTModel(config)
+    blocks = sum(p.numel() for p in model.trf_blocks.parameters())
+    return sum(p.numel() for p in model.parameters()), blocks
+
+
+def training_bytes(config, batches, dtype, optimizer="adamw"):
+    """Peak memory of training: weights, gradients, optimizer, and the largest batch."""
+    n, blocks = count_parameters(config)
+    state = (n - blocks) * OPTIMIZER_STATE["adamw"] + blocks * OPTIMIZER_STATE[optimizer]
+    fixed = 8 * n + state + (2 * n if dtype == "bfloat16" else 0)  # a copy that autocast keeps
+    width = config.emb_dim * config.n_layers * PER_TOKEN[dtype]
+    largest = max(
+        width * tokens + PER_LOGIT * config.vocab_size * targets
+        for tokens, targets in zip(batches.tokens, batches.targets, strict=True)
+    )
+    return PROCESS + fixed + largest
+
+
+def answering_bytes(config, n_rows=1, n_tokens=None):
+    """Peak memory of answering: weights, and a KV cache of `n_rows` (`n_tokens` None: full)."""
+    n, _ = count_parameters(config)
+    return PROCESS + 4 * n + n_rows * cache_bytes(config, n_tokens or config.context_length)
+
+
+def cache_bytes(config, n_tokens):
+    """The KV cache of one row."""
+    return 2 * 4 * config.n_layers * config.emb_dim * n_tokens
+
+
+def step_seconds(config, batches, dtype, device):
+    """Seconds of an average training step on this machine."""
+    _, blocks = count_parameters(config)
+    tokens = sum(batches.tokens) / len(batches.tokens)
+    logits = config.vocab_size * sum(batches.targets) / len(batches.targets)
+    # six per parameter and token: Kaplan et al. 2020, section 2.1
+    products = 6 * (blocks * tokens + config.emb_dim * logits)
+    operations = products + PER_LOGIT_SOFTMAX * logits
+    return operations / (SHARE_OF_PEAK[dtype] * matrix_speed(dtype, str(device)))
+
+
+@lru_cache
+def matrix_speed(dtype, device, seconds=0.05):
+    """Operations per second of a matrix product here: the best of `seconds` of tries."""
+    a = torch.randn(768, 768, device=device, dtype=getattr(torch, dtype))
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        started = time.perf_counter()
+        (a @ a).sum().item()  # a GPU has finished when its number is read
+        best = min(best, time.perf_counter() - started)
+    return 2 * 768**3 / best
+
+
+def as_bytes(n):
+    """A size for people: about how much.
+
+    >>> as_bytes(830e6), as_bytes(27.4e9)
+    ('0.8 GB', '27 GB')
+    """
+    return f"{n / 1e9:.1f} GB" if n < 10e9 else f"{n / 1e9:.0f} GB"
+
+
+def as_time(seconds):
+    """A duration for people: about how long.
+
+    >>> as_time(42), as_time(700), as_time(20_000)
+    ('about 42 seconds', 'about 12 minutes', 'about 5.6 hours')
+    """
+    if seconds < 90:
+        return f"about {seconds:.0f} seconds"
+    return (
+        f"about {seconds / 60:.0f} minutes"
+        if seconds < 5400
+        else f"about {seconds / 3600:.1f} hours"
+    )

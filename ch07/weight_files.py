@@ -1,0 +1,151 @@
+"""Weights on disk -> tensors, one at a time: safetensors, sharded or not, and `.pth` files.
+
+The one idea: what is asked first are names and shapes, which are small; a tensor is read when its
+turn comes, so that no second copy of the weights is ever in memory. Pickle is read with
+`weights_only=True` alone, which builds tensors and runs nothing.
+"""
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ch07.files import read_json
+from ch07.weight_names import MASKS, plain_name
+
+INDEX = "model.safetensors.index.json"
+CANDIDATES = ("model.safetensors", INDEX, "pytorch_model.bin", "model.pth")
+
+
+class WeightsError(ValueError):
+    """These weights can't be used; the message says what is wrong and what to do."""
+
+
+class StoredWeights:
+    """Tensors by plain name, without masks; `shapes` is known before anything is read."""
+
+    def __init__(self, path, files, shapes, read, forget=lambda name: None):
+        self.files, self._read, self._forget = files, read, forget
+        self._stored = {}  # plain name -> the name in the file
+        self.shapes = {}
+        for name, shape in shapes.items():
+            plain = plain_name(name)
+            if MASKS.fullmatch(plain):
+                continue
+            if plain in self._stored:
+                raise WeightsError(f"{path} holds {plain} twice: as {self._stored[plain]}, {name}")
+            self._stored[plain], self.shapes[plain] = name, tuple(shape)
+
+    def read(self, name):
+        """One tensor; it may lie in the file's own memory, so copy what shall stay."""
+        return self._read(self._stored[name])
+
+    def forget(self, name):
+        """This tensor isn't asked for again."""
+        self._forget(self._stored[name])
+
+
+def open_weights(path):
+    """The `StoredWeights` of a file, or of the folder that holds one; WeightsError says why not."""
+    path = Path(path)
+    if path.is_dir():
+        path = _file_in(path)
+    try:
+        if path.name.endswith(".json"):
+            return _open_safetensors(path, _places(path))
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                places = dict.fromkeys(file.keys(), path)
+            return _open_safetensors(path, places)
+        return _open_torch(path)
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: there is no such file") from None
+    except SafetensorError as error:
+        raise WeightsError(
+            f"{path} is not a whole safetensors file ({error}): it was altered or copied in part; "
+            "get it again"
+        ) from None
+
+
+def _file_in(folder):
+    found = next((folder / name for name in CANDIDATES if (folder / name).is_file()), None)
+    if found is None:
+        raise WeightsError(f"{folder} holds no weights: none of {', '.join(CANDIDATES)}")
+    return found
+
+
+def _places(index):
+    """Tensor name -> file, from the index of a sharded folder; a path out of it is refused."""
+    try:
+        places = read_json(index)["weight_map"]
+        names = set(places.values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{index} is no index of shards: {error!r}") from None
+    outside = sorted(str(name) for name in names if Path(str(name)).name != name)
+    if outside:
+        raise WeightsError(f"{index} names files outside its folder: {', '.join(outside)}")
+    missing = sorted(name for name in names if not (index.parent / name).is_file())
+    if missing:
+        raise WeightsError(f"{index.parent} is not whole: {', '.join(missing)} missing; get it")
+    return {name: index.parent / place for name, place in places.items()}
+
+
+def _open_safetensors(path, places):
+    shapes = {}
+    for place in sorted(set(places.values())):
+        with safe_open(place, "pt") as file:
+            there = set(file.keys())
+            for name in (name for name, own in places.items() if own == place):
+                if name not in there:
+                    raise WeightsError(f"{place} lacks {name}, which {path.name} says is in it")
+                shapes[name] = file.get_slice(name).get_shape()
+
+    def read(name):
+        # Opened anew each time: what was read of a mapped file counts as memory until it closes.
+        with safe_open(places[name], "pt") as file:
+            return file.get_tensor(name)
+
+    return StoredWeights(path, sorted(set(places.values())), shapes, read)
+
+
+def _open_torch(path):
+    """A state dict as `torch.save` writes it, or a checkpoint that holds one."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise WeightsError(
+            f"{path} holds more than tensors, or is no file of torch.save: it is not opened, since "
+            "a pickle can run any program. Save only the state dict: "
+            "torch.save(model.state_dict(), PATH)"
+        ) from None
+    except (RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it ends too early"
+        raise WeightsError(f"{path} can't be read ({reason}): get it or save it again") from None
+    for key in ("model_state_dict", "state_dict", "model"):  # the book's, Lightning's, nanoGPT's
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not state:
+        raise WeightsError(f"{path} holds no state dict, but {type(state).__name__}")
+    odd = [str(k) for k, v in state.items() if not (isinstance(k, str) and torch.is_tensor(v))]
+    if odd:
+        raise WeightsError(f"{path} holds more than tensors: {', '.join(odd[:5])}")
+    shapes = {name: tensor.shape for name, tensor in state.items()}
+    return StoredWeights(path, [path], shapes, state.__getitem__, state.pop)
+
+
+def read_config_beside(path):
+    """config.json of the folder in which weights lie; None if there is none."""
+    path = Path(path)
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    if not file.is_file():
+        return None
+    try:
+        config = read_json(file)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{file} is not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise WeightsError(f"{file} is not a JSON object")
+    return config
