@@ -91,15 +91,20 @@ def prepare(options, tell):
             _optimizer_name(options), model, options.lr, options.weight_decay
         ),
         settings=settings,
-        facts={
-            "data_sha256": file.sha256,
-            "start_sha256": start_sha256,
-            "rows": {name: len(dataset) for name, dataset in datasets.items()},
-            "findings": said,
-            "tokenizer": load_tokenizer().name,
-            "versions": versions(),
-        },
+        facts=_facts(file, start_sha256, datasets, said),
     )
+
+
+def _facts(file, start_sha256, datasets, said):
+    """What made the run beside its options."""
+    return {
+        "data_sha256": file.sha256,
+        "start_sha256": start_sha256,
+        "rows": {name: len(dataset) for name, dataset in datasets.items()},
+        "findings": said,
+        "tokenizer": load_tokenizer().name,
+        "versions": versions(),
+    }
 
 
 def _split(entries, options, note):

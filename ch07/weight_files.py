@@ -7,6 +7,7 @@ turn comes, so that no second copy of the weights is ever in memory. Pickle is r
 
 import json
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -114,14 +115,18 @@ def _open_safetensors(path, places):
 def _open_torch(path):
     """A state dict as `torch.save` writes it, or a checkpoint that holds one."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # about old pickles, which are refused below
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise WeightsError(
             f"{path} holds more than tensors, or is no file of torch.save: it is not opened, since "
             "a pickle can run any program. Save only the state dict: "
             "torch.save(model.state_dict(), PATH)"
         ) from None
-    except (RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except FileNotFoundError:
+        raise
+    except (OSError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "it ends too early"
         raise WeightsError(f"{path} can't be read ({reason}): get it or save it again") from None
     for key in ("model_state_dict", "state_dict", "model"):  # the book's, Lightning's, nanoGPT's

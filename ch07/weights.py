@@ -49,18 +49,18 @@ class Source:
         """The `GPTModel`, in evaluation mode."""
         if self.weights is None:
             return rf.load_run(self.path).model.to(dtype)
-        with torch.device("meta"):
-            model = GPTModel(self.config)
         state = {}
         for row in self.table:
             stored = self.weights.read(row.published)
-            if not torch.isfinite(stored).all():
+            if not torch.isfinite(stored.sum(dtype=torch.float64)):  # one number, no copy
                 raise WeightsError(f"{self.path}: {row.published} holds NaN or infinity")
             state |= zip(row.ours, row.split(stored, dtype), strict=True)
             del stored  # before the next one is read
             self.weights.forget(row.published)
         if self.config.tied_head:
             state["out_head.weight"] = state["tok_emb.weight"]
+        with torch.device("meta"):
+            model = GPTModel(self.config)
         model.load_state_dict(state, assign=True)
         if self.config.tied_head:
             model.out_head.weight = model.tok_emb.weight
@@ -99,7 +99,7 @@ def find_weights(name_or_path):
 def _source(path, weights, config):
     table = renames(config)
     if "tok_emb.weight" in weights.shapes:  # stored under our names, or the book's
-        table = [Rename(ours, (ours,)) for row in table for ours in row.ours]
+        table = [Rename(name, (name,)) for name in _shapes(config)]
     _check_shapes(path, weights.shapes, config, table)
     return Source(path, config, weights, table)
 
@@ -185,8 +185,7 @@ def _is_tied(weights, token, beside):
 
 def _check_shapes(path, found, config, table):
     """WeightsError with every missing, unexpected and wrongly shaped tensor, one a line."""
-    with torch.device("meta"):
-        ours = {name: tensor for name, tensor in GPTModel(config).state_dict().items()}
+    ours = _shapes(config)
     expected = {row.published: tuple(row.join([ours[o] for o in row.ours]).shape) for row in table}
     head = {"out_head.weight", HEAD[0].published} if config.tied_head else set()  # its equal
     wrong = [f"missing: {name}, expected {shape}" for name, shape in expected.items()
@@ -197,3 +196,9 @@ def _check_shapes(path, found, config, table):
               for name, shape in expected.items() if found.get(name, shape) != shape]  # fmt: skip
     if wrong:
         raise WeightsError(f"{path} doesn't fit: {len(wrong)} tensors\n  " + "\n  ".join(wrong))
+
+
+def _shapes(config):
+    """Our parameters by name, without memory; a tied head is none of its own."""
+    with torch.device("meta"):
+        return dict(GPTModel(config).named_parameters())
