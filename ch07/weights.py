@@ -52,7 +52,7 @@ class Source:
         state = {}
         for row in self.table:
             stored = self.weights.read(row.published)
-            if not torch.isfinite(stored.sum(dtype=torch.float64)):  # one number, no copy
+            if not torch.isfinite(stored.sum(dtype=torch.float32)):  # no copy
                 raise WeightsError(f"{self.path}: {row.published} holds NaN or infinity")
             state |= zip(row.ours, row.split(stored, dtype), strict=True)
             del stored  # before the next one is read

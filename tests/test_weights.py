@@ -364,7 +364,7 @@ print((memory("VmHWM") - before) / sum(4 * p.numel() for p in model.parameters()
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_loading_takes_little_more_memory_than_the_weights(tmp_path, run_command):
     """At GPT-2's own width; `python -m benchmarks.loading` does it for all four sizes."""
-    config = GPTConfig(n_layers=4)
+    config = GPTConfig(n_layers=8)
     write_hollow(tmp_path / "model.safetensors", config)
     (tmp_path / "config.json").write_text(json.dumps(hf_config(config)), encoding="utf-8")
     done = run_command("-c", PEAK, tmp_path)
