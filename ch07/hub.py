@@ -75,7 +75,6 @@ def download(name):
 
 def fetch(name):
     """The path in `huggingface_hub`'s cache, after a download if need be; not checked yet."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import httpx2
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -104,7 +103,7 @@ def fetch(name):
         ) from error
     except HfHubHTTPError as error:
         raise DownloadError(
-            f"{endpoint} doesn't give {published.repository}/{FILE} "
+            f"{name}: {endpoint} doesn't give {published.repository}/{FILE} "
             f"({_first_line(error)}): is HF_ENDPOINT a mirror that holds it? {_by_hand(name)}"
         ) from error
     except HFValidationError as error:
