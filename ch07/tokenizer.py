@@ -44,6 +44,18 @@ def load_tokenizer():
             os.environ["TIKTOKEN_CACHE_DIR"] = before
 
 
+def vocabulary_files():
+    """GPT-2's two files by the names they go by elsewhere: {"merges.txt": ..., "vocab.json": ...}.
+
+    Bytes, as tiktoken has checked them.
+    """
+    load_tokenizer()
+    cache = _cache_folder()
+    _fill(cache)
+    names = dict(zip(("merges.txt", "vocab.json"), _FILES, strict=True))
+    return {name: _cached(cache, file).read_bytes() for name, file in names.items()}
+
+
 def _cache_folder():
     """The reader's own tiktoken cache if set, else ~/.cache/ch07, else a temporary folder."""
     wanted = os.environ.get("TIKTOKEN_CACHE_DIR")
@@ -64,9 +76,14 @@ def _fill(cache):
     data = Path(spec.submodule_search_locations[0])
     for name in _FILES:
         source = next(data.rglob(name), None)
-        target = cache / hashlib.sha1((_SOURCE + name).encode()).hexdigest()
+        target = _cached(cache, name)
         if source is None or (target.exists() and target.read_bytes() == source.read_bytes()):
             continue
         new = target.with_name(f"{target.name}.{os.getpid()}")
         new.write_bytes(source.read_bytes())
         os.replace(new, target)
+
+
+def _cached(cache, name):
+    """Where tiktoken looks for a file that it would download."""
+    return cache / hashlib.sha1((_SOURCE + name).encode()).hexdigest()

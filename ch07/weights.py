@@ -5,6 +5,8 @@ of the right shape, is a model built without memory and filled tensor by tensor.
 hardly more memory than the model itself, and never gives half a model.
 """
 
+import os
+import shutil
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,11 +14,13 @@ from pathlib import Path
 import torch
 
 from ch07 import run_folder as rf
-from ch07.files import sha256_of
+from ch07.files import sha256_of, write_bytes, write_json, write_tensors
+from ch07.hf_files import chat_template, generation_config, model_config, tokenizer_files
 from ch07.hub import PUBLISHED, download
 from ch07.weight_files import WeightsError, open_weights, read_config_beside
-from ch07.weight_names import HEAD, Rename, renames
+from ch07.weight_names import HEAD, Rename, renames, to_published
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
+from instruction_dataset import BOOK_STYLE
 
 # What GPT2Config may say, and this GPT-2 does; anything else would be another model.
 ONLY = {
@@ -202,3 +206,37 @@ def _shapes(config):
     """Our parameters by name, without memory; a tied head is none of its own."""
     with torch.device("meta"):
         return dict(GPTModel(config).named_parameters())
+
+
+# --- out ----------------------------------------------------------------------------------------
+
+
+def export_hf(model, folder, style=BOOK_STYLE, card=None):
+    """Write a folder that transformers loads: weights, shape, tokenizer, chat template, card.
+
+    The folder must be new or empty; it appears whole, or not at all. `card` is README.md's text.
+    """
+    folder = Path(folder)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise WeightsError(f"{folder} is there already, and not empty: choose another folder")
+    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    try:
+        new.mkdir(parents=True)
+        published = {
+            f"transformer.{name}".replace("transformer.lm_head", "lm_head"): tensor
+            for name, tensor in to_published(dict(model.named_parameters()), model.config).items()
+        }
+        write_tensors(new / "model.safetensors", published, {"format": "pt"})
+        write_json(new / "config.json", model_config(model.config, style))
+        write_json(new / "generation_config.json", generation_config())
+        for name, data in tokenizer_files(model.config.context_length).items():
+            write_bytes(new / name, data)
+        write_bytes(new / "chat_template.jinja", chat_template(style).encode())
+        if card is not None:
+            write_bytes(new / "README.md", card.encode())
+        if folder.is_dir():
+            folder.rmdir()
+        os.replace(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return folder

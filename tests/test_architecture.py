@@ -11,12 +11,12 @@ TOY, EX = "ch07.toy_instructions.", "ch07.exercises."
 BY_FLOOR = {
     1: "data files machine options report scoring shown token_words tokenizer weight_names "
     "toy_instructions.words exercises.catalogue exercises.museum.exhibit",
-    2: "drawings splits batching checkpoint estimate generation hub optimizers prompts "
-    "token_drawing weight_files "
+    2: "arguments batching checkpoint drawings estimate generation hf_files hub optimizers "
+    "prompts splits token_drawing weight_files "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
     "exercises.findings",
-    3: "checked_rows respond run_folder token_grid toy_instructions.build exercises.museum.rooms "
-    "exercises.sandbox exercises.batch_checks",
+    3: "checked_rows gguf_file model_card respond run_folder token_grid "
+    "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks",
     4: "batch_grid weights exercises.option_checks exercises.text_checks exercises.loss_checks "
     "exercises.attention_checks exercises.generation_probe exercises.museum.game",
     5: "prepare exercises.collate_checks exercises.loader_checks exercises.step_checks "
@@ -24,7 +24,7 @@ BY_FLOOR = {
     6: "exercises.cache_checks",
     7: "exercises.diagnose",
     8: "exercises.child exercises.live",
-    9: "finetune evaluate chat grid check picture",
+    9: "finetune evaluate chat grid check export verify picture",
     10: "cli",
     11: "__main__",
 }
@@ -108,7 +108,10 @@ def test_a_file_is_read_in_one_sitting_and_a_function_on_one_screen(path):
 
 def test_only_those_who_may_print():
     """Library functions return; commands, reports and scripts print."""
-    may = {f"ch07.{name}" for name in "cli finetune evaluate chat grid check report".split()}
+    may = {
+        f"ch07.{name}"
+        for name in "cli finetune evaluate chat grid check export verify report".split()
+    }
     may.add(TOY + "build")
     for name, path in MODULES.items():
         calls = [
