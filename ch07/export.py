@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ch07 import run_folder as rf
 from ch07.files import read_json
-from ch07.gguf_file import write_gguf
+from ch07.gguf_file import find_writer, write_gguf
 from ch07.model_card import model_card
 from ch07.weights import export_hf
 
@@ -16,6 +16,8 @@ GGUF = "model.gguf"
 
 def export(folder, target, gguf=None):
     """Write the run in `folder` as the new folder `target`; returns 0."""
+    if gguf is not None:
+        find_writer()  # a missing package is told before anything is written
     run = rf.load_run(folder)
     n_parameters = sum(p.numel() for p in run.model.parameters())
     scores = _if_there(run.folder / rf.SCORES)

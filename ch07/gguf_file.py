@@ -36,17 +36,22 @@ class MissingPackage(RuntimeError):
     """The optional package that writes GGUF isn't installed."""
 
 
-def write_gguf(model, path, style, name, number_format="f32"):
-    """Write the model with its tokenizer and chat template; vectors always stay float32."""
+def find_writer():
+    """The package's writer; MissingPackage says how to get it."""
     try:
-        import gguf
+        from gguf import GGUFWriter
     except ImportError:
         raise MissingPackage(
             "writing GGUF needs a package that is not installed: pip install gguf==0.19.0"
         ) from None
+    return GGUFWriter
+
+
+def write_gguf(model, path, style, name, number_format="f32"):
+    """Write the model with its tokenizer and chat template; vectors always stay float32."""
     dtype, file_type = FORMATS[number_format]
     with written_beside(path) as new:
-        writer = gguf.GGUFWriter(new, "gpt2")
+        writer = find_writer()(new, "gpt2")
         _add_shape(writer, model.config, name)
         writer.add_file_type(file_type)
         _add_tokenizer(writer)

@@ -69,41 +69,35 @@ def tokenizer_files(context_length):
     }
     files["tokenizer_config.json"] = _json(settings)
     files["special_tokens_map.json"] = _json(special)
-    files["tokenizer.json"] = _json(_fast_tokenizer(files), indent=None)
+    compact = json.dumps(_fast_tokenizer(files), ensure_ascii=False, separators=(",", ":"))
+    files["tokenizer.json"] = compact.encode()
     return files
 
 
 def _fast_tokenizer(files):
-    """tokenizer.json: the same vocabulary and merges for the library `tokenizers`."""
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    """tokenizer.json: the same vocabulary and merges for the library `tokenizers`.
+
+    Byte for byte the published file of openai-community/gpt2.
+    """
+    end = {"id": END_OF_TEXT, "special": True, "content": END, "single_word": False}
+    end |= {"lstrip": False, "rstrip": False, "normalized": True}
+    decoder = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}
     merges = files["merges.txt"].decode("utf-8").splitlines()[1:]  # after the version
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            {
-                "id": END_OF_TEXT,
-                "content": END,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-        ],
+        "added_tokens": [end],
         "normalizer": None,
-        "pre_tokenizer": {**level, "use_regex": True},
-        "post_processor": {**level, "trim_offsets": False, "use_regex": True},
-        "decoder": {**level, "use_regex": True},
+        "pre_tokenizer": {**decoder, "add_prefix_space": False},
+        "post_processor": {**decoder, "trim_offsets": False},
+        "decoder": decoder,
         "model": {
-            "type": "BPE",
             "dropout": None,
             "unk_token": None,
             "continuing_subword_prefix": "",
             "end_of_word_suffix": "",
             "fuse_unk": False,
-            "byte_fallback": False,
             "vocab": json.loads(files["vocab.json"]),
             "merges": [merge for merge in merges if merge],
         },
@@ -153,5 +147,5 @@ def _expression(template):
     return " + ".join(pieces) if pieces else "''"
 
 
-def _json(value, indent=2):
-    return (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode()
+def _json(value):
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -5,6 +5,9 @@ measured. Source of the form: Mitchell et al. 2019, "Model Cards for Model Repor
 """
 
 from ch07.hub import PUBLISHED
+from ch07.options import FinetuneOptions
+
+OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon and AdamW"}
 
 CARD = """\
 ---
@@ -75,7 +78,7 @@ def model_card(run, n_parameters, scores=None, example=None, folder="FOLDER"):
         epochs=settings.get("num_epochs"),
         batch_size=options.get("batch_size"),
         lr=settings.get("peak_lr"),
-        optimizer=options.get("optimizer"),
+        optimizer=OPTIMIZERS[FinetuneOptions(**options).chosen_optimizer],
         dtype=settings.get("dtype"),
         seed=settings.get("seed"),
         python=facts.get("versions", {}).get("python"),

@@ -61,6 +61,12 @@ class FinetuneOptions:
         """Whether training starts from random weights."""
         return self.model == RANDOM_START
 
+    @property
+    def chosen_optimizer(self):
+        """What "auto" stands for: Muon for random weights, AdamW for trained ones."""
+        auto = "muon" if self.from_random else "adamw"
+        return auto if self.optimizer == "auto" else self.optimizer
+
     def __post_init__(self):
         for name, value in RECIPES["random" if self.from_random else "trained"].items():
             if getattr(self, name) is None:

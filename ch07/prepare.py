@@ -88,7 +88,7 @@ def prepare(options, tell):
         model=model,
         device=device,
         optimizer=choose_optimizer(
-            _optimizer_name(options), model, options.lr, options.weight_decay
+            options.chosen_optimizer, model, options.lr, options.weight_decay
         ),
         settings=settings,
         facts=_facts(file, start_sha256, datasets, said),
@@ -151,8 +151,7 @@ def _check_cost(options, config, train_loader, settings, device, tell):
     batches = est.Batches.of(
         train_loader.batch_sampler, dataset.lengths, prompts, options.allowed_max_length
     )
-    optimizer = _optimizer_name(options)
-    needed = est.training_bytes(config, batches, settings.dtype, optimizer)
+    needed = est.training_bytes(config, batches, settings.dtype, options.chosen_optimizer)
     free = available_memory(device)
     steps = total_steps(train_loader, settings)
     step = est.step_seconds(config, batches, settings.dtype, device) * settings.accumulation_steps
@@ -172,11 +171,6 @@ def _check_cost(options, config, train_loader, settings, device, tell):
             f"{est.as_bytes(free)} are free: choose {sizes}a smaller --batch-size (with "
             "--accumulation-steps) or --allowed-max-length, or try it all the same with --force"
         )
-
-
-def _optimizer_name(options):
-    auto = "muon" if options.from_random else "adamw"
-    return auto if options.optimizer == "auto" else options.optimizer
 
 
 # --- the model ----------------------------------------------------------------------------------

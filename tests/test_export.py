@@ -1,0 +1,282 @@
+"""What goes out: a folder that transformers loads, prompts and answers with as we do."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ch07 import gguf_file
+from ch07.arguments import FORMATS
+from ch07.cli import main
+from ch07.hf_files import chat_template, tokenizer_files
+from ch07.prompts import STYLES
+from ch07.respond import respond
+from ch07.run_folder import load_run
+from ch07.weights import export_hf, load_gpt2
+from gpt_model import GPTConfig, GPTModel
+from instruction_dataset import PromptStyle, encode_prompt
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """The shared run, exported by the command."""
+    folder = tmp_path_factory.mktemp("export") / "numbers"
+    assert main(["export", str(run), str(folder), "--gguf", "f32"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def peer(exported):
+    return transformers.AutoModelForCausalLM.from_pretrained(exported)
+
+
+@pytest.fixture(scope="module")
+def peer_tokenizer(exported):
+    return transformers.AutoTokenizer.from_pretrained(exported)
+
+
+def messages(entry):
+    return [{"role": "user", "content": entry["instruction"], "input": entry.get("input", "")}]
+
+
+# --- used as its readers will use it ------------------------------------------------------------
+
+
+def test_held_out_answers_are_ours_token_by_token(run, peer, peer_tokenizer):
+    """50 questions through AutoModelForCausalLM and apply_chat_template."""
+    ours = load_run(run)
+    entries = json.loads((run / "responses.json").read_text("utf-8"))
+    entries = (entries * 50)[:25] + [{"instruction": f"Say {i}.", "input": ""} for i in range(25)]
+    answers = respond(ours.model, ours.tokenizer, entries, ours.style, max_new_tokens=24)
+    batch = peer_tokenizer.apply_chat_template(
+        [messages(entry) for entry in entries],
+        add_generation_prompt=True,
+        padding=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    new = peer.generate(**batch, max_new_tokens=24)[:, batch["input_ids"].shape[1] :]
+    for row, answer in zip(new.tolist(), answers, strict=True):
+        ids = row[: row.index(50256)] if 50256 in row else row
+        assert ids == ours.tokenizer.encode_ordinary(answer.text)
+
+
+def test_a_pipeline_answers(run, exported):
+    entry = json.loads((run / "responses.json").read_text("utf-8"))[0]
+    generate = transformers.pipeline("text-generation", str(exported))
+    (answer,) = generate(messages(entry), return_full_text=False)
+    assert answer["generated_text"] == entry["model_response"]
+
+
+def test_the_same_logits(run, peer):
+    ids = torch.arange(100).view(4, 25)
+    ours = load_run(run).model(ids)
+    torch.testing.assert_close(ours, peer(ids).logits, atol=1e-4, rtol=0)
+
+
+def test_the_same_bits_come_back(run, exported):
+    expected, found = load_run(run).model.state_dict(), load_gpt2(exported).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_trip_through_save_pretrained_and_on(peer, exported, tmp_path, number_data, capsys):
+    """A run of ours, loaded and saved by transformers, is trained on."""
+    peer.save_pretrained(tmp_path / "theirs")
+    common = ["finetune", "--data", str(number_data), "--max-steps", "3", "--eval-freq", "1"]
+    losses = []
+    for name, model in (("a", exported), ("b", tmp_path / "theirs")):
+        out = tmp_path / name
+        assert main([*common, "--model", str(model), "--out", str(out)]) == 0
+        lines = (out / "metrics.jsonl").read_text("utf-8").splitlines()
+        losses.append([json.loads(line)["train_loss"] for line in lines])
+    assert losses[0] == losses[1], "the same start, to the bit"
+    assert losses[0][0] < 0.5, "it hadn't forgotten"
+    assert "weights" not in capsys.readouterr().err
+
+
+# --- the prompt ---------------------------------------------------------------------------------
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+def rendered(style, conversation):
+    """As transformers compiles it."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    (whole,), _ = render_jinja_template(
+        [conversation], chat_template=chat_template(style), eos_token="<|endoftext|>"
+    )
+    return whole
+
+
+@pytest.mark.parametrize("name", STYLES)
+@given(instruction=text, context=text)
+def test_the_template_writes_the_training_prompt_byte_for_byte(name, instruction, context):
+    entry = {"instruction": instruction, "input": context}
+    style = STYLES[name]
+    assert rendered(style, messages(entry)) == style.prompt(entry)
+    plain = [{"role": "user", "content": instruction}]
+    assert rendered(style, plain) == style.prompt({"instruction": instruction})
+    both = [*messages(entry), {"role": "assistant", "content": "Yes {{ 1 }}"}]
+    assert rendered(style, both) == style.prompt(entry) + "Yes {{ 1 }}<|endoftext|>"
+
+
+def test_signs_that_jinja_could_take_for_its_own():
+    style = PromptStyle("odd", '{{"\\n"}} \\ {instruction}\'"\t{input}', "{{{{ {instruction} %}}")
+    for entry in ({"instruction": "{{ x }}"}, {"instruction": "{% y %}", "input": "\\n"}):
+        assert rendered(style, messages(entry)) == style.prompt(entry)
+
+
+@pytest.mark.parametrize(
+    "conversation",
+    [
+        [],
+        [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
+        [{"role": "user", "content": "Hi"}] * 3,
+        [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+    ],
+)
+def test_what_was_never_trained_is_refused_not_guessed(conversation):
+    import jinja2
+
+    with pytest.raises((jinja2.TemplateError, ValueError)):
+        rendered(STYLES["book"], conversation)
+
+
+def test_prompts_have_the_same_ids(run, peer_tokenizer, entries):
+    ours = load_run(run)
+    for entry in [*entries, {"instruction": "Übersetze 你好 🙂.\n\n ", "input": " a  b\t"}]:
+        ids = peer_tokenizer.apply_chat_template(messages(entry), add_generation_prompt=True)
+        assert ids["input_ids"] == encode_prompt(entry, ours.tokenizer, ours.style)
+
+
+# --- the files ----------------------------------------------------------------------------------
+
+
+@given(text)
+def test_their_tokenizer_gives_our_ids(peer_tokenizer, tokenizer, words):
+    expected = tokenizer.encode_ordinary(words)
+    assert peer_tokenizer(words, split_special_tokens=True)["input_ids"] == expected
+    assert peer_tokenizer.decode(expected) == tokenizer.decode(expected)
+
+
+def test_the_tokenizer_files_are_the_published_ones(tokenizer_cache):
+    """The hashes that openai-community/gpt2 shows on the Hub."""
+    files = tokenizer_files(1024)
+    published = {
+        "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+        "merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+        "tokenizer.json": "8414cab924d8b9b33013f0d221c5862f365ee9be39c5c2bfae8a5a9e970478a6",
+    }
+    assert {name: hashlib.sha256(files[name]).hexdigest() for name in published} == published
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("qkv_bias", [True, False])
+def test_every_kind_of_model_goes_out_and_comes_back(tmp_path, tied, qkv_bias):
+    size = {"emb_dim": 32, "n_heads": 4, "n_layers": 2, "context_length": 64, "drop_rate": 0.1}
+    model = GPTModel(GPTConfig(**size, tied_head=tied, qkv_bias=qkv_bias)).eval()
+    export_hf(model, tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))
+    assert config["tie_word_embeddings"] == tied
+    assert config["n_ctx"] == config["n_positions"] == 64
+    theirs, log = transformers.GPT2LMHeadModel.from_pretrained(
+        tmp_path / "out", output_loading_info=True
+    )
+    assert not any(log.values()), log
+    ids = torch.arange(60).view(2, 30)
+    torch.testing.assert_close(theirs.eval()(ids).logits, model(ids), atol=1e-5, rtol=0)
+    assert (theirs.lm_head.weight is theirs.transformer.wte.weight) == tied
+    ours = load_gpt2(tmp_path / "out")
+    assert torch.equal(ours(ids), model(ids)) and ours.config.tied_head == tied
+
+
+def test_the_card_says_what_the_run_says(run, exported):
+    card = (exported / "README.md").read_text("utf-8")
+    config = json.loads((run / "config.json").read_text("utf-8"))
+    scores = json.loads((run / "scores.json").read_text("utf-8"))
+    assert config["facts"]["data_sha256"] in card
+    assert f"| exact_match | {scores['exact_match']:.3f} |" in card
+    assert f"{scores['n']:,} held-out rows" in card
+    assert "random weights" in card and "Muon" in card and "{" not in card.split("```")[0]
+    code = card.split("```python\n")[1].split("```")[0]
+    compile(code, "card", "exec")
+    assert str(exported.as_posix()) in code
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(run, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
+    assert main(["export", str(run), str(tmp_path)]) == 1
+    assert "is there already, and not empty" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_what_fails_halfway_leaves_nothing(run, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("ch07.weights.tokenizer_files", full)
+    assert main(["export", str(run), str(tmp_path / "out")]) == 1
+    assert not list(tmp_path.iterdir())
+
+
+# --- GGUF ---------------------------------------------------------------------------------------
+
+
+def test_gguf_read_back_tensor_by_tensor(run, exported):
+    gguf = pytest.importorskip("gguf")
+    reader = gguf.GGUFReader(exported / "model.gguf")
+    stored = {t.name: torch.tensor(t.data.copy()) for t in reader.tensors}
+    state = load_run(run).model.state_dict()
+    assert len(stored) == 4 * 12 + 4
+    assert torch.equal(stored["token_embd.weight"], state["tok_emb.weight"])
+    block = {name: state[f"trf_blocks.2.att.W_{name}.weight"] for name in ("query", "key", "value")}
+    assert torch.equal(stored["blk.2.attn_qkv.weight"], torch.cat(list(block.values())))
+    assert torch.equal(stored["blk.3.ffn_up.weight"], state["trf_blocks.3.ff.layers.0.weight"])
+    assert torch.equal(stored["blk.0.attn_norm.bias"], state["trf_blocks.0.norm1.bias"])
+    everything = sum(tensor.numel() for tensor in stored.values())
+    assert everything == sum(p.numel() for p in load_run(run).model.parameters())
+    fields = {name: field.contents() for name, field in reader.fields.items()}
+    assert fields["gpt2.attention.head_count"] == 4 and fields["gpt2.context_length"] == 1024
+    assert fields["tokenizer.chat_template"] == chat_template(load_run(run).style)
+    assert len(fields["tokenizer.ggml.tokens"]) == 50257
+    assert len(fields["tokenizer.ggml.merges"]) == 50000
+
+
+def test_gguf_without_the_package(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    assert main(["export", str(run), str(tmp_path / "out"), "--gguf", "f16"]) == 1
+    assert "pip install gguf==" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_formats_are_those_of_the_command():
+    assert tuple(gguf_file.FORMATS) == FORMATS
+
+
+def test_llama_cpp_answers_as_we_do(run, exported):
+    """Where llama-cpp-python is installed (it is built from source, which takes minutes)."""
+    llama_cpp = pytest.importorskip("llama_cpp", reason="pip install llama-cpp-python to run it")
+    llama = llama_cpp.Llama(str(exported / "model.gguf"), n_ctx=256, verbose=False)
+    ours = load_run(run)
+    entries = json.loads((run / "responses.json").read_text("utf-8"))[:20]
+    for entry in entries:
+        prompt = ours.style.prompt(entry).encode()
+        ids = llama.tokenize(prompt, add_bos=False, special=False)
+        assert ids == encode_prompt(entry, ours.tokenizer, ours.style)
+        answer = llama.create_chat_completion(messages(entry), temperature=0.0, max_tokens=32)
+        assert answer["choices"][0]["message"]["content"] == entry["model_response"]
+
+
+def test_exports_do_not_depend_on_where_they_are_made(run, exported, tmp_path):
+    assert main(["export", str(run), str(tmp_path / "again")]) == 0
+    for path in Path(exported).iterdir():
+        if path.name not in ("README.md", "model.gguf"):
+            assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
