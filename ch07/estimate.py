@@ -16,7 +16,7 @@ from gpt_model import GPTModel
 OPTIMIZER_STATE = {"adamw": 8, "muon": 4}  # bytes per parameter: two moments, or one
 # Fitted to the peak memory of training steps of four sizes (`python -m benchmarks.sizes`):
 PER_TOKEN = {"float32": 100, "bfloat16": 70}  # bytes per token, layer and number of its width
-PER_LOGIT = 14  # bytes: the logit in both formats, its softmax, and their gradients
+PER_LOGIT = 16  # bytes: the logit in both formats, its softmax, and their gradients
 # Likewise for time: the share of its peak in matrix products that a whole training step reaches,
 # and what the softmax of one logit costs beside them, in operations.
 SHARE_OF_PEAK = {"float32": 0.8, "bfloat16": 0.5}
@@ -115,9 +115,11 @@ def as_bytes(n):
 def as_time(seconds):
     """A duration for people: about how long.
 
-    >>> as_time(42), as_time(700), as_time(20_000)
-    ('about 42 seconds', 'about 12 minutes', 'about 5.6 hours')
+    >>> as_time(0.2), as_time(42), as_time(700), as_time(20_000)
+    ('about a second', 'about 42 seconds', 'about 12 minutes', 'about 5.6 hours')
     """
+    if seconds < 1.5:
+        return "about a second"
     if seconds < 90:
         return f"about {seconds:.0f} seconds"
     return (

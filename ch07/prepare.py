@@ -12,7 +12,7 @@ import torch
 from ch07 import estimate as est
 from ch07.batching import make_loader
 from ch07.checked_rows import checked_datasets
-from ch07.data import DataError, read_data, summary
+from ch07.data import DataError, count, read_data, summary
 from ch07.machine import (
     available_memory,
     choose_device,
@@ -156,7 +156,7 @@ def _check_cost(options, config, train_loader, settings, device, tell):
     steps = total_steps(train_loader, settings)
     step = est.step_seconds(config, batches, settings.dtype, device) * settings.accumulation_steps
     tell(
-        f"estimate: {est.as_time(steps * step)} for {steps:,} steps of training, "
+        f"estimate: {est.as_time(steps * step)} for {count(steps, 'step')} of training, "
         f"{est.as_bytes(needed)} of memory ({est.as_bytes(free)} are free)"
     )
     if needed > free and not options.force:

@@ -382,3 +382,14 @@ def test_the_hash_tells_what_was_loaded(tmp_path, peer):
     tensors["transformer.ln_f.bias"] += 1
     save_file(tensors, tmp_path / "a" / "model.safetensors")
     assert len({first, sharded, find_weights(tmp_path / "a").sha256()}) == 3
+
+
+def test_a_model_of_another_tokenizer_is_refused_before_training(tmp_path, number_data, capsys):
+    from ch07.cli import main
+
+    folder = write(tmp_path / "m", random_tensors(published_shapes(CONFIG)), hf_config(CONFIG))
+    arguments = ["--data", str(number_data), "--model", str(folder), "--out", str(tmp_path / "r")]
+    assert main(["finetune", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert "has 1,011 tokens, but GPT-2's tokenizer has 50,257" in error
+    assert not (tmp_path / "r").exists()

@@ -1,0 +1,76 @@
+"""Twenty steps of fine-tuning: our loop, and Hugging Face's parts put together by their manual."""
+
+import pytest
+import torch
+import transformers
+
+from ch07.batching import make_loader
+from ch07.data import load_entries
+from ch07.toy_instructions.build import DATA_FILE
+from ch07.weight_names import from_published
+from gpt_model import GPTConfig, GPTModel
+from instruction_dataset import InstructionDataset
+from train_loop import TrainSettings, make_optimizer, train_step
+
+CONFIG = GPTConfig(emb_dim=48, n_heads=4, n_layers=2, context_length=128)
+END, STEPS, LR = 50256, 20, 1e-3
+
+
+@pytest.fixture(scope="module")
+def tokenizer_of_theirs(tmp_path_factory):
+    from ch07.hf_files import tokenizer_files
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    for name, data in tokenizer_files(128).items():
+        (folder / name).write_bytes(data)
+    return transformers.AutoTokenizer.from_pretrained(folder, padding_side="right")
+
+
+def their_losses(theirs, rows, batches, tokenizer):
+    """GPT2LMHeadModel, DataCollatorForSeq2Seq and torch.optim.AdamW; a list of losses."""
+    collator = transformers.DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
+    groups = [
+        {"params": [p for p in theirs.parameters() if p.ndim >= 2], "weight_decay": 0.1},
+        {"params": [p for p in theirs.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=LR, betas=(0.9, 0.95))
+    losses = []
+    for batch in batches:
+        features = [
+            {"input_ids": [*ids, END], "labels": [-100] * n + ids[n:] + [END]}
+            for n, ids in (rows[i] for i in batch)
+        ]
+        loss = theirs(**collator(features)).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("loss_on", ["response", "all"])
+def test_equal_at_every_step(tokenizer, tokenizer_of_theirs, loss_on):
+    entries = load_entries(DATA_FILE)[::97][:80]
+    dataset = InstructionDataset(entries, tokenizer, with_prompt_length=loss_on == "response")
+    loader = make_loader(dataset, 4, loss_on, seed=3)
+    batches = list(loader.batch_sampler)[:STEPS]
+    rows = list(zip(dataset.prompt_lengths, dataset.token_ids, strict=True))
+    if loss_on == "all":
+        rows = [(0, ids) for _, ids in rows]
+    theirs = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            n_positions=128, n_embd=48, n_head=4, n_layer=2,
+            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        )
+    ).train()  # fmt: skip
+    ours = GPTModel(CONFIG)
+    ours.load_state_dict(from_published(theirs.transformer.state_dict(), CONFIG))
+    optimizer = make_optimizer(ours.train().parameters(), LR, weight_decay=0.1)
+    mine = [
+        train_step([batch], ours, optimizer, "cpu", LR, TrainSettings()).item()
+        for batch in (loader.collate_fn([dataset[i] for i in rows]) for rows in batches)
+    ]
+    expected = their_losses(theirs, rows, batches, tokenizer_of_theirs)
+    assert mine == pytest.approx(expected, abs=1e-4)
+    assert mine[-1] < mine[0] - 1, "it learned, so the comparison went somewhere"
