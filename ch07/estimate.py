@@ -22,6 +22,9 @@ PER_LOGIT = 16  # bytes: the logit in both formats, its softmax, and their gradi
 SHARE_OF_PEAK = {"float32": 0.8, "bfloat16": 0.5}
 PER_LOGIT_SOFTMAX = 650
 PROCESS = 300e6  # bytes: Python, PyTorch, the rows
+# What the keys and values of answers that grow together may take; a large model answers fewer.
+CACHE_BYTES = 2e9
+ANSWERS_AT_ONCE = 64  # enough to keep the processor busy
 
 
 class TooLarge(ValueError):
@@ -34,6 +37,7 @@ class Batches:
 
     tokens: list  # of each batch
     targets: list
+    longest: int = 0  # tokens of the longest row
 
     @classmethod
     def of(cls, batches, lengths, prompt_lengths, limit=None):
@@ -45,9 +49,10 @@ class Batches:
             targets.append(
                 sum(n - min(prompt_lengths[i], n) for n, i in zip(cut, rows, strict=True))
             )
-        return cls(tokens, targets)
+        return cls(tokens, targets, max(lengths) if limit is None else min(max(lengths), limit))
 
 
+@lru_cache
 def count_parameters(config):
     """(all parameters, those of the blocks); nothing is allocated."""
     with torch.device("meta"):
@@ -56,11 +61,19 @@ def count_parameters(config):
     return sum(p.numel() for p in model.parameters()), blocks
 
 
+def run_bytes(config, batches, dtype, optimizer="adamw", new_tokens=256):
+    """Peak memory of a run: of its training, or of its answers while the optimizer is kept."""
+    n_tokens = batches.longest + new_tokens
+    n_rows = answers_at_once(config, n_tokens)
+    answering = answering_bytes(config, n_rows, n_tokens) + _state_bytes(config, optimizer)
+    return max(training_bytes(config, batches, dtype, optimizer), answering)
+
+
 def training_bytes(config, batches, dtype, optimizer="adamw"):
     """Peak memory of training: weights, gradients, optimizer, and the largest batch."""
-    n, blocks = count_parameters(config)
-    state = (n - blocks) * OPTIMIZER_STATE["adamw"] + blocks * OPTIMIZER_STATE[optimizer]
-    fixed = 8 * n + state + (2 * n if dtype == "bfloat16" else 0)  # a copy that autocast keeps
+    n, _ = count_parameters(config)
+    copy = 2 * n if dtype == "bfloat16" else 0  # which autocast keeps for the gradient
+    fixed = 8 * n + _state_bytes(config, optimizer) + copy
     width = config.emb_dim * config.n_layers * PER_TOKEN[dtype]
     largest = max(
         width * tokens + PER_LOGIT * config.vocab_size * targets
@@ -69,14 +82,25 @@ def training_bytes(config, batches, dtype, optimizer="adamw"):
     return PROCESS + fixed + largest
 
 
-def answering_bytes(config, n_rows=1, n_tokens=None):
-    """Peak memory of answering: weights, and a KV cache of `n_rows` (`n_tokens` None: full)."""
+def _state_bytes(config, optimizer):
+    n, blocks = count_parameters(config)
+    return (n - blocks) * OPTIMIZER_STATE["adamw"] + blocks * OPTIMIZER_STATE[optimizer]
+
+
+def answering_bytes(config, n_rows=1, n_tokens=1024):
+    """Peak memory of answering: weights, and the KV cache of `n_rows` of `n_tokens`."""
     n, _ = count_parameters(config)
-    return PROCESS + 4 * n + n_rows * cache_bytes(config, n_tokens or config.context_length)
+    return PROCESS + 4 * n + n_rows * cache_bytes(config, n_tokens)
+
+
+def answers_at_once(config, n_tokens):
+    """How many answers grow together, each of so many tokens, its prompt included."""
+    return max(1, min(ANSWERS_AT_ONCE, int(CACHE_BYTES // cache_bytes(config, n_tokens))))
 
 
 def cache_bytes(config, n_tokens):
     """The KV cache of one row."""
+    n_tokens = max(1, min(n_tokens, config.context_length))
     return 2 * 4 * config.n_layers * config.emb_dim * n_tokens
 
 

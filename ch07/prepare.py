@@ -63,6 +63,11 @@ def prepare(options, tell):
     # a published size has a known shape, and is fetched only when all else is well
     source = None if options.model in MODEL_SIZES else find_weights(options.model)
     config = _config(options.model, source)
+    if source is not None and source.style not in (None, style.name):
+        note(
+            f"prompt: {options.model} was trained with the style {source.style!r}, but this run "
+            f"uses {style.name!r}: is that meant? (--prompt-style)"
+        )
     path = DATA_FILE if options.data is None else options.data
     file = read_data(path, options.skip_bad_rows)
     for line in summary(file.findings):
@@ -151,7 +156,7 @@ def _check_cost(options, config, train_loader, settings, device, tell):
     batches = est.Batches.of(
         train_loader.batch_sampler, dataset.lengths, prompts, options.allowed_max_length
     )
-    needed = est.training_bytes(config, batches, settings.dtype, options.chosen_optimizer)
+    needed = est.run_bytes(config, batches, settings.dtype, options.chosen_optimizer)
     free = available_memory(device)
     steps = total_steps(train_loader, settings)
     step = est.step_seconds(config, batches, settings.dtype, device) * settings.accumulation_steps
@@ -163,7 +168,7 @@ def _check_cost(options, config, train_loader, settings, device, tell):
         smaller = [
             name
             for name in MODEL_SIZES
-            if est.training_bytes(GPTConfig(**MODEL_SIZES[name]), batches, settings.dtype) <= free
+            if est.run_bytes(GPTConfig(**MODEL_SIZES[name]), batches, settings.dtype) <= free
         ]
         sizes = f"--model {smaller[-1]}, " if smaller else ""
         raise est.TooLarge(

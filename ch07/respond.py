@@ -6,10 +6,9 @@ follows it, cut out by token ids; no text is searched, replaced or deleted.
 
 from dataclasses import dataclass
 
+from ch07.estimate import answers_at_once
 from ch07.generation import Sampling, continue_prompts
 from instruction_dataset import BOOK_STYLE, encode_prompt
-
-BATCH_SIZE = 64  # prompts that grow together: enough to keep the processor busy
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,16 @@ def respond(
 ):
     """An `Answer` for each entry (its "output", if any, is not looked at).
 
-    Entries are answered in order of prompt length, `BATCH_SIZE` at a time, and returned in their
-    own order; with greedy choice the grouping changes nothing.
+    Entries are answered in order of prompt length, as many at a time as fit well into memory, and
+    returned in their own order; with greedy choice the grouping changes nothing.
     """
     prompts = [encode_prompt(entry, tokenizer, style) for entry in entries]
     _check_lengths(prompts, model.config.context_length)
     answers = [None] * len(entries)
     order = sorted(range(len(entries)), key=lambda i: len(prompts[i]))
-    for start in range(0, len(order), BATCH_SIZE):
-        rows = order[start : start + BATCH_SIZE]
+    size = answers_at_once(model.config, max(map(len, prompts), default=0) + max_new_tokens)
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
         done = continue_prompts(
             model,
             [prompts[i] for i in rows],

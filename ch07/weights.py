@@ -41,6 +41,7 @@ class Source:
     config: GPTConfig
     weights: object  # StoredWeights, or None for a run folder
     table: list  # of Rename: stored names -> ours
+    style: str | None = None  # the prompt style it was trained with, where that is known
 
     def sha256(self):
         """One hash over the file or files."""
@@ -95,17 +96,20 @@ def find_weights(name_or_path):
     beside = read_config_beside(path)
     if beside is not None and "options" in beside:  # a run folder, whose hash is checked
         folder = path if path.is_dir() else path.parent
-        return Source(folder, GPTConfig(**rf.read_config(folder)["model"]), None, [])
+        config = rf.read_config(folder)
+        style = config["prompt_style"].get("name")
+        return Source(folder, GPTConfig(**config["model"]), None, [], style)
     weights = open_weights(path)
-    return _source(path, weights, _config(path, weights, beside))
+    style = None if beside is None else beside.get("prompt_style")
+    return _source(path, weights, _config(path, weights, beside), style)
 
 
-def _source(path, weights, config):
+def _source(path, weights, config, style=None):
     table = renames(config)
     if "tok_emb.weight" in weights.shapes:  # stored under our names, or the book's
         table = [Rename(name, (name,)) for name in _shapes(config)]
     _check_shapes(path, weights.shapes, config, table)
-    return Source(path, config, weights, table)
+    return Source(path, config, weights, table, style)
 
 
 # --- which model is it? -------------------------------------------------------------------------

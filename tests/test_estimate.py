@@ -95,6 +95,21 @@ def test_defaults_suit_the_start():
     assert (random.chosen_optimizer, trained.chosen_optimizer) == ("muon", "adamw")
 
 
+def test_large_models_answer_fewer_at_once():
+    at_once = [est.answers_at_once(config, 400) for config in SIZES.values()]
+    assert at_once == sorted(at_once, reverse=True) and at_once[:2] == [64, 64] and at_once[-1] > 1
+    for config, n in zip(SIZES.values(), at_once, strict=True):
+        assert n * est.cache_bytes(config, 400) <= est.CACHE_BYTES
+    assert est.cache_bytes(SIZES["gpt2-xl"], 10**6) == est.cache_bytes(SIZES["gpt2-xl"], 1024)
+
+
+def test_a_run_counts_its_answers_too():
+    long = Batches([100], [40], longest=1024)
+    small = SIZES["gpt2-small"]
+    assert est.run_bytes(small, long, "float32") > est.training_bytes(small, long, "float32")
+    assert est.run_bytes(small, ONE, "float32") >= est.training_bytes(small, ONE, "float32")
+
+
 def test_free_memory_is_a_plausible_number():
     assert 2**26 < available_memory(torch.device("cpu")) < 2**46
 

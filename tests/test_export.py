@@ -280,3 +280,12 @@ def test_exports_do_not_depend_on_where_they_are_made(run, exported, tmp_path):
     for path in Path(exported).iterdir():
         if path.name not in ("README.md", "model.gguf"):
             assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_another_prompt_style_than_the_trained_one_is_told(exported, number_data, tmp_path, capsys):
+    common = ["finetune", "--data", str(number_data), "--max-steps", "1", "--model", str(exported)]
+    assert main([*common, "--out", str(tmp_path / "a"), "--prompt-style", "alpaca"]) == 0
+    told = capsys.readouterr().err
+    assert "was trained with the style 'book', but this run uses 'alpaca'" in told
+    assert main([*common, "--out", str(tmp_path / "b")]) == 0
+    assert "style" not in capsys.readouterr().err

@@ -24,7 +24,7 @@ def test_answers_come_in_the_order_of_the_entries_whatever_the_batch(
 ):
     together = respond(model, tokenizer, entries, max_new_tokens=6)
     assert together == [respond(model, tokenizer, [e], max_new_tokens=6)[0] for e in entries]
-    monkeypatch.setattr(module, "BATCH_SIZE", 2)
+    monkeypatch.setattr(module, "answers_at_once", lambda config, n_tokens: 2)
     assert respond(model, tokenizer, entries, max_new_tokens=6) == together
     assert respond(model, tokenizer, [], max_new_tokens=6) == []
 

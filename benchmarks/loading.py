@@ -1,0 +1,95 @@
+"""Loading published weights: peak memory and seconds, beside transformers and beside the floor.
+
+    python -m benchmarks.loading [gpt2-small gpt2-xl ...] [--json FILE]
+
+Weights of the exact published layout are written with random numbers to a temporary folder (for
+gpt2-xl 6.4 GB), since no published file may be at hand. The floor of memory is the weights
+themselves; of time, reading the file once.
+"""
+
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.measured import in_a_process, memory, parser, report, row
+from gpt_model import MODEL_SIZES, GPTConfig
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+ROUNDS = 5
+
+
+def load(who, folder):
+    """Load once; print seconds, and the peak memory in shares of the weights, as JSON."""
+    if who == "ours":
+        from ch07.weights import load_gpt2 as load_model
+    elif who == "transformers":
+        import transformers
+
+        load_model = transformers.GPT2LMHeadModel.from_pretrained
+    else:
+
+        def load_model(folder):
+            with open(Path(folder) / "model.safetensors", "rb") as file:
+                while file.read(1 << 24):
+                    pass
+
+    before, started = memory("VmRSS"), time.perf_counter()
+    model = load_model(folder)
+    seconds, peak = time.perf_counter() - started, memory("VmHWM") - before
+    weights = sum(4 * p.numel() for p in model.parameters()) if model is not None else 1
+    print(json.dumps({"seconds": seconds, "memory": peak, "weights": weights}))
+
+
+def compare(name, folder):
+    """Rows for one size, in turns, medians of `ROUNDS`."""
+    from published import hf_config, write_published
+
+    config = GPTConfig(**MODEL_SIZES[name])
+    write_published(folder / "model.safetensors", config)
+    (folder / "config.json").write_text(json.dumps(hf_config(config)), encoding="utf-8")
+    tries = {"ours": [], "transformers": [], "reading": []}
+    for _ in range(ROUNDS):
+        for who, found in tries.items():
+            found.append(in_a_process("benchmarks.loading", "--once", who, folder))
+
+    def middle(who, what):
+        return statistics.median(t[what] for t in tries[who])
+
+    weights = middle("ours", "weights")
+    peer = middle("transformers", "memory")
+    return [
+        row(f"{name}: peak memory", middle("ours", "memory"), peer, "transformers", weights),
+        row(
+            f"{name}: seconds",
+            middle("ours", "seconds"),
+            middle("transformers", "seconds"),
+            "transformers",
+            middle("reading", "seconds"),
+        ),
+    ]
+
+
+def main():
+    arguments = parser(__doc__)
+    arguments.add_argument("names", nargs="*", default=["gpt2-small"], help="sizes")
+    arguments.add_argument("--once", nargs=2, help="for inner use")
+    given = arguments.parse_args()
+    if given.once:
+        return load(*given.once)
+    rows = []
+    for name in given.names:
+        folder = Path(tempfile.mkdtemp(prefix="ch07-loading-"))
+        try:
+            rows += compare(name, folder)
+        finally:
+            shutil.rmtree(folder)
+    report(rows, given.json)
+
+
+if __name__ == "__main__":
+    main()

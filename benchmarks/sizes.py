@@ -1,0 +1,107 @@
+"""What each size of GPT-2 costs here: memory and seconds, to train and to answer.
+
+    python -m benchmarks.sizes [gpt2-tiny gpt2-small ...] [--json FILE]
+
+Random weights; batches of 8 rows of 100 tokens, 40 of them counted, AdamW, bfloat16 where the
+processor has units for it; answers to 8 prompts of 60 tokens. "Peer" is what `ch07/estimate.py`
+says before a run. The floor of memory is 16 bytes a parameter to train (weights, gradients,
+AdamW's two moments) and 4 to answer.
+"""
+
+import json
+import statistics
+import time
+
+import torch
+
+from benchmarks.measured import in_a_process, memory, parser, report, row
+from ch07 import estimate as est
+from ch07.generation import generate
+from ch07.machine import available_memory, choose_dtype, keep_freed_memory
+from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
+from train_loop import TrainSettings, make_optimizer, train_step
+
+ROWS, TOKENS, COUNTED, STEPS = 8, 100, 40, 6
+PROMPT, NEW = 60, 32
+BATCHES = est.Batches([ROWS * TOKENS], [ROWS * COUNTED])
+
+
+def random_model(name):
+    """A GPTModel of a size; every block gets the weights of a narrow draw, quickly."""
+    with torch.device("meta"):
+        model = GPTModel(GPTConfig(**MODEL_SIZES[name]))
+    stream = torch.Generator().manual_seed(0)
+    state = {n: torch.empty(p.shape).normal_(0, 0.02, generator=stream)
+             for n, p in model.named_parameters()}  # fmt: skip
+    model.load_state_dict({**state, "out_head.weight": state["tok_emb.weight"]}, assign=True)
+    model.out_head.weight = model.tok_emb.weight
+    return model
+
+
+def train(name, dtype):
+    """Seconds of a step (median, the first left out) and peak memory, as JSON."""
+    keep_freed_memory()
+    before = memory("VmRSS")
+    model = random_model(name).train()
+    optimizer = make_optimizer(model.parameters(), 5e-5, 0.1)
+    ids = torch.randint(0, 50257, (ROWS, TOKENS))
+    targets = torch.randint(0, 50257, (ROWS, TOKENS))
+    targets[:, : TOKENS - COUNTED] = -100
+    settings, seconds = TrainSettings(dtype=dtype), []
+    for _ in range(STEPS):
+        started = time.perf_counter()
+        train_step([(ids, targets)], model, optimizer, "cpu", 5e-5, settings)
+        seconds.append(time.perf_counter() - started)
+    print(json.dumps({"seconds": statistics.median(seconds[1:]), "memory": memory() - before}))
+
+
+def answer(name, dtype):
+    """Seconds of a new token of `ROWS` answers, and peak memory, as JSON."""
+    before = memory("VmRSS")
+    model = random_model(name).eval()
+    prompts = torch.randint(0, 50257, (ROWS, PROMPT)).tolist()
+    started = time.perf_counter()
+    generate(model, prompts, NEW, end_id=-1)
+    seconds = (time.perf_counter() - started) / NEW
+    print(json.dumps({"seconds": seconds, "memory": memory() - before}))
+
+
+def compare(name, dtype):
+    """Rows for one size; those of training only where it fits."""
+    config, free = GPTConfig(**MODEL_SIZES[name]), available_memory(torch.device("cpu"))
+    n, _ = est.count_parameters(config)
+    rows = []
+    expected = est.training_bytes(config, BATCHES, dtype) - est.PROCESS
+    if expected < free:
+        step = est.step_seconds(config, BATCHES, dtype, "cpu")
+        trained = in_a_process("benchmarks.sizes", "--once", "train", name, dtype)
+        rows = [
+            row(f"{name}: bytes to train", trained["memory"], expected, "estimate", 16 * n),
+            row(f"{name}: seconds of a step ({dtype})", trained["seconds"], step, "estimate"),
+        ]
+    else:
+        print(f"{name}: {est.as_bytes(expected)} to train, but {est.as_bytes(free)} are free")
+    answered = in_a_process("benchmarks.sizes", "--once", "answer", name, dtype)
+    kept = est.answering_bytes(config, ROWS, PROMPT + NEW) - est.PROCESS
+    return [
+        *rows,
+        row(f"{name}: bytes to answer", answered["memory"], kept, "estimate", 4 * n),
+        row(f"{name}: seconds of a token in 8 answers", answered["seconds"], None, None),
+    ]
+
+
+def main():
+    arguments = parser(__doc__)
+    arguments.add_argument("names", nargs="*", default=["gpt2-tiny", "gpt2-small"], help="sizes")
+    arguments.add_argument("--once", nargs=3, help="for inner use")
+    given = arguments.parse_args()
+    if given.once:
+        what, name, dtype = given.once
+        return {"train": train, "answer": answer}[what](name, dtype)
+    dtype = choose_dtype("auto", torch.device("cpu"))
+    rows = [r for name in given.names for r in compare(name, dtype)]
+    report(rows, given.json)
+
+
+if __name__ == "__main__":
+    main()
