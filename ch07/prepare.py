@@ -198,4 +198,4 @@ def _make_model(options, config, source):
     if options.from_random:
         return GPTModel(config, torch.Generator().manual_seed(options.seed)), None
     source = source or find_weights(options.model)
-    return source.load().requires_grad_(True), source.sha256()
+    return source.load(), source.sha256()

@@ -10,19 +10,10 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-
-from ch07.checkpoint import load_parameters
-from ch07.files import (
-    read_json,
-    read_tensors,
-    sha256_of,
-    write_bytes,
-    write_json,
-    write_tensors,
-)
+from ch07.files import read_json, sha256_of, write_bytes, write_json, write_tensors
+from ch07.loading import build_model
 from ch07.tokenizer import load_tokenizer
+from ch07.weight_files import open_weights
 from gpt_model import GPTConfig, GPTModel
 from instruction_dataset import PromptStyle
 
@@ -51,6 +42,19 @@ class Run:
 def load_run(folder, device="cpu"):
     """The run in a folder; RunFolderError if it isn't there or never finished."""
     folder = Path(folder)
+    config = read_sealed(folder)
+    try:
+        weights = open_weights(folder / MODEL)
+        model = build_model(folder, weights, GPTConfig(**config["model"]))
+        style = PromptStyle(**config["prompt_style"])
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise RunFolderError(f"{folder} can't be loaded: {error}") from error
+    return Run(folder, config, model.to(device), style)
+
+
+def read_sealed(folder):
+    """config.json of a finished run whose weights are those that it wrote; else RunFolderError."""
+    folder = Path(folder)
     config = read_config(folder)
     if not (folder / MODEL).is_file():
         raise RunFolderError(
@@ -62,18 +66,7 @@ def load_run(folder, device="cpu"):
             f"{folder / MODEL}, or model and prompt_style in {CONFIG}, are not what the run wrote: "
             "altered, or copied in part"
         )
-    try:
-        tensors = read_tensors(folder / MODEL)
-        with torch.device("meta"):
-            model = GPTModel(GPTConfig(**config["model"]))
-        model.to_empty(device="cpu")
-        if model.config.tied_head:  # to_empty gives each name memory of its own
-            model.out_head.weight = model.tok_emb.weight
-        load_parameters(model, tensors)
-        style = PromptStyle(**config["prompt_style"])
-    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
-        raise RunFolderError(f"{folder} can't be loaded: {error}") from error
-    return Run(folder, config, model.to(device).eval(), style)
+    return config
 
 
 def read_config(folder):

@@ -1,8 +1,7 @@
 """GPT-2's weights, in and out: published files, `transformers` folders, the book's `.pth`, runs.
 
-The one idea: every source is first asked for its shape; only when all its tensors are there, and
-of the right shape, is a model built without memory and filled tensor by tensor. So loading needs
-hardly more memory than the model itself, and never gives half a model.
+The one idea: wherever weights come from, they are first asked what model they are; only when all
+tensors of that model are there, and of the right shape, is it built.
 """
 
 import os
@@ -17,9 +16,10 @@ from ch07 import run_folder as rf
 from ch07.files import sha256_of, write_bytes, write_json, write_tensors
 from ch07.hf_files import chat_template, generation_config, model_config, tokenizer_files
 from ch07.hub import PUBLISHED, download
-from ch07.weight_files import WeightsError, open_weights, read_config_beside
-from ch07.weight_names import HEAD, Rename, renames, to_published
-from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
+from ch07.loading import build_model, check_shapes
+from ch07.weight_files import StoredWeights, WeightsError, open_weights, read_config_beside
+from ch07.weight_names import HEAD, to_published
+from gpt_model import MODEL_SIZES, GPTConfig
 from instruction_dataset import BOOK_STYLE
 
 # What GPT2Config may say, and this GPT-2 does; anything else would be another model.
@@ -39,37 +39,17 @@ class Source:
 
     path: Path
     config: GPTConfig
-    weights: object  # StoredWeights, or None for a run folder
-    table: list  # of Rename: stored names -> ours
+    weights: StoredWeights
     style: str | None = None  # the prompt style it was trained with, where that is known
 
     def sha256(self):
         """One hash over the file or files."""
-        if self.weights is None:
-            return sha256_of(self.path / rf.MODEL)
         digests = [sha256_of(file) for file in self.weights.files]
         return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
 
     def load(self, dtype=torch.float32):
         """The `GPTModel`, in evaluation mode."""
-        if self.weights is None:
-            return rf.load_run(self.path).model.to(dtype)
-        state = {}
-        for row in self.table:
-            stored = self.weights.read(row.published)
-            if not torch.isfinite(stored.sum(dtype=torch.float32)):  # no copy
-                raise WeightsError(f"{self.path}: {row.published} holds NaN or infinity")
-            state |= zip(row.ours, row.split(stored, dtype), strict=True)
-            del stored  # before the next one is read
-            self.weights.forget(row.published)
-        if self.config.tied_head:
-            state["out_head.weight"] = state["tok_emb.weight"]
-        with torch.device("meta"):
-            model = GPTModel(self.config)
-        model.load_state_dict(state, assign=True)
-        if self.config.tied_head:
-            model.out_head.weight = model.tok_emb.weight
-        return model.eval()
+        return build_model(self.path, self.weights, self.config, dtype)
 
 
 def load_gpt2(name_or_path, dtype=torch.float32):
@@ -86,30 +66,27 @@ def find_weights(name_or_path):
     """The `Source` behind a name or a path; a published name that isn't cached is downloaded."""
     if name_or_path in PUBLISHED:
         path = download(name_or_path)
-        return _source(path, open_weights(path), GPTConfig(**MODEL_SIZES[name_or_path]))
+        return _checked(Source(path, GPTConfig(**MODEL_SIZES[name_or_path]), open_weights(path)))
     path = Path(name_or_path)
     if not path.exists():
         raise WeightsError(
-            f"there is no model {str(name_or_path)!r}: choose one of {', '.join(MODEL_SIZES)}, "
-            "or a folder or file that exists"
+            f"there is no model {str(name_or_path)!r}: choose one of {', '.join(PUBLISHED)}, or a "
+            "folder or file that exists (gpt2-tiny has no weights before you train it)"
         )
     beside = read_config_beside(path)
-    if beside is not None and "options" in beside:  # a run folder, whose hash is checked
+    if beside is not None and "options" in beside:  # a run folder
         folder = path if path.is_dir() else path.parent
-        config = rf.read_config(folder)
-        style = config["prompt_style"].get("name")
-        return Source(folder, GPTConfig(**config["model"]), None, [], style)
+        run = rf.read_sealed(folder)
+        config, style = GPTConfig(**run["model"]), run["prompt_style"].get("name")
+        return _checked(Source(folder, config, open_weights(folder / rf.MODEL), style))
     weights = open_weights(path)
     style = None if beside is None else beside.get("prompt_style")
-    return _source(path, weights, _config(path, weights, beside), style)
+    return _checked(Source(path, _config(path, weights, beside), weights, style))
 
 
-def _source(path, weights, config, style=None):
-    table = renames(config)
-    if "tok_emb.weight" in weights.shapes:  # stored under our names, or the book's
-        table = [Rename(name, (name,)) for name in _shapes(config)]
-    _check_shapes(path, weights.shapes, config, table)
-    return Source(path, config, weights, table, style)
+def _checked(source):
+    check_shapes(source.path, source.weights, source.config)
+    return source
 
 
 # --- which model is it? -------------------------------------------------------------------------
@@ -186,30 +163,6 @@ def _is_tied(weights, token, beside):
     embedding = f"{token}.weight"
     same_shape = weights.shapes[head] == weights.shapes[embedding]
     return same_shape and torch.equal(weights.read(head), weights.read(embedding))
-
-
-# --- is it whole? -------------------------------------------------------------------------------
-
-
-def _check_shapes(path, found, config, table):
-    """WeightsError with every missing, unexpected and wrongly shaped tensor, one a line."""
-    ours = _shapes(config)
-    expected = {row.published: tuple(row.join([ours[o] for o in row.ours]).shape) for row in table}
-    head = {"out_head.weight", HEAD[0].published} if config.tied_head else set()  # its equal
-    wrong = [f"missing: {name}, expected {shape}" for name, shape in expected.items()
-             if name not in found]  # fmt: skip
-    wrong += [f"unexpected: {name}, found {shape}" for name, shape in found.items()
-              if name not in expected and name not in head]  # fmt: skip
-    wrong += [f"wrong shape: {name}, expected {shape}, found {found[name]}"
-              for name, shape in expected.items() if found.get(name, shape) != shape]  # fmt: skip
-    if wrong:
-        raise WeightsError(f"{path} doesn't fit: {len(wrong)} tensors\n  " + "\n  ".join(wrong))
-
-
-def _shapes(config):
-    """Our parameters by name, without memory; a tied head is none of its own."""
-    with torch.device("meta"):
-        return dict(GPTModel(config).named_parameters())
 
 
 # --- out ----------------------------------------------------------------------------------------

@@ -15,13 +15,13 @@ BY_FLOOR = {
     "prompts splits token_drawing weight_files "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
     "exercises.findings",
-    3: "checked_rows gguf_file model_card respond run_folder token_grid "
+    3: "checked_rows gguf_file loading model_card respond token_grid "
     "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks",
-    4: "batch_grid weights exercises.option_checks exercises.text_checks exercises.loss_checks "
+    4: "batch_grid run_folder exercises.option_checks exercises.text_checks exercises.loss_checks "
     "exercises.attention_checks exercises.generation_probe exercises.museum.game",
-    5: "prepare exercises.collate_checks exercises.loader_checks exercises.step_checks "
+    5: "weights exercises.collate_checks exercises.loader_checks exercises.step_checks "
     "exercises.block_checks exercises.generation_checks",
-    6: "exercises.cache_checks",
+    6: "prepare exercises.cache_checks",
     7: "exercises.diagnose",
     8: "exercises.child exercises.live",
     9: "finetune evaluate chat grid check export verify picture",

@@ -75,7 +75,7 @@ def test_what_is_exact_is_what_can_be():
         for cell in code_of(notebook)
         if cell.outputs and "exact" not in cell.metadata.get("tags", [])
     }
-    trained = {("04", name) for name in ("train", "weights", "skip")}
+    trained = {("04", name) for name in ("train", "weights")}
     trained |= {("05", name) for name in ("step", "train", "roles", "response", "grid")}
     trained |= {("06", name) for name in ("train", "write", "cache", "sampling")}
     assert loose == trained

@@ -75,7 +75,15 @@ def test_the_commands_run_as_printed(folder, run_command):
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         assert done.stdout, command
         ran.append(arguments[2:3] or ["finetune"])
-    assert {name for (name,) in ran} == {"finetune", "respond", "evaluate", "chat", "grid", "check"}
+    assert {name for (name,) in ran} == {
+        "finetune",
+        "respond",
+        "evaluate",
+        "chat",
+        "grid",
+        "check",
+        "export",
+    }
     for block in blocks("python"):
         done = run_command("-c", block, cwd=folder)
         assert done.returncode == 0, done.stderr
@@ -115,7 +123,7 @@ def test_the_error_it_shows_is_the_error_there_is(tmp_path, monkeypatch, capsys)
 def test_flags_and_settings_it_names_exist(capsys):
     from ch07.cli import main
 
-    for command in ("finetune", "grid", "check"):
+    for command in ("finetune", "grid", "check", "export"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
     known = capsys.readouterr().out

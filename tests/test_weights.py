@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import shutil
 import sys
 
 import pytest
@@ -162,6 +163,18 @@ def test_a_book_model_without_biases(tmp_path):
     assert torch.equal(again(IDS), model(IDS))
 
 
+def test_a_run_folder_that_was_altered(run, tmp_path):
+    from ch07.run_folder import RunFolderError
+
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    tensors = load_file(copy / "model.safetensors")
+    tensors["pos_emb.weight"][0, 0] += 1
+    save_file(tensors, copy / "model.safetensors")
+    with pytest.raises(RunFolderError, match="not what the run wrote"):
+        load_gpt2(copy)
+
+
 def test_what_was_loaded_can_be_trained_and_belongs_to_the_model_alone(tmp_path, peer):
     """Nothing stays mapped to the file, and no two weights share memory."""
     peer.save_pretrained(tmp_path)
@@ -268,7 +281,8 @@ def test_other_models_and_no_models(tmp_path):
     refused(write(tmp_path / "none", {}), "doesn't hold GPT-2's weights", "nothing")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "holds no weights: none of model.safetensors")
-    refused("gpt3", "there is no model 'gpt3': choose one of gpt2-tiny, gpt2-small,")
+    refused("gpt3", "there is no model 'gpt3': choose one of gpt2-small, gpt2-medium")
+    refused("gpt2-tiny", "gpt2-tiny has no weights before you train it")
 
 
 def test_not_a_number(tmp_path):

@@ -1,0 +1,72 @@
+"""Stored tensors -> a `GPTModel`: all of them checked first, then filled in one by one.
+
+The one idea: the model is built without memory, and each weight is given to it as it comes from
+the file, so that no second copy of the weights is ever there; and a model is whole or not at all.
+"""
+
+import torch
+
+from ch07.weight_files import WeightsError
+from ch07.weight_names import HEAD, Rename, renames
+from gpt_model import GPTModel
+
+
+def table_for(weights, config):
+    """The renames from stored names to ours: none if they are ours already, or the book's."""
+    if "tok_emb.weight" in weights.shapes:
+        return [Rename(name, (name,)) for name in _parameters(config)]
+    return renames(config)
+
+
+def check_shapes(path, weights, config):
+    """WeightsError with every missing, unexpected and wrongly shaped tensor, one a line."""
+    ours, found = _parameters(config), weights.shapes
+    expected = {
+        row.published: tuple(row.join([ours[name] for name in row.ours]).shape)
+        for row in table_for(weights, config)
+    }
+    equal = {"out_head.weight", HEAD[0].published} if config.tied_head else set()
+    wrong = [
+        f"missing: {name}, expected {shape}"
+        for name, shape in expected.items()
+        if name not in found
+    ]
+    wrong += [
+        f"unexpected: {name}, found {shape}"
+        for name, shape in found.items()
+        if name not in expected and name not in equal
+    ]
+    wrong += [
+        f"wrong shape: {name}, expected {shape}, found {found[name]}"
+        for name, shape in expected.items()
+        if found.get(name, shape) != shape
+    ]
+    if wrong:
+        raise WeightsError(f"{path} doesn't fit: {len(wrong)} tensors\n  " + "\n  ".join(wrong))
+
+
+def build_model(path, weights, config, dtype=torch.float32):
+    """The `GPTModel`, in evaluation mode; WeightsError for what doesn't fit, NaN or infinity."""
+    check_shapes(path, weights, config)
+    state = {}
+    for row in table_for(weights, config):
+        stored = weights.read(row.published)
+        if not torch.isfinite(stored.sum(dtype=torch.float32)):  # no copy
+            raise WeightsError(f"{path}: {row.published} holds NaN or infinity")
+        state |= zip(row.ours, row.split(stored, dtype), strict=True)
+        del stored  # before the next one is read
+        weights.forget(row.published)
+    if config.tied_head:
+        state["out_head.weight"] = state["tok_emb.weight"]
+    with torch.device("meta"):
+        model = GPTModel(config)
+    model.load_state_dict(state, assign=True)
+    if config.tied_head:
+        model.out_head.weight = model.tok_emb.weight
+    return model.eval()
+
+
+def _parameters(config):
+    """Our parameters by name, without memory; a tied head is none of its own."""
+    with torch.device("meta"):
+        return dict(GPTModel(config).named_parameters())
