@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NO_NETWORK = Path(__file__).with_name("no_network")
 sys.path.insert(0, str(NO_NETWORK))
 os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads of two processes would wait for each other
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import sitecustomize  # noqa: E402
 import torch  # noqa: E402
