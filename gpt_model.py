@@ -84,7 +84,8 @@ class KVCache:
 
     def keep(self, rows):
         """Forget every row of the batch but these (an index or a boolean mask over B)."""
-        self._layers = [(keys[rows], values[rows]) for keys, values in self._layers]
+        for layer, (keys, values) in enumerate(self._layers):  # one at a time, to save memory
+            self._layers[layer] = (keys[rows], values[rows])
 
 
 class MultiHeadAttention(nn.Module):

@@ -27,7 +27,7 @@ BATCHES = est.Batches([ROWS * TOKENS], [ROWS * COUNTED])
 
 
 def random_model(name):
-    """A GPTModel of a size; every block gets the weights of a narrow draw, quickly."""
+    """A GPTModel of a size with random weights, built without a second copy."""
     with torch.device("meta"):
         model = GPTModel(GPTConfig(**MODEL_SIZES[name]))
     stream = torch.Generator().manual_seed(0)
@@ -55,7 +55,7 @@ def train(name, dtype):
     print(json.dumps({"seconds": statistics.median(seconds[1:]), "memory": memory() - before}))
 
 
-def answer(name, dtype):
+def answer(name, _):
     """Seconds of a new token of `ROWS` answers, and peak memory, as JSON."""
     before = memory("VmRSS")
     model = random_model(name).eval()

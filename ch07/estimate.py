@@ -118,13 +118,15 @@ def step_seconds(config, batches, dtype, device):
 @lru_cache
 def matrix_speed(dtype, device, seconds=0.05):
     """Operations per second of a matrix product here: the best of `seconds` of tries."""
-    a = torch.randn(768, 768, device=device, dtype=getattr(torch, dtype))
+    size = 4096 if device.startswith("cuda") else 768  # large enough to keep the device busy
+    a = torch.ones(size, size, device=device, dtype=getattr(torch, dtype))
+    (a @ a)[0, 0].item()  # the first product also loads libraries
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
         started = time.perf_counter()
-        (a @ a).sum().item()  # a GPU has finished when its number is read
+        (a @ a)[0, 0].item()  # a GPU has finished when its number is read
         best = min(best, time.perf_counter() - started)
-    return 2 * 768**3 / best
+    return 2 * size**3 / best
 
 
 def as_bytes(n):

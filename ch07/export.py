@@ -16,22 +16,23 @@ GGUF = "model.gguf"
 
 def export(folder, target, gguf=None):
     """Write the run in `folder` as the new folder `target`; returns 0."""
+    run, name = rf.load_run(folder), Path(target).resolve().name
+
+    def add(new):
+        if gguf is not None:
+            write_gguf(run.model, new / GGUF, run.style, name, gguf)
+
     if gguf is not None:
         find_writer()  # a missing package is told before anything is written
-    run = rf.load_run(folder)
-    n_parameters = sum(p.numel() for p in run.model.parameters())
     scores = _if_there(run.folder / rf.SCORES)
     held_out = _if_there(run.folder / rf.RESPONSES)
-    example = held_out[0] if held_out else None
-    card = model_card(run, n_parameters, scores, example, Path(target).as_posix())
-    written = export_hf(run.model, target, run.style, card)
-    if gguf is not None:
-        write_gguf(run.model, written / GGUF, run.style, written.name, gguf)
+    card = model_card(run, scores, held_out, name)
+    written = export_hf(run.model, target, run.style, card, add)
     for path in sorted(written.iterdir()):
-        print(f"{path}  {path.stat().st_size:,} bytes")
+        print(f"{Path(target) / path.name}  {path.stat().st_size:,} bytes")
     print(
         f'\nTry: python -c "from transformers import pipeline; '
-        f"print(pipeline('text-generation', '{written.as_posix()}')"
+        f"print(pipeline('text-generation', '{Path(target).as_posix()}')"
         "([{'role': 'user', 'content': 'Name a colour.'}], return_full_text=False))\""
     )
     return 0

@@ -40,7 +40,9 @@ def finetune(given, resume=False):
     besides must be as it was.
     """
     options = _options_of_run(given) if resume else FinetuneOptions(**given)
-    job = prepare(options, note)
+    if not resume:
+        rf.check_new_folder(options.out)
+    job = prepare(options, note, new=not resume)
     folder = Path(options.out) if resume else rf.new_run_folder(options.out)
     held_out = job.splits["test"]
     shown = _shown(held_out)  # row numbers
@@ -50,8 +52,6 @@ def finetune(given, resume=False):
         state = _resumed(folder, options, job)
     else:
         state = TrainState()
-        if not options.force:
-            rf.check_space(folder, job.model)
         rf.save_config(folder, options, job)
     if not _train(job, options, folder, state):
         note(f"\nstopped after step {state.step}; go on with:\n{_how_to_resume(folder)}")

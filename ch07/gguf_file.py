@@ -29,6 +29,7 @@ NAMES = {
     "mlp.c_proj": "ffn_down",
 }
 FORMATS = {"f32": (torch.float32, 0), "f16": (torch.float16, 1)}  # and llama.cpp's number for it
+KEPT_FLOAT32 = ("position_embd.weight",)  # whatever the format, as llama.cpp's converter does
 NORMAL, CONTROL = 1, 3  # kinds of tokens
 
 
@@ -48,21 +49,23 @@ def find_writer():
 
 
 def write_gguf(model, path, style, name, number_format="f32"):
-    """Write the model with its tokenizer and chat template; vectors always stay float32."""
+    """Write the model with its tokenizer and chat template; vectors stay float32."""
     dtype, file_type = FORMATS[number_format]
     with written_beside(path) as new:
         writer = find_writer()(new, "gpt2")
-        _add_shape(writer, model.config, name)
-        writer.add_file_type(file_type)
-        _add_tokenizer(writer)
-        writer.add_chat_template(chat_template(style))
-        for gguf_name, tensor in tensors(model):
-            kept = tensor.to(dtype if tensor.ndim > 1 else torch.float32)
-            writer.add_tensor(gguf_name, kept.numpy())
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        try:
+            _add_shape(writer, model.config, name)
+            writer.add_file_type(file_type)
+            _add_tokenizer(writer)
+            writer.add_chat_template(chat_template(style))
+            for gguf_name, tensor in tensors(model):
+                small = tensor.ndim == 1 or gguf_name in KEPT_FLOAT32
+                writer.add_tensor(gguf_name, tensor.to(torch.float32 if small else dtype).numpy())
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+        finally:
+            writer.close()
 
 
 def tensors(model):

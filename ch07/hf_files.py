@@ -14,7 +14,7 @@ from collate import END_OF_TEXT
 END = "<|endoftext|>"
 
 
-def model_config(config, style=None):
+def model_config(config, dtype="float32", style=None):
     """config.json: `GPT2Config` for a `GPTConfig`.
 
     `n_ctx` is no longer asked for by transformers, but by llama.cpp's converter. `prompt_style`
@@ -43,7 +43,7 @@ def model_config(config, style=None):
         "bos_token_id": END_OF_TEXT,
         "eos_token_id": END_OF_TEXT,
         "pad_token_id": END_OF_TEXT,
-        "dtype": "float32",
+        "dtype": dtype,
         **own,
     }
 
@@ -105,15 +105,17 @@ def _fast_tokenizer(files):
 
 
 CHAT_TEMPLATE = """\
-{%- if messages | length not in (1, 2) or messages[0]['role'] != 'user' -%}
+{%- for message in messages -%}
+{%- if loop.length > 2 or message['role'] != ('user' if loop.first else 'assistant') -%}
 {{- raise_exception('This model answers one question at a time: give one user message, and \
 perhaps its answer as an assistant message. It was trained without a system message.') -}}
 {%- endif -%}
-{%- set question = messages[0]['content'] -%}
-{%- set context = messages[0]['input'] if messages[0]['input'] is defined else '' -%}
-{%- if question is not string -%}
+{%- if message['content'] is not string -%}
 {{- raise_exception('The content of a message must be text.') -}}
 {%- endif -%}
+{%- endfor -%}
+{%- set question = messages[0]['content'] -%}
+{%- set context = messages[0]['input'] if messages[0]['input'] is defined else '' -%}
 {%- if context and context | trim -%}
 {{- WITH_INPUT -}}
 {%- else -%}

@@ -1,10 +1,12 @@
 """Published weights from the Hugging Face Hub: fetched once, checked each time, never guessed.
 
-The one idea: `huggingface_hub` does the fetching (cache, mirrors, progress, going on after a
-broken connection); here every way in which that can fail becomes a sentence, and a file whose
-hash isn't the published one is never given to anybody.
+The one idea: the parts are `huggingface_hub`'s (cache, mirrors, progress, retries); here every way
+in which a download can fail becomes a sentence, and a file whose hash isn't the published one is
+never given to anybody.
 """
 
+import errno
+import logging
 import os
 import shutil
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from urllib.parse import urlsplit
 from ch07.files import sha256_of
 
 FILE = "model.safetensors"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,65 +59,100 @@ class DownloadError(OSError):
 def download(name):
     """The path of a published size's weights: from the cache, else from the Hub.
 
-    Its sha256 is checked each time; a damaged file is fetched again, once.
+    Its sha256 is checked each time. A damaged file stays until a whole one can take its place.
     """
-    path = fetch(name)
-    if sha256_of(path) == PUBLISHED[name].sha256:
+    path = cached(name)
+    if path is not None and sha256_of(path) == PUBLISHED[name].sha256:
         return path
-    os.remove(os.path.realpath(path))  # the cache holds a link to the file itself
-    Path(path).unlink(missing_ok=True)
-    path = fetch(name)
-    if sha256_of(path) != PUBLISHED[name].sha256:
-        raise DownloadError(
-            f"{name}: {path} ({os.path.getsize(path):,} bytes) isn't the published file: its "
-            f"sha256 differs, also after a second download. It isn't used. Is {_endpoint()} the "
-            f"Hub, or a true mirror of it? {_by_hand(name)}"
-        )
-    return path
+    if path is not None:
+        log.warning("%s is damaged (its sha256 differs): it is fetched again", path)
+    return fetch(name)
+
+
+def cached(name):
+    """The path of a file that is in `huggingface_hub`'s cache, unchecked; None if there is none."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    found = try_to_load_from_cache(PUBLISHED[name].repository, FILE, constants.HF_HUB_CACHE)
+    return found if isinstance(found, str) else None
 
 
 def fetch(name):
-    """The path in `huggingface_hub`'s cache, after a download if need be; not checked yet."""
-    import httpx2
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    """Download into the cache, going on where an earlier try broke off; the path, checked."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError
 
-    published = PUBLISHED[name]
-    endpoint = _endpoint()
-    cache = constants.HF_HUB_CACHE
-    try:
-        cached = hf_hub_download(published.repository, FILE, cache_dir=cache, local_files_only=True)
-        return cached
-    except LocalEntryNotFoundError:
-        pass
+    cache, endpoint = constants.HF_HUB_CACHE, _endpoint()
     if constants.is_offline_mode():
         raise DownloadError(
-            f"{name} isn't in {cache}, and HF_HUB_OFFLINE forbids to fetch it. {_by_hand(name)}"
+            f"{name} isn't in {cache}, or not whole, and HF_HUB_OFFLINE forbids to fetch it. "
+            f"{_by_hand(name)}"
         )
     _check_endpoint(endpoint)
     _check_space(name, cache)
     try:
-        return hf_hub_download(published.repository, FILE, cache_dir=cache, endpoint=endpoint)
-    except LocalEntryNotFoundError as error:
-        reason = _first_line(error.__cause__ or error)
-        raise DownloadError(
-            f"{name} isn't in {cache}, and {endpoint} gave no answer that helps ({reason}): is "
-            f"there a network? {_by_hand(name)}"
-        ) from error
+        return _fetch(name, cache, endpoint)
+    except DownloadError:
+        raise
     except HfHubHTTPError as error:
         raise DownloadError(
-            f"{name}: {endpoint} doesn't give {published.repository}/{FILE} "
-            f"({_first_line(error)}): is HF_ENDPOINT a mirror that holds it? {_by_hand(name)}"
+            f"{name}: {endpoint} doesn't give {PUBLISHED[name].repository}/{FILE} "
+            f"({_first_line(error)}): is it the Hub, or a mirror that holds it? {_by_hand(name)}"
         ) from error
-    except HFValidationError as error:
-        raise DownloadError(f"{name}: {_first_line(error)}") from error
-    except (httpx2.HTTPError, OSError) as error:
-        if getattr(error, "errno", None) == 28:  # no space left on device
+    except Exception as error:  # of sockets, certificates, disks, in types of several libraries
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise DownloadError(f"{name}: the disk of {cache} is full; {_space(name)}") from error
         raise DownloadError(
-            f"the download of {name} broke off ({_first_line(error)}); nothing of it is used. "
-            f"Run the same command again. {_by_hand(name)}"
+            f"{name} could not be fetched from {endpoint} ({_first_line(error)}): is there a "
+            f"network? The same command goes on where it stopped. {_by_hand(name)}"
         ) from error
+
+
+def _fetch(name, cache, endpoint):
+    """The file where `huggingface_hub` and its users look for it, once it is known to be whole.
+
+    The library's own download begins at the first byte again with each command; for gigabytes over
+    a weak network, what has come is kept here. The weights are public, so no token is sent.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.utils import WeakFileLock
+
+    repository = PUBLISHED[name].repository
+    url = hf_hub_url(repository, FILE, endpoint=endpoint)
+    file = get_hf_file_metadata(url, token=False, endpoint=endpoint)
+    if file.etag is None or file.commit_hash is None or file.size is None:
+        raise OSError("what answers isn't a Hub")
+    home = Path(cache) / repo_folder_name(repo_id=repository, repo_type="model")
+    blob = home / "blobs" / file.etag
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(home / "ch07.lock"):
+        partial = blob.with_name(f"{blob.name}.ch07-partial")
+        _download_whole(name, file, partial)
+        os.replace(partial, blob)
+        (home / "snapshots" / file.commit_hash / FILE).unlink(missing_ok=True)
+    # the file is there already, so this only makes the links to it
+    return hf_hub_download(repository, FILE, cache_dir=cache, endpoint=endpoint, token=False)
+
+
+def _download_whole(name, file, partial):
+    """Fill `partial` with the published bytes; an old one that leads nowhere is begun again."""
+    from huggingface_hub.file_download import http_get
+
+    for _ in range(2):
+        if partial.exists() and partial.stat().st_size > file.size:
+            partial.unlink()
+        with open(partial, "ab") as place:
+            here = place.tell()
+            http_get(file.location, place, resume_size=here, expected_size=file.size)
+        if sha256_of(partial) == PUBLISHED[name].sha256:
+            return
+        partial.unlink()
+    raise DownloadError(
+        f"{name}: what {_endpoint()} gives ({file.size:,} bytes) isn't the published file: its "
+        f"sha256 differs, twice. It isn't used. Is this the Hub, or a true mirror of it? "
+        f"{_by_hand(name)}"
+    )
 
 
 def _endpoint():
@@ -122,7 +160,7 @@ def _endpoint():
 
 
 def _check_endpoint(endpoint):
-    """Weights come over https only, so that nobody on the way can change them."""
+    """Ask over https only; what comes is checked by its hash in any case."""
     parts = urlsplit(endpoint)
     if parts.scheme == "https" or (
         parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
@@ -150,7 +188,10 @@ def _space(name):
 
 def _by_hand(name):
     url = f"https://huggingface.co/{PUBLISHED[name].repository}/resolve/main/{FILE}"
-    return f"By hand: download {url} on any machine, and give its path: --model PATH/{FILE}"
+    return (
+        f"By hand: download {url} on any machine, and give its path: --model PATH/{FILE} (to "
+        f"verify-weights: --path). No other file is needed: shape and vocabulary are known here"
+    )
 
 
 def _first_line(error):

@@ -55,7 +55,6 @@ def build_model(path, weights, config, dtype=torch.float32):
             raise WeightsError(f"{path}: {row.published} holds NaN or infinity")
         state |= zip(row.ours, row.split(stored, dtype), strict=True)
         del stored  # before the next one is read
-        weights.forget(row.published)
     if config.tied_head:
         state["out_head.weight"] = state["tok_emb.weight"]
     with torch.device("meta"):

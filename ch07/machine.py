@@ -63,10 +63,15 @@ def available_memory(device):
         return torch.cuda.mem_get_info(device)[0]
     free = psutil.virtual_memory().available
     group = Path("/sys/fs/cgroup")  # a container's own limit (Linux, control groups version 2)
+
+    def said(what):
+        return (group / f"memory.{what}").read_text(encoding="utf-8")
+
     try:
-        limit, used = ((group / f"memory.{what}").read_text("utf-8") for what in ("max", "current"))
-        return min(free, int(limit) - int(used))
-    except (OSError, ValueError):  # not there, or "max": no limit
+        stat = dict(line.split() for line in said("stat").splitlines())
+        idle = int(stat["inactive_file"])  # files that were read: Linux gives this back
+        return min(free, int(said("max")) - int(said("current")) + idle)
+    except (OSError, ValueError, KeyError):  # not there, or "max": no limit
         return free
 
 

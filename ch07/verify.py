@@ -20,6 +20,7 @@ from ch07.tokenizer import load_tokenizer
 from ch07.weight_files import WeightsError
 from ch07.weights import find_weights
 from collate import END_OF_TEXT
+from gpt_model import MODEL_SIZES, GPTConfig
 from train_loop import calc_loss_batch
 
 # The first lines of Shakespeare's Coriolanus, as in the file "tiny shakespeare".
@@ -177,11 +178,13 @@ TOLERANCE = 2e-3  # the least exact of these facts is given to three digits
 
 def verify(name, path=None, device="auto"):
     """Print each published fact beside what comes out here; returns 0 if all agree, else 1."""
-    device = choose_device(device)
-    source = find_weights(name if path is None else path)
-    needed, free = answering_bytes(source.config), available_memory(device)
+    device, config = choose_device(device), GPTConfig(**MODEL_SIZES[name])
+    needed, free = answering_bytes(config), available_memory(device)
     if needed > free:
         raise WeightsError(f"{name} needs {as_bytes(needed)}, but {as_bytes(free)} are free")
+    source = find_weights(name if path is None else path)
+    if source.config != config:
+        raise WeightsError(f"{path} isn't {name}: its shape is {source.config}")
     same_file = path is None or source.sha256() == PUBLISHED[name].sha256
     print(f"{name}: {'the published file' if same_file else 'not the published file'} (sha256)")
     model, tokenizer = source.load().to(device), load_tokenizer()

@@ -28,8 +28,8 @@ class WeightsError(ValueError):
 class StoredWeights:
     """Tensors by plain name, without masks; `shapes` is known before anything is read."""
 
-    def __init__(self, path, files, shapes, read, forget=lambda name: None):
-        self.files, self._read, self._forget = files, read, forget
+    def __init__(self, path, files, shapes, read):
+        self.files, self._read = files, read
         self._stored = {}  # plain name -> the name in the file
         self.shapes = {}
         for name, shape in shapes.items():
@@ -43,10 +43,6 @@ class StoredWeights:
     def read(self, name):
         """One tensor; it may lie in the file's own memory, so copy what shall stay."""
         return self._read(self._stored[name])
-
-    def forget(self, name):
-        """This tensor isn't asked for again."""
-        self._forget(self._stored[name])
 
 
 def open_weights(path):
@@ -114,10 +110,22 @@ def _open_safetensors(path, places):
 
 def _open_torch(path):
     """A state dict as `torch.save` writes it, or a checkpoint that holds one."""
+    state = _torch_state(path)
+    odd = [str(k) for k, v in state.items() if not (isinstance(k, str) and torch.is_tensor(v))]
+    if odd:
+        raise WeightsError(f"{path} holds more than tensors: {', '.join(odd[:5])}")
+    shapes = {name: tensor.shape for name, tensor in state.items()}
+    del state  # opened anew for each tensor, as above
+    return StoredWeights(path, [path], shapes, lambda name: _torch_state(path)[name])
+
+
+def _torch_state(path):
+    """The state dict, mapped from the file where its format allows that."""
     try:
         with warnings.catch_warnings():  # about old pickles, which are refused below
             warnings.simplefilter("ignore")
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            mapped = zipfile.is_zipfile(path)  # torch.save's format since 2020
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped or None)
     except pickle.UnpicklingError:
         raise WeightsError(
             f"{path} holds more than tensors, or is no file of torch.save: it is not opened, since "
@@ -126,19 +134,15 @@ def _open_torch(path):
         ) from None
     except FileNotFoundError:
         raise
-    except (OSError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it ends too early"
+    except Exception as error:  # bytes that are no weights make torch fail in many ways
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path} can't be read ({reason}): get it or save it again") from None
-    for key in ("model_state_dict", "state_dict", "model"):  # the book's, Lightning's, nanoGPT's
+    for key in ("model_state_dict", "state_dict"):  # the book's, Lightning's
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not state:
         raise WeightsError(f"{path} holds no state dict, but {type(state).__name__}")
-    odd = [str(k) for k, v in state.items() if not (isinstance(k, str) and torch.is_tensor(v))]
-    if odd:
-        raise WeightsError(f"{path} holds more than tensors: {', '.join(odd[:5])}")
-    shapes = {name: tensor.shape for name, tensor in state.items()}
-    return StoredWeights(path, [path], shapes, state.__getitem__, state.pop)
+    return state
 
 
 def read_config_beside(path):

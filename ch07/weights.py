@@ -57,7 +57,8 @@ def load_gpt2(name_or_path, dtype=torch.float32):
 
     "gpt2-small", "-medium", "-large" and "-xl" come from the Hugging Face Hub, or from its cache.
     A folder may be one of `save_pretrained`, or a run; a file safetensors or `.pth`. WeightsError
-    lists whatever doesn't fit. Memory: the weights in `dtype`, and one tensor more.
+    lists whatever doesn't fit. Memory: the weights in `dtype`, and one tensor more. Dropout is off
+    (`drop_rate` 0), as in the book, whatever the weights were trained with.
     """
     return find_weights(name_or_path).load(dtype)
 
@@ -74,7 +75,7 @@ def find_weights(name_or_path):
             "folder or file that exists (gpt2-tiny has no weights before you train it)"
         )
     beside = read_config_beside(path)
-    if beside is not None and "options" in beside:  # a run folder
+    if beside is not None and "options" in beside and (path.is_dir() or path.name == rf.MODEL):
         folder = path if path.is_dir() else path.parent
         run = rf.read_sealed(folder)
         config, style = GPTConfig(**run["model"]), run["prompt_style"].get("name")
@@ -109,7 +110,7 @@ def _config(path, weights, beside):
     blocks = {name.split(".")[1] for name in shapes if name.startswith(("h.", "trf_blocks."))}
     n_layers = len(blocks)
     bias = "trf_blocks.0.att.W_query.bias" in shapes if ours else True
-    if beside is not None and not ours:
+    if beside is not None and ("n_head" in beside or not ours):
         n_heads = _heads(path, beside, emb_dim)
         n_layers = beside.get("n_layer", 12)
     else:
@@ -156,10 +157,12 @@ def _heads_of_a_known_size(path, emb_dim, n_layers):
 
 
 def _is_tied(weights, token, beside):
-    """As transformers has it: tied if no head is stored, or one that equals the embedding."""
+    """As transformers has it: tied, unless config.json says no, or another head is stored."""
+    if (beside or {}).get("tie_word_embeddings") is False:
+        return False
     head = "out_head.weight" if token == "tok_emb" else HEAD[0].published
     if head not in weights.shapes:
-        return (beside or {}).get("tie_word_embeddings") is not False
+        return True
     embedding = f"{token}.weight"
     same_shape = weights.shapes[head] == weights.shapes[embedding]
     return same_shape and torch.equal(weights.read(head), weights.read(embedding))
@@ -168,12 +171,13 @@ def _is_tied(weights, token, beside):
 # --- out ----------------------------------------------------------------------------------------
 
 
-def export_hf(model, folder, style=BOOK_STYLE, card=None):
+def export_hf(model, folder, style=BOOK_STYLE, card=None, add=lambda folder: None):
     """Write a folder that transformers loads: weights, shape, tokenizer, chat template, card.
 
-    The folder must be new or empty; it appears whole, or not at all. `card` is README.md's text.
+    The folder must be new or empty; it appears whole, or not at all. `card` is README.md's text;
+    `add(folder)` may write more into it before it appears.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise WeightsError(f"{folder} is there already, and not empty: choose another folder")
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
@@ -184,13 +188,15 @@ def export_hf(model, folder, style=BOOK_STYLE, card=None):
             for name, tensor in to_published(dict(model.named_parameters()), model.config).items()
         }
         write_tensors(new / "model.safetensors", published, {"format": "pt"})
-        write_json(new / "config.json", model_config(model.config, style))
+        dtype = str(model.tok_emb.weight.dtype).removeprefix("torch.")
+        write_json(new / "config.json", model_config(model.config, dtype, style))
         write_json(new / "generation_config.json", generation_config())
         for name, data in tokenizer_files(model.config.context_length).items():
             write_bytes(new / name, data)
         write_bytes(new / "chat_template.jinja", chat_template(style).encode())
         if card is not None:
             write_bytes(new / "README.md", card.encode())
+        add(new)
         if folder.is_dir():
             folder.rmdir()
         os.replace(new, folder)

@@ -17,6 +17,7 @@ class Hub:
         self.asked = []  # (method, path, range)
         self.manner = "good"
         self.breaks = 0  # so many answers end after a third of their bytes
+        self.give_up_after = None  # so many downloads; then no answer has a byte
         self.url = None
 
 
@@ -54,6 +55,11 @@ class Handler(BaseHTTPRequestHandler):
         if body and hub.breaks > 0:
             hub.breaks -= 1
             content = content[: len(content) // 3]
+        if body and hub.give_up_after is not None:
+            hub.give_up_after -= 1
+            content = content if hub.give_up_after >= 0 else b""
+        if body and hub.manner == "silent":
+            content = b""
         self.reply(206 if start else 200, content if body else b"", headers)
 
     def names(self):

@@ -27,7 +27,8 @@ def test_batches_are_counted_as_they_are_collated(entries, tokenizer):
         real = list(loader)
         # a row is input and target for its end-of-text too, so a batch is one column wider here
         columns = [len(inputs) * (inputs.shape[1] + (limit is None)) for inputs, _ in real]
-        assert [inputs.numel() for inputs, _ in real] <= counted.tokens <= columns
+        triples = zip((x.numel() for x, _ in real), counted.tokens, columns, strict=True)
+        assert all(low <= n <= high for low, n, high in triples)
         targets = [int((targets != -100).sum()) for _, targets in real]
         assert counted.targets == targets
 

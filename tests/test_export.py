@@ -3,8 +3,10 @@
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 import transformers
@@ -12,12 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ch07 import gguf_file
-from ch07.arguments import FORMATS
+from ch07.arguments import FORMATS, PUBLISHED_SIZES
 from ch07.cli import main
+from ch07.data import load_entries
+from ch07.generation import generate
 from ch07.hf_files import chat_template, tokenizer_files
+from ch07.hub import PUBLISHED
+from ch07.model_card import model_card
 from ch07.prompts import STYLES
 from ch07.respond import respond
 from ch07.run_folder import load_run
+from ch07.toy_instructions.build import DATA_FILE
 from ch07.weights import export_hf, load_gpt2
 from gpt_model import GPTConfig, GPTModel
 from instruction_dataset import PromptStyle, encode_prompt
@@ -49,11 +56,15 @@ def messages(entry):
 
 
 def test_held_out_answers_are_ours_token_by_token(run, peer, peer_tokenizer):
-    """50 questions through AutoModelForCausalLM and apply_chat_template."""
+    """50 questions through AutoModelForCausalLM and apply_chat_template, 50 through `respond`."""
     ours = load_run(run)
     entries = json.loads((run / "responses.json").read_text("utf-8"))
-    entries = (entries * 50)[:25] + [{"instruction": f"Say {i}.", "input": ""} for i in range(25)]
+    entries += [e for e in load_entries(DATA_FILE) if e.get("split") == "test"]
+    entries = entries[:50]
+    prompts = [encode_prompt(entry, ours.tokenizer, ours.style) for entry in entries]
+    expected = generate(ours.model, prompts, 24)
     answers = respond(ours.model, ours.tokenizer, entries, ours.style, max_new_tokens=24)
+    assert [answer.text for answer in answers] == [ours.tokenizer.decode(ids) for ids in expected]
     batch = peer_tokenizer.apply_chat_template(
         [messages(entry) for entry in entries],
         add_generation_prompt=True,
@@ -62,9 +73,9 @@ def test_held_out_answers_are_ours_token_by_token(run, peer, peer_tokenizer):
         return_dict=True,
     )
     new = peer.generate(**batch, max_new_tokens=24)[:, batch["input_ids"].shape[1] :]
-    for row, answer in zip(new.tolist(), answers, strict=True):
-        ids = row[: row.index(50256)] if 50256 in row else row
-        assert ids == ours.tokenizer.encode_ordinary(answer.text)
+    theirs = [row[: row.index(50256)] if 50256 in row else row for row in new.tolist()]
+    assert theirs == expected
+    assert len({tuple(row) for row in theirs}) > 7, "they differ, so the comparison means something"
 
 
 def test_a_pipeline_answers(run, exported):
@@ -141,6 +152,8 @@ def test_signs_that_jinja_could_take_for_its_own():
         [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
         [{"role": "user", "content": "Hi"}] * 3,
         [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+        [{"role": "user", "content": "Hi"}] * 2,
+        [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": None}],
     ],
 )
 def test_what_was_never_trained_is_refused_not_guessed(conversation):
@@ -204,11 +217,37 @@ def test_the_card_says_what_the_run_says(run, exported):
     scores = json.loads((run / "scores.json").read_text("utf-8"))
     assert config["facts"]["data_sha256"] in card
     assert f"| exact_match | {scores['exact_match']:.3f} |" in card
-    assert f"{scores['n']:,} held-out rows" in card
-    assert "random weights" in card and "Muon" in card and "{" not in card.split("```")[0]
+    assert f"{scores['n']:,} rows held out" in card
+    assert "random weights" in card and "Muon" in card and "steps (25 epochs) of 16 rows" in card
     code = card.split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")
-    assert str(exported.as_posix()) in code
+    assert 'pipeline("text-generation", "numbers")' in code
+    assert str(exported.parent) not in card, "paths of this machine are nobody's business"
+
+
+@pytest.mark.parametrize("change", ["no scores", "no rows", "odd rows", "max steps"])
+def test_the_card_of_other_runs(run, change):
+    ours = load_run(run)
+    ours = replace(ours, config=json.loads(json.dumps(ours.config)))
+    config, odd = ours.config, None
+    if change == "no rows":
+        config["facts"]["rows"]["test"] = 0
+    if change == "odd rows":
+        odd = [{"instruction": "```x"}, {"instruction": 'a\r"b', "input": "\\"}]
+    if change == "max steps":
+        config["settings"]["max_steps"] = 3
+    card = model_card(ours, None, odd)
+    said = {
+        "no scores": "it has not answered them yet",
+        "no rows": "No rows were held out",
+        "odd rows": r'''"content": "a\r\"b", "input": "\\"''',
+        "max steps": "3 steps (0.",
+    }[change]
+    assert said in card and "Measured on" not in card
+    compile(card.split("```python\n")[1].split("```")[0], "card", "exec")
+    del config["options"]["model"], config["facts"]["rows"]
+    with pytest.raises(ValueError, match="is of another version"):
+        model_card(ours)
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(run, tmp_path, capsys):
@@ -218,20 +257,45 @@ def test_a_folder_that_is_not_empty_is_left_alone(run, tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_what_fails_halfway_leaves_nothing(run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["weights.tokenizer_files", "gguf_file.chat_template"])
+def test_what_fails_halfway_leaves_nothing(run, tmp_path, monkeypatch, where):
     def full(*arguments):
         raise OSError("disk full")
 
-    monkeypatch.setattr("ch07.weights.tokenizer_files", full)
-    assert main(["export", str(run), str(tmp_path / "out")]) == 1
+    monkeypatch.setattr(f"ch07.{where}", full)
+    assert main(["export", str(run), str(tmp_path / "out"), "--gguf", "f16"]) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_awkward_targets(run, tmp_path, monkeypatch):
+    for name in ("here", "real"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert main(["export", str(run), str(tmp_path / "link")]) == 0
+    assert (tmp_path / "real" / "config.json").is_file()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["export", str(run), "."]) == 0
+    assert (tmp_path / "here" / "config.json").is_file()
+
+
+def test_a_head_of_its_own_stays_its_own_even_if_it_equals_the_embedding(tmp_path):
+    size = {"emb_dim": 32, "n_heads": 4, "n_layers": 1, "context_length": 64}
+    model = GPTModel(GPTConfig(**size, tied_head=False))
+    with torch.no_grad():
+        model.out_head.weight.copy_(model.tok_emb.weight)
+    assert not load_gpt2(export_hf(model, tmp_path / "out")).config.tied_head
+
+
+def test_bfloat16_is_told(tmp_path):
+    size = {"emb_dim": 32, "n_heads": 4, "n_layers": 1, "context_length": 64}
+    export_hf(GPTModel(size).to(torch.bfloat16), tmp_path / "out")
+    assert json.loads((tmp_path / "out/config.json").read_text("utf-8"))["dtype"] == "bfloat16"
 
 
 # --- GGUF ---------------------------------------------------------------------------------------
 
 
 def test_gguf_read_back_tensor_by_tensor(run, exported):
-    gguf = pytest.importorskip("gguf")
     reader = gguf.GGUFReader(exported / "model.gguf")
     stored = {t.name: torch.tensor(t.data.copy()) for t in reader.tensors}
     state = load_run(run).model.state_dict()
@@ -250,6 +314,26 @@ def test_gguf_read_back_tensor_by_tensor(run, exported):
     assert len(fields["tokenizer.ggml.merges"]) == 50000
 
 
+@pytest.mark.parametrize("number_format", FORMATS)
+@pytest.mark.parametrize("tied", [True, False])
+def test_gguf_of_every_kind_of_model(tmp_path, number_format, tied):
+    size = {"emb_dim": 32, "n_heads": 4, "n_layers": 1, "context_length": 64}
+    model = GPTModel(GPTConfig(**size, tied_head=tied, qkv_bias=tied))
+    path = tmp_path / "model.gguf"
+    gguf_file.write_gguf(model, path, STYLES["book"], "small", number_format)
+    stored = {t.name: torch.tensor(t.data.copy()) for t in gguf.GGUFReader(path).tensors}
+    assert ("output.weight" in stored) != tied
+    kinds = {name: str(tensor.dtype) for name, tensor in stored.items()}
+    matrices = "torch.float16" if number_format == "f16" else "torch.float32"
+    assert kinds["blk.0.ffn_up.weight"] == kinds["token_embd.weight"] == matrices
+    assert kinds["position_embd.weight"] == kinds["blk.0.attn_qkv.bias"] == "torch.float32"
+    assert stored["blk.0.attn_qkv.bias"].shape == (96,)
+    torch.testing.assert_close(
+        stored["blk.0.ffn_up.weight"].float(), model.trf_blocks[0].ff.layers[0].weight.detach(),
+        atol=1e-4, rtol=1e-3,
+    )  # fmt: skip
+
+
 def test_gguf_without_the_package(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gguf", None)
     assert main(["export", str(run), str(tmp_path / "out"), "--gguf", "f16"]) == 1
@@ -258,7 +342,7 @@ def test_gguf_without_the_package(run, tmp_path, monkeypatch, capsys):
 
 
 def test_the_formats_are_those_of_the_command():
-    assert tuple(gguf_file.FORMATS) == FORMATS
+    assert tuple(gguf_file.FORMATS) == FORMATS and tuple(PUBLISHED) == PUBLISHED_SIZES
 
 
 def test_llama_cpp_answers_as_we_do(run, exported):
