@@ -4,6 +4,8 @@ The one idea: the model is built without memory, and each weight is given to it 
 the file, so that no second copy of the weights is ever there; and a model is whole or not at all.
 """
 
+import math
+
 import torch
 
 from ch07.weight_files import WeightsError
@@ -49,7 +51,9 @@ def build_model(path, weights, config, dtype=torch.float32):
     """The `GPTModel`, in evaluation mode; WeightsError for what doesn't fit, NaN or infinity."""
     check_shapes(path, weights, config)
     state = {}
-    for row in table_for(weights, config):
+    # the largest first, since each stands beside its copy for a moment
+    size = {name: math.prod(shape) for name, shape in weights.shapes.items()}
+    for row in sorted(table_for(weights, config), key=lambda row: -size[row.published]):
         stored = weights.read(row.published)
         if not torch.isfinite(stored.sum(dtype=torch.float32)):  # no copy
             raise WeightsError(f"{path}: {row.published} holds NaN or infinity")
