@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tqdm import tqdm
+
 from ch07.files import sha256_of
 
 FILE = "model.safetensors"
@@ -97,7 +99,7 @@ def fetch(name):
     except HfHubHTTPError as error:
         raise DownloadError(
             f"{name}: {endpoint} doesn't give {PUBLISHED[name].repository}/{FILE} "
-            f"({_first_line(error)}): is it the Hub, or a mirror that holds it? {_by_hand(name)}"
+            f"({_first_line(error)}): {_advice(error)} {_by_hand(name)}"
         ) from error
     except Exception as error:  # of sockets, certificates, disks, in types of several libraries
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
@@ -144,7 +146,14 @@ def _download_whole(name, file, partial):
             partial.unlink()
         with open(partial, "ab") as place:
             here = place.tell()
-            http_get(file.location, place, resume_size=here, expected_size=file.size)
+            http_get(
+                file.location,
+                place,
+                resume_size=here,
+                expected_size=file.size,
+                displayed_filename=name,
+                tqdm_class=tqdm,
+            )
         if sha256_of(partial) == PUBLISHED[name].sha256:
             return
         partial.unlink()
@@ -179,6 +188,12 @@ def _check_space(name, cache):
     free = shutil.disk_usage(place).free
     if free < PUBLISHED[name].n_bytes:
         raise DownloadError(f"{name}: {place} has {free / 1e6:,.0f} MB free, but {_space(name)}")
+
+
+def _advice(error):
+    if error.response.status_code == 429 or error.response.status_code >= 500:
+        return "try again later, or set HF_ENDPOINT to a mirror."
+    return "is it the Hub, or a mirror that holds it?"
 
 
 def _space(name):

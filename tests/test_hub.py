@@ -46,8 +46,9 @@ def kept(hub):
     return [p for p in hub.cache.rglob("*") if p.is_file() and p.stat().st_size > 1000]
 
 
-def test_once_from_the_hub_then_from_the_cache(hub):
+def test_once_from_the_hub_then_from_the_cache(hub, capsys):
     path = download("gpt2-small")
+    assert "gpt2-small: 100%" in capsys.readouterr().err
     assert Path(path).read_bytes() == hub.content
     where = "/openai-community/gpt2/resolve/main/model.safetensors"
     assert {asked[1] for asked in hub.asked} == {where}
@@ -130,7 +131,8 @@ def test_one_that_breaks_for_good_gives_nothing_away(hub):
         ("no file", "is it the Hub, or a mirror that holds it?"),
         ("forbidden", "your address is blocked"),
         ("down", "503 Service Unavailable"),
-        ("too many", "429"),
+        ("down", "try again later, or set HF_ENDPOINT to a mirror"),
+        ("too many", "try again later"),
         ("no hub", "what answers isn't a Hub"),
     ],
 )
