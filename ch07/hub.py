@@ -8,6 +8,7 @@ never given to anybody.
 import errno
 import logging
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,34 +124,35 @@ def _fetch(name, cache, endpoint):
     repository = PUBLISHED[name].repository
     url = hf_hub_url(repository, FILE, endpoint=endpoint)
     file = get_hf_file_metadata(url, token=False, endpoint=endpoint)
-    if file.etag is None or file.commit_hash is None or file.size is None:
+    names = (file.etag or "", file.commit_hash or "")  # they become parts of paths
+    if not all(re.fullmatch("[0-9a-f]{40,64}", part) for part in names) or not file.size:
         raise OSError("what answers isn't a Hub")
     home = Path(cache) / repo_folder_name(repo_id=repository, repo_type="model")
     blob = home / "blobs" / file.etag
     blob.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(home / "ch07.lock"):
         partial = blob.with_name(f"{blob.name}.ch07-partial")
-        _download_whole(name, file, partial)
+        _download_whole(name, url, file.size, partial)
         os.replace(partial, blob)
         (home / "snapshots" / file.commit_hash / FILE).unlink(missing_ok=True)
     # the file is there already, so this only makes the links to it
     return hf_hub_download(repository, FILE, cache_dir=cache, endpoint=endpoint, token=False)
 
 
-def _download_whole(name, file, partial):
+def _download_whole(name, url, size, partial):
     """Fill `partial` with the published bytes; an old one that leads nowhere is begun again."""
     from huggingface_hub.file_download import http_get
 
     for _ in range(2):
-        if partial.exists() and partial.stat().st_size > file.size:
+        if partial.exists() and partial.stat().st_size > size:
             partial.unlink()
         with open(partial, "ab") as place:
             here = place.tell()
             http_get(
-                file.location,
+                url,
                 place,
                 resume_size=here,
-                expected_size=file.size,
+                expected_size=size,
                 displayed_filename=name,
                 tqdm_class=tqdm,
             )
@@ -158,7 +160,7 @@ def _download_whole(name, file, partial):
             return
         partial.unlink()
     raise DownloadError(
-        f"{name}: what {_endpoint()} gives ({file.size:,} bytes) isn't the published file: its "
+        f"{name}: what {_endpoint()} gives ({size:,} bytes) isn't the published file: its "
         f"sha256 differs, twice. It isn't used. Is this the Hub, or a true mirror of it? "
         f"{_by_hand(name)}"
     )

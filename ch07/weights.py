@@ -31,6 +31,7 @@ ONLY = {
     "scale_attn_by_inverse_layer_idx": (False,),
     "add_cross_attention": (False,),
 }
+MOST_LAYERS = 1000  # more is a fault in a file, and would take forever to list
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,11 @@ def _heads(path, beside, emb_dim):
     ]
     if beside.get("n_inner") not in (None, 4 * emb_dim):
         wrong.append(f"n_inner is {beside['n_inner']!r}, but must be {4 * emb_dim}")
-    n_heads = beside.get("n_head", 12)
-    if not isinstance(n_heads, int) or n_heads < 1 or emb_dim % n_heads:
+    n_heads, n_layers = beside.get("n_head", 12), beside.get("n_layer", 12)
+    if type(n_heads) is not int or n_heads < 1 or emb_dim % n_heads:
         wrong.append(f"n_head is {n_heads!r}, but must divide the width of {emb_dim}")
-    if not isinstance(beside.get("n_layer", 12), int):
-        wrong.append(f"n_layer is {beside['n_layer']!r}, but must be a whole number")
+    if type(n_layers) is not int or not 1 <= n_layers <= MOST_LAYERS:
+        wrong.append(f"n_layer is {n_layers!r}, but must be a number from 1 to {MOST_LAYERS}")
     if wrong:
         raise WeightsError(f"{path}: its config.json is not this GPT-2's: {'; '.join(wrong)}")
     return n_heads

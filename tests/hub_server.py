@@ -18,6 +18,7 @@ class Hub:
         self.manner = "good"
         self.breaks = 0  # so many answers end after a third of their bytes
         self.give_up_after = None  # so many downloads; then no answer has a byte
+        self.odd = {}  # headers that are not as they should be
         self.url = None
 
 
@@ -69,6 +70,7 @@ class Handler(BaseHTTPRequestHandler):
             "X-Linked-Size": size,
             "X-Linked-Etag": f'"{self.hub.sha256}"',
             "ETag": '"1"',
+            **self.hub.odd,
         }
 
     def reply(self, code, content, headers):

@@ -142,6 +142,14 @@ def test_answers_that_are_no_file(hub, manner, message):
     assert not kept(hub)
 
 
+@pytest.mark.parametrize("name", ["X-Linked-Etag", "X-Repo-Commit"])
+@pytest.mark.parametrize("value", ["../../../x", "", "a" * 400])
+def test_names_from_a_server_never_become_paths_unlooked_at(hub, name, value):
+    hub.odd = {name: value}
+    refused("what answers isn't a Hub")
+    assert not list(hub.cache.parent.rglob("x")) and not kept(hub)
+
+
 def test_nobody_there(hub, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     refused("could not be fetched from http://127.0.0.1:9", "is there a network?")

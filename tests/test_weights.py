@@ -274,6 +274,9 @@ def test_a_head_that_config_calls_its_own_but_is_not_there(tmp_path):
         ({"n_head": 5}, "n_head is 5, but must divide the width of 32"),
         ({"n_head": "4"}, "n_head is '4'"),
         ({"n_layer": None}, "n_layer is None"),
+        ({"n_layer": 10**9}, "n_layer is 1000000000, but must be a number from 1 to 1000"),
+        ({"n_layer": 0}, "n_layer is 0"),
+        ({"n_head": True}, "n_head is True"),
     ],
 )
 def test_a_config_that_makes_another_model(tmp_path, changes, message):
