@@ -38,8 +38,13 @@ def main(argv=None):
     except EXPECTED as error:
         if verbose:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_printable(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, OptionError) else 1
+
+
+def _printable(text):
+    """Without the signs that steer a terminal: a file's or server's text may hold them."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _prepare_streams():

@@ -17,6 +17,7 @@ OPTIMIZER_STATE = {"adamw": 8, "muon": 4}  # bytes per parameter: two moments, o
 # Fitted to the peak memory of training steps of four sizes (`python -m benchmarks.sizes`):
 PER_TOKEN = {"float32": 100, "bfloat16": 70}  # bytes per token, layer and number of its width
 PER_LOGIT = 16  # bytes: the logit in both formats, its softmax, and their gradients
+GAPS = 1.5  # batches of ever other shapes leave gaps between them
 # Likewise for time: the share of its peak in matrix products that a whole training step reaches,
 # and what the softmax of one logit costs beside them, in operations.
 SHARE_OF_PEAK = {"float32": 0.8, "bfloat16": 0.5}
@@ -66,7 +67,16 @@ def run_bytes(config, batches, dtype, optimizer="adamw", new_tokens=256):
     n_tokens = batches.longest + new_tokens
     n_rows = answers_at_once(config, n_tokens)
     answering = answering_bytes(config, n_rows, n_tokens) + _state_bytes(config, optimizer)
-    return max(training_bytes(config, batches, dtype, optimizer), answering)
+    gaps = (GAPS - 1) * _batch_bytes(config, batches, dtype)
+    return max(training_bytes(config, batches, dtype, optimizer) + gaps, answering)
+
+
+def _batch_bytes(config, batches, dtype):
+    width = config.emb_dim * config.n_layers * PER_TOKEN[dtype]
+    return max(
+        width * tokens + PER_LOGIT * config.vocab_size * targets
+        for tokens, targets in zip(batches.tokens, batches.targets, strict=True)
+    )
 
 
 def training_bytes(config, batches, dtype, optimizer="adamw"):
@@ -74,12 +84,7 @@ def training_bytes(config, batches, dtype, optimizer="adamw"):
     n, _ = count_parameters(config)
     copy = 2 * n if dtype == "bfloat16" else 0  # which autocast keeps for the gradient
     fixed = 8 * n + _state_bytes(config, optimizer) + copy
-    width = config.emb_dim * config.n_layers * PER_TOKEN[dtype]
-    largest = max(
-        width * tokens + PER_LOGIT * config.vocab_size * targets
-        for tokens, targets in zip(batches.tokens, batches.targets, strict=True)
-    )
-    return PROCESS + fixed + largest
+    return PROCESS + fixed + _batch_bytes(config, batches, dtype)
 
 
 def _state_bytes(config, optimizer):

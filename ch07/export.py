@@ -9,6 +9,7 @@ from ch07 import run_folder as rf
 from ch07.files import read_json
 from ch07.gguf_file import find_writer, write_gguf
 from ch07.model_card import model_card
+from ch07.options import OptionError
 from ch07.weights import export_hf
 
 GGUF = "model.gguf"
@@ -16,6 +17,8 @@ GGUF = "model.gguf"
 
 def export(folder, target, gguf=None):
     """Write the run in `folder` as the new folder `target`; returns 0."""
+    if not target:
+        raise OptionError("DIR is empty: give the name of a new folder")
     run, name = rf.load_run(folder), Path(target).resolve().name
 
     def add(new):
@@ -30,11 +33,7 @@ def export(folder, target, gguf=None):
     written = export_hf(run.model, target, run.style, card, add)
     for path in sorted(written.iterdir()):
         print(f"{Path(target) / path.name}  {path.stat().st_size:,} bytes")
-    print(
-        f'\nTry: python -c "from transformers import pipeline; '
-        f"print(pipeline('text-generation', '{Path(target).as_posix()}')"
-        "([{'role': 'user', 'content': 'Name a colour.'}], return_full_text=False))\""
-    )
+    print("\nREADME.md there says how to ask it (after: pip install transformers).")
     return 0
 
 

@@ -41,8 +41,11 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """The JSON value in a UTF-8 file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """The JSON value in a UTF-8 file; ValueError names the file that holds none."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON that can be read: {error}") from None
 
 
 def write_tensors(path, tensors, metadata=None):

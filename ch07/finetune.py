@@ -16,6 +16,7 @@ from pathlib import Path
 from ch07 import run_folder as rf
 from ch07.checkpoint import load_checkpoint, save_checkpoint
 from ch07.files import write_bytes, write_json
+from ch07.machine import give_freed_memory_back
 from ch07.options import FREE_ON_RESUME, FinetuneOptions, OptionError
 from ch07.prepare import prepare
 from ch07.report import print_before_after, print_scores
@@ -57,6 +58,7 @@ def finetune(given, resume=False):
         note(f"\nstopped after step {state.step}; go on with:\n{_how_to_resume(folder)}")
         return INTERRUPTED
     rf.save_model(folder, job.model)
+    give_freed_memory_back()
     note(f"answering {len(held_out)} held-out entries ...")
     answers = _answer(job, held_out)
     print_scores(_keep_answers(folder, held_out, answers, state))

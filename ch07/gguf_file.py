@@ -50,6 +50,8 @@ def find_writer():
 
 def write_gguf(model, path, style, name, number_format="f32"):
     """Write the model with its tokenizer and chat template; vectors stay float32."""
+    if number_format not in FORMATS:
+        raise ValueError(f"no format {number_format!r}; choose one of {', '.join(FORMATS)}")
     dtype, file_type = FORMATS[number_format]
     with written_beside(path) as new:
         writer = find_writer()(new, "gpt2")

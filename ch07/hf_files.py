@@ -6,6 +6,7 @@ Learned from the files of openai-community/gpt2, and from what `save_pretrained`
 """
 
 import json
+import re
 from string import Formatter
 
 from ch07.tokenizer import vocabulary_files
@@ -133,8 +134,9 @@ def chat_template(style):
     The instruction is a user message's "content"; what it works on, if anything, stands in a key
     "input" of the same message. An assistant message after it is followed by the end-of-text.
     """
-    template = CHAT_TEMPLATE.replace("WITH_INPUT", _expression(style.with_input))
-    return template.replace("NO_INPUT", _expression(style.no_input)).rstrip("\n")
+    texts = {"WITH_INPUT": style.with_input, "NO_INPUT": style.no_input}
+    parts = re.split("(WITH_INPUT|NO_INPUT)", CHAT_TEMPLATE.rstrip("\n"))
+    return "".join(_expression(texts[part]) if part in texts else part for part in parts)
 
 
 def _expression(template):
@@ -145,6 +147,8 @@ def _expression(template):
         if fixed:
             pieces.append(json.dumps(fixed, ensure_ascii=False))  # Jinja has the same escapes
         if field is not None:
+            if field not in names:
+                raise ValueError(f"a prompt style can't have {{{field}}}, but {', '.join(names)}")
             pieces.append(names[field])
     return " + ".join(pieces) if pieces else "''"
 

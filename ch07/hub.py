@@ -93,20 +93,26 @@ def fetch(name):
         )
     _check_endpoint(endpoint)
     _check_space(name, cache)
+    endpoint_shown = _shown(endpoint)
     try:
         return _fetch(name, cache, endpoint)
     except DownloadError:
         raise
     except HfHubHTTPError as error:
         raise DownloadError(
-            f"{name}: {endpoint} doesn't give {PUBLISHED[name].repository}/{FILE} "
+            f"{name}: {endpoint_shown} doesn't give {PUBLISHED[name].repository}/{FILE} "
             f"({_first_line(error)}): {_advice(error)} {_by_hand(name)}"
+        ) from error
+    except (NotADirectoryError, PermissionError, FileExistsError) as error:
+        raise DownloadError(
+            f"the cache {cache} can't be used ({_first_line(error)}): set HF_HOME to a folder that "
+            "can be written"
         ) from error
     except Exception as error:  # of sockets, certificates, disks, in types of several libraries
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise DownloadError(f"{name}: the disk of {cache} is full; {_space(name)}") from error
         raise DownloadError(
-            f"{name} could not be fetched from {endpoint} ({_first_line(error)}): is there a "
+            f"{name} could not be fetched from {endpoint_shown} ({_first_line(error)}): is there a "
             f"network? The same command goes on where it stopped. {_by_hand(name)}"
         ) from error
 
@@ -125,7 +131,7 @@ def _fetch(name, cache, endpoint):
     url = hf_hub_url(repository, FILE, endpoint=endpoint)
     file = get_hf_file_metadata(url, token=False, endpoint=endpoint)
     names = (file.etag or "", file.commit_hash or "")  # they become parts of paths
-    if not all(re.fullmatch("[0-9a-f]{40,64}", part) for part in names) or not file.size:
+    if not all(re.fullmatch("[0-9a-f]{40,64}", part) for part in names) or (file.size or 0) < 1:
         raise OSError("what answers isn't a Hub")
     home = Path(cache) / repo_folder_name(repo_id=repository, repo_type="model")
     blob = home / "blobs" / file.etag
@@ -135,8 +141,12 @@ def _fetch(name, cache, endpoint):
         _download_whole(name, url, file.size, partial)
         os.replace(partial, blob)
         (home / "snapshots" / file.commit_hash / FILE).unlink(missing_ok=True)
-    # the file is there already, so this only makes the links to it
-    return hf_hub_download(repository, FILE, cache_dir=cache, endpoint=endpoint, token=False)
+    # the file is there already, so this only makes the links to it, unless the server says now
+    # that another one is the newest
+    path = hf_hub_download(repository, FILE, cache_dir=cache, endpoint=endpoint, token=False)
+    if os.path.realpath(path) != os.path.realpath(blob):
+        _check_hash(name, path)
+    return path
 
 
 def _download_whole(name, url, size, partial):
@@ -156,14 +166,21 @@ def _download_whole(name, url, size, partial):
                 displayed_filename=name,
                 tqdm_class=tqdm,
             )
-        if sha256_of(partial) == PUBLISHED[name].sha256:
-            return
-        partial.unlink()
-    raise DownloadError(
-        f"{name}: what {_endpoint()} gives ({size:,} bytes) isn't the published file: its "
-        f"sha256 differs, twice. It isn't used. Is this the Hub, or a true mirror of it? "
-        f"{_by_hand(name)}"
-    )
+        try:
+            return _check_hash(name, partial)
+        except DownloadError as error:
+            problem = error
+            partial.unlink()
+    raise problem
+
+
+def _check_hash(name, path):
+    if sha256_of(path) != PUBLISHED[name].sha256:
+        raise DownloadError(
+            f"{name}: what {_shown(_endpoint())} gives ({os.path.getsize(path):,} bytes) isn't the "
+            "published file: its sha256 differs. It isn't used. Is this the Hub, or a true mirror "
+            f"of it? {_by_hand(name)}"
+        )
 
 
 def _endpoint():
@@ -172,14 +189,22 @@ def _endpoint():
 
 def _check_endpoint(endpoint):
     """Ask over https only; what comes is checked by its hash in any case."""
-    parts = urlsplit(endpoint)
-    if parts.scheme == "https" or (
-        parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
-    ):
-        return
-    raise DownloadError(
-        f"HF_ENDPOINT is {endpoint!r}, but must begin with https:// (or be this machine's own)"
-    )
+    try:
+        parts = urlsplit(endpoint)
+        here = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        good = parts.hostname and parts.scheme in (("http", "https") if here else ("https",))
+    except ValueError:  # no address at all
+        good = False
+    if not good:
+        raise DownloadError(
+            f"HF_ENDPOINT is {_shown(endpoint)!r}, but must begin with https:// and name a host "
+            "(or be this machine's own)"
+        )
+
+
+def _shown(endpoint):
+    """An address without the password that may stand in it."""
+    return re.sub(r"//[^/@]*@", "//", endpoint)
 
 
 def _check_space(name, cache):
@@ -213,4 +238,4 @@ def _by_hand(name):
 
 def _first_line(error):
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".")
+    return text.splitlines()[0].rstrip(".")[:300]

@@ -12,6 +12,8 @@ from ch07.weight_files import WeightsError
 from ch07.weight_names import HEAD, Rename, renames
 from gpt_model import GPTModel
 
+FORMATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
 
 def table_for(weights, config):
     """The renames from stored names to ours: none if they are ours already, or the book's."""
@@ -55,10 +57,16 @@ def build_model(path, weights, config, dtype=torch.float32):
     size = {name: math.prod(shape) for name, shape in weights.shapes.items()}
     for row in sorted(table_for(weights, config), key=lambda row: -size[row.published]):
         stored = weights.read(row.published)
-        if not torch.isfinite(stored.sum(dtype=torch.float32)):  # no copy
-            raise WeightsError(f"{path}: {row.published} holds NaN or infinity")
-        state |= zip(row.ours, row.split(stored, dtype), strict=True)
+        if stored.dtype not in FORMATS:
+            raise WeightsError(
+                f"{path}: {row.published} holds {stored.dtype}, but weights are float32 or 16 bits "
+                "wide: a quantised model must be turned back first"
+            )
+        parts = row.split(stored, dtype)
         del stored  # before the next one is read
+        if not all(torch.isfinite(bound) for part in parts for bound in part.aminmax()):
+            raise WeightsError(f"{path}: {row.published} holds NaN or infinity, as {dtype}")
+        state |= zip(row.ours, parts, strict=True)
     if config.tied_head:
         state["out_head.weight"] = state["tok_emb.weight"]
     with torch.device("meta"):

@@ -6,6 +6,7 @@ rounding of bfloat16.
 
 import ctypes
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -55,6 +56,12 @@ def keep_freed_memory():
     except OSError:
         return False
     return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def give_freed_memory_back():
+    """Give back what `keep_freed_memory` kept, where another kind of work begins."""
+    with suppress(OSError, AttributeError):  # not Linux with glibc: nothing was kept
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def available_memory(device):

@@ -30,7 +30,7 @@ A GPT-2 with {parameters:,} parameters ({shape}), fine-tuned to answer single in
 ```python
 from transformers import pipeline
 
-generate = pipeline("text-generation", "{folder}")
+generate = pipeline("text-generation", {folder})
 message = {message}
 print(generate([message], return_full_text=False)[0]["generated_text"])
 ```
@@ -65,6 +65,7 @@ def model_card(run, scores=None, held_out=None, folder="FOLDER"):
     config, facts, settings = run.model.config, run.config["facts"], run.config["settings"]
     try:
         options = FinetuneOptions(**run.config["options"])
+        run.config["options"]["model"]  # a default would be a guess
         rows, versions = facts["rows"], facts["versions"]
         origin = PUBLISHED.get(options.model)
         return CARD.format(
@@ -74,7 +75,7 @@ def model_card(run, scores=None, held_out=None, folder="FOLDER"):
             shape=f"{config.n_layers} blocks, width {config.emb_dim}, {config.n_heads} heads, "
             f"context {config.context_length}",
             start=_start(options, facts["start_sha256"], origin),
-            folder=folder,
+            folder=json.dumps(folder, ensure_ascii=False),
             message=_message(held_out),
             style=run.style.name,
             rows=", ".join(f"{n:,} {name}" for name, n in rows.items()),
@@ -90,8 +91,11 @@ def model_card(run, scores=None, held_out=None, folder="FOLDER"):
             torch=versions["torch"],
             scores=_table(scores, rows["test"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{run.folder}/config.json is of another version: {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        raise ValueError(
+            f"{run.folder}: config.json, scores.json or responses.json is not as this version "
+            f"writes it ({error!r})"
+        ) from error
 
 
 def _start(options, sha256, origin):

@@ -21,6 +21,9 @@ CONFIG, MODEL, METRICS, PLOT = "config.json", "model.safetensors", "metrics.json
 RESPONSES, SCORES, CHECKPOINT = "responses.json", "scores.json", "checkpoint"
 
 
+LARGEST = {"n_layers": 1000}  # more is a fault, and would take forever to build
+
+
 class RunFolderError(ValueError):
     """The folder isn't a run, or not one that can be used; the message says what to do."""
 
@@ -76,6 +79,9 @@ def read_config(folder):
         for key in ("options", "model", "prompt_style", "settings", "facts"):
             if not isinstance(config[key], dict):  # a KeyError names the part that is missing
                 raise TypeError(f"{key} is not an object")
+        for name, value in config["model"].items():
+            if type(value) is int and not 1 <= value <= LARGEST.get(name, value):
+                raise ValueError(f"{name} of the model is {value}")
         return config
     except FileNotFoundError:
         raise RunFolderError(f"{folder} is not a run folder: it has no {CONFIG}") from None

@@ -9,6 +9,7 @@ on when it always takes the likeliest token. Whoever has the weights can hold ou
 import math
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -182,7 +183,7 @@ def verify(name, path=None, device="auto"):
     needed, free = answering_bytes(config), available_memory(device)
     if needed > free:
         raise WeightsError(f"{name} needs {as_bytes(needed)}, but {as_bytes(free)} are free")
-    source = find_weights(name if path is None else path)
+    source = find_weights(name if path is None else Path(path))
     if source.config != config:
         raise WeightsError(f"{path} isn't {name}: its shape is {source.config}")
     same_file = path is None or source.sha256() == PUBLISHED[name].sha256

@@ -5,10 +5,10 @@ turn comes, so that no second copy of the weights is ever in memory. Pickle is r
 `weights_only=True` alone, which builds tensors and runs nothing.
 """
 
-import json
 import pickle
 import warnings
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -50,17 +50,28 @@ def open_weights(path):
     path = Path(path)
     if path.is_dir():
         path = _file_in(path)
+    if path.exists() and not path.is_file():  # a pipe or a device, which may never end
+        raise WeightsError(f"{path} is neither a file nor a folder")
     try:
         if path.name.endswith(".json"):
             return _open_safetensors(path, _places(path))
         if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
+            with _opened(path) as file:
                 places = dict.fromkeys(file.keys(), path)
             return _open_safetensors(path, places)
         return _open_torch(path)
     except FileNotFoundError:
-        raise WeightsError(f"{path}: there is no such file") from None
-    except SafetensorError as error:
+        problem = "can't be opened" if path.exists() else "there is no such file"
+        raise WeightsError(f"{path}: {problem}") from None
+
+
+@contextmanager
+def _opened(path):
+    """A safetensors file; WeightsError if it isn't whole."""
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (SafetensorError, TypeError, OverflowError) as error:
         raise WeightsError(
             f"{path} is not a whole safetensors file ({error}): it was altered or copied in part; "
             "get it again"
@@ -93,7 +104,7 @@ def _places(index):
 def _open_safetensors(path, places):
     shapes = {}
     for place in sorted(set(places.values())):
-        with safe_open(place, "pt") as file:
+        with _opened(place) as file:
             there = set(file.keys())
             for name in (name for name, own in places.items() if own == place):
                 if name not in there:
@@ -102,7 +113,7 @@ def _open_safetensors(path, places):
 
     def read(name):
         # Opened anew each time: what was read of a mapped file counts as memory until it closes.
-        with safe_open(places[name], "pt") as file:
+        with _opened(places[name]) as file:
             return file.get_tensor(name)
 
     return StoredWeights(path, sorted(set(places.values())), shapes, read)
@@ -110,13 +121,38 @@ def _open_safetensors(path, places):
 
 def _open_torch(path):
     """A state dict as `torch.save` writes it, or a checkpoint that holds one."""
+    if zipfile.is_zipfile(path):  # torch doesn't look at the checksums that it wrote itself
+        with zipfile.ZipFile(path) as archive:
+            damaged = _damaged(archive)
+        if damaged:
+            raise WeightsError(f"{path} is damaged (in {damaged}): get it or save it again")
     state = _torch_state(path)
     odd = [str(k) for k, v in state.items() if not (isinstance(k, str) and torch.is_tensor(v))]
     if odd:
         raise WeightsError(f"{path} holds more than tensors: {', '.join(odd[:5])}")
+    odd = [name for name, tensor in state.items() if not _is_plain(tensor)]
+    if odd:
+        raise WeightsError(
+            f"{path} holds sparse, quantised or other tensors that aren't plain numbers: "
+            + ", ".join(odd[:5])
+        )
     shapes = {name: tensor.shape for name, tensor in state.items()}
+    if not zipfile.is_zipfile(path):  # the format before 2020 can't be mapped: it stays in memory
+        return StoredWeights(path, [path], shapes, state.__getitem__)
     del state  # opened anew for each tensor, as above
     return StoredWeights(path, [path], shapes, lambda name: _torch_state(path)[name])
+
+
+def _is_plain(tensor):
+    special = tensor.is_quantized or tensor.is_meta or tensor.is_nested
+    return tensor.layout is torch.strided and not special
+
+
+def _damaged(archive):
+    try:
+        return archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        return error
 
 
 def _torch_state(path):
@@ -153,8 +189,8 @@ def read_config_beside(path):
         return None
     try:
         config = read_json(file)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{file} is not JSON: {error}") from None
+    except ValueError as error:
+        raise WeightsError(str(error)) from None
     if not isinstance(config, dict):
         raise WeightsError(f"{file} is not a JSON object")
     return config

@@ -112,7 +112,8 @@ def _config(path, weights, beside):
     n_layers = len(blocks)
     bias = "trf_blocks.0.att.W_query.bias" in shapes if ours else True
     if beside is not None and ("n_head" in beside or not ours):
-        n_heads = _heads(path, beside, emb_dim)
+        stored = {"vocab_size": vocab_size, "n_embd": emb_dim, "n_positions": context_length}
+        n_heads = _heads(path, beside, stored)
         n_layers = beside.get("n_layer", 12)
     else:
         n_heads = _heads_of_a_known_size(path, emb_dim, n_layers)
@@ -127,13 +128,21 @@ def _config(path, weights, beside):
     )
 
 
-def _heads(path, beside, emb_dim):
-    """n_head of a GPT2Config, after a look at the settings that make another model."""
+def _heads(path, beside, stored):
+    """n_head of a GPT2Config, after a look at what would make another model than the `stored`."""
+    emb_dim = stored["n_embd"]
     wrong = [
         f"{key} is {beside[key]!r}, but must be {' or '.join(map(repr, allowed))}"
         for key, allowed in ONLY.items()
         if key in beside and beside[key] not in allowed
     ]
+    wrong += [
+        f"{key} is {beside[key]!r}, but the weights have {value}"
+        for key, value in stored.items()
+        if key in beside and beside[key] != value
+    ]
+    if not isinstance(beside.get("tie_word_embeddings", True), bool):
+        wrong.append(f"tie_word_embeddings is {beside['tie_word_embeddings']!r}")
     if beside.get("n_inner") not in (None, 4 * emb_dim):
         wrong.append(f"n_inner is {beside['n_inner']!r}, but must be {4 * emb_dim}")
     n_heads, n_layers = beside.get("n_head", 12), beside.get("n_layer", 12)
@@ -175,32 +184,42 @@ def _is_tied(weights, token, beside):
 def export_hf(model, folder, style=BOOK_STYLE, card=None, add=lambda folder: None):
     """Write a folder that transformers loads: weights, shape, tokenizer, chat template, card.
 
-    The folder must be new or empty; it appears whole, or not at all. `card` is README.md's text;
-    `add(folder)` may write more into it before it appears.
+    The folder must be new or empty; it appears whole, or not at all (an empty one that is there
+    already gets its config.json last). `card` is README.md's text; `add(folder)` may write more.
     """
     folder = Path(folder).resolve()
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WeightsError(f"{folder} is there already, and not empty: choose another folder")
-    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    # inside an empty folder that exists: it may be a disk of its own, and have rights of its own
+    place = folder if folder.is_dir() else folder.parent
+    new = place / f".{folder.name}.{os.getpid()}.new"
     try:
         new.mkdir(parents=True)
-        published = {
-            f"transformer.{name}".replace("transformer.lm_head", "lm_head"): tensor
-            for name, tensor in to_published(dict(model.named_parameters()), model.config).items()
-        }
-        write_tensors(new / "model.safetensors", published, {"format": "pt"})
-        dtype = str(model.tok_emb.weight.dtype).removeprefix("torch.")
-        write_json(new / "config.json", model_config(model.config, dtype, style))
-        write_json(new / "generation_config.json", generation_config())
-        for name, data in tokenizer_files(model.config.context_length).items():
-            write_bytes(new / name, data)
-        write_bytes(new / "chat_template.jinja", chat_template(style).encode())
-        if card is not None:
-            write_bytes(new / "README.md", card.encode())
+        _write_files(new, model, style, card)
         add(new)
         if folder.is_dir():
-            folder.rmdir()
-        os.replace(new, folder)
+            for file in sorted(new.iterdir(), key=lambda file: file.name == "config.json"):
+                os.replace(file, folder / file.name)  # what makes it a model comes last
+        else:
+            os.replace(new, folder)
+    except OSError as error:
+        raise OSError(f"{folder} can't be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return folder
+
+
+def _write_files(new, model, style, card):
+    published = {
+        name if name == HEAD[0].published else f"transformer.{name}": tensor
+        for name, tensor in to_published(dict(model.named_parameters()), model.config).items()
+    }
+    write_tensors(new / "model.safetensors", published, {"format": "pt"})
+    dtype = str(model.tok_emb.weight.dtype).removeprefix("torch.")
+    write_json(new / "config.json", model_config(model.config, dtype, style))
+    write_json(new / "generation_config.json", generation_config())
+    for name, data in tokenizer_files(model.config.context_length).items():
+        write_bytes(new / name, data)
+    write_bytes(new / "chat_template.jinja", chat_template(style).encode())
+    if card is not None:
+        write_bytes(new / "README.md", card.encode())

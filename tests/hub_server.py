@@ -21,6 +21,16 @@ class Hub:
         self.odd = {}  # headers that are not as they should be
         self.url = None
 
+    def names(self):
+        """The headers that make an answer a Hub's."""
+        return {
+            "X-Repo-Commit": COMMIT,
+            "X-Linked-Size": str(len(self.content)),
+            "X-Linked-Etag": f'"{self.sha256}"',
+            "ETag": '"1"',
+            **self.odd,
+        }
+
 
 class Handler(BaseHTTPRequestHandler):
     hub: Hub
@@ -43,14 +53,14 @@ class Handler(BaseHTTPRequestHandler):
         if hub.manner == "no hub":  # a page of the hotel's network, say
             return self.reply(200, b"<html>Welcome</html>" if body else b"", {"ETag": '"1"'})
         if hub.manner == "redirect" and "/cdn/" not in self.path:
-            return self.reply(302, b"", {**self.names(), "Location": hub.url + "/cdn/file"})
+            return self.reply(302, b"", {**hub.names(), "Location": hub.url + "/cdn/file"})
         start = 0
         if self.headers.get("Range") and hub.manner != "no ranges":
             start = int(self.headers["Range"].removeprefix("bytes=").split("-")[0])
         content = hub.content[start:]
         if hub.manner == "altered":
             content = bytes([content[0] ^ 1]) + content[1:]
-        headers = {**self.names(), "Content-Length": str(len(content))}
+        headers = {**hub.names(), "Content-Length": str(len(content))}
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(hub.content) - 1}/{len(hub.content)}"
         if body and hub.breaks > 0:
@@ -62,16 +72,6 @@ class Handler(BaseHTTPRequestHandler):
         if body and hub.manner == "silent":
             content = b""
         self.reply(206 if start else 200, content if body else b"", headers)
-
-    def names(self):
-        size = str(len(self.hub.content))
-        return {
-            "X-Repo-Commit": COMMIT,
-            "X-Linked-Size": size,
-            "X-Linked-Etag": f'"{self.hub.sha256}"',
-            "ETag": '"1"',
-            **self.hub.odd,
-        }
 
     def reply(self, code, content, headers):
         self.send_response(code)

@@ -4,6 +4,8 @@ import json
 import time
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from ch07.cli import main
 
@@ -91,6 +93,14 @@ def test_options_that_cannot_be_are_exit_2(arguments, message, capsys, tmp_path,
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_signs_that_steer_a_terminal_are_not_sent_to_it(tmp_path, capsys):
+    path = tmp_path / "model.safetensors"
+    save_file({"\x1b[31mred\x1b]0;title\x07": torch.ones(1)}, path)
+    assert main(["finetune", "--model", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert "\x1b" not in error and "\x07" not in error and r"\x1b[31mred" in error
 
 
 def test_bad_rows_refuse_the_file_with_their_numbers(tmp_path, capsys):

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -246,7 +248,7 @@ def test_the_card_of_other_runs(run, change):
     assert said in card and "Measured on" not in card
     compile(card.split("```python\n")[1].split("```")[0], "card", "exec")
     del config["options"]["model"], config["facts"]["rows"]
-    with pytest.raises(ValueError, match="is of another version"):
+    with pytest.raises(ValueError, match="is not as this version writes it"):
         model_card(ours)
 
 
@@ -276,6 +278,40 @@ def test_awkward_targets(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     assert main(["export", str(run), "."]) == 0
     assert (tmp_path / "here" / "config.json").is_file()
+
+
+def test_a_folder_that_is_there_keeps_its_rights(run, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir(mode=0o700)
+    before = os.stat(folder)
+    assert main(["export", str(run), str(folder)]) == 0
+    after = os.stat(folder)
+    assert (before.st_ino, before.st_mode) == (after.st_ino, after.st_mode)
+    assert not [p for p in folder.iterdir() if p.is_dir()]
+
+
+def test_odd_names_and_styles(run, tmp_path, capsys):
+    assert main(["export", str(run), str(tmp_path / 'a"b')]) == 0
+    card = (tmp_path / 'a"b' / "README.md").read_text("utf-8")
+    compile(card.split("```python\n")[1].split("```")[0], "card", "exec")
+    assert main(["export", str(run), ""]) == 2
+    with pytest.raises(ValueError, match=r"can't have \{question\}"):
+        chat_template(PromptStyle("mine", "{question}", "x"))
+    odd = PromptStyle("odd", "NO_INPUT {instruction} {input}", "WITH_INPUT {instruction}")
+    entry = {"instruction": "NO_INPUT", "input": "WITH_INPUT"}
+    assert rendered(odd, messages(entry)) == odd.prompt(entry)
+
+
+@pytest.mark.parametrize("name", ["scores.json", "responses.json"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", "5", '[{"instruction": 5}]', "[" * 99_999])
+def test_altered_results_are_named(run, tmp_path, capsys, name, content):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / name).write_text(content, encoding="utf-8")
+    code = main(["export", str(copy), str(tmp_path / "out")])
+    error = capsys.readouterr().err
+    harmless = name == "responses.json" and content in ("[]", "{}")
+    assert (code, name in error) == ((0, False) if harmless else (1, True))
 
 
 def test_a_head_of_its_own_stays_its_own_even_if_it_equals_the_embedding(tmp_path):

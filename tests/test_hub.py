@@ -157,7 +157,7 @@ def test_nobody_there(hub, monkeypatch):
 
 def test_an_altered_file_is_fetched_twice_and_never_used(hub):
     hub.manner = "altered"
-    refused("isn't the published file: its sha256 differs, twice")
+    refused("isn't the published file: its sha256 differs. It isn't used")
     assert [asked[0] for asked in hub.asked].count("GET") == 2 and not kept(hub)
     hub.manner = "good"
     assert Path(download("gpt2-small")).read_bytes() == hub.content
@@ -206,10 +206,44 @@ def test_a_disk_that_fills_up_meanwhile(hub, monkeypatch):
     assert not kept(hub)
 
 
-@pytest.mark.parametrize("endpoint", ["http://example.org", "ftp://127.0.0.1", "huggingface.co"])
+@pytest.mark.parametrize(
+    "endpoint", ["http://example.org", "ftp://127.0.0.1", "huggingface.co", "https://", "https://["]
+)
 def test_only_https_or_this_machine(hub, monkeypatch, endpoint):
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
     refused(f"HF_ENDPOINT is {endpoint!r}, but must begin with https://")
+
+
+def test_a_password_in_an_address_is_not_shown(hub, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "https://me:secret@127.0.0.1:9")
+    assert "secret" not in refused("https://127.0.0.1:9")
+
+
+def test_a_server_that_changes_its_mind(hub, monkeypatch):
+    """Between two requests another file became the newest: the hash is looked at again."""
+    first = hub.names
+    calls = []
+
+    def names():
+        calls.append(1)
+        return first() if len(calls) <= 2 else {**first(), "X-Linked-Etag": f'"{"b" * 64}"'}
+
+    hub.names = names
+    original = hub.content
+
+    def later(path):
+        hub.content = b"?" * len(original)
+
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (replace(a, b), later(b)))
+    refused("isn't the published file")
+
+
+def test_a_cache_that_is_a_file(hub, monkeypatch, tmp_path):
+    (tmp_path / "file.txt").write_text("mine", encoding="utf-8")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file.txt"))
+    with pytest.raises(DownloadError, match=r"can't be used .* set HF_HOME to a folder"):
+        download("gpt2-small")
 
 
 def test_the_hashes_are_full_ones():

@@ -1,6 +1,7 @@
 """Weights from wherever a reader has them: the same numbers, or a list of what doesn't fit."""
 
 import json
+import os
 import pickle
 import re
 import shutil
@@ -277,6 +278,9 @@ def test_a_head_that_config_calls_its_own_but_is_not_there(tmp_path):
         ({"n_layer": 10**9}, "n_layer is 1000000000, but must be a number from 1 to 1000"),
         ({"n_layer": 0}, "n_layer is 0"),
         ({"n_head": True}, "n_head is True"),
+        ({"n_positions": 1024}, "n_positions is 1024, but the weights have 48"),
+        ({"vocab_size": 99}, "vocab_size is 99, but the weights have 1011"),
+        ({"tie_word_embeddings": "x"}, "tie_word_embeddings is 'x'"),
     ],
 )
 def test_a_config_that_makes_another_model(tmp_path, changes, message):
@@ -329,6 +333,59 @@ def test_not_a_number(tmp_path):
     tensors = random_tensors(published_shapes(CONFIG))
     tensors["h.1.ln_1.bias"][3] = torch.nan
     refused(write(tmp_path, tensors, hf_config(CONFIG)), "h.1.ln_1.bias holds NaN or infinity")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.int64, torch.complex64])
+def test_numbers_that_are_no_weights(tmp_path, dtype):
+    tensors = random_tensors(published_shapes(CONFIG))
+    tensors["h.0.mlp.c_fc.weight"] = tensors["h.0.mlp.c_fc.weight"].to(dtype)
+    refused(write(tmp_path, tensors, hf_config(CONFIG)), "h.0.mlp.c_fc.weight holds", str(dtype))
+
+
+def test_what_float16_cannot_hold(tmp_path):
+    tensors = random_tensors(published_shapes(CONFIG))
+    tensors["h.0.ln_1.bias"][:] = 3e38  # finite, though their sum isn't
+    folder = write(tmp_path, tensors, hf_config(CONFIG))
+    load_gpt2(folder)
+    with pytest.raises(WeightsError, match=r"ln_1.bias holds NaN or infinity, as torch.float16"):
+        load_gpt2(folder, dtype=torch.float16)
+
+
+def test_one_flipped_bit_in_a_pth_file(tmp_path):
+    path = tmp_path / "gpt.pth"
+    torch.save(GPTModel({**MODEL_SIZES["gpt2-tiny"], "vocab_size": 211}).state_dict(), path)
+    load_gpt2(path)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+    refused(path, "is damaged (in ", "get it or save it again")
+
+
+def test_sparse_and_quantised_tensors(tmp_path):
+    state = GPTModel({**MODEL_SIZES["gpt2-tiny"], "vocab_size": 211}).state_dict()
+    state["pos_emb.weight"] = state["pos_emb.weight"].to_sparse()
+    torch.save(state, tmp_path / "gpt.pth")
+    refused(tmp_path / "gpt.pth", "aren't plain numbers: pos_emb.weight")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_and_devices_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "model.safetensors")
+    refused(tmp_path / "model.safetensors", "is neither a file nor a folder")
+    refused("/dev/zero", "is neither a file nor a folder")
+
+
+def test_a_cut_shard_is_the_file_that_is_named(tmp_path, peer):
+    peer.save_pretrained(tmp_path, max_shard_size="40KB")
+    shard = sorted(tmp_path.glob("*.safetensors"))[0]
+    shard.write_bytes(shard.read_bytes()[:-9])
+    refused(tmp_path, f"{shard.name} is not a whole safetensors file")
+
+
+def test_a_deep_config(tmp_path):
+    write(tmp_path, random_tensors(published_shapes(CONFIG)))
+    (tmp_path / "config.json").write_text("[" * 100_000, encoding="utf-8")
+    refused(tmp_path, "config.json is not JSON that can be read")
 
 
 def test_one_tensor_under_two_names(tmp_path):
