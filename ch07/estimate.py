@@ -17,7 +17,7 @@ OPTIMIZER_STATE = {"adamw": 8, "muon": 4}  # bytes per parameter: two moments, o
 # Fitted to the peak memory of training steps of four sizes (`python -m benchmarks.sizes`):
 PER_TOKEN = {"float32": 100, "bfloat16": 70}  # bytes per token, layer and number of its width
 PER_LOGIT = 16  # bytes: the logit in both formats, its softmax, and their gradients
-GAPS = 1.5  # batches of ever other shapes leave gaps between them
+GAPS = 2  # batches of ever other shapes leave gaps between them: as much again, as measured
 # Likewise for time: the share of its peak in matrix products that a whole training step reaches,
 # and what the softmax of one logit costs beside them, in operations.
 SHARE_OF_PEAK = {"float32": 0.8, "bfloat16": 0.5}

@@ -207,7 +207,7 @@ def test_a_disk_that_fills_up_meanwhile(hub, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["http://example.org", "ftp://127.0.0.1", "huggingface.co", "https://", "https://["]
+    "endpoint", ["http://example.org", "ftp://127.0.0.1", "huggingface.co", "https:", "https://["]
 )
 def test_only_https_or_this_machine(hub, monkeypatch, endpoint):
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
