@@ -2,7 +2,7 @@
 
 import pytest
 
-from ch07.cli import CHOICES
+from ch07.arguments import CHOICES
 from ch07.prompts import STYLES, get_style
 
 WITH = {"instruction": "Give the opposite.", "input": "hot"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ch07.cli import _parser
+from ch07.arguments import make_parser
 from ch07.exercises.catalogue import exercises
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +27,7 @@ def test_commands_parse():
         words = shlex.split(command.removeprefix("python "))[2:]
         if not words or words[0].startswith("-"):
             words.insert(0, "finetune")
-        _parser().parse_args(words)
+        make_parser().parse_args(words)
 
 
 def test_exercises_notebooks_and_puzzles_it_names_exist():
