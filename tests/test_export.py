@@ -227,7 +227,7 @@ def test_the_card_says_what_the_run_says(run, exported):
     assert str(exported.parent) not in card, "paths of this machine are nobody's business"
 
 
-@pytest.mark.parametrize("change", ["no scores", "no rows", "odd rows", "max steps"])
+@pytest.mark.parametrize("change", ["no scores", "no rows", "odd rows", "max steps", "a path"])
 def test_the_card_of_other_runs(run, change):
     ours = load_run(run)
     ours = replace(ours, config=json.loads(json.dumps(ours.config)))
@@ -238,12 +238,15 @@ def test_the_card_of_other_runs(run, change):
         odd = [{"instruction": "```x"}, {"instruction": 'a\r"b', "input": "\\"}]
     if change == "max steps":
         config["settings"]["max_steps"] = 3
+    if change == "a path":
+        config["options"]["model"], config["facts"]["start_sha256"] = "/home/me/base", "ab12"
     card = model_card(ours, None, odd)
     said = {
         "no scores": "it has not answered them yet",
         "no rows": "No rows were held out",
         "odd rows": r'''"content": "a\r\"b", "input": "\\"''',
         "max steps": "3 steps (0.",
+        "a path": "It started from `base` (sha256 of the weights `ab12`)",
     }[change]
     assert said in card and "Measured on" not in card
     compile(card.split("```python\n")[1].split("```")[0], "card", "exec")
