@@ -23,7 +23,7 @@ HELP = {
     "seed": "of weights, order, dropout and split",
     "loss_on": "count all targets, or those of the response only",
     "allowed_max_length": "cut rows to so many tokens",
-    "prompt_style": "how an entry is written as text",
+    "prompt_style": "how an entry is written as text (default: as the model was trained, or book)",
     "split": "by groups of equal prompts, or by position as in the book",
     "device": "auto, cpu, cuda or mps",
     "dtype": "number format of matrix products",

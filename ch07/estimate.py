@@ -52,6 +52,11 @@ class Batches:
             )
         return cls(tokens, targets, max(lengths) if limit is None else min(max(lengths), limit))
 
+    def of_one_row(self, batch_size):
+        """What would be left of the largest batch with one row."""
+        tokens, targets = max(self.tokens) // batch_size, max(self.targets) // batch_size
+        return Batches([tokens], [targets], self.longest)
+
 
 @lru_cache
 def count_parameters(config):

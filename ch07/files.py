@@ -52,8 +52,11 @@ def write_tensors(path, tensors, metadata=None):
     """Write tensors by name as safetensors, uncopied; return the file's sha256."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_beside(path) as new:
+        new.touch()
+        rights = new.stat().st_mode  # of any other file; the library keeps its own to the owner
         try:
             save_file(tensors, new, metadata)
+            os.chmod(new, rights)
         except SafetensorError as error:  # a full disk, said in another type
             raise OSError(f"{path} can't be written: {error}") from error
         return sha256_of(new)

@@ -106,6 +106,7 @@ def _fast_tokenizer(files):
 
 
 CHAT_TEMPLATE = """\
+{#- One user message, perhaps with a key "input"; after it perhaps one assistant message. -#}
 {%- for message in messages -%}
 {%- if loop.length > 2 or message['role'] != ('user' if loop.first else 'assistant') -%}
 {{- raise_exception('This model answers one question at a time: give one user message, and \

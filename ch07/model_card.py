@@ -35,9 +35,11 @@ message = {message}
 print(generate([message], return_full_text=False)[0]["generated_text"])
 ```
 
-The chat template in this folder writes the prompt as in training (style "{style}"). What an
-instruction works on goes into a key `input` of the message. The model answers one question at a
-time: it has seen neither conversations nor system messages. If your text itself may hold
+(If you read this on the Hub, put OWNER/NAME there.) The chat template in this folder writes the
+prompt as in training (style "{style}"), so give messages: a bare string is no prompt to this model.
+What an instruction works on goes into a key `input` of the message. The model answers one question
+at a time: it has seen neither conversations nor system messages, and its template refuses them.
+If your text itself may hold
 `<|endoftext|>`, tokenize with `split_special_tokens=True`; in training it was ordinary text.
 
 ## How it was made
@@ -48,7 +50,7 @@ time: it has seen neither conversations nor system messages. If your text itself
 | sha256 of the data file | `{data_sha256}` |
 | loss on | {loss_on} |
 | training | {steps} of {batch_size} rows, peak learning rate {lr}, {optimizer} |
-| numbers | {dtype}, seed {seed} |
+| numbers | matrix products in {dtype}, weights in float32; seed {seed} |
 | versions | Python {python}, PyTorch {torch} |
 
 ## How well it answers

@@ -46,7 +46,7 @@ class FinetuneOptions:
     seed: int = 123
     loss_on: str = "response"  # or "all"
     allowed_max_length: int | None = None  # tokens; None: nothing is cut
-    prompt_style: str = "book"
+    prompt_style: str | None = None  # as the model was trained, else the book's
     split: str = "groups"  # or "book": by position
     device: str = "auto"
     dtype: str = "auto"  # or "float32", "bfloat16"

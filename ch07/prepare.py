@@ -58,15 +58,10 @@ def prepare(options, tell, new=True):
 
     keep_freed_memory()
     device = choose_device(options.device)
-    style = get_style(options.prompt_style)
     # a published size has a known shape, and is fetched only when all else is well
     source = None if options.model in MODEL_SIZES else find_weights(options.model)
     config = _config(options.model, source)
-    if source is not None and source.style not in (None, style.name):
-        note(
-            f"prompt: {options.model} was trained with the style {source.style!r}, but this run "
-            f"uses {style.name!r}: is that meant? (--prompt-style)"
-        )
+    style = _style(options, source, note)
     path = DATA_FILE if options.data is None else options.data
     file = read_data(path, options.skip_bad_rows)
     for line in summary(file.findings):
@@ -109,6 +104,19 @@ def _facts(file, start_sha256, datasets, said):
         "tokenizer": load_tokenizer().name,
         "versions": versions(),
     }
+
+
+def _style(options, source, note):
+    """The style that was asked for, else the one that the model was trained with, or the book's."""
+    trained = None if source is None else source.style
+    if options.prompt_style is None:
+        return get_style(trained or "book")
+    if trained not in (None, options.prompt_style):
+        note(
+            f"prompt: {options.model} was trained with the style {trained!r}, but this run uses "
+            f"{options.prompt_style!r}"
+        )
+    return get_style(options.prompt_style)
 
 
 def _split(entries, options, note):
@@ -169,11 +177,15 @@ def _check_cost(options, config, train_loader, settings, device, tell, new):
             for name in MODEL_SIZES
             if est.run_bytes(GPTConfig(**MODEL_SIZES[name]), batches, settings.dtype) <= free
         ]
-        sizes = f"--model {smaller[-1]}, " if smaller else ""
+        ways = [f"--model {smaller[-1]}"] if smaller else []
+        single = batches.of_one_row(options.batch_size)
+        if est.run_bytes(config, single, settings.dtype, options.chosen_optimizer) <= free:
+            ways.append("a smaller --batch-size (with --accumulation-steps)")
         raise est.TooLarge(
             f"{options.model} needs {est.as_bytes(needed)} to be trained on this data, but "
-            f"{est.as_bytes(free)} are free: choose {sizes}a smaller --batch-size (with "
-            "--accumulation-steps) or --allowed-max-length, or try it all the same with --force"
+            f"{est.as_bytes(free)} are free: "
+            + (f"choose {' or '.join(ways)}, or " if ways else "nothing smaller fits; ")
+            + "try it all the same with --force"
         )
     if new and not options.force:
         run_folder.check_space(options.out, est.count_parameters(config)[0])

@@ -76,6 +76,11 @@ def read_config(folder):
     """config.json of a run folder; RunFolderError if there is none or it can't be read."""
     try:
         config = read_json(Path(folder) / CONFIG)
+        if "model_type" in config and "options" not in config:
+            raise RunFolderError(
+                f"{folder} is a folder for transformers, not a run: ask it as its README.md says, "
+                f"or train it on with: python -m ch07 finetune --model {folder}"
+            )
         for key in ("options", "model", "prompt_style", "settings", "facts"):
             if not isinstance(config[key], dict):  # a KeyError names the part that is missing
                 raise TypeError(f"{key} is not an object")
@@ -83,6 +88,8 @@ def read_config(folder):
             if type(value) is int and not 1 <= value <= LARGEST.get(name, value):
                 raise ValueError(f"{name} of the model is {value}")
         return config
+    except RunFolderError:
+        raise
     except FileNotFoundError:
         raise RunFolderError(f"{folder} is not a run folder: it has no {CONFIG}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -185,7 +185,12 @@ def verify(name, path=None, device="auto"):
         raise WeightsError(f"{name} needs {as_bytes(needed)}, but {as_bytes(free)} are free")
     source = find_weights(name if path is None else Path(path))
     if source.config != config:
-        raise WeightsError(f"{path} isn't {name}: its shape is {source.config}")
+        there = source.config
+        raise WeightsError(
+            f"{path} isn't {name}: it has {there.n_layers} blocks of width {there.emb_dim} and "
+            f"{there.vocab_size:,} tokens, not {config.n_layers}, {config.emb_dim} and "
+            f"{config.vocab_size:,}"
+        )
     same_file = path is None or source.sha256() == PUBLISHED[name].sha256
     print(f"{name}: {'the published file' if same_file else 'not the published file'} (sha256)")
     model, tokenizer = source.load().to(device), load_tokenizer()

@@ -8,7 +8,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 
@@ -72,8 +72,8 @@ def find_weights(name_or_path):
     path = Path(name_or_path)
     if not path.exists():
         raise WeightsError(
-            f"there is no model {str(name_or_path)!r}: choose one of {', '.join(PUBLISHED)}, or a "
-            "folder or file that exists (gpt2-tiny has no weights before you train it)"
+            f"there is no model {str(name_or_path)!r}: {_meant(str(name_or_path))}, or a folder or "
+            "file that exists (gpt2-tiny has no weights before you train it)"
         )
     beside = read_config_beside(path)
     if beside is not None and "options" in beside and (path.is_dir() or path.name == rf.MODEL):
@@ -84,6 +84,14 @@ def find_weights(name_or_path):
     weights = open_weights(path)
     style = None if beside is None else beside.get("prompt_style")
     return _checked(Source(path, _config(path, weights, beside), weights, style))
+
+
+def _meant(name):
+    """A published size under the name that it has on the Hub, else all there are."""
+    for ours, published in PUBLISHED.items():
+        if name in (published.repository, PurePath(published.repository).name):
+            return f"you may mean {ours}"
+    return f"choose one of {', '.join(PUBLISHED)}"
 
 
 def _checked(source):

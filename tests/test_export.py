@@ -410,5 +410,16 @@ def test_another_prompt_style_than_the_trained_one_is_told(exported, number_data
     assert main([*common, "--out", str(tmp_path / "a"), "--prompt-style", "alpaca"]) == 0
     told = capsys.readouterr().err
     assert "was trained with the style 'book', but this run uses 'alpaca'" in told
-    assert main([*common, "--out", str(tmp_path / "b")]) == 0
+    assert main([*common[:-1], str(tmp_path / "a"), "--out", str(tmp_path / "b")]) == 0
     assert "style" not in capsys.readouterr().err
+    assert load_run(tmp_path / "b").style.name == "alpaca", "the model's own"
+
+
+def test_a_folder_for_transformers_is_no_run_and_that_is_said(exported, capsys):
+    assert main(["respond", str(exported), "Hello"]) == 1
+    assert "is a folder for transformers, not a run" in capsys.readouterr().err
+
+
+def test_everybody_may_read_what_everybody_may_read(exported):
+    rights = {path.stat().st_mode & 0o777 for path in exported.iterdir()}
+    assert len(rights) == 1, "the weights too"

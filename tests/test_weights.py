@@ -299,6 +299,8 @@ def test_other_models_and_no_models(tmp_path):
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "holds no weights: none of model.safetensors")
     refused("gpt3", "there is no model 'gpt3': choose one of gpt2-small, gpt2-medium")
+    refused("gpt2", "you may mean gpt2-small")
+    refused("openai-community/gpt2-xl", "you may mean gpt2-xl")
     refused("gpt2-tiny", "gpt2-tiny has no weights before you train it")
 
 
