@@ -11,7 +11,7 @@ import torch
 
 from ch07.files import written_beside
 from ch07.hf_files import END, chat_template
-from ch07.tokenizer import vocabulary_files
+from ch07.tokenizer import merges_of, vocabulary_files
 from ch07.weight_names import renames
 from collate import END_OF_TEXT
 
@@ -107,12 +107,11 @@ def _add_tokenizer(writer):
     files = vocabulary_files()
     ids = json.loads(files["vocab.json"])
     tokens = sorted(ids, key=ids.get)
-    merges = files["merges.txt"].decode("utf-8").splitlines()[1:]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
     writer.add_token_types([CONTROL if token == END else NORMAL for token in tokens])
-    writer.add_token_merges([merge for merge in merges if merge])
+    writer.add_token_merges(merges_of(files))
     for add in (writer.add_bos_token_id, writer.add_eos_token_id, writer.add_pad_token_id):
         add(END_OF_TEXT)
     writer.add_add_bos_token(False)

@@ -9,7 +9,7 @@ import json
 import re
 from string import Formatter
 
-from ch07.tokenizer import vocabulary_files
+from ch07.tokenizer import merges_of, vocabulary_files
 from collate import END_OF_TEXT
 
 END = "<|endoftext|>"
@@ -83,7 +83,6 @@ def _fast_tokenizer(files):
     end = {"id": END_OF_TEXT, "special": True, "content": END, "single_word": False}
     end |= {"lstrip": False, "rstrip": False, "normalized": True}
     decoder = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}
-    merges = files["merges.txt"].decode("utf-8").splitlines()[1:]  # after the version
     return {
         "version": "1.0",
         "truncation": None,
@@ -100,7 +99,7 @@ def _fast_tokenizer(files):
             "end_of_word_suffix": "",
             "fuse_unk": False,
             "vocab": json.loads(files["vocab.json"]),
-            "merges": [merge for merge in merges if merge],
+            "merges": merges_of(files),
         },
     }
 

@@ -76,7 +76,7 @@ def prepare(options, tell, new=True):
     shared = {"loss_on": options.loss_on, "allowed_max_length": limit}
     train = make_loader(datasets["train"], options.batch_size, seed=options.seed, **shared)
     settings = _settings(options, choose_dtype(options.dtype, device), train)
-    _check_cost(options, config, train, settings, device, tell, new)
+    _check_cost(options, config, train, limit, settings, device, tell, new)
     model, start_sha256 = _make_model(options, config, source)
     model = model.to(device)
     return Job(
@@ -156,13 +156,11 @@ def _settings(options, dtype, train_loader):
 # --- what it will cost --------------------------------------------------------------------------
 
 
-def _check_cost(options, config, train_loader, settings, device, tell, new):
+def _check_cost(options, config, train_loader, limit, settings, device, tell, new):
     """Tell memory and time; TooLarge or RunFolderError if a run can't fit and nobody insists."""
     dataset = train_loader.dataset
     prompts = dataset.prompt_lengths if options.loss_on == "response" else [0] * len(dataset)
-    batches = est.Batches.of(
-        train_loader.batch_sampler, dataset.lengths, prompts, options.allowed_max_length
-    )
+    batches = est.Batches.of(train_loader.batch_sampler, dataset.lengths, prompts, limit)
     needed = est.run_bytes(config, batches, settings.dtype, options.chosen_optimizer)
     free = available_memory(device)
     steps = total_steps(train_loader, settings)

@@ -85,7 +85,11 @@ def read_config(folder):
             if not isinstance(config[key], dict):  # a KeyError names the part that is missing
                 raise TypeError(f"{key} is not an object")
         for name, value in config["model"].items():
-            if type(value) is int and not 1 <= value <= LARGEST.get(name, value):
+            if (
+                name != "drop_rate"
+                and type(value) is int
+                and not 1 <= value <= LARGEST.get(name, value)
+            ):
                 raise ValueError(f"{name} of the model is {value}")
         return config
     except RunFolderError:

@@ -63,6 +63,12 @@ def vocabulary_files():
     return contents
 
 
+def merges_of(files):
+    """The byte pairs of `vocabulary_files`, most frequent first: "a b"."""
+    lines = files["merges.txt"].decode("utf-8").splitlines()
+    return [line for line in lines[1:] if line]  # after the version
+
+
 def _cache_folder():
     """The reader's own tiktoken cache if set, else ~/.cache/ch07, else a temporary folder."""
     return _usable_folder(os.environ.get("TIKTOKEN_CACHE_DIR"))

@@ -83,6 +83,7 @@ def find_weights(name_or_path):
         return _checked(Source(folder, config, open_weights(folder / rf.MODEL), style))
     weights = open_weights(path)
     style = None if beside is None else beside.get("prompt_style")
+    style = style if isinstance(style, str) else None  # somebody else's key of that name
     return _checked(Source(path, _config(path, weights, beside), weights, style))
 
 

@@ -27,6 +27,22 @@ def make(folder, **changes):
     return model
 
 
+def test_a_whole_number_may_be_no_dropout(tmp_path):
+    make(tmp_path, model={**MODEL, "drop_rate": 0})
+    assert load_run(tmp_path).model.config.drop_rate == 0
+
+
+@pytest.mark.parametrize("name", ["n_layers", "n_heads", "emb_dim"])
+@pytest.mark.parametrize("value", [0, -2, 10**9])
+def test_a_shape_that_no_model_has(tmp_path, name, value):
+    make(tmp_path)
+    config = json.loads((tmp_path / rf.CONFIG).read_text("utf-8"))
+    config["model"][name] = value
+    write_json(tmp_path / rf.CONFIG, config)
+    with pytest.raises(RunFolderError):
+        load_run(tmp_path)
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_same_bits_and_the_same_prompt_come_back(tmp_path, tied):
     model = make(tmp_path, tied_head=tied)

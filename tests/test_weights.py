@@ -390,6 +390,13 @@ def test_a_deep_config(tmp_path):
     refused(tmp_path, "config.json is not JSON that can be read")
 
 
+@pytest.mark.parametrize("style", [["book"], {}, 5, None])
+def test_a_prompt_style_that_is_none_of_ours(tmp_path, style):
+    tensors = random_tensors(published_shapes(CONFIG))
+    folder = write(tmp_path, tensors, hf_config(CONFIG, prompt_style=style))
+    assert find_weights(folder).style is None
+
+
 def test_one_tensor_under_two_names(tmp_path):
     tensors = random_tensors(published_shapes(CONFIG))
     tensors["transformer.wpe.weight"] = tensors["wpe.weight"].clone()
