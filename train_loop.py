@@ -1,9 +1,9 @@
 """Batches -> loss -> updates -> a loss plot: a plain training loop, to be followed line by line.
 
 The one idea: the loss is one sum over counted targets divided by their number, in a batch, an
-accumulation window or an evaluation; no number depends on how rows were grouped. Text and files
-are unknown here. Any model will do whose call `model(token_ids, wanted=mask)` gives the logits of
-the wanted positions, and any DataLoader of (inputs, targets) on the CPU.
+accumulation window or an evaluation; no number depends on how rows were grouped. Takes any model
+whose call `model(token_ids, wanted=mask)` gives the logits of the wanted positions, and any
+DataLoader of (inputs, targets) on the CPU; knows nothing of text and files.
 Axes: B batch, T tokens, N counted targets, V vocabulary. From Raschka's chapters 5 and 7.
 """
 
@@ -48,12 +48,9 @@ class TrainSettings:
 
 @dataclass
 class TrainState:
-    """Where a run stands: all that is needed to go on, besides weights and optimizer.
+    """Where a run stands: all that is needed to go on, besides weights and optimizer."""
 
-    That holds if the order of the loader depends on the epoch alone (`batch_sampler.set_epoch`).
-    """
-
-    epoch: int = 0  # epochs finished
+    epoch: int = 0  # epochs finished; the loader's order must follow from it (`set_epoch`)
     batch: int = 0  # batches taken from the present epoch
     step: int = 0  # updates made or skipped
     tokens_seen: int = 0  # real tokens, padding not counted
@@ -90,6 +87,8 @@ def calc_loss_loader(data_loader, model, device, num_batches=None, **options):
             total, n_targets = total + loss.item(), n_targets + n
     if n_targets == 0:
         raise ValueError("no target of this loader is counted, so it has no loss")
+    if not math.isfinite(total):
+        raise FloatingPointError("the loss of an evaluation is not finite")
     return total / n_targets
 
 
@@ -149,8 +148,9 @@ def train_step(window, model, optimizer, device, lr, settings):
         (loss / n_targets).backward()
         total = total + loss.detach()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
-    if not torch.isfinite(norm):
-        raise RuntimeError("the gradient is no longer finite; try a lower learning rate")
+    if not torch.isfinite(norm + total):
+        optimizer.zero_grad(set_to_none=True)  # the weights stay those of the last good step
+        raise FloatingPointError("loss or gradient is not finite; try a lower learning rate")
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
@@ -227,13 +227,12 @@ def _windows(train_loader, state, size):
 
 
 def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses, path=None, axes=None):
-    """Losses over epochs (below) and tokens seen (above); a loss of None is left out.
+    """Losses over epochs (below) and tokens seen (above), without those that are None.
 
-    Solid with circles is training, dashed with squares validation: colour alone tells nothing.
     Draws on `axes`, or a Figure of its own; returns the Figure, saved as `path` if given.
     """
     axes = axes or figure.Figure(figsize=(6.4, 4.0), layout="constrained").add_subplot()
-    axes.set_prop_cycle(color=["#0072B2", "#D55E00"])
+    axes.set_prop_cycle(color=["#0072B2", "#D55E00"])  # lines and marks differ too
     for name, losses, line in (("training", train_losses, "o-"), ("validation", val_losses, "s--")):
         points = [(x, y) for x, y in zip(epochs_seen, losses, strict=True) if y is not None]
         if points:

@@ -137,7 +137,9 @@ def _add_finetune(sub):
             default=argparse.SUPPRESS,
             help=text + shown,
         )
-    sub.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    start = sub.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    start.add_argument("--like", metavar="RUN", help="a new run with the settings of another")
 
 
 def _add_grid(sub):

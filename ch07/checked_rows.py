@@ -12,7 +12,7 @@ from instruction_dataset import InstructionDataset
 
 def checked_datasets(file, splits, style, options, context_length, limit, note):
     """An `InstructionDataset` for each split of a `DataFile`; DataError names rows that fail."""
-    places = {id(entry): place for entry, place in zip(file.entries, file.places, strict=True)}
+    places = file.by_entry
     return {
         name: CheckedRows(entries, places, style, options).checked(context_length, limit, note)
         for name, entries in splits.items()

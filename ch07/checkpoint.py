@@ -1,9 +1,10 @@
 """A training run on disk, and back: weights, optimizer and place, whole or not at all.
 
 The one idea: a checkpoint is a folder that is written under another name and then renamed. The
-last two are kept; each file's hash stands in state.json, and one that doesn't match is passed
-over for the one before. Random streams need no place in it: order and dropout follow from seed,
-epoch and step.
+last two are kept; each file's hash stands in state.json, which is sealed with its own, and one
+that doesn't match is passed over for the one before. Schedule and random streams need no place of
+their own: learning rate, order and dropout follow from seed, epoch and step, so the place in the
+epoch is all that is kept. The run's config stands in it too, as a second copy.
 """
 
 import os
@@ -11,7 +12,16 @@ import re
 import shutil
 from dataclasses import asdict
 
-from ch07.files import read_json, read_tensors, sha256_of, write_json, write_tensors
+import torch
+
+from ch07.files import (
+    flush_folder,
+    read_sealed_json,
+    read_tensors,
+    sha256_of,
+    write_sealed_json,
+    write_tensors,
+)
 from train_loop import TrainState
 
 KEPT = 2
@@ -21,25 +31,39 @@ class CheckpointError(RuntimeError):
     """No checkpoint here can be used; the message says why."""
 
 
-def save_checkpoint(folder, model, optimizer, state):
-    """Write `folder`/step-N (model, optimizer, state) and delete all but the last two."""
+def save_checkpoint(folder, model, optimizer, state, config=None):
+    """Write `folder`/step-N (model, optimizer, state, config), and delete all but the last two.
+
+    CheckpointError, and nothing is written, if a number is not finite. OSError, as from a full
+    disk, leaves the checkpoints that were there.
+    """
+    tensors = {
+        "model": dict(model.named_parameters()),
+        "optimizer": _optimizer_tensors(optimizer),
+    }
+    _check_finite(tensors)
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".new-*"):  # by a crash
+        shutil.rmtree(left)
     final = folder / f"step-{state.step:08d}"
     new = folder / f".new-{final.name}"
-    shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
-    hashes = {
-        "model": write_tensors(new / "model.safetensors", dict(model.named_parameters())),
-        "optimizer": write_tensors(new / "optimizer.safetensors", _optimizer_tensors(optimizer)),
-    }
-    write_json(new / "state.json", {"sha256": hashes, "state": asdict(state)})
-    _flush_folder(new)
-    for place in _newest_first(folder):
-        if place.name >= final.name:  # this step again, or one that was damaged and passed over
-            shutil.rmtree(place)
-    os.replace(new, final)
-    _flush_folder(folder)
-    for old in [*_newest_first(folder)[KEPT:], *folder.glob(".new-*")]:  # or left by a crash
+    try:
+        hashes = {
+            name: write_tensors(new / f"{name}.safetensors", part) for name, part in tensors.items()
+        }
+        content = {"sha256": hashes, "state": asdict(state), "config": config}
+        write_sealed_json(new / "state.json", content)
+        flush_folder(new)
+        for place in _newest_first(folder):
+            if place.name >= final.name:  # this step again, or a damaged one that was passed over
+                shutil.rmtree(place)
+        os.replace(new, final)
+    except OSError:
+        shutil.rmtree(new, ignore_errors=True)  # a full disk needs the room
+        raise
+    flush_folder(folder)
+    for old in _newest_first(folder)[KEPT:]:
         shutil.rmtree(old)
 
 
@@ -49,17 +73,25 @@ def load_checkpoint(folder, model, optimizer):
     Returns its `TrainState` and a list of what was wrong with newer ones; None if there is no
     checkpoint at all. CheckpointError if none is whole.
     """
+    place, content, problems = newest_whole(folder)
+    if place is None:
+        if problems:
+            raise CheckpointError(f"{folder}: no checkpoint is whole ({'; '.join(problems)})")
+        return None, []
+    load_parameters(model, read_tensors(place / "model.safetensors"))
+    _load_optimizer(optimizer, read_tensors(place / "optimizer.safetensors"))
+    return TrainState(**content["state"]), problems
+
+
+def newest_whole(folder):
+    """(its folder, its state.json, what is wrong with newer ones); None, None if there is none."""
     problems = []
     for place in _newest_first(folder):
-        problem, state = _verified(place)
+        problem, content = _verified(place)
         if problem is None:
-            load_parameters(model, read_tensors(place / "model.safetensors"))
-            _load_optimizer(optimizer, read_tensors(place / "optimizer.safetensors"))
-            return state, problems
+            return place, content, problems
         problems.append(f"{place.name}: {problem}")
-    if problems:
-        raise CheckpointError(f"{folder}: no checkpoint is whole ({'; '.join(problems)})")
-    return None, []
+    return None, None, problems
 
 
 def load_parameters(model, tensors):
@@ -81,15 +113,26 @@ def load_parameters(model, tensors):
 
 
 def _verified(place):
-    """(None, the state) if all files are as they were written, else (problem, None)."""
+    """(None, what state.json holds) if all files are as they were written, else (problem, None)."""
     try:
-        content = read_json(place / "state.json")
+        content = read_sealed_json(place / "state.json")
         for name in ("model", "optimizer"):
             if sha256_of(place / f"{name}.safetensors") != content["sha256"][name]:
                 return f"{name}.safetensors is damaged", None
-        return None, TrainState(**content["state"])
+        TrainState(**content["state"])
+        return None, content
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}", None
+
+
+def _check_finite(tensors):
+    for part, by_name in tensors.items():
+        for name, tensor in by_name.items():
+            if not torch.isfinite(tensor).all():
+                raise CheckpointError(
+                    f"{part} {name} holds a number that is not finite, so no checkpoint is "
+                    "written; try a lower learning rate"
+                )
 
 
 def _parts(optimizer):
@@ -119,14 +162,5 @@ def _load_optimizer(optimizer, tensors):
 
 def _newest_first(folder):
     places = folder.iterdir() if folder.is_dir() else []
-    return sorted((p for p in places if re.fullmatch(r"step-\d{8}", p.name)), reverse=True)
-
-
-def _flush_folder(folder):
-    """Make a rename survive a power cut; Windows can't open folders, and needs no such thing."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    mine = (p for p in places if re.fullmatch(r"step-\d{8}", p.name) and not p.is_symlink())
+    return sorted(mine, reverse=True)

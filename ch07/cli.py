@@ -15,7 +15,12 @@ from ch07.options import OptionError
 # this when it first allocates (c10/core/impl/alloc_cpu.cpp), so it comes before its import.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-EXPECTED = (ValueError, RuntimeError, OSError)  # a person can act on these without a traceback
+EXPECTED = (
+    ValueError,
+    RuntimeError,
+    OSError,
+    FloatingPointError,
+)  # a person can act on these without a traceback
 
 
 def main(argv=None):
@@ -57,10 +62,10 @@ def _prepare_streams():
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _finetune(resume, **given):
+def _finetune(resume, like, **given):
     from ch07.finetune import finetune
 
-    return finetune(given, resume)
+    return finetune(given, resume, like)
 
 
 def _respond(**arguments):

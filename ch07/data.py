@@ -4,11 +4,11 @@ The one idea: every fault is collected with its row and reported with the others
 changed, dropped or cut in silence. Knows nothing of tokens or models.
 """
 
-import hashlib
-import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+
+from ch07.json_rows import SHOWN, TWICE, DataError, Finding, parse, read_utf8, type_name
 
 # Other names for (instruction, output) that are read as such, and reported.
 SCHEMAS = [("question", "answer"), ("prompt", "completion"), ("instruction", "response")]
@@ -16,21 +16,7 @@ SPLITS = ("train", "test", "validation")
 KNOWN = ("instruction", "input", "output", "family", "split")
 PLACEHOLDERS = ("n/a", "<noinput>", "noinput")
 LONGEST = 100_000  # characters of a field: no model here could read more
-_DOUBLE = "\0stands twice"  # marks a row in whose object a key stands twice
-SHOWN = 10  # findings or row numbers listed before "and so on"
-
-
-class DataError(ValueError):
-    """The data can't be trained on as it is; the message says where and what to do."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing seen in one row: an "error", a "dropped" row or a mere "note"."""
-
-    where: str  # "row 3", or "line 3" in JSONL
-    level: str
-    what: str
+TOO_MANY = 100_000  # faulty rows: whatever the file is, it isn't instruction data
 
 
 @dataclass(frozen=True)
@@ -41,6 +27,11 @@ class DataFile:
     places: list  # "row 3" or "line 3" for each entry
     findings: list
     sha256: str  # of the bytes that were read
+
+    @property
+    def by_entry(self):
+        """The place of each entry, by its `id`: entries are dicts, and may be equal."""
+        return {id(e): place for e, place in zip(self.entries, self.places, strict=True)}
 
 
 def load_entries(path, skip_bad_rows=False):
@@ -56,8 +47,10 @@ def read_data(path, skip_bad_rows=False):
     """`load_entries`, with the place of each entry and the findings, as a `DataFile`."""
     path = Path(path)
     findings, entries, places, first_seen = [], [], [], {}
-    text, digest = _read_text(path)
-    for where, row in _parse(text, path, findings):
+    text, digest = read_utf8(path)
+    for where, row in parse(text, path, findings, _has_a_schema):
+        if len(findings) > TOO_MANY and all(f.level == "error" for f in findings):
+            raise DataError(f"{path}: none of its first {TOO_MANY:,} rows can be used")
         entry = _checked(where, row, findings)
         if entry is None:
             continue
@@ -99,87 +92,6 @@ def summary(findings):
     ]
 
 
-# --- from bytes to rows -------------------------------------------------------------------------
-
-
-def _read_text(path):
-    """The file's text and the sha256 of its bytes."""
-    try:
-        data = path.read_bytes()
-        text = data.decode("utf-8-sig").replace("\r\n", "\n")
-        return text, hashlib.sha256(data).hexdigest()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}; "
-            "save the file with UTF-8 encoding"
-        ) from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
-
-
-def _parse(text, path, findings):
-    """(where, row) for each row; JSON or JSONL by content, whatever the file is called."""
-    if not text.strip():
-        raise DataError(f"{path}: the file is empty")
-    value, problem = _decoded(text)
-    if problem is not None and not text.lstrip().startswith("["):
-        rows = list(_parse_lines(text, findings))
-        if any(isinstance(row, dict) for _, row in rows):
-            yield from rows
-            return
-    if problem is not None:
-        raise DataError(f"{path}: not JSON: {problem}")
-    if isinstance(value, dict):
-        if not _has_a_schema(value):
-            raise DataError(f"{path}: {_about_dict(value)}")
-        value = [value]  # JSONL of one line
-    if not isinstance(value, list):
-        raise DataError(f"{path}: expected a list of entries, found a {_type_name(value)}")
-    yield from ((f"row {i}", row) for i, row in enumerate(value, start=1))
-
-
-def _parse_lines(text, findings):
-    """JSONL: a JSON object on each line; blank lines are skipped."""
-    for number, line in enumerate(text.split("\n"), start=1):  # splitlines() would cut at U+2028
-        if line.strip():
-            value, problem = _decoded(line)
-            if problem is None:
-                yield f"line {number}", value
-            else:
-                findings.append(Finding(f"line {number}", "error", f"not JSON: {problem}"))
-
-
-def _decoded(text):
-    """(value, None), or (None, what is wrong with line, column and the place)."""
-    try:
-        return json.loads(text, object_pairs_hook=_without_doubles), None
-    except json.JSONDecodeError as error:
-        snippet = error.doc[max(0, error.pos - 20) : error.pos + 20]
-        place = f"line {error.lineno}, column {error.colno}, near {snippet!r}"
-        if "'" in snippet and "double quotes" in error.msg:
-            return None, f"{error.msg}: {place} (JSON wants \" where Python also takes ')"
-        if error.doc[: error.pos].rstrip().endswith(","):
-            return None, f"{error.msg}: {place} (is there a comma too many?)"
-        return None, f"{error.msg}: {place}"
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 100,000 brackets
-        return None, str(error)
-
-
-def _without_doubles(pairs):
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        row[_DOUBLE] = next(name for name in names if names.count(name) > 1)
-    return row
-
-
-def _about_dict(value):
-    lists = [key for key, item in value.items() if isinstance(item, list)]
-    hint = f"; are the entries in its {lists[0]!r}?" if lists else ""
-    keys = ", ".join(map(repr, list(value)[:SHOWN]))
-    return f"the top level is one object with the keys {keys}; expected a list of entries{hint}"
-
-
 # --- from rows to entries -----------------------------------------------------------------------
 
 
@@ -194,9 +106,9 @@ def _checked(where, row, findings):
         findings.append(Finding(where, level, what))
 
     if not isinstance(row, dict):
-        return report("error", f"expected an object, found a {_type_name(row)}")
-    if _DOUBLE in row:
-        return report("error", f"the key {row[_DOUBLE]!r} stands twice")
+        return report("error", f"expected an object, found a {type_name(row)}")
+    if TWICE in row:
+        return report("error", f"the key {row[TWICE]!r} stands twice")
     entry = dict(row)
     if not ("instruction" in row and "output" in row):
         names = next((keys for keys in SCHEMAS if all(key in row for key in keys)), None)
@@ -211,7 +123,7 @@ def _checked(where, row, findings):
         entry["input"] = ""
     for key in ("instruction", "input", "output", *(("family",) if "family" in entry else ())):
         if not isinstance(entry[key], str):
-            return report("error", f"{key!r} is a {_type_name(entry[key])}, but must be text")
+            return report("error", f"{key!r} is a {type_name(entry[key])}, but must be text")
         if len(entry[key]) > LONGEST:
             return report("error", f"{key!r} has more than {LONGEST:,} characters")
         if any("\ud800" <= letter <= "\udfff" for letter in entry[key]):
@@ -241,10 +153,3 @@ def _missing(row):
     chat = next((key for key in ("messages", "conversations") if key in row), None)
     hint = f"; {chat!r} looks like a chat: make it one instruction and one output" if chat else ""
     return f"{missing} missing; keys found: {keys}{hint}"
-
-
-def _type_name(value):
-    if isinstance(value, float) and value != value:
-        return "NaN"
-    names = {dict: "object", list: "list", bool: "boolean", type(None): "null", str: "text"}
-    return names.get(type(value), "number")

@@ -13,6 +13,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+SEAL = "sealed"  # the key under which a file's own hash stands
+
 
 @contextmanager
 def written_beside(path):
@@ -24,8 +26,19 @@ def written_beside(path):
         with open(new, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(new, path)
+        flush_folder(path.parent)
     finally:
         new.unlink(missing_ok=True)
+
+
+def flush_folder(folder):
+    """Make a rename survive a power cut; Windows can't open folders, and needs no such thing."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_bytes(path, data):
@@ -46,6 +59,23 @@ def read_json(path):
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON that can be read: {error}") from None
+
+
+def write_sealed_json(path, value):
+    """`write_json` of an object with a hash of the rest in it, which tells any later change."""
+    write_json(path, {**value, SEAL: _seal(value)})
+
+
+def read_sealed_json(path):
+    """What `write_sealed_json` wrote; ValueError if it was altered since."""
+    value = read_json(path)
+    if not isinstance(value, dict) or value.pop(SEAL, None) != _seal(value):
+        raise ValueError(f"{path} is not what was written: altered, or damaged")
+    return value
+
+
+def _seal(value):
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def write_tensors(path, tensors, metadata=None):

@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ch07 import run_folder as rf
-from ch07.checkpoint import load_checkpoint, save_checkpoint
+from ch07.checkpoint import CheckpointError, newest_whole, save_checkpoint
+from ch07.claim import check_new_folder, check_writable, held, new_run_folder
 from ch07.files import write_bytes, write_json
+from ch07.going_on import check_like, options_like, options_to_go_on, resumed, stored_config
 from ch07.machine import give_freed_memory_back
-from ch07.options import FREE_ON_RESUME, FinetuneOptions, OptionError
+from ch07.options import FinetuneOptions, OptionError
 from ch07.prepare import prepare
 from ch07.report import print_before_after, print_scores
 from ch07.respond import respond
@@ -27,6 +29,7 @@ from train_loop import TrainState, plot_losses, total_steps, train_model
 
 SHOWN = 5  # held-out entries whose answers are printed, before and after
 INTERRUPTED = 130  # the exit code after Ctrl-C
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a system that shuts down, a lost terminal
 
 
 def note(text):
@@ -34,43 +37,93 @@ def note(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def finetune(given, resume=False):
+def finetune(given, resume=False, like=None):
     """Run the job with the options in `given` (a dict); returns the exit code.
 
     With `resume`, the run in `given["out"]` goes on from its last checkpoint; what is given
-    besides must be as it was.
+    besides must be as it was. With `like`, a run folder, its options hold where none is given.
     """
-    options = _options_of_run(given) if resume else FinetuneOptions(**given)
-    if not resume:
-        rf.check_new_folder(options.out)
-    job = prepare(options, note, new=not resume)
-    folder = Path(options.out) if resume else rf.new_run_folder(options.out)
-    held_out = job.splits["test"]
-    shown = _shown(held_out)  # row numbers
-    # of the weights that training starts from: a resumed run makes the same ones again
-    before = _answer(job, [held_out[i] for i in shown], max_new_tokens=32)
     if resume:
-        state = _resumed(folder, options, job)
-    else:
-        state = TrainState()
-        rf.save_config(folder, options, job)
-    if not _train(job, options, folder, state):
-        note(f"\nstopped after step {state.step}; go on with:\n{_how_to_resume(folder)}")
-        return INTERRUPTED
-    rf.save_model(folder, job.model)
-    give_freed_memory_back()
-    note(f"answering {len(held_out)} held-out entries ...")
-    answers = _answer(job, held_out)
-    print_scores(_keep_answers(folder, held_out, answers, state))
+        return _go_on(given)
+    options = FinetuneOptions(**given) if like is None else options_like(like, given)
+    check_new_folder(options.out)
+    job = prepare(options, note)
+    if like is not None:
+        check_like(like, options, job, given, note)
+    folder = new_run_folder(options.out)
+    with held(folder):
+        before = _first_answers(job)
+        config = rf.describe(options, job)
+        rf.save_config(folder, config)
+        return _finish(job, options, folder, TrainState(), config, before)
+
+
+def _go_on(given):
+    if given.get("out") is None:
+        raise OptionError("--resume needs --out RUN, the folder of the run to go on with")
+    folder = Path(given["out"])
+    check_writable(folder)
+    with held(folder):
+        config = stored_config(folder, note)
+        options = options_to_go_on(config, given)
+        job = prepare(options, note, new=False)
+        before = _first_answers(job)
+        state = resumed(folder, config, options, job, note)
+        return _finish(job, options, folder, state, config, before)
+
+
+def _finish(job, options, folder, state, config, before):
+    """Train to the end, answer, score, report."""
+    try:
+        if not _train(job, options, folder, state, config):
+            note(f"\nstopped after step {state.step}; go on with:\n{_how_to_resume(folder)}")
+            return INTERRUPTED
+        rf.save_model(folder, job.model)
+        give_freed_memory_back()
+        held_out = job.splits["test"]
+        note(f"answering {len(held_out)} held-out entries ...")
+        answers = _answer(job, held_out)
+        print_scores(_keep_answers(folder, held_out, answers, state))
+    except FloatingPointError as error:
+        raise FloatingPointError(_about_numbers(error, job, options, folder, state)) from error
+    except (OSError, CheckpointError) as error:
+        raise RuntimeError(f"{error}. {_what_is_kept(folder)}") from error
+    except KeyboardInterrupt:
+        note(f"\nstopped at once. {_what_is_kept(folder)}")
+        raise
+    shown = _shown(held_out)
     print_before_after([held_out[i] for i in shown], before, [answers[i] for i in shown])
     print(f"\nThe run is in {folder}: try\n  python -m ch07 chat {folder}")
     return 0
 
 
+# --- when it can't go on ------------------------------------------------------------------------
+
+
+def _about_numbers(error, job, options, folder, state):
+    """What to do about a number that is not finite, and in which rows of the reader's file."""
+    where = f"after step {state.step}: {error}"
+    if "evaluation" not in str(error):
+        sampler = job.train_loader.batch_sampler
+        sampler.set_epoch(state.epoch)
+        window = list(sampler)[state.batch : state.batch + options.accumulation_steps]
+        entries = (job.splits["train"][i] for batch in window for i in batch)
+        where += f". Its batch: {', '.join(job.places[id(entry)] for entry in entries)}"
+    anew = f"python -m ch07 finetune --like {folder} --lr {options.lr / 4:g}"
+    return f"{where}. {_what_is_kept(folder)}\nor begin anew:\n  {anew}"
+
+
+def _what_is_kept(folder):
+    place, _, _ = newest_whole(folder / rf.CHECKPOINT)
+    if place is None:
+        return "No checkpoint was written yet"
+    return f"The last whole checkpoint is {place}; go on with:\n{_how_to_resume(folder)}"
+
+
 # --- training -----------------------------------------------------------------------------------
 
 
-def _train(job, options, folder, state):
+def _train(job, options, folder, state, config):
     """Train with checkpoints; True if it came to its end, False if it was asked to stop."""
     n_steps = total_steps(job.train_loader, job.settings)
     rows = len(job.splits["train"])
@@ -84,7 +137,7 @@ def _train(job, options, folder, state):
         nonlocal last_saved
         due = time.monotonic() - last_saved >= 60 * options.checkpoint_minutes
         if due or asked_to_stop() or state.step == n_steps:
-            save_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer, state)
+            save_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer, state, config)
             last_saved = time.monotonic()
         return asked_to_stop()
 
@@ -109,7 +162,7 @@ def _train(job, options, folder, state):
 
 @contextmanager
 def _polite_stop():
-    """Ctrl-C or SIGTERM ends the run after the present step; a second one ends it at once."""
+    """Ctrl-C or its like ends the run after the present step; a second one ends it at once."""
     asked = False
 
     def ask(number, frame):
@@ -119,7 +172,10 @@ def _polite_stop():
         asked = True
         note("\nstopping after this step (once more: at once) ...")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
+    # what is ignored stays ignored: `nohup` would have it so
+    numbers = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield lambda: asked
     finally:
@@ -135,59 +191,17 @@ def _plot(folder, history):
     write_bytes(folder / rf.PLOT, png.getvalue())
 
 
-# --- going on -----------------------------------------------------------------------------------
-
-
-def _options_of_run(given):
-    """The options of the run in given["out"]; OptionError names each that was given otherwise."""
-    if given.get("out") is None:
-        raise OptionError("--resume needs --out RUN, the folder of the run to go on with")
-    config = rf.read_config(given["out"])
-    # what "auto" was on the machine where the run began
-    stored = {**config["options"], "dtype": config["settings"].get("dtype")}
-    changed = [
-        f"{name} was {stored.get(name)!r}, now {value!r}"
-        for name, value in given.items()
-        if name not in FREE_ON_RESUME and value != stored.get(name)
-    ]
-    if changed:
-        raise OptionError(
-            f"{given['out']} can't go on with other settings: {'; '.join(changed)}. "
-            "Leave them out, or start a new run"
-        )
-    try:
-        return FinetuneOptions(**{**stored, **given})
-    except TypeError as error:
-        raise rf.RunFolderError(f"{given['out']}/{rf.CONFIG} was altered: {error}") from None
-
-
-def _resumed(folder, options, job):
-    """Weights, optimizer and place of the last checkpoint; ValueError names what is different."""
-    stored, now = rf.read_config(folder), rf.describe(options, job)
-    parts = [("facts", name) for name in ("data_sha256", "start_sha256", "tokenizer")]
-    parts += [(part, name) for part in ("settings", "model", "prompt_style") for name in now[part]]
-    changed = [
-        f"its {name} was {stored[part].get(name)!r}, now it is {now[part][name]!r}"
-        for part, name in parts
-        if stored[part].get(name) != now[part][name]
-    ]
-    if changed:
-        raise ValueError(f"{folder} can't go on where it stopped: {'; '.join(changed)}")
-    state, problems = load_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer)
-    for problem in problems:
-        note(f"checkpoint passed over: {problem}")
-    if state is None:
-        note("no checkpoint yet: starting from the beginning")
-        return TrainState()
-    note(f"going on from step {state.step}")
-    return state
-
-
 def _how_to_resume(folder):
     return f"  python -m ch07 finetune --resume --out {folder}"
 
 
 # --- answers ------------------------------------------------------------------------------------
+
+
+def _first_answers(job):
+    """Of the weights that training starts from; a resumed run makes the same ones again."""
+    held_out = job.splits["test"]
+    return _answer(job, [held_out[i] for i in _shown(held_out)], max_new_tokens=32)
 
 
 def _answer(job, entries, max_new_tokens=256):

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from ch07 import estimate as est
-from ch07 import run_folder
 from ch07.batching import make_loader
 from ch07.checked_rows import checked_datasets
+from ch07.claim import check_space
 from ch07.data import DataError, count, read_data, summary
 from ch07.machine import (
     available_memory,
@@ -45,6 +45,7 @@ class Job:
     device: torch.device
     optimizer: object
     settings: TrainSettings
+    places: dict  # id of an entry -> "row 3", its place in the data file
     facts: dict  # what config.json records beside options, model and style
 
 
@@ -90,6 +91,7 @@ def prepare(options, tell, new=True):
             options.chosen_optimizer, model, options.lr, options.weight_decay
         ),
         settings=settings,
+        places=file.by_entry,
         facts=_facts(file, start_sha256, datasets, said),
     )
 
@@ -186,7 +188,7 @@ def _check_cost(options, config, train_loader, limit, settings, device, tell, ne
             + "try it all the same with --force"
         )
     if new and not options.force:
-        run_folder.check_space(options.out, est.count_parameters(config)[0])
+        check_space(options.out, est.count_parameters(config)[0])
 
 
 # --- the model ----------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ whoever loads it prompts the model as it was trained.
 
 import hashlib
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -100,36 +99,6 @@ def read_config(folder):
         raise RunFolderError(f"{Path(folder) / CONFIG} can't be read: {error}") from None
 
 
-def check_new_folder(wanted):
-    """RunFolderError if a new run can't have this folder; None is any. Nothing is written."""
-    folder = Path("runs") if wanted is None else Path(wanted)
-    if wanted is not None and (folder / CONFIG).exists():
-        raise RunFolderError(
-            f"{folder} holds another run: choose another --out, or go on with it: "
-            f"python -m ch07 finetune --resume --out {folder}"
-        )
-    if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"{folder} is a file: choose another --out")
-    if wanted is not None and folder.is_dir() and any(folder.iterdir()):
-        raise RunFolderError(f"{folder} is not empty: choose another --out")
-
-
-def new_run_folder(wanted=None):
-    """A fresh folder: the wanted one if it is empty or new, else the next free runs/N."""
-    check_new_folder(wanted)
-    if wanted is not None:
-        Path(wanted).mkdir(parents=True, exist_ok=True)
-        return Path(wanted)
-    number = 1
-    while True:
-        folder = Path("runs") / str(number)
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
-
-
 def save_metrics(folder, history):
     """metrics.jsonl: one line per evaluation."""
     lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in history)
@@ -149,23 +118,27 @@ def _seal(config, digest):
     return hashlib.sha256(meaning.encode()).hexdigest()
 
 
-def check_space(wanted, n_parameters):
-    """RunFolderError if the disk has no room for a run: three checkpoints and the weights."""
-    place = Path("runs" if wanted is None else wanted).resolve()
-    while not place.exists():
-        place = place.parent
-    needed = n_parameters * 4 * (3 * 3 + 1)  # a checkpoint: weights and AdamW's two moments
-    free = shutil.disk_usage(place).free
-    if free < needed:
-        raise RunFolderError(
-            f"{place}: the run may need {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free: "
-            "choose an --out on another disk, or try it all the same with --force"
-        )
+def differences(one, other, within=""):
+    """(name, value, other value) wherever two nested objects differ; None where one has nothing.
+
+    >>> differences({"lr": 0.1, "model": {"n_layers": 4}}, {"lr": 0.1, "model": {"n_layers": 2}})
+    [('model.n_layers', 4, 2)]
+    """
+    found = []
+    for key in [*one, *(key for key in other if key not in one)]:
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{within}{key}.")
+        elif a != b:
+            found.append((f"{within}{key}", a, b))
+    return found
 
 
-def save_config(folder, options, job):
-    """config.json: everything that made the run."""
-    write_json(folder / CONFIG, describe(options, job))
+def save_config(folder, config):
+    """config.json: everything that made the run, as `describe` says it."""
+    if (folder / CONFIG).exists():  # another process was faster
+        raise RunFolderError(f"{folder} holds another run: choose another --out")
+    write_json(folder / CONFIG, config)
 
 
 def describe(options, job):

@@ -9,19 +9,19 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = ("gpt_model", "instruction_dataset", "collate", "train_loop")
 TOY, EX = "ch07.toy_instructions.", "ch07.exercises."
 BY_FLOOR = {
-    1: "data files machine options report scoring shown token_words tokenizer weight_names "
+    1: "files json_rows machine options report scoring shown token_words tokenizer weight_names "
     "toy_instructions.words exercises.catalogue exercises.museum.exhibit",
-    2: "arguments batching checkpoint drawings estimate generation hf_files hub optimizers "
-    "prompts splits token_drawing weight_files "
+    2: "arguments batching checkpoint data drawings estimate generation hf_files hub optimizers "
+    "prompts token_drawing weight_files "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
     "exercises.findings",
-    3: "checked_rows gguf_file loading model_card respond token_grid "
+    3: "checked_rows gguf_file loading model_card respond splits token_grid "
     "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks",
     4: "batch_grid run_folder exercises.option_checks exercises.text_checks exercises.loss_checks "
     "exercises.attention_checks exercises.generation_probe exercises.museum.game",
-    5: "weights exercises.collate_checks exercises.loader_checks exercises.step_checks "
+    5: "claim weights exercises.collate_checks exercises.loader_checks exercises.step_checks "
     "exercises.block_checks exercises.generation_checks",
-    6: "prepare exercises.cache_checks",
+    6: "going_on prepare exercises.cache_checks",
     7: "exercises.diagnose",
     8: "exercises.child exercises.live",
     9: "finetune evaluate chat grid check export verify picture",

@@ -88,7 +88,7 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path, name, fault):
         load_checkpoint(tmp_path, *other)
 
 
-@pytest.mark.parametrize("moment", ["write_tensors", "write_json", "_flush_folder"])
+@pytest.mark.parametrize("moment", ["write_tensors", "write_sealed_json", "flush_folder"])
 def test_dying_inside_a_write_leaves_the_one_before(tmp_path, monkeypatch, moment):
     save_checkpoint(tmp_path, *stepped(seed=1), TrainState(step=1))
 

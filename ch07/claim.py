@@ -1,0 +1,87 @@
+"""A folder for a run: found, looked at, and claimed before anything is written in it.
+
+The one idea: what can be known before training is said before training: another run in the
+folder, another process at work in it, no right to write, no room on the disk.
+"""
+
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ch07.run_folder import CONFIG, RunFolderError
+
+
+def check_new_folder(wanted):
+    """RunFolderError if a new run can't have this folder; None is any. Nothing is written."""
+    folder = Path("runs") if wanted is None else Path(wanted)
+    if wanted is not None and (folder / CONFIG).exists():
+        raise RunFolderError(
+            f"{folder} holds another run: choose another --out, or go on with it: "
+            f"python -m ch07 finetune --resume --out {folder}"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder} is a file: choose another --out")
+    # a hidden file is no reason: a lock, or what a run left that was killed in its first second
+    if wanted is not None and folder.is_dir() and any(p.name[0] != "." for p in folder.iterdir()):
+        raise RunFolderError(f"{folder} is not empty: choose another --out")
+    check_writable(folder)
+
+
+def check_writable(folder):
+    """RunFolderError if nothing can be written in a folder, or where it shall be made."""
+    place = Path(folder).absolute()
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise RunFolderError(f"{folder} can't be written to: choose another --out")
+
+
+@contextmanager
+def held(folder):
+    """No other process trains in this folder meanwhile; RunFolderError if one already does."""
+    lock = FileLock(Path(folder) / ".lock", timeout=0)  # the system lets go of it with the process
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunFolderError(
+            f"another process is training in {folder}: wait for it, or choose another --out"
+        ) from None
+    try:
+        for left in Path(folder).glob(".*.new"):  # half-written, by a run that was killed
+            left.unlink()
+        yield
+    finally:
+        lock.release()
+
+
+def new_run_folder(wanted=None):
+    """A fresh folder: the wanted one if it is empty or new, else the next free runs/N."""
+    check_new_folder(wanted)
+    if wanted is not None:
+        Path(wanted).mkdir(parents=True, exist_ok=True)
+        return Path(wanted)
+    number = 1
+    while True:
+        folder = Path("runs") / str(number)
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def check_space(wanted, n_parameters):
+    """RunFolderError if the disk has no room for a run: three checkpoints and the weights."""
+    place = Path("runs" if wanted is None else wanted).resolve()
+    while not place.exists():
+        place = place.parent
+    needed = n_parameters * 4 * (3 * 3 + 1)  # a checkpoint: weights and AdamW's two moments
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise RunFolderError(
+            f"{place}: the run may need {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free: "
+            "choose an --out on another disk, or try it all the same with --force"
+        )

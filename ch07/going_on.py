@@ -1,0 +1,127 @@
+"""A run that goes on, or is done again: its options from its folder, and a check that all is equal.
+
+The one idea: config.json is enough to do a run again. A second copy of it stands in each
+checkpoint, so that a damaged one loses nothing, and an altered one is found.
+"""
+
+from pathlib import Path
+
+from ch07 import run_folder as rf
+from ch07.checkpoint import load_checkpoint, newest_whole
+from ch07.files import write_json
+from ch07.options import FREE_ON_RESUME, FinetuneOptions, OptionError
+from train_loop import TrainState
+
+SOURCES = {"data_sha256": ("data",), "start_sha256": ("model",), "tokenizer": ()}  # of facts
+
+
+def stored_config(folder, note):
+    """config.json of a run to go on with; if it is damaged or missing, the last checkpoint's."""
+    folder = Path(folder)
+    _, content, _ = newest_whole(folder / rf.CHECKPOINT)
+    kept = content and content["config"]
+    try:
+        config = rf.read_config(folder)
+    except rf.RunFolderError as error:
+        if not kept:
+            raise
+        note(f"{error}: taken from the checkpoint of step {content['state']['step']}")
+        write_json(folder / rf.CONFIG, kept)
+        return kept
+    began = {key: value for key, value in config.items() if key != "model_sha256"}
+    if kept and began != kept:
+        raise rf.RunFolderError(
+            f"{folder / rf.CONFIG} was altered since the run began: "
+            + _listed(rf.differences(kept, began))
+            + ". Put that right, or delete the file: a copy is in the checkpoint"
+        )
+    return config
+
+
+def options_to_go_on(config, given):
+    """The options of a run that goes on; OptionError names each that was given otherwise."""
+    stored = _stored_options(config)
+    changed = [
+        (name, stored.get(name), value)
+        for name, value in given.items()
+        if name not in FREE_ON_RESUME and value != stored.get(name)
+    ]
+    if changed:
+        raise OptionError(
+            f"{given['out']} can't go on with other settings: {_listed(changed)}. "
+            "Leave them out, or start a new run with --like"
+        )
+    return _options({**stored, **given}, given["out"])
+
+
+def options_like(run, given):
+    """The options of another run for a new one; what is given besides takes their place."""
+    stored = _stored_options(rf.read_config(run))
+    return _options({**stored, "out": None, **given}, run)
+
+
+def check_like(run, options, job, given, note):
+    """ValueError if a new run has other sources than the old; `note` hears what else differs."""
+    stored, now = rf.read_config(run), rf.describe(options, job)
+    changed = [
+        (name, stored["facts"].get(name), now["facts"][name])
+        for name, flags in SOURCES.items()
+        if stored["facts"].get(name) != now["facts"][name] and not any(f in given for f in flags)
+    ]
+    if changed:
+        raise ValueError(
+            f"{run} can't be done again: {_listed(changed)}. If it moved, say where with --data "
+            "or --model"
+        )
+    parts = ("options", "settings", "model", "prompt_style")
+    different = rf.differences(*({part: c[part] for part in parts} for c in (stored, now)))
+    free = {f"options.{name}" for name in FREE_ON_RESUME} | {"options.dtype"}
+    different = [row for row in different if row[0] not in free]
+    note(f"like {run}" + (f", but for {_listed(different)}" if different else ", in all settings"))
+    _tell_versions(stored, now, note)
+
+
+def resumed(folder, config, options, job, note):
+    """Weights, optimizer and place of the last checkpoint; ValueError names what is different."""
+    now = rf.describe(options, job)
+    parts = [("facts", name) for name in SOURCES]
+    parts += [(part, name) for part in ("settings", "model", "prompt_style") for name in now[part]]
+    changed = [
+        f"its {name} was {config[part].get(name)!r}, now it is {now[part][name]!r}"
+        for part, name in parts
+        if config[part].get(name) != now[part][name]
+    ]
+    if changed:
+        raise ValueError(f"{folder} can't go on where it stopped: {'; '.join(changed)}")
+    _tell_versions(config, now, note)
+    state, problems = load_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer)
+    for problem in problems:
+        note(f"checkpoint passed over: {problem}")
+    if state is None:
+        note("no checkpoint yet: starting from the beginning")
+        return TrainState()
+    note(f"going on from step {state.step}")
+    return state
+
+
+def _stored_options(config):
+    """As they were: "auto" is what it was on the machine where the run began."""
+    return {**config["options"], "dtype": config["settings"].get("dtype")}
+
+
+def _options(values, folder):
+    try:
+        return FinetuneOptions(**values)
+    except TypeError as error:
+        raise rf.RunFolderError(f"{folder}/{rf.CONFIG} was altered: {error}") from None
+
+
+def _tell_versions(stored, now, note):
+    versions = (config["facts"].get("versions", {}) for config in (stored, now))
+    different = rf.differences(*versions)
+    if different:
+        note(f"the last bits of its numbers may differ: {_listed(different)}")
+
+
+def _listed(changes):
+    return "; ".join(f"{name} was {a!r}, now {b!r}" for name, a, b in changes)
