@@ -1,0 +1,232 @@
+"""Runs that die: killed at any moment, the disk full, a file damaged, two at a time."""
+
+import json
+import os
+import random
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from crashes import Forks
+
+from ch07 import run_folder as rf
+from ch07.claim import held
+from ch07.cli import main
+from ch07.files import read_json, write_json
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and kills need POSIX")
+STEPS = 16
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, number_data):
+    """A folder with a model so small that a whole run takes seconds."""
+    from ch07.weights import export_hf
+    from gpt_model import GPTConfig, GPTModel
+
+    folder = tmp_path_factory.mktemp("survival")
+    shape = {"vocab_size": 50257, "context_length": 128, "emb_dim": 8, "n_heads": 2, "n_layers": 1}
+    export_hf(GPTModel(GPTConfig(**shape), torch.Generator().manual_seed(0)), folder / "model")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def forks(place):
+    forks = Forks(place / "log")
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="module")
+def arguments(place, number_data):
+    return [
+        "finetune", "--data", number_data, "--model", place / "model", "--batch-size", "16",
+        "--epochs", "2", "--eval-freq", "7", "--checkpoint-minutes", "0", "--lr", "0.01",
+        "--dtype", "float32", "--loss-on", "all",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(place, forks, arguments):
+    """The same run, never stopped."""
+    assert forks([*arguments, "--out", place / "whole"]) == 0, forks.said()
+    return place / "whole"
+
+
+@pytest.fixture(scope="module")
+def operations(whole, forks):
+    """How many operations on the disk a whole run makes."""
+    return forks.counted()
+
+
+def same(one, two):
+    """All that a run leaves, but for its seconds, is the same to the bit."""
+    for name in (rf.MODEL, rf.RESPONSES):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    a, b = ((folder / rf.METRICS).read_text("utf-8").splitlines() for folder in (one, two))
+    assert [json.loads(x) | {"seconds": 0} for x in a] == [
+        json.loads(x) | {"seconds": 0} for x in b
+    ]
+    a, b = (read_json(folder / rf.SCORES) | {"train_seconds": 0} for folder in (one, two))
+    assert a == b
+
+
+def begun_or_resumed(arguments, folder):
+    """What a person would type: begin, or go on where something was begun."""
+    if (folder / rf.CONFIG).exists() or any((folder / rf.CHECKPOINT).glob("step-*")):
+        return ["finetune", "--resume", "--out", folder]
+    return [*arguments, "--out", folder]
+
+
+def test_thirty_kills_lose_nothing_but_time(place, forks, arguments, whole):
+    """kill -9, half at random operations on the disk or half-way through one, half at any time."""
+    dice, folder = random.Random(0), place / "killed"
+    for number in range(30):
+        fault, at = ("kill", dice.randint(1, 45)) if number % 2 else ("time", dice.randint(1, 350))
+        code = forks(begun_or_resumed(arguments, folder), fault, at)
+        assert code == -9, f"kill {number}: {forks.said()[-2000:]}"
+    assert "going on from step" in forks.said()
+    assert forks(begun_or_resumed(arguments, folder)) == 0, forks.said()[-2000:]
+    same(whole, folder)
+    left = [*folder.glob(".*.new"), *(folder / rf.CHECKPOINT).glob(".new-*")]
+    assert not left, "what a killed run left half-written is cleaned away"
+
+
+@pytest.mark.parametrize("fault", ["full", "interrupt", "kill"])
+def test_a_fault_at_any_operation_ends_in_words(place, forks, arguments, whole, operations, fault):
+    """A full disk, a second Ctrl-C, a kill at operation N; SURVIVAL=7 tries each seventh of all."""
+    stride = os.environ.get("SURVIVAL")
+    one = random.Random(fault).randint(1, operations)
+    numbers = range(1, operations + 1, int(stride)) if stride else [one]
+    for number in numbers:
+        folder, said = place / f"{fault}-{number}", len(forks.said())
+        code = forks([*arguments, "--out", folder], fault, number)
+        words = forks.said()[said:]
+        assert code == {"full": 1, "interrupt": 130, "kill": -9}[fault], (number, words)
+        assert "Traceback" not in words
+        assert fault != "full" or "No space left on device" in words
+        if fault != "kill" and (folder / rf.CONFIG).exists():
+            assert "python -m ch07 finetune --resume --out" in words, (number, words)
+        assert forks(begun_or_resumed(arguments, folder)) == 0, (number, forks.said()[-2000:])
+        same(whole, folder)
+        shutil.rmtree(folder)
+
+
+def copied(whole, folder):
+    shutil.copytree(whole, folder)
+    (folder / rf.MODEL).unlink()
+    return folder
+
+
+def resume(folder):
+    return main(["finetune", "--resume", "--out", str(folder)])
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "empty", "flipped"])
+def test_a_damaged_config_comes_back_from_the_checkpoint(whole, tmp_path, damage, capsys):
+    folder = copied(whole, tmp_path / "run")
+    path = folder / rf.CONFIG
+    text = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        flipped = text.replace(b"{\n", b"[\n", 1)
+        path.write_bytes({"cut": text[:200], "empty": b"", "flipped": flipped}[damage])
+    assert resume(folder) == 0
+    assert f"taken from the checkpoint of step {STEPS}" in capsys.readouterr().err
+    assert path.read_bytes() == (whole / rf.CONFIG).read_bytes()
+    same(whole, folder)
+
+
+def test_a_config_that_was_altered_is_refused_with_what_differs(whole, tmp_path, capsys):
+    """A batch size stands nowhere else: other batches would come, and nobody would see why."""
+    folder = copied(whole, tmp_path / "run")
+    config = read_json(folder / rf.CONFIG)
+    config["options"]["batch_size"] = 8
+    write_json(folder / rf.CONFIG, config)
+    assert resume(folder) == 1
+    error = capsys.readouterr().err
+    assert "was altered since the run began: options.batch_size was 16, now 8" in error
+
+
+def test_a_checkpoint_whose_state_was_altered_is_passed_over(whole, tmp_path, capsys):
+    folder = copied(whole, tmp_path / "run")
+    state = max((folder / rf.CHECKPOINT).glob("step-*")) / "state.json"
+    text = state.read_text("utf-8")
+    assert f'"step": {STEPS},' in text
+    state.write_text(text.replace(f'"step": {STEPS},', '"step": 12,'), encoding="utf-8")
+    assert resume(folder) == 0
+    said = capsys.readouterr().err
+    assert "passed over" in said and f"going on from step {STEPS - 1}" in said
+    same(whole, folder)
+
+
+def test_a_second_process_on_one_folder_is_refused(whole, tmp_path, forks, arguments):
+    folder = copied(whole, tmp_path / "run")
+    with held(folder):
+        for command in (["finetune", "--resume", "--out", folder], [*arguments, "--out", folder]):
+            said = len(forks.said())
+            assert forks(command) == 1
+            assert "another" in forks.said()[said:]
+        assert "another process is training in" in forks.said()
+    assert resume(folder) == 0
+    (tmp_path / "new").mkdir()
+    with held(tmp_path / "new"):
+        assert forks([*arguments, "--out", tmp_path / "new"]) == 1
+    assert not (tmp_path / "new" / rf.CONFIG).exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_before_training(
+    whole, tmp_path, arguments, capsys, monkeypatch
+):
+    monkeypatch.setattr("ch07.claim.os.access", lambda path, mode: False)  # root may write anywhere
+    folder = copied(whole, tmp_path / "run")
+    assert resume(folder) == 1
+    assert main([*map(str, arguments), "--out", str(tmp_path / "new")]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.endswith("can't be written to: choose another --out") for line in errors] == [
+        True,
+        True,
+    ]
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_clock_that_jumps_back_changes_nothing(place, arguments, whole, tmp_path, monkeypatch):
+    now = iter(range(10**9, 0, -1000))
+    monkeypatch.setattr("time.time", lambda: next(now))
+    assert main([*map(str, arguments), "--out", str(tmp_path / "run")]) == 0
+    same(whole, tmp_path / "run")
+    seconds = [
+        json.loads(line)["seconds"]
+        for line in (tmp_path / "run" / rf.METRICS).read_text("utf-8").splitlines()
+    ]
+    assert seconds == sorted(seconds) and seconds[0] >= 0
+
+
+def test_numbers_that_are_not_finite_end_the_run_with_its_rows(
+    place, arguments, tmp_path, capsys, monkeypatch
+):
+    """The batch is named by its rows in the file, and no checkpoint holds NaN."""
+    import train_loop
+
+    calls, real = [], train_loop.sum_loss
+
+    def poisoned(*args, **kwargs):
+        loss, n = real(*args, **kwargs)
+        calls.append(loss.requires_grad)
+        return (loss * float("nan") if sum(calls) == 3 else loss), n
+
+    monkeypatch.setattr(train_loop, "sum_loss", poisoned)
+    assert main([*map(str, arguments), "--out", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert "after step 2: loss or gradient is not finite" in error
+    rows = error.split("Its batch: ")[1].split(". The last")[0].split(", ")
+    assert len(rows) == 16 and all(row.startswith("row ") for row in rows)
+    assert "step-00000002; go on with:" in error and "--like" in error
+    monkeypatch.undo()
+    assert resume(tmp_path / "run") == 0
+    same(place / "whole", tmp_path / "run")
