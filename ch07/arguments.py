@@ -94,9 +94,17 @@ def make_parser():
     evaluate.add_argument("folder", metavar="RUN", help="a run folder")
     evaluate.add_argument("--data", help="JSON or JSONL file (default: the run's held-out entries)")
     evaluate.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+    evaluate.add_argument(
+        "--losses", action="store_true", help="compute the last logged losses again instead"
+    )
     evaluate.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
     evaluate.add_argument("--max-new-tokens", type=TOKENS, default=256)
     evaluate.add_argument("--device", default="auto")
+
+    compare = command("compare", "name the first step at which two runs depart, and why")
+    compare.add_argument("one", metavar="RUN", help="a run folder")
+    compare.add_argument("two", metavar="RUN", help="another")
+    compare.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
 
     _add_grid(command("grid", "show a batch token by token: id, text, role, target"))
 

@@ -40,6 +40,12 @@ def main(argv=None):
     except BrokenPipeError:  # `... | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except ModuleNotFoundError as error:
+        if verbose or (error.name or "").startswith("ch07"):
+            raise
+        todo = "python -m pip install -r requirements.txt"
+        print(f"error: the package {error.name!r} is not installed: {todo}", file=sys.stderr)
+        return 1
     except EXPECTED as error:
         if verbose:
             raise
@@ -56,10 +62,36 @@ def _prepare_streams():
     """Letters that a terminal or file can't take are escaped; a closed stream is an empty one."""
     if sys.stdin is None:
         sys.stdin = io.StringIO()
+    if sys.stderr is None:
+        sys.stderr = io.StringIO()
+    elif sys.stderr is sys.__stderr__:
+        sys.stderr = _StillThere(sys.stderr)
     if sys.stdout is None:
         sys.stdout = io.StringIO()
     elif hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+class _StillThere:
+    """Standard error that may break: a run goes on although its terminal or pipe is gone."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        return self._try(self._stream.write, text) or len(text)
+
+    def flush(self):
+        self._try(self._stream.flush)
+
+    def _try(self, function, *arguments):
+        try:
+            return function(*arguments)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 def _finetune(resume, like, **given):
@@ -74,10 +106,19 @@ def _respond(**arguments):
     return respond_once(**arguments)
 
 
-def _evaluate(**arguments):
-    from ch07.evaluate import evaluate
+def _evaluate(losses, **arguments):
+    from ch07.evaluate import evaluate, recompute_losses
 
+    if losses:
+        wanted = ("folder", "data", "device", "as_json")
+        return recompute_losses(**{name: arguments[name] for name in wanted})
     return evaluate(**arguments)
+
+
+def _compare(**arguments):
+    from ch07.compare import compare
+
+    return compare(**arguments)
 
 
 def _grid(**arguments):
@@ -114,6 +155,7 @@ COMMANDS = {
     "finetune": _finetune,
     "respond": _respond,
     "evaluate": _evaluate,
+    "compare": _compare,
     "grid": _grid,
     "check": _check,
     "chat": _chat,

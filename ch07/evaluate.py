@@ -1,17 +1,21 @@
 """A finished run against entries with known answers: scores with counts and intervals.
 
-python -m ch07 evaluate RUN [--data FILE] [--json]
+python -m ch07 evaluate RUN [--data FILE] [--losses] [--json]
 """
 
 import json
+import math
 import sys
 
 from ch07 import run_folder as rf
 from ch07.data import load_entries, read_data, summary
+from ch07.going_on import check_sources, options_like, tell_versions
 from ch07.machine import choose_device
+from ch07.prepare import prepare
 from ch07.report import print_scores
 from ch07.respond import respond
 from ch07.scoring import score_answers
+from train_loop import evaluate_model
 
 
 def evaluate(
@@ -30,6 +34,38 @@ def evaluate(
         print(json.dumps(scores, indent=2))
     else:
         print_scores(scores)
+    return 0
+
+
+def recompute_losses(folder, data=None, device="auto", as_json=False):
+    """The losses of a run's last evaluation, computed again from its weights; returns 0.
+
+    On the machine and with the versions of the run they are equal, to the bit.
+    """
+    run = rf.load_run(folder)
+    given = {"device": device} | ({} if data is None else {"data": data})
+    options = options_like(folder, given)
+    job = prepare(options, lambda text: None, new=False)
+    check_sources(folder, options, job)
+    now = rf.describe(options, job)
+    tell_versions(run.config, now, lambda text: print(text, file=sys.stderr))
+    logged = rf.read_metrics(folder)[-1]
+    # the training loss was estimated on the first batches of the epoch that had just been trained
+    job.train_loader.batch_sampler.set_epoch(max(0, math.ceil(logged["epoch"]) - 1))
+    kinds = {"ignore_index": job.settings.ignore_index, "dtype": job.settings.dtype}
+    loaders = job.train_loader, job.val_loader
+    model = run.model.to(job.device)
+    losses = evaluate_model(model, *loaders, job.device, job.settings.eval_iter, **kinds)
+    found = {"step": logged["step"]}
+    for name, now in zip(("train_loss", "val_loss"), losses, strict=True):
+        found[name] = {"logged": logged[name], "now": now, "equal": logged[name] == now}
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return 0
+    for name in ("train_loss", "val_loss"):
+        a, b, equal = found[name].values()
+        print(f"{name} at step {logged['step']}: logged {a}, now {b}: " + "equal" * equal, end="")
+        print("" if equal else f"they differ by {abs(a - b):.3g}")
     return 0
 
 

@@ -17,7 +17,14 @@ from ch07 import run_folder as rf
 from ch07.checkpoint import CheckpointError, newest_whole, save_checkpoint
 from ch07.claim import check_new_folder, check_writable, held, new_run_folder
 from ch07.files import write_bytes, write_json
-from ch07.going_on import check_like, options_like, options_to_go_on, resumed, stored_config
+from ch07.going_on import (
+    check_sources,
+    options_like,
+    options_to_go_on,
+    resumed,
+    stored_config,
+    tell_differences,
+)
 from ch07.machine import give_freed_memory_back
 from ch07.options import FinetuneOptions, OptionError
 from ch07.prepare import prepare
@@ -49,7 +56,8 @@ def finetune(given, resume=False, like=None):
     check_new_folder(options.out)
     job = prepare(options, note)
     if like is not None:
-        check_like(like, options, job, given, note)
+        check_sources(like, options, job, given)
+        tell_differences(like, options, job, note)
     folder = new_run_folder(options.out)
     with held(folder):
         before = _first_answers(job)
@@ -83,7 +91,7 @@ def _finish(job, options, folder, state, config, before):
         held_out = job.splits["test"]
         note(f"answering {len(held_out)} held-out entries ...")
         answers = _answer(job, held_out)
-        print_scores(_keep_answers(folder, held_out, answers, state))
+        scores = _keep_answers(folder, held_out, answers, state)
     except FloatingPointError as error:
         raise FloatingPointError(_about_numbers(error, job, options, folder, state)) from error
     except (OSError, CheckpointError) as error:
@@ -91,6 +99,7 @@ def _finish(job, options, folder, state, config, before):
     except KeyboardInterrupt:
         note(f"\nstopped at once. {_what_is_kept(folder)}")
         raise
+    print_scores(scores)
     shown = _shown(held_out)
     print_before_after([held_out[i] for i in shown], before, [answers[i] for i in shown])
     print(f"\nThe run is in {folder}: try\n  python -m ch07 chat {folder}")

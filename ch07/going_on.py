@@ -60,8 +60,8 @@ def options_like(run, given):
     return _options({**stored, "out": None, **given}, run)
 
 
-def check_like(run, options, job, given, note):
-    """ValueError if a new run has other sources than the old; `note` hears what else differs."""
+def check_sources(run, options, job, given=()):
+    """ValueError if data, first weights or tokenizer aren't those of the run (unless `given`)."""
     stored, now = rf.read_config(run), rf.describe(options, job)
     changed = [
         (name, stored["facts"].get(name), now["facts"][name])
@@ -73,12 +73,15 @@ def check_like(run, options, job, given, note):
             f"{run} can't be done again: {_listed(changed)}. If it moved, say where with --data "
             "or --model"
         )
-    parts = ("options", "settings", "model", "prompt_style")
-    different = rf.differences(*({part: c[part] for part in parts} for c in (stored, now)))
-    free = {f"options.{name}" for name in FREE_ON_RESUME} | {"options.dtype"}
-    different = [row for row in different if row[0] not in free]
+
+
+def tell_differences(run, options, job, note):
+    """Say in which settings, and on what machine, a new run differs from the one it is like."""
+    stored, now = rf.read_config(run), rf.describe(options, job)
+    different = rf.setting_differences(stored, now)
+    different = [row for row in different if not row[0].startswith("facts.versions.")]
     note(f"like {run}" + (f", but for {_listed(different)}" if different else ", in all settings"))
-    _tell_versions(stored, now, note)
+    tell_versions(stored, now, note)
 
 
 def resumed(folder, config, options, job, note):
@@ -93,7 +96,7 @@ def resumed(folder, config, options, job, note):
     ]
     if changed:
         raise ValueError(f"{folder} can't go on where it stopped: {'; '.join(changed)}")
-    _tell_versions(config, now, note)
+    tell_versions(config, now, note)
     state, problems = load_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer)
     for problem in problems:
         note(f"checkpoint passed over: {problem}")
@@ -102,6 +105,14 @@ def resumed(folder, config, options, job, note):
         return TrainState()
     note(f"going on from step {state.step}")
     return state
+
+
+def tell_versions(stored, now, note):
+    """Say what else the last bits of a run's numbers may depend on, where that has changed."""
+    versions = (config["facts"].get("versions", {}) for config in (stored, now))
+    different = rf.differences(*versions)
+    if different:
+        note(f"the last bits of its numbers may differ: {_listed(different)}")
 
 
 def _stored_options(config):
@@ -114,13 +125,6 @@ def _options(values, folder):
         return FinetuneOptions(**values)
     except TypeError as error:
         raise rf.RunFolderError(f"{folder}/{rf.CONFIG} was altered: {error}") from None
-
-
-def _tell_versions(stored, now, note):
-    versions = (config["facts"].get("versions", {}) for config in (stored, now))
-    different = rf.differences(*versions)
-    if different:
-        note(f"the last bits of its numbers may differ: {_listed(different)}")
 
 
 def _listed(changes):

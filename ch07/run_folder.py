@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ch07.files import read_json, sha256_of, write_bytes, write_json, write_tensors
 from ch07.loading import build_model
+from ch07.options import FREE_ON_RESUME
 from ch07.tokenizer import load_tokenizer
 from ch07.weight_files import open_weights
 from gpt_model import GPTConfig, GPTModel
@@ -105,6 +106,16 @@ def save_metrics(folder, history):
     write_bytes(folder / METRICS, lines.encode())
 
 
+def read_metrics(folder):
+    """The records of metrics.jsonl, one per evaluation; RunFolderError if it can't be read."""
+    path = Path(folder) / METRICS
+    try:
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return sorted(records, key=lambda record: record["step"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{path} can't be read: {error}") from None
+
+
 def save_model(folder, model):
     """model.safetensors, each weight once; its hash goes into config.json, which ends the run."""
     digest = write_tensors(folder / MODEL, dict(model.named_parameters()))
@@ -132,6 +143,20 @@ def differences(one, other, within=""):
         elif a != b:
             found.append((f"{within}{key}", a, b))
     return found
+
+
+def setting_differences(one, other):
+    """`differences` of two configs that may change a number: not paths, nor what follows from more.
+
+    Data and first weights are known by their hashes; settings follow from options, but for dtype.
+    """
+    free = {f"options.{name}" for name in (*FREE_ON_RESUME, "dtype")} | {"facts.findings"}
+    return [
+        row
+        for row in differences(one, other)
+        if row[0] not in free | {"model_sha256"}
+        and (not row[0].startswith("settings.") or row[0] == "settings.dtype")
+    ]
 
 
 def save_config(folder, config):

@@ -24,7 +24,7 @@ BY_FLOOR = {
     6: "going_on prepare exercises.cache_checks",
     7: "exercises.diagnose",
     8: "exercises.child exercises.live",
-    9: "finetune evaluate chat grid check export verify picture",
+    9: "finetune evaluate chat compare grid check export verify picture",
     10: "cli",
     11: "__main__",
 }
@@ -110,7 +110,7 @@ def test_only_those_who_may_print():
     """Library functions return; commands, reports and scripts print."""
     may = {
         f"ch07.{name}"
-        for name in "cli finetune evaluate chat grid check export verify report".split()
+        for name in "cli finetune evaluate chat compare grid check export verify report".split()
     }
     may.add(TOY + "build")
     for name, path in MODULES.items():

@@ -355,3 +355,57 @@ def test_a_full_disk_is_said_before_training(tmp_path, capsys, monkeypatch):
     assert main(["finetune", *arguments]) == 1
     assert "the run may need 294 MB, but 1 MB are free" in capsys.readouterr().err
     assert not (tmp_path / "run" / rf.CONFIG).exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell's pipe")
+@pytest.mark.parametrize("closed", ["2>&1 >/dev/null", "2>&1"])
+def test_a_run_whose_pipe_closes_goes_on_to_its_end(number_data, uninterrupted, tmp_path, closed):
+    command = " ".join(steps(number_data, tmp_path / "run"))
+    script = f"({command} {closed}; echo $? > {tmp_path}/code) | head -1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
+    code = (tmp_path / "code").read_text("utf-8").strip()
+    assert code == ("0" if "null" in closed else "1"), "standard output is what was asked for"
+    compare(uninterrupted, tmp_path / "run")
+
+
+def test_a_run_like_another_is_the_same_to_the_bit(uninterrupted, tmp_path, capsys):
+    assert main(["finetune", "--like", str(uninterrupted), "--out", str(tmp_path / "again")]) == 0
+    assert f"like {uninterrupted}, in all settings" in capsys.readouterr().err
+    compare(uninterrupted, tmp_path / "again")
+
+
+def test_a_run_like_another_says_what_differs(uninterrupted, number_data, tmp_path, capsys):
+    like = ["finetune", "--like", str(uninterrupted), "--max-steps", "2"]
+    assert main([*like, "--out", str(tmp_path / "short"), "--seed", "5"]) == 0
+    said = capsys.readouterr().err
+    assert "but for options.seed was 2, now 5; options.max_steps was 40, now 2" in said
+    config = read_json(uninterrupted / rf.CONFIG)
+    config["facts"] |= {"data_sha256": "0" * 64, "start_sha256": "1", "tokenizer": "other"}
+    config["facts"]["versions"]["torch"] = "2.0.0"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    like[2] = str(other)
+    assert main([*like, "--out", str(tmp_path / "new")]) == 1
+    error = capsys.readouterr().err
+    for part in ("data_sha256 was '0000", "start_sha256 was '1'", "tokenizer was 'other'"):
+        assert part in error
+    assert not (tmp_path / "new").exists()
+    for name in ("start_sha256", "tokenizer"):  # a resume refuses them too
+        copy = tmp_path / f"resume-{name}"
+        copy.mkdir()
+        changed = read_json(uninterrupted / rf.CONFIG)
+        changed["facts"][name] = "other"
+        (copy / rf.CONFIG).write_text(json.dumps(changed), encoding="utf-8")
+        assert main(["finetune", "--resume", "--out", str(copy)]) == 1
+        assert f"its {name} was 'other'" in capsys.readouterr().err
+
+
+def test_other_versions_are_told(uninterrupted, tmp_path, capsys):
+    config = read_json(uninterrupted / rf.CONFIG)
+    config["facts"]["versions"]["torch"] = "2.0.0"
+    (tmp_path / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    like = ["finetune", "--like", str(tmp_path), "--max-steps", "1"]
+    assert main([*like, "--out", str(tmp_path / "new")]) == 0
+    assert "may differ: torch was '2.0.0', now" in capsys.readouterr().err
