@@ -75,6 +75,7 @@ def custom_collate_fn(
     >>> custom_collate_fn([[1, 50256, 2, 3]])[1]
     tensor([[50256,     2,     3, 50256]])
     """
+    _check_ids(pad_token_id, ignore_index)
     rows = _checked_rows(batch, device)
     if allowed_max_length is not None and allowed_max_length < 1:
         raise ValueError(f"allowed_max_length is {allowed_max_length}, but a row needs 1 token")
@@ -108,6 +109,12 @@ def custom_collate_response_fn(
             [ -100,     8, 50256,  -100,  -100]])
     """
     batch = list(batch)
+    for i, item in enumerate(batch):
+        pair = isinstance(item, tuple | list) and len(item) == 2
+        if not (pair and isinstance(item[0], int)):
+            raise ValueError(
+                f"row {i} of the batch: expected (prompt_length, token_ids), got {item!r}"
+            )
     token_ids = [ids for _, ids in batch]
     inputs, targets = custom_collate_fn(
         token_ids, pad_token_id, ignore_index, allowed_max_length, device
@@ -127,6 +134,14 @@ def _padded(rows, pad_token_id):
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_token_id)
 
 
+def _check_ids(pad_token_id, ignore_index):
+    """The padding is read by the model, so it is a token id; what the loss skips is none."""
+    if type(pad_token_id) is not int or pad_token_id < 0:
+        raise ValueError(f"pad_token_id is {pad_token_id!r}, but a token id is an int, 0 or more")
+    if type(ignore_index) is not int or ignore_index >= 0:
+        raise ValueError(f"ignore_index is {ignore_index!r}, but must be an int below 0: no token")
+
+
 def _checked_rows(batch, device):
     """Each row as an int64 tensor of its own, or a ValueError that says which row is wrong."""
     if get_worker_info() is not None and torch.device(device).type != "cpu":
@@ -134,17 +149,21 @@ def _checked_rows(batch, device):
             f"collate runs inside a DataLoader worker and can't put tensors on {device!r}: "
             "leave device='cpu' and let the training loop move the batch"
         )
-    batch = list(batch)
-    rows = [torch.as_tensor(row) for row in batch]
+    rows = [_checked_row(i, row) for i, row in enumerate(batch)]
     if not rows:
         raise ValueError("empty batch")
-    for i, row in enumerate(rows):
-        if row.ndim != 1 or len(row) == 0:
-            raise ValueError(
-                f"row {i} of the batch: expected a list of token ids, got {batch[i]!r}"
-            )
-        if row.is_floating_point() or row.dtype == torch.bool:
-            raise ValueError(f"row {i} of the batch: token ids are integers, not {row.dtype}")
-        if (row < 0).any():
-            raise ValueError(f"row {i} of the batch: {row.min()} is no token id")
-    return [row.long() for row in rows]
+    return rows
+
+
+def _checked_row(i, row):
+    try:
+        token_ids = torch.as_tensor(row)
+    except (TypeError, ValueError, RuntimeError):  # no numbers, or not in a rectangle
+        token_ids = None
+    if token_ids is None or token_ids.ndim != 1 or len(token_ids) == 0:
+        raise ValueError(f"row {i} of the batch: expected a list of token ids, got {row!r}")
+    if token_ids.dtype == torch.bool or token_ids.is_floating_point() or token_ids.is_complex():
+        raise ValueError(f"row {i} of the batch: token ids are integers, not {token_ids.dtype}")
+    if (token_ids < 0).any():
+        raise ValueError(f"row {i} of the batch: {token_ids.min()} is no token id")
+    return token_ids.long()

@@ -85,7 +85,8 @@ class InstructionDataset(Dataset):
     training is, id for id, the prompt at inference. Where tokenizing the whole text at once would
     give other ids (a prompt that ends in a space, an answer that starts with a newline), the
     row stands in `seam_rows`. With `with_prompt_length`, items are (prompt_length, ids), as
-    `custom_collate_response_fn` wants them. An entry without any token is a ValueError.
+    `custom_collate_response_fn` wants them. An entry without any token is a ValueError, and so
+    is one whose fields are not text.
     """
 
     def __init__(self, data, tokenizer, style=BOOK_STYLE, with_prompt_length=False):
@@ -95,9 +96,7 @@ class InstructionDataset(Dataset):
         self.prompt_lengths = []
         self.seam_rows = []
         for i, entry in enumerate(self.data):
-            for key in ("instruction", "output"):
-                if not isinstance(entry[key], str):
-                    raise ValueError(f"entry {i}: {key!r} is not text: {entry[key]!r}")
+            _check_fields(i, entry)
             prompt_ids = encode_prompt(entry, tokenizer, style)
             ids = prompt_ids + tokenizer.encode_ordinary(entry["output"])
             if not ids:
@@ -118,3 +117,23 @@ class InstructionDataset(Dataset):
     def lengths(self):
         """Tokens in each row, the end-of-text not counted."""
         return [len(ids) for ids in self.token_ids]
+
+
+def _check_fields(i, entry):
+    """ValueError with entry and field unless all are text; "input" may be missing or None."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"entry {i} is no dict: {entry!r}")
+    for key in ("instruction", "input", "output"):
+        if key == "input" and entry.get(key) is None:
+            continue
+        if key not in entry:
+            found = ", ".join(map(repr, entry)) or "none"
+            raise ValueError(f"entry {i}: {key!r} is missing; keys found: {found}")
+        if not isinstance(entry[key], str):
+            raise ValueError(f"entry {i}: {key!r} is not text: {entry[key]!r}")
+        try:
+            entry[key].encode()
+        except UnicodeEncodeError:  # the tokenizer would replace it without a word
+            raise ValueError(
+                f"entry {i}: {key!r} holds half a character (a lone surrogate)"
+            ) from None

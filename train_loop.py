@@ -15,7 +15,6 @@ from itertools import islice
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib import figure, ticker
 from tqdm import tqdm
 
@@ -39,9 +38,13 @@ class TrainSettings:
     seed: int = 123  # dropout's random stream
 
     def __post_init__(self):
-        steps = 1 if self.max_steps is None else self.max_steps
-        if min(self.num_epochs, self.accumulation_steps, self.eval_freq, steps) < 1:
-            raise ValueError(f"epochs, steps and eval_freq are counted from 1: {self}")
+        counts = dict(num_epochs=1, accumulation_steps=1, eval_freq=1, warmup_steps=0, seed=0)
+        counts |= {name: 1 for name in ("max_steps", "eval_iter") if vars(self)[name] is not None}
+        for name, least in counts.items():
+            if type(value := vars(self)[name]) is not int or value < least:
+                raise ValueError(f"{name}={value!r}, but must be an int, {least} or more")
+        if not (self.grad_clip > 0 and 0 < self.peak_lr < math.inf):
+            raise ValueError(f"not above 0: peak_lr={self.peak_lr}, grad_clip={self.grad_clip}")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype is {self.dtype!r}: choose 'float32' or 'bfloat16'")
 
@@ -61,13 +64,12 @@ class TrainState:
 
 def sum_loss(input_batch, target_batch, model, device, ignore_index=IGNORE_INDEX, dtype="float32"):
     """Cross-entropy summed over the counted targets of a (B, T) batch, and their number N."""
-    inputs = input_batch.to(device, non_blocking=True)
-    targets = target_batch.to(device, non_blocking=True)
+    inputs, targets = (t.to(device, non_blocking=True) for t in (input_batch, target_batch))
     counted = targets != ignore_index  # (B, T)
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         logits = model(inputs, wanted=counted)  # (B, T) -> (N, V)
     wanted, sum_up = targets[counted], {"reduction": "sum", "ignore_index": ignore_index}
-    return F.cross_entropy(logits.float(), wanted, **sum_up), len(logits)
+    return torch.nn.functional.cross_entropy(logits.float(), wanted, **sum_up), len(logits)
 
 
 def calc_loss_batch(input_batch, target_batch, model, device, **options):
@@ -181,13 +183,12 @@ def train_model(
     """Train on from `state` and return it; `on_eval(record)` and `on_step(state)` (true: stop)."""
     state, n_steps = state or TrainState(), total_steps(train_loader, settings)
     started = time.monotonic() - state.seconds
-    options = {"ignore_index": settings.ignore_index, "dtype": settings.dtype}
-    loaders = train_loader, val_loader
+    options = {name: vars(settings)[name] for name in ("eval_iter", "ignore_index", "dtype")}
 
     def evaluate(lr):
         record = {"step": state.step, "epoch": state.epoch + state.batch / len(train_loader)}
         record |= {"tokens_seen": state.tokens_seen, "lr": lr, "seconds": round(state.seconds, 2)}
-        losses = evaluate_model(model, *loaders, device, settings.eval_iter, **options)
+        losses = evaluate_model(model, train_loader, val_loader, device, **options)
         record["train_loss"], record["val_loss"] = losses
         state.history.append(record)
         on_eval(record)

@@ -48,6 +48,7 @@ TYPES = {
     str: str,
     str | None: str,
 }
+NOT_ASKED = ("data", "out", "checkpoint_minutes", "force", "eval_freq")  # of a doctor
 FORMATS = ("f32", "f16")
 PUBLISHED_SIZES = ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
 
@@ -90,22 +91,14 @@ def make_parser():
     respond.add_argument("--input", dest="text", default="", help="what the instruction works on")
     _add_generation(respond)
 
-    evaluate = command("evaluate", "score a run on its held-out entries, or on a file")
-    evaluate.add_argument("folder", metavar="RUN", help="a run folder")
-    evaluate.add_argument("--data", help="JSON or JSONL file (default: the run's held-out entries)")
-    evaluate.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
-    evaluate.add_argument(
-        "--losses", action="store_true", help="compute the last logged losses again instead"
-    )
-    evaluate.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
-    evaluate.add_argument("--max-new-tokens", type=TOKENS, default=256)
-    evaluate.add_argument("--device", default="auto")
+    _add_evaluate(command("evaluate", "score a run on its held-out entries, or on a file"))
 
     compare = command("compare", "name the first step at which two runs depart, and why")
     compare.add_argument("one", metavar="RUN", help="a run folder")
     compare.add_argument("two", metavar="RUN", help="another")
     compare.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
 
+    _add_doctor(command("doctor", "is this machine, and this data file, ready?"))
     _add_grid(command("grid", "show a batch token by token: id, text, role, target"))
 
     _add_check(command("check", "check an exercise: the mistake is named, not the line"))
@@ -126,9 +119,33 @@ def make_parser():
     return parser
 
 
+def _add_evaluate(sub):
+    sub.add_argument("folder", metavar="RUN", help="a run folder")
+    sub.add_argument("--data", help="JSON or JSONL file (default: the run's held-out entries)")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+    sub.add_argument("--losses", action="store_true", help="the last logged losses, computed anew")
+    sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
+    sub.add_argument("--max-new-tokens", type=TOKENS, default=256)
+    sub.add_argument("--device", default="auto")
+
+
+def _add_doctor(sub):
+    sub.add_argument("data", nargs="?", default=argparse.SUPPRESS, help=HELP["data"])
+    sub.add_argument("--write-clean", metavar="FILE", help="write the rows that can be used")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+    _add_options(sub, [field for field in fields(FinetuneOptions) if field.name not in NOT_ASKED])
+
+
 def _add_finetune(sub):
+    _add_options(sub, fields(FinetuneOptions))
+    start = sub.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    start.add_argument("--like", metavar="RUN", help="a new run with the settings of another")
+
+
+def _add_options(sub, asked):
     """One flag for each field of FinetuneOptions; what isn't given isn't in the namespace."""
-    for field in fields(FinetuneOptions):
+    for field in asked:
         flag = "--" + field.name.replace("_", "-")
         text = HELP[field.name]
         if field.type is bool:
@@ -145,9 +162,6 @@ def _add_finetune(sub):
             default=argparse.SUPPRESS,
             help=text + shown,
         )
-    start = sub.add_mutually_exclusive_group()
-    start.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    start.add_argument("--like", metavar="RUN", help="a new run with the settings of another")
 
 
 def _add_grid(sub):

@@ -71,6 +71,7 @@ def make_loader(
     """
     if loss_on not in LOSS_ON:
         raise ValueError(f"loss_on is {loss_on!r}: choose 'all' or 'response'")
+    _check_limit(allowed_max_length)
     collate = partial(LOSS_ON[loss_on], allowed_max_length=allowed_max_length)
     shared = {"collate_fn": collate, "num_workers": num_workers}
     if seed is None:
@@ -95,8 +96,7 @@ def check_lengths(dataset, context_length, allowed_max_length=None):
 
     ValueError if `allowed_max_length` is below 1; one beyond the context is the context.
     """
-    if allowed_max_length is not None and allowed_max_length < 1:
-        raise ValueError(f"allowed_max_length is {allowed_max_length}, but a row needs 1 token")
+    _check_limit(allowed_max_length)
     limit = min(allowed_max_length or context_length, context_length)
     beyond = [i for i, n in enumerate(dataset.lengths) if n > limit]
     return LengthReport(
@@ -106,3 +106,8 @@ def check_lengths(dataset, context_length, allowed_max_length=None):
         answerless=[i for i in beyond if dataset.prompt_lengths[i] > limit],
         unreadable=[i for i in beyond if dataset.prompt_lengths[i] > context_length],
     )
+
+
+def _check_limit(allowed_max_length):
+    if allowed_max_length is not None and allowed_max_length < 1:
+        raise ValueError(f"allowed_max_length is {allowed_max_length}, but a row needs 1 token")

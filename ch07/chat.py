@@ -70,6 +70,8 @@ def _entry(instruction, text):
         raise ValueError("the instruction is empty")
     if len(instruction) + len(text) > LONGEST:
         raise ValueError(f"more than {LONGEST:,} characters")
+    if any("\ud800" <= letter <= "\udfff" for letter in instruction + text):
+        raise ValueError("half a character (a lone surrogate) can't be read: type it as UTF-8")
     return {"instruction": instruction.strip(), "input": text.strip()}
 
 

@@ -1,75 +1,82 @@
-"""The entries of a split on their way to a dataset: each row is looked at, and named if it fails.
+"""The entries of each split on their way to a dataset: each is looked at, and named if it fails.
 
 The one idea: a row that can't be learned from is refused, or left out and counted, before the
-first step; what is said names the place in the reader's file, not the place in a list.
+first step. All such rows come in one report, each once, with its place in the reader's file.
 """
 
+from collections import defaultdict
+
 from ch07.batching import check_lengths
-from ch07.data import SHOWN, DataError, count
+from ch07.data import DataError, count
+from ch07.json_rows import SHOWN, Finding
 from ch07.tokenizer import load_tokenizer
 from instruction_dataset import InstructionDataset
 
-
-def checked_datasets(file, splits, style, options, context_length, limit, note):
-    """An `InstructionDataset` for each split of a `DataFile`; DataError names rows that fail."""
-    places = file.by_entry
-    return {
-        name: CheckedRows(entries, places, style, options).checked(context_length, limit, note)
-        for name, entries in splits.items()
-    }
+SEAM = "prompt and answer would merge into other tokens if tokenized at once; their ids are joined"
 
 
-class CheckedRows:
-    """The entries of one split on their way to a dataset, with their places in the file."""
+def checked_datasets(file, splits, style, options, context_length, limit):
+    """({split: `InstructionDataset`}, findings) of a `DataFile`, without rows that can't be used.
 
-    def __init__(self, entries, places, style, options):
-        self.entries, self.places, self.style, self.options = entries, places, style, options
+    DataError names such rows, unless `options.skip_bad_rows`.
+    """
+    places = {id(e): (i, p) for i, (e, p) in enumerate(zip(file.entries, file.places, strict=True))}
+    datasets, seen, unusable = {}, [], {}
+    for name, entries in splits.items():
+        dataset = _dataset(entries, style, options)
+        for i, level, what in _looked_at(dataset, options.loss_on, context_length, limit):
+            number, place = places[id(dataset.data[i])]
+            seen.append((number, Finding(f"{place} of {dataset.lengths[i]} tokens", level, what)))
+            if level == "error":
+                unusable[id(dataset.data[i])] = True
+        datasets[name] = dataset
+    findings = [finding for _, finding in sorted(seen, key=lambda pair: pair[0])]
+    if unusable and not options.skip_bad_rows:
+        _refuse(file.path, [finding for finding in findings if finding.level == "error"])
+    for name, dataset in datasets.items():
+        kept = [entry for entry in dataset.data if id(entry) not in unusable]
+        if len(kept) < len(dataset):
+            datasets[name] = _dataset(kept, style, options)
+    return datasets, findings
 
-    def checked(self, context_length, limit, note):
-        """The dataset without rows that can't be used: they are refused, or dropped and named."""
-        dataset = self._dataset(self.entries)
-        report = check_lengths(dataset, context_length, limit)
-        if dataset.seam_rows:
-            note(
-                f"data: prompt and answer of {count(len(dataset.seam_rows), 'row')} would merge "
-                "into other tokens if tokenized at once; their ids are joined: "
-                + self._named(dataset.seam_rows, dataset)
-            )
-        if report.cut:
-            cut = f"{count(len(report.cut), 'row')} cut at {report.limit} tokens, end-of-text lost"
-            note(f"data: {cut}: {self._named(report.cut, dataset)}")
-        context = f"more tokens than the model's context of {context_length}"
-        unusable = [
-            (report.too_long, f"with {context}"),
-            (report.unreadable, f"whose prompt has {context}"),
-        ]
-        if self.options.loss_on == "response":
-            lost = f"whose whole answer is cut off at {report.limit} tokens"
-            unusable.append((report.answerless, lost))
-        for rows, reason in unusable:
-            self._drop(rows, reason, dataset, note)
-        bad = {i for rows, _ in unusable for i in rows}
-        kept = [entry for i, entry in enumerate(self.entries) if i not in bad]
-        return self._dataset(kept) if bad else dataset
 
-    def _dataset(self, entries):
-        with_prompt_length = self.options.loss_on == "response"
-        return InstructionDataset(entries, load_tokenizer(), self.style, with_prompt_length)
+def _dataset(entries, style, options):
+    return InstructionDataset(entries, load_tokenizer(), style, options.loss_on == "response")
 
-    def _drop(self, rows, reason, dataset, note):
-        if not rows:
-            return
-        what = f"{count(len(rows), 'row')} {reason}: {self._named(rows, dataset)}"
-        if not self.options.skip_bad_rows:
-            raise DataError(
-                f"{what}. Shorten them, choose another --allowed-max-length, or leave them out "
-                "with --skip-bad-rows"
-            )
-        note(f"data: left out: {what}")
 
-    def _named(self, rows, dataset):
-        shown = [
-            f"{self.places[id(self.entries[i])]} ({dataset.lengths[i]} tokens)"
-            for i in rows[:SHOWN]
-        ]
-        return ", ".join(shown) + (", ..." if len(rows) > SHOWN else "")
+def _looked_at(dataset, loss_on, context_length, limit):
+    """(row, level, what) for each thing seen; a row that can't be used has one reason alone."""
+    report = check_lengths(dataset, context_length, limit)
+    reasons = [
+        (report.unreadable, f"the prompt alone is more than the model's context, {context_length}"),
+        (report.too_long, f"more tokens than the model's context of {context_length}"),
+    ]
+    if loss_on == "response":
+        lost = f"the whole answer is cut off at {report.limit} tokens"
+        reasons.append((report.answerless, lost))
+    unusable = {}
+    for rows, reason in reasons:
+        for i in rows:
+            unusable.setdefault(i, reason)
+    for i, reason in unusable.items():
+        yield i, "error", reason
+    for i in report.cut:
+        if i not in unusable:
+            yield i, "note", f"cut at {report.limit} tokens, end-of-text lost"
+    for i in dataset.seam_rows:
+        if i not in unusable:
+            yield i, "note", SEAM
+
+
+def _refuse(path, errors):
+    by_reason = defaultdict(list)
+    for finding in errors:
+        by_reason[finding.what].append(finding.where)
+    lines = "".join(
+        f"\n  {what}: {', '.join(places[:SHOWN])}" + ", ..." * (len(places) > SHOWN)
+        for what, places in by_reason.items()
+    )
+    raise DataError(
+        f"{path}: {count(len(errors), 'row')} can't be learned from; shorten them, choose another "
+        f"--allowed-max-length, or leave them out with --skip-bad-rows{lines}"
+    )

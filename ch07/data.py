@@ -13,6 +13,7 @@ from ch07.json_rows import SHOWN, TWICE, DataError, Finding, parse, read_utf8, t
 # Other names for (instruction, output) that are read as such, and reported.
 SCHEMAS = [("question", "answer"), ("prompt", "completion"), ("instruction", "response")]
 SPLITS = ("train", "test", "validation")
+CHATS = ("messages", "conversations")  # keys of rows that can't be read, and get a hint
 KNOWN = ("instruction", "input", "output", "family", "split")
 PLACEHOLDERS = ("n/a", "<noinput>", "noinput")
 LONGEST = 100_000  # characters of a field: no model here could read more
@@ -23,6 +24,7 @@ TOO_MANY = 100_000  # faulty rows: whatever the file is, it isn't instruction da
 class DataFile:
     """A file that was read: its entries, where each stands in it, and what was seen."""
 
+    path: Path
     entries: list
     places: list  # "row 3" or "line 3" for each entry
     findings: list
@@ -48,7 +50,7 @@ def read_data(path, skip_bad_rows=False):
     path = Path(path)
     findings, entries, places, first_seen = [], [], [], {}
     text, digest = read_utf8(path)
-    for where, row in parse(text, path, findings, _has_a_schema):
+    for where, row in parse(text, path, findings, _is_row):
         if len(findings) > TOO_MANY and all(f.level == "error" for f in findings):
             raise DataError(f"{path}: none of its first {TOO_MANY:,} rows can be used")
         entry = _checked(where, row, findings)
@@ -70,7 +72,7 @@ def read_data(path, skip_bad_rows=False):
         )
     if not entries:
         raise DataError(f"{path}: no usable row" + "".join(f"\n  {s}" for s in summary(findings)))
-    return DataFile(entries, places, findings, digest)
+    return DataFile(path, entries, places, findings, digest)
 
 
 def count(n, noun):
@@ -95,8 +97,10 @@ def summary(findings):
 # --- from rows to entries -----------------------------------------------------------------------
 
 
-def _has_a_schema(row):
-    return "instruction" in row or any(all(key in row for key in keys) for keys in SCHEMAS)
+def _is_row(row):
+    """Whether a lone object is a row, perhaps a faulty one, and not what holds the rows."""
+    known = (("instruction",), *SCHEMAS, *((key,) for key in CHATS))
+    return any(all(key in row for key in keys) for keys in known)
 
 
 def _checked(where, row, findings):
@@ -150,6 +154,6 @@ def _missing(row):
     keys = ", ".join(map(repr, list(row)[:SHOWN])) or "none"
     missing = " and ".join(repr(key) for key in ("instruction", "output") if key not in row)
     missing += " are" if " and " in missing else " is"
-    chat = next((key for key in ("messages", "conversations") if key in row), None)
+    chat = next((key for key in CHATS if key in row), None)
     hint = f"; {chat!r} looks like a chat: make it one instruction and one output" if chat else ""
     return f"{missing} missing; keys found: {keys}{hint}"

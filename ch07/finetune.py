@@ -7,7 +7,6 @@ progress and notes to standard error.
 """
 
 import io
-import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -31,12 +30,12 @@ from ch07.prepare import prepare
 from ch07.report import print_before_after, print_scores
 from ch07.respond import respond
 from ch07.scoring import score_answers
+from ch07.stopping import polite_stop
 from ch07.tokenizer import load_tokenizer
 from train_loop import TrainState, plot_losses, total_steps, train_model
 
 SHOWN = 5  # held-out entries whose answers are printed, before and after
 INTERRUPTED = 130  # the exit code after Ctrl-C
-STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a system that shuts down, a lost terminal
 
 
 def note(text):
@@ -59,10 +58,10 @@ def finetune(given, resume=False, like=None):
         check_sources(like, options, job, given)
         tell_differences(like, options, job, note)
     folder = new_run_folder(options.out)
-    with held(folder):
-        before = _first_answers(job)
+    with held(folder), _ending_in_words(folder):
         config = rf.describe(options, job)
         rf.save_config(folder, config)
+        before = _first_answers(job)
         return _finish(job, options, folder, TrainState(), config, before)
 
 
@@ -71,7 +70,7 @@ def _go_on(given):
         raise OptionError("--resume needs --out RUN, the folder of the run to go on with")
     folder = Path(given["out"])
     check_writable(folder)
-    with held(folder):
+    with held(folder), _ending_in_words(folder):
         config = stored_config(folder, note)
         options = options_to_go_on(config, given)
         job = prepare(options, note, new=False)
@@ -83,22 +82,18 @@ def _go_on(given):
 def _finish(job, options, folder, state, config, before):
     """Train to the end, answer, score, report."""
     try:
-        if not _train(job, options, folder, state, config):
-            note(f"\nstopped after step {state.step}; go on with:\n{_how_to_resume(folder)}")
-            return INTERRUPTED
-        rf.save_model(folder, job.model)
-        give_freed_memory_back()
-        held_out = job.splits["test"]
-        note(f"answering {len(held_out)} held-out entries ...")
-        answers = _answer(job, held_out)
-        scores = _keep_answers(folder, held_out, answers, state)
+        whole = _train(job, options, folder, state, config)
     except FloatingPointError as error:
         raise FloatingPointError(_about_numbers(error, job, options, folder, state)) from error
-    except (OSError, CheckpointError) as error:
-        raise RuntimeError(f"{error}. {_what_is_kept(folder)}") from error
-    except KeyboardInterrupt:
-        note(f"\nstopped at once. {_what_is_kept(folder)}")
-        raise
+    if not whole:
+        note(f"\nstopped after step {state.step}; go on with:\n{_how_to_resume(folder)}")
+        return INTERRUPTED
+    rf.save_model(folder, job.model)
+    give_freed_memory_back()
+    held_out = job.splits["test"]
+    note(f"answering {len(held_out)} held-out entries ...")
+    answers = _answer(job, held_out)
+    scores = _keep_answers(folder, held_out, answers, state)
     print_scores(scores)
     shown = _shown(held_out)
     print_before_after([held_out[i] for i in shown], before, [answers[i] for i in shown])
@@ -107,6 +102,21 @@ def _finish(job, options, folder, state, config, before):
 
 
 # --- when it can't go on ------------------------------------------------------------------------
+
+
+@contextmanager
+def _ending_in_words(folder):
+    """A disk that is full, a second Ctrl-C: whatever ends a run, it says how to go on."""
+    try:
+        yield
+    except BrokenPipeError:  # nobody reads the results, but they are kept
+        raise
+    except (OSError, CheckpointError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise RuntimeError(f"{folder}: {why}. {_what_is_kept(folder)}") from error
+    except KeyboardInterrupt:
+        note(f"\nstopped at once. {_what_is_kept(folder)}")
+        raise
 
 
 def _about_numbers(error, job, options, folder, state):
@@ -124,9 +134,8 @@ def _about_numbers(error, job, options, folder, state):
 
 def _what_is_kept(folder):
     place, _, _ = newest_whole(folder / rf.CHECKPOINT)
-    if place is None:
-        return "No checkpoint was written yet"
-    return f"The last whole checkpoint is {place}; go on with:\n{_how_to_resume(folder)}"
+    kept = "No checkpoint was written yet" if place is None else f"{place} is whole"
+    return f"{kept}; go on with:\n{_how_to_resume(folder)}"
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -150,7 +159,7 @@ def _train(job, options, folder, state, config):
             last_saved = time.monotonic()
         return asked_to_stop()
 
-    with _polite_stop() as asked_to_stop:
+    with polite_stop(note) as asked_to_stop:
         train_model(
             job.model,
             job.train_loader,
@@ -167,29 +176,6 @@ def _train(job, options, folder, state, config):
     if state.skipped:
         note(f"{state.skipped} updates were skipped: their batches had no counted target")
     return state.step == n_steps and not asked_to_stop()
-
-
-@contextmanager
-def _polite_stop():
-    """Ctrl-C or its like ends the run after the present step; a second one ends it at once."""
-    asked = False
-
-    def ask(number, frame):
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        note("\nstopping after this step (once more: at once) ...")
-
-    numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
-    # what is ignored stays ignored: `nohup` would have it so
-    numbers = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _plot(folder, history):

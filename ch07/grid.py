@@ -10,6 +10,7 @@ from ch07 import run_folder as rf
 from ch07.batch_grid import batch_grid
 from ch07.data import read_data, summary
 from ch07.files import write_bytes
+from ch07.json_rows import Finding
 from ch07.prompts import get_style
 from ch07.tokenizer import load_tokenizer
 from ch07.toy_instructions.build import DATA_FILE
@@ -39,8 +40,9 @@ def grid(
         file.entries[:rows], load_tokenizer(), style, loss_on, allowed_max_length, model
     )
     if shown.cut_rows:
-        lost = f"{len(shown.cut_rows)} of {len(shown.rows)} rows lose their end, or more"
-        print(f"data: cut at {allowed_max_length} tokens: {lost}", file=sys.stderr)
+        what = f"cut at {allowed_max_length} tokens, end-of-text lost, or more"
+        cut = [Finding(file.places[i], "note", what) for i in shown.cut_rows]
+        print(f"data: {summary(cut)[0]}", file=sys.stderr)
     if png is not None:
         write_bytes(png, shown.png())
         print(f"{png}: {len(shown.rows)} rows")

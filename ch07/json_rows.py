@@ -6,6 +6,7 @@ becomes a sentence. Knows nothing of what a row should hold.
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 
 import psutil
@@ -40,7 +41,7 @@ def read_utf8(path):
                 f"{path}: more than {largest / 1e6:,.0f} MB, which may not fit into the free "
                 "memory once it is read: split the file"
             )
-        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+        text = data.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n")
         return text, hashlib.sha256(data).hexdigest()
     except UnicodeDecodeError as error:
         raise DataError(
@@ -76,27 +77,36 @@ def _parse_lines(text, findings):
     """JSONL: a JSON object on each line; blank lines are skipped."""
     for number, line in enumerate(text.split("\n"), start=1):  # splitlines() would cut at U+2028
         if line.strip():
-            value, problem = _decoded(line)
+            value, problem = _decoded(line, "")
             if problem is None:
                 yield f"line {number}", value
             else:
                 findings.append(Finding(f"line {number}", "error", f"not JSON: {problem}"))
 
 
-def _decoded(text):
-    """(value, None), or (None, what is wrong with line, column and the place)."""
+def _decoded(text, line="line {}, "):
+    """(value, None), or (None, what is wrong with line, column and the place).
+
+    `line` is how the line is told: "" where it is known already.
+    """
     try:
         return json.loads(text, object_pairs_hook=_without_doubles), None
     except json.JSONDecodeError as error:
         snippet = error.doc[max(0, error.pos - 20) : error.pos + 20]
-        place = f"line {error.lineno}, column {error.colno}, near {snippet!r}"
+        place = f"{line.format(error.lineno)}column {error.colno}, near {snippet!r}"
         if "'" in snippet and "double quotes" in error.msg:
             return None, f"{error.msg}: {place} (JSON wants \" where Python also takes ')"
-        if error.doc[: error.pos].rstrip().endswith(","):
+        if _closes_after_a_comma(error.doc, error.pos):
             return None, f"{error.msg}: {place} (is there a comma too many?)"
         return None, f"{error.msg}: {place}"
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 100,000 brackets
         return None, str(error)
+
+
+def _closes_after_a_comma(text, pos):
+    """Whether a bracket or brace closes at `pos` after a comma; Python 3.13 points at the comma."""
+    start = pos if text[pos : pos + 1] == "," else len(text[:pos].rstrip()) - 1
+    return re.compile(r",\s*[\]}]").match(text, max(0, start)) is not None
 
 
 def _without_doubles(pairs):

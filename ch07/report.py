@@ -25,13 +25,17 @@ def print_before_after(entries, before, after):
     for entry, old, new in zip(entries, before, after, strict=True):
         asked = " | ".join(filter(None, (entry["instruction"], entry.get("input"))))
         print(f"\n  asked   {printable(asked)}\n  right   {printable(entry['output'])}")
-        print(f"  before  {printable(old.text)}\n  after   {printable(new.text)}")
+        print(f"  before  {_answered(old.text)}\n  after   {_answered(new.text)}")
 
 
 def printable(text, width=WIDTH):
     """One line that a terminal can be trusted with: control characters are shown, not sent."""
     shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
     return shown if width is None or len(shown) <= width else shown[: width - 4] + " ..."
+
+
+def _answered(text):
+    return printable(text) if text.strip() else "[an empty answer]"
 
 
 def _line(name, scores, width):

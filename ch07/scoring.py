@@ -76,7 +76,8 @@ def mean_interval(values):
 
 
 def score_answers(entries, answers, stopped):
-    """Scores as a dict: n, then each rate with its interval, then the same per family.
+    """Scores as a dict: n and how many answers are empty, each rate with its interval, then the
+    same per family.
 
     `stopped[i]` says whether answer i ended by itself (end-of-text) rather than at a limit.
     """
@@ -100,7 +101,7 @@ def _scores(entries, answers, stopped):
     pairs = [(answer, entry["output"]) for entry, answer in zip(entries, answers, strict=True)]
     exact = [exact_match(*pair) for pair in pairs]
     n, stops = len(pairs), [float(s) for s in stopped]
-    result = {"n": n}
+    result = {"n": n, "empty": sum(not answer.strip() for answer, _ in pairs)}
     for name, values in (("exact_match", exact), ("stopped", stops)):
         result[name] = sum(values) / n
         result[f"{name}_interval"] = wilson_interval(sum(values), n)

@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = ("gpt_model", "instruction_dataset", "collate", "train_loop")
 TOY, EX = "ch07.toy_instructions.", "ch07.exercises."
 BY_FLOOR = {
-    1: "files json_rows machine options report scoring shown token_words tokenizer weight_names "
+    1: "files json_rows machine near_duplicates options report scoring shown stopping token_words "
+    "tokenizer weight_names "
     "toy_instructions.words exercises.catalogue exercises.museum.exhibit",
     2: "arguments batching checkpoint data drawings estimate generation hf_files hub optimizers "
     "prompts token_drawing weight_files "
@@ -21,9 +22,9 @@ BY_FLOOR = {
     "exercises.attention_checks exercises.generation_probe exercises.museum.game",
     5: "claim weights exercises.collate_checks exercises.loader_checks exercises.step_checks "
     "exercises.block_checks exercises.generation_checks",
-    6: "going_on prepare exercises.cache_checks",
-    7: "exercises.diagnose",
-    8: "exercises.child exercises.live",
+    6: "going_on plan exercises.cache_checks",
+    7: "costs exercises.diagnose",
+    8: "prepare exercises.child exercises.live",
     9: "finetune evaluate chat compare grid check export verify picture",
     10: "cli",
     11: "__main__",

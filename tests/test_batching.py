@@ -89,3 +89,9 @@ def test_a_limit_is_looked_at_before_training(tokenizer, entries):
 def test_bad_calls(tokenizer, entries, bad):
     with pytest.raises(ValueError, match=r"batch_size is 0|choose 'all' or 'response'"):
         make_loader(InstructionDataset(entries, tokenizer), **bad)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_loader_refuses_a_limit_below_one_before_its_first_batch(tokenizer, entries, limit):
+    with pytest.raises(ValueError, match=f"allowed_max_length is {limit}"):
+        make_loader(InstructionDataset(entries, tokenizer), 2, allowed_max_length=limit)

@@ -1,5 +1,7 @@
 """The three drafts and their sibling: printed tensors, invariants, bad input."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -125,11 +127,43 @@ def test_the_order_of_rows_does_not_matter(batch, random):
         ([[1, -100, 2]], "row 0 of the batch: -100 is no token id"),
         ([[3], [-1]], "row 1 of the batch: -1 is no token id"),
         ([[[1, 2]]], "row 0 of the batch: expected a list"),
+        ([[1], "abc"], "row 1 of the batch: expected a list of token ids, got 'abc'"),
+        ([[1], None], "row 1 of the batch: expected a list of token ids, got None"),
+        ([7], "row 0 of the batch: expected a list of token ids, got 7"),
+        ([[1], (1, [2, 3])], "row 1 of the batch: expected a list of token ids, got (1, [2, 3])"),
+        ([[1], [2**70]], "row 1 of the batch: expected a list of token ids"),
+        ([[1j]], "row 0 of the batch: token ids are integers"),
     ],
 )
 def test_bad_batches_are_refused_with_the_row(collate, batch, message):
-    with pytest.raises(ValueError, match=message.replace("[", r"\[").replace("]", r"\]")):
+    with pytest.raises(ValueError, match=re.escape(message)):
         collate(batch)
+
+
+@pytest.mark.parametrize("item", [[1, 2, 3], (1,), "ab", None, ([1], 1), (1.0, [1]), (None, [1])])
+def test_an_item_that_is_no_pair_is_refused_with_its_row(item):
+    said = f"row 1 of the batch: expected (prompt_length, token_ids), got {item!r}"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        custom_collate_response_fn([(1, [1]), item])
+    with pytest.raises(ValueError, match="row 1 of the batch: expected a list of token ids, got 6"):
+        custom_collate_response_fn([[1, [1]], (5, 6)])
+
+
+@pytest.mark.parametrize("name", ["pad_token_id", "ignore_index"])
+@pytest.mark.parametrize("bad", [None, 0.0, -100.0, "0", True, False])
+def test_padding_is_a_token_and_what_the_loss_skips_is_none(name, bad):
+    """-100 among the inputs has no embedding; a target that is skipped teaches nothing."""
+    for value in (bad, {"pad_token_id": -1, "ignore_index": 0}[name]):
+        said = f"{name} is {value!r}, but"
+        with pytest.raises(ValueError, match=re.escape(said)):
+            custom_collate_fn(BATCH, **{name: value})
+        with pytest.raises(ValueError, match=re.escape(said)):
+            custom_collate_response_fn([(1, row) for row in BATCH], **{name: value})
+
+
+def test_token_0_may_be_the_padding():
+    inputs, targets = custom_collate_fn([[1, 2], [3]], pad_token_id=0)
+    assert (inputs.tolist(), targets.tolist()) == ([[1, 2], [3, 0]], [[2, 0], [0, -100]])
 
 
 def test_an_iterator_is_a_batch_too():

@@ -82,6 +82,16 @@ def test_missing_keys_name_the_row_and_the_keys_found(write):
     refused(write([GOOD, chat]), "'messages' looks like a chat")
 
 
+@pytest.mark.parametrize("key", ["messages", "conversations"])
+def test_a_chat_of_a_single_line_gets_the_same_hint_as_two(write, key):
+    chat = {key: [{"role": "user", "content": "x"}]}
+    refused(
+        write(jsonl(chat)), f"row 1: 'instruction' and 'output' are missing; keys found: {key!r}"
+    )
+    for text in (jsonl(chat), jsonl(chat, chat)):
+        refused(write(text), f"{key!r} looks like a chat")
+
+
 @pytest.mark.parametrize(
     "names", [("question", "answer"), ("prompt", "completion"), ("instruction", "response")]
 )
@@ -160,6 +170,34 @@ def test_a_broken_jsonl_line_is_named_and_can_be_skipped(write):
     assert "left out: not JSON" in notes(path, skip_bad_rows=True)
 
 
+def test_a_line_has_one_number(write):
+    with pytest.raises(DataError, match=r"  line 3: not JSON: [^:]*: column 3, near") as caught:
+        read_data(write(jsonl(GOOD, GOOD, "{ broken", GOOD)))
+    assert "line 1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "too_many"),
+    [
+        ("[1, 2,]", True),
+        ("[1, 2, \n ]", True),
+        ('[{"a": 1 , }]', True),
+        ('[{"a": 1,', False),
+        ("[1, 2, ", False),
+        ("[1, , 2]", False),
+        ("[1, x]", False),
+        ("[1, 2", False),
+        ("[1, [}]", False),
+        ("]", False),
+        (",", False),
+    ],
+)
+def test_a_comma_is_too_many_only_before_a_closing_bracket(write, text, too_many):
+    with pytest.raises(DataError) as caught:
+        read_data(write(text))
+    assert ("is there a comma too many?" in str(caught.value)) == too_many
+
+
 def test_byte_order_mark_and_crlf(write):
     text = json.dumps([{**GOOD, "output": "a\r\nb"}]).replace(", ", ",\r\n")
     (entry,) = load_entries(write(b"\xef\xbb\xbf" + text.encode()))
@@ -168,6 +206,11 @@ def test_byte_order_mark_and_crlf(write):
 
 def test_not_utf8_names_the_byte(write):
     refused(write('[{"instruction": "caf\xe9"}]'.encode("latin-1")), "not UTF-8: byte 21 is 0xe9")
+
+
+def test_a_byte_order_mark_counts_among_the_bytes(write):
+    data = b"\xef\xbb\xbf" + '[{"instruction": "caf\xe9"}]'.encode("latin-1")
+    refused(write(data), "not UTF-8: byte 24 is 0xe9")
 
 
 def test_no_such_file(tmp_path):

@@ -5,8 +5,8 @@ import re
 import pytest
 import torch
 
+from ch07 import costs
 from ch07 import estimate as est
-from ch07 import prepare
 from ch07.batching import make_loader
 from ch07.cli import main
 from ch07.estimate import Batches
@@ -77,12 +77,12 @@ def test_a_run_tells_its_cost_and_one_that_cannot_fit_is_refused(
     assert re.search(
         r"estimate: about (a|\d+) seconds? for 1 step of training, 0\.\d GB of mem", told
     )
-    monkeypatch.setattr(prepare, "available_memory", lambda device: 3.5e9)
+    monkeypatch.setattr(costs, "available_memory", lambda device: 3.5e9)
     assert main([*arguments, "--model", "gpt2-xl", "--out", str(tmp_path / "b")]) == 1
     error = capsys.readouterr().err
     assert re.search(r"gpt2-xl needs \d\d GB .* 3.5 GB are free: choose --model gpt2-small", error)
     assert "--force" in error and not (tmp_path / "b").exists()
-    monkeypatch.setattr(prepare, "available_memory", lambda device: 1e6)
+    monkeypatch.setattr(costs, "available_memory", lambda device: 1e6)
     assert main([*arguments, "--out", str(tmp_path / "c")]) == 1
     error = capsys.readouterr().err
     assert "nothing smaller fits; try it all the same with --force" in error

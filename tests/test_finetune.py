@@ -260,7 +260,7 @@ def test_what_a_limit_destroys_is_said_before_training(tmp_path, capsys):
     common = ["finetune", "--data", str(path), "--epochs", "1", *SHORT]
     assert main([*common, "--allowed-max-length", "10", "--out", str(tmp_path / "a")]) == 1
     error = capsys.readouterr().err
-    assert "whose whole answer is cut off at 10 tokens: row" in error
+    assert "the whole answer is cut off at 10 tokens: row" in error
     assert "--skip-bad-rows" in error
     assert (
         main(
@@ -273,13 +273,14 @@ def test_what_a_limit_destroys_is_said_before_training(tmp_path, capsys):
     rows[1]["output"] = "word " * 1100
     path.write_text(json.dumps(rows), encoding="utf-8")
     assert main([*common, "--out", str(tmp_path / "c")]) == 1
-    assert (
-        "1 row with more tokens than the model's context of 1024: row 2" in capsys.readouterr().err
-    )
+    assert "1 row can't be learned from" in capsys.readouterr().err
     assert main([*common, "--skip-bad-rows", "--out", str(tmp_path / "d")]) == 0
-    assert "left out: 1 row with more tokens" in capsys.readouterr().err
+    assert (
+        "left out: more tokens than the model's context of 1024 (1: row 2 of 11"
+        in capsys.readouterr().err
+    )
     assert main([*common, "--allowed-max-length", "100", "--out", str(tmp_path / "e")]) == 0
-    assert "1 row cut at 100 tokens, end-of-text lost: row 2" in capsys.readouterr().err
+    assert "cut at 100 tokens, end-of-text lost (1: row 2 of 11" in capsys.readouterr().err
     for name in "abc":
         assert not (tmp_path / name).exists(), "a run that can't start leaves no folder"
 
@@ -313,9 +314,11 @@ def test_a_limit_beyond_the_context_is_the_context(tmp_path, capsys):
     assert main(["finetune", *arguments, "--out", str(tmp_path / "run"), *SHORT]) == 0
     error = capsys.readouterr().err
     assert error.count("allowed_max_length is more than the model's context: 1024 is used") == 1
-    assert "1 row cut at 1024 tokens" in error
+    assert "cut at 1024 tokens, end-of-text lost (1: row 2" in error
     kept = read_json(tmp_path / "run" / rf.CONFIG)["facts"]["findings"]
-    assert any("1 row cut at 1024 tokens" in line for line in kept), "what was cut is kept"
+    assert any("cut at 1024 tokens, end-of-text lost (1: row 2" in line for line in kept), (
+        "what was cut is kept"
+    )
 
 
 def test_a_prompt_that_can_never_be_read_is_found_before_training(tmp_path, capsys):
@@ -325,7 +328,9 @@ def test_a_prompt_that_can_never_be_read_is_found_before_training(tmp_path, caps
     path.write_text(json.dumps(rows), encoding="utf-8")
     arguments = ["--data", str(path), "--allowed-max-length", "100", "--loss-on", "all"]
     assert main(["finetune", *arguments, "--out", str(tmp_path / "run"), *SHORT]) == 1
-    assert "1 row whose prompt has more tokens" in capsys.readouterr().err
+    assert (
+        "the prompt alone is more than the model's context, 1024: row 3" in capsys.readouterr().err
+    )
     assert not (tmp_path / "run").exists()
 
 

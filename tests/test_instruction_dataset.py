@@ -81,6 +81,42 @@ def test_what_is_not_text_is_refused(tokenizer, bad):
         InstructionDataset([{"instruction": bad, "output": "x"}], tokenizer)
 
 
+@pytest.mark.parametrize("key", ["instruction", "input", "output"])
+@pytest.mark.parametrize("bad", [0, 5, True, False, [], {}, ["x"], float("nan"), b"x"])
+def test_a_field_that_is_not_text_names_its_entry(tokenizer, key, bad):
+    with pytest.raises(ValueError, match=f"entry 1: '{key}' is not text"):
+        InstructionDataset([WITH_INPUT, WITH_INPUT | {key: bad}], tokenizer)
+
+
+@pytest.mark.parametrize("key", ["instruction", "output"])
+def test_a_missing_field_names_its_entry(tokenizer, key):
+    entry = {name: text for name, text in WITH_INPUT.items() if name != key}
+    left = ", ".join(map(repr, entry))
+    with pytest.raises(ValueError, match=f"entry 1: '{key}' is missing; keys found: {left}$"):
+        InstructionDataset([WITH_INPUT, entry], tokenizer)
+    with pytest.raises(ValueError, match="entry 0: 'instruction' is missing; keys found: none"):
+        InstructionDataset([{}], tokenizer)
+
+
+def test_an_entry_that_is_no_dict_is_named(tokenizer):
+    with pytest.raises(ValueError, match="entry 1 is no dict: 'text'"):
+        InstructionDataset([WITH_INPUT, "text"], tokenizer)
+
+
+@pytest.mark.parametrize("key", ["instruction", "input", "output"])
+def test_half_a_character_names_its_entry(tokenizer, key):
+    """The tokenizer would make U+FFFD of it without a word."""
+    with pytest.raises(ValueError, match=f"entry 1: '{key}' holds half a character"):
+        InstructionDataset([WITH_INPUT, WITH_INPUT | {key: "a\udcff"}], tokenizer)
+
+
+def test_no_input_needs_no_key(tokenizer):
+    entry = {"instruction": "Name a colour.", "output": "Red"}
+    ways = [entry, *({**entry, "input": none} for none in (None, ""))]
+    dataset = InstructionDataset(ways, tokenizer)
+    assert dataset.data == ways and dataset[0] == dataset[1] == dataset[2]
+
+
 def test_a_row_without_tokens_is_refused(tokenizer):
     nothing = type(BOOK_STYLE)("empty", with_input="", no_input="")
     with pytest.raises(ValueError, match="entry 0 has no token"):

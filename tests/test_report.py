@@ -1,6 +1,9 @@
 """What is printed can be trusted by a terminal."""
 
-from ch07.report import printable
+import pytest
+
+from ch07.report import print_before_after, printable
+from ch07.respond import Answer
 from ch07.scoring import score_answers
 
 
@@ -9,6 +12,17 @@ def test_control_characters_are_shown_not_sent():
     assert printable("naïve 猫") == "naïve 猫"
     assert len(printable("x" * 1000)) == 88 and printable("x" * 1000).endswith(" ...")
     assert len(printable("x" * 1000, width=None)) == 1000
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n\n"])
+def test_an_empty_answer_is_said_not_shown_as_a_blank(capsys, empty):
+    answers = [Answer(empty, "end"), Answer("b", "end")]
+    print_before_after([{"instruction": "a", "output": "b"}], answers[:1], answers[1:])
+    print_before_after([{"instruction": "a", "output": "b"}], answers[1:], answers[:1])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.strip() for line in lines if line.startswith(("  before", "  after"))] == [
+        "before  [an empty answer]", "after   b", "before  b", "after   [an empty answer]"
+    ]  # fmt: skip
 
 
 def test_the_table_has_a_line_per_family_and_one_for_all(capsys):

@@ -1,9 +1,13 @@
 """Answers: one prompt for all, batches that change nothing, text that nobody cuts."""
 
+import io
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from ch07 import respond as module
+from ch07.cli import main
 from ch07.prompts import STYLES
 from ch07.respond import respond
 from gpt_model import GPTModel
@@ -56,3 +60,18 @@ def test_text_that_looks_like_a_header_stays(model, tokenizer, monkeypatch):
     monkeypatch.setattr(module, "continue_prompts", lambda *a, **k: [row])
     (answer,) = respond(model, tokenizer, [{"instruction": "x"}])
     assert (answer.text, answer.stopped) == (said, "end")
+
+
+def test_half_a_character_that_is_typed_is_refused_in_a_sentence(
+    model, tokenizer, monkeypatch, capsys
+):
+    """Python makes one of a byte that is no UTF-8; the tokenizer would change it in silence."""
+    run = SimpleNamespace(model=model, tokenizer=tokenizer, style=STYLES["book"])
+    monkeypatch.setattr("ch07.run_folder.load_run", lambda *a: run)
+    said = "half a character (a lone surrogate) can't be read: type it as UTF-8\n"
+    for asked in (["Say \udcff it."], ["Say it.", "--input", "\ud800"]):
+        assert main(["respond", "RUN", *asked]) == 1
+        assert capsys.readouterr() == ("", f"error: {said}")
+    monkeypatch.setattr("sys.stdin", io.StringIO("Say \udcff it.\n"))
+    assert main(["chat", "RUN"]) == 0
+    assert capsys.readouterr() == ("", said)

@@ -64,6 +64,13 @@ def test_the_intervals_cover_the_truth_as_often_as_they_say():
         assert 0.92 <= hits / 1000 <= 0.98
 
 
+def test_empty_answers_are_counted_in_all_and_by_family():
+    entries = [{"output": "a", "family": family} for family in "xyx"]
+    scores = score_answers(entries, ["", "a", " \n"], [True] * 3)
+    assert (scores["empty"], scores["n"]) == (2, 3)
+    assert {name: part["empty"] for name, part in scores["families"].items()} == {"x": 2, "y": 0}
+
+
 def test_a_report_counts_by_family():
     entries = [
         {"output": "a", "family": "x"},

@@ -224,9 +224,9 @@ def test_numbers_that_are_not_finite_end_the_run_with_its_rows(
     assert main([*map(str, arguments), "--out", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
     assert "after step 2: loss or gradient is not finite" in error
-    rows = error.split("Its batch: ")[1].split(". The last")[0].split(", ")
+    rows = error.split("Its batch: ")[1].split(". ")[0].split(", ")
     assert len(rows) == 16 and all(row.startswith("row ") for row in rows)
-    assert "step-00000002; go on with:" in error and "--like" in error
+    assert "step-00000002 is whole; go on with:" in error and "--like" in error
     monkeypatch.undo()
     assert resume(tmp_path / "run") == 0
     same(place / "whole", tmp_path / "run")

@@ -285,11 +285,35 @@ def test_only_matrices_decay():
     assert decays == {True: 0.1, False: 0.0}
 
 
-@pytest.mark.parametrize("name", ["num_epochs", "eval_freq", "accumulation_steps", "max_steps"])
-@pytest.mark.parametrize("bad", [0, -1])
+@pytest.mark.parametrize(
+    "name", ["num_epochs", "eval_freq", "accumulation_steps", "max_steps", "eval_iter"]
+)
+@pytest.mark.parametrize("bad", [0, -1, 1.5, True])
 def test_bad_settings_are_refused_with_the_value(name, bad):
     with pytest.raises(ValueError, match=f"{name}={bad}"):
         TrainSettings(**{name: bad})
+    assert getattr(TrainSettings(**{name: 1}), name) == 1
+
+
+@pytest.mark.parametrize("name", ["warmup_steps", "seed"])
+def test_warmup_and_seed_count_from_0(name):
+    for bad in (-1, 0.5):
+        with pytest.raises(ValueError, match=f"{name}={bad}, but must be an int, 0 or more"):
+            TrainSettings(**{name: bad})
+    assert getattr(TrainSettings(**{name: 0}), name) == 0
+
+
+@pytest.mark.parametrize("name", ["peak_lr", "grad_clip"])
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, -math.inf])
+def test_rates_that_would_climb_or_never_learn_are_refused(name, bad):
+    with pytest.raises(ValueError, match=f"not above 0: .*{name}={bad}"):
+        TrainSettings(**{name: bad})
+
+
+def test_no_limit_is_a_setting_too():
+    TrainSettings(max_steps=None, eval_iter=None, grad_clip=math.inf, peak_lr=1)
+    with pytest.raises(ValueError, match="peak_lr=inf"):
+        TrainSettings(peak_lr=math.inf)
 
 
 def test_an_unknown_dtype_is_refused():
@@ -307,7 +331,7 @@ def test_the_plot_shows_the_recorded_points(tmp_path, n, validated):
     figure = plot_losses(epochs, tokens, train, val, tmp_path / "loss.png")
     below, above = figure.axes
     lines = {line.get_label(): line for line in below.get_lines()}
-    assert set(lines) == {"training", "validation"} if validated else {"training"}
+    assert set(lines) == ({"training", "validation"} if validated else {"training"})
     assert lines["training"].get_xdata().tolist() == epochs
     assert lines["training"].get_ydata().tolist() == train
     styles = {(line.get_linestyle(), line.get_marker()) for line in lines.values()}

@@ -1,0 +1,61 @@
+"""What a plan will need of this machine: memory and time, and what to do if there is too little.
+
+The one idea: shapes are enough to know. Estimates, not promises.
+"""
+
+from dataclasses import dataclass
+
+from ch07 import estimate as est
+from ch07.machine import available_memory
+from gpt_model import MODEL_SIZES, GPTConfig
+from train_loop import total_steps
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a run will need: bytes, and seconds for so many steps."""
+
+    needed: float
+    free: float
+    steps: int
+    seconds: float
+
+
+def reckon(plan, options):
+    """The `Costs` of a plan: an estimate, not a promise."""
+    dtype, loader = plan.settings.dtype, plan.train_loader
+    batches = training_batches(plan, options)
+    steps = total_steps(loader, plan.settings)
+    step = est.step_seconds(plan.config, batches, dtype, plan.device)
+    return Costs(
+        needed=est.run_bytes(plan.config, batches, dtype, options.chosen_optimizer),
+        free=available_memory(plan.device),
+        steps=steps,
+        seconds=steps * step * plan.settings.accumulation_steps,
+    )
+
+
+def training_batches(plan, options):
+    """What the batches of an epoch hold, as `estimate.Batches`."""
+    dataset = plan.datasets["train"]
+    prompts = dataset.prompt_lengths if options.loss_on == "response" else [0] * len(dataset)
+    return est.Batches.of(plan.train_loader.batch_sampler, dataset.lengths, prompts, plan.limit)
+
+
+def too_large(options, plan, costs):
+    """What to do about a run that needs more memory than there is, as a sentence."""
+    batches, dtype = training_batches(plan, options), plan.settings.dtype
+
+    def fits(config, batches, *optimizer):
+        return est.run_bytes(config, batches, dtype, *optimizer) <= costs.free
+
+    smaller = [name for name, size in MODEL_SIZES.items() if fits(GPTConfig(**size), batches)]
+    ways = [f"--model {smaller[-1]}"] if smaller else []
+    if fits(plan.config, batches.of_one_row(options.batch_size), options.chosen_optimizer):
+        ways.append("a smaller --batch-size (with --accumulation-steps)")
+    return (
+        f"{options.model} needs {est.as_bytes(costs.needed)} to be trained on this data, but "
+        f"{est.as_bytes(costs.free)} are free: "
+        + (f"choose {' or '.join(ways)}, or " if ways else "nothing smaller fits; ")
+        + "try it all the same with --force"
+    )

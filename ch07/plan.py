@@ -1,0 +1,144 @@
+"""Options -> what a run will do: checked entries, splits, batches, settings; no weights yet.
+
+The one idea: whatever can be wrong is found here, before the first step, and said with the row
+where it stands. A model's shape is enough to look at the data and to reckon what a run will need,
+so nothing is loaded, or downloaded, for a run that can't be.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from ch07.batching import make_loader
+from ch07.checked_rows import checked_datasets
+from ch07.data import DataError, DataFile, read_data, summary
+from ch07.machine import choose_device, choose_dtype
+from ch07.prompts import get_style
+from ch07.splits import overlap, positional_split, split_entries
+from ch07.tokenizer import load_tokenizer
+from ch07.toy_instructions.build import DATA_FILE
+from ch07.weight_files import WeightsError
+from ch07.weights import Source, find_weights
+from gpt_model import MODEL_SIZES, GPTConfig
+from instruction_dataset import PromptStyle
+from train_loop import TrainSettings, total_steps
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that could start, but for its weights."""
+
+    config: GPTConfig
+    source: Source | None  # of the weights; None: random, or a published size not yet looked for
+    style: PromptStyle
+    file: DataFile
+    findings: list  # of the file and of its rows as tokens: a `Finding` each
+    datasets: dict  # "train", "test", "validation" -> `InstructionDataset`
+    limit: int | None  # tokens that a row may have
+    train_loader: object
+    val_loader: object
+    device: torch.device
+    settings: TrainSettings
+    said: list  # what was told, since a terminal forgets
+
+
+def make_plan(options, tell):
+    """The `Plan`; DataError or ValueError says what is wrong. `tell(text)` hears the rest."""
+    said = []
+
+    def note(text):
+        said.append(text)
+        tell(text)
+
+    device = choose_device(options.device)
+    # a published size has a known shape, and is fetched only when all else is well
+    source = None if options.model in MODEL_SIZES else find_weights(options.model)
+    config = _config(options.model, source)
+    style = _style(options, source, note)
+    file = read_data(DATA_FILE if options.data is None else options.data, options.skip_bad_rows)
+    for line in summary(file.findings):
+        note(f"data: {line}")
+    splits = _split(file.entries, options, note)
+    limit = _limit(options.allowed_max_length, config.context_length, note)
+    datasets, seen = checked_datasets(file, splits, style, options, config.context_length, limit)
+    for line in summary(seen):
+        note(f"data: {line}")
+    if not len(datasets["train"]):
+        raise DataError(f"{file.path}: no row is left to train on")
+    if not len(datasets["validation"]):
+        note("data: no validation rows, so there will be no validation loss")
+    shared = {"loss_on": options.loss_on, "allowed_max_length": limit}
+    train = make_loader(datasets["train"], options.batch_size, seed=options.seed, **shared)
+    return Plan(
+        config=config,
+        source=source,
+        style=style,
+        file=file,
+        findings=file.findings + seen,
+        datasets=datasets,
+        limit=limit,
+        train_loader=train,
+        val_loader=make_loader(datasets["validation"], options.batch_size, **shared),
+        device=device,
+        settings=_settings(options, choose_dtype(options.dtype, device), train),
+        said=said,
+    )
+
+
+def _style(options, source, note):
+    """The style that was asked for, else the one that the model was trained with, or the book's."""
+    trained = None if source is None else source.style
+    if options.prompt_style is None:
+        return get_style(trained or "book")
+    if trained not in (None, options.prompt_style):
+        note(
+            f"prompt: {options.model} was trained with the style {trained!r}, but this run uses "
+            f"{options.prompt_style!r}"
+        )
+    return get_style(options.prompt_style)
+
+
+def _split(entries, options, note):
+    own, by_position = any("split" in entry for entry in entries), options.split == "book"
+    if own:
+        note(f"data: the file's own 'split' is {'ignored' if by_position else 'used'}")
+    splits = positional_split(entries) if by_position else split_entries(entries, seed=options.seed)
+    for name, n in overlap(splits).items():
+        if n:
+            note(f"data: {n} of {len(splits[name])} {name} prompts are also in training")
+    return splits
+
+
+def _limit(allowed_max_length, context_length, note):
+    if allowed_max_length is None or allowed_max_length <= context_length:
+        return allowed_max_length
+    note(f"allowed_max_length is more than the model's context: {context_length} is used")
+    return context_length
+
+
+def _settings(options, dtype, train_loader):
+    settings = TrainSettings(
+        num_epochs=options.epochs,
+        max_steps=options.max_steps,
+        peak_lr=options.lr,
+        accumulation_steps=options.accumulation_steps,
+        eval_freq=options.eval_freq,
+        eval_iter=5,
+        dtype=dtype,
+        seed=options.seed,
+    )
+    # a short run warms up for a tenth of its steps, so that it gets to learn at full rate
+    tenth = total_steps(train_loader, settings) // 10
+    return replace(settings, warmup_steps=min(options.warmup_steps, tenth))
+
+
+def _config(name, source):
+    """The model's shape; WeightsError if its vocabulary isn't GPT-2's."""
+    config = GPTConfig(**MODEL_SIZES[name]) if source is None else source.config
+    n_vocab = load_tokenizer().n_vocab
+    if config.vocab_size != n_vocab:
+        raise WeightsError(
+            f"{name} has {config.vocab_size:,} tokens, but GPT-2's tokenizer has {n_vocab:,}: it "
+            "was trained with another tokenizer"
+        )
+    return config
