@@ -16,20 +16,23 @@ SEAM = "prompt and answer would merge into other tokens if tokenized at once; th
 
 
 def checked_datasets(file, splits, style, options, context_length, limit):
-    """({split: `InstructionDataset`}, findings) of a `DataFile`, without rows that can't be used.
+    """({split: `InstructionDataset`}, findings, lengths) of the rows of a `DataFile`.
 
-    DataError names such rows, unless `options.skip_bad_rows`.
+    Rows that can't be used are a DataError that names them, or left out with
+    `options.skip_bad_rows`. Lengths are (tokens, those of the prompt) of all rows, used or not.
     """
     places = {id(e): (i, p) for i, (e, p) in enumerate(zip(file.entries, file.places, strict=True))}
-    datasets, seen, unusable = {}, [], {}
+    datasets, seen, unusable, lengths = {}, [], {}, []
     for name, entries in splits.items():
         dataset = _dataset(entries, style, options)
+        n_tokens = dataset.lengths
         for i, level, what in _looked_at(dataset, options.loss_on, context_length, limit):
             number, place = places[id(dataset.data[i])]
-            seen.append((number, Finding(f"{place} of {dataset.lengths[i]} tokens", level, what)))
+            seen.append((number, Finding(f"{place} of {n_tokens[i]} tokens", level, what)))
             if level == "error":
                 unusable[id(dataset.data[i])] = True
         datasets[name] = dataset
+        lengths += zip(dataset.lengths, dataset.prompt_lengths, strict=True)
     findings = [finding for _, finding in sorted(seen, key=lambda pair: pair[0])]
     if unusable and not options.skip_bad_rows:
         _refuse(file.path, [finding for finding in findings if finding.level == "error"])
@@ -37,7 +40,7 @@ def checked_datasets(file, splits, style, options, context_length, limit):
         kept = [entry for entry in dataset.data if id(entry) not in unusable]
         if len(kept) < len(dataset):
             datasets[name] = _dataset(kept, style, options)
-    return datasets, findings
+    return datasets, findings, lengths
 
 
 def _dataset(entries, style, options):

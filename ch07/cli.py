@@ -115,6 +115,18 @@ def _evaluate(losses, **arguments):
     return evaluate(**arguments)
 
 
+def _doctor(**arguments):
+    from ch07.requirements import TODO, unmet
+
+    missing = [line for line in unmet() if line.endswith("is not installed")]
+    if missing:  # whatever else is wrong, nothing could be looked at
+        print(f"error: {'; '.join(missing)}: {TODO}", file=sys.stderr)
+        return 1
+    from ch07.doctor import doctor
+
+    return doctor(**arguments)
+
+
 def _compare(**arguments):
     from ch07.compare import compare
 
@@ -156,6 +168,7 @@ COMMANDS = {
     "respond": _respond,
     "evaluate": _evaluate,
     "compare": _compare,
+    "doctor": _doctor,
     "grid": _grid,
     "check": _check,
     "chat": _chat,

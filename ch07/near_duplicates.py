@@ -23,19 +23,21 @@ def normalised(text):
     return re.sub(r"\s\s+", " ", re.sub(r"[^\w\s]", "", text.lower()))
 
 
-def find_near_duplicates(texts, threshold=0.9):
+def find_near_duplicates(texts, threshold=0.9, first=None):
     """[(i, j, similarity)] with i < j, for all pairs of texts at least so alike; 1.0: the same.
 
-    Texts with one letter or none (after `normalised`) are like no other.
+    With `first`, only pairs whose i is one of the first so many texts. Texts with one letter or
+    none (after `normalised`) are like no other.
     """
     texts = [normalised(text) for text in texts]
     rows = np.array([i for i, text in enumerate(texts) if len(text) > 1], dtype=np.int64)
     if len(rows) < 2:
         return []
     vectors = tfidf([texts[i] for i in rows])
+    n_first = len(rows) if first is None else int((rows < first).sum())
     found = [
         (int(rows[i]), int(rows[j]), min(1.0, float(similarity)))
-        for i, others, similarities in _similar(vectors, threshold)
+        for i, others, similarities in _similar(vectors, threshold, n_first)
         for j, similarity in zip(others, similarities, strict=True)
     ]
     return sorted(found)
@@ -87,8 +89,8 @@ def _pieces(texts):
     return np.concatenate(keys), np.concatenate(owners)
 
 
-def _similar(vectors, threshold):
-    """(i, later rows at least so similar, their similarities) for each row that has any."""
+def _similar(vectors, threshold, n_first):
+    """(i, later rows at least so similar, their similarities) for each of the first rows."""
     n = len(vectors.starts) - 1
     rare = np.bincount(vectors.columns, minlength=vectors.n_columns) <= max(2, RARE * n)
     in_rare = rare[vectors.columns]
@@ -96,7 +98,7 @@ def _similar(vectors, threshold):
     common = np.sqrt(np.bincount(vectors.row_numbers, vectors.values**2 * ~in_rare, n))
     lookup = _by_column(vectors, in_rare)
     dense = np.zeros(vectors.n_columns)
-    for i in range(n - 1):
+    for i in range(min(n_first, n - 1)):
         columns, values = vectors.row(i)
         shared = np.zeros(n - i - 1)  # products of the rare pieces alone, with all later rows
         for column, value in zip(*(part[rare[columns]] for part in (columns, values)), strict=True):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ch07 import survey
 from ch07.batching import make_loader
 from ch07.checked_rows import checked_datasets
 from ch07.data import DataError, DataFile, read_data, summary
@@ -33,6 +34,7 @@ class Plan:
     style: PromptStyle
     file: DataFile
     findings: list  # of the file and of its rows as tokens: a `Finding` each
+    lengths: list  # (tokens, those of the prompt) of each row, used or not
     datasets: dict  # "train", "test", "validation" -> `InstructionDataset`
     limit: int | None  # tokens that a row may have
     train_loader: object
@@ -60,13 +62,16 @@ def make_plan(options, tell):
         note(f"data: {line}")
     splits = _split(file.entries, options, note)
     limit = _limit(options.allowed_max_length, config.context_length, note)
-    datasets, seen = checked_datasets(file, splits, style, options, config.context_length, limit)
+    looked_at = checked_datasets(file, splits, style, options, config.context_length, limit)
+    datasets, seen, lengths = looked_at
     for line in summary(seen):
         note(f"data: {line}")
     if not len(datasets["train"]):
         raise DataError(f"{file.path}: no row is left to train on")
     if not len(datasets["validation"]):
         note("data: no validation rows, so there will be no validation loss")
+    for line in survey.tell_likeness(datasets):
+        note(f"data: {line}")
     shared = {"loss_on": options.loss_on, "allowed_max_length": limit}
     train = make_loader(datasets["train"], options.batch_size, seed=options.seed, **shared)
     return Plan(
@@ -75,6 +80,7 @@ def make_plan(options, tell):
         style=style,
         file=file,
         findings=file.findings + seen,
+        lengths=lengths,
         datasets=datasets,
         limit=limit,
         train_loader=train,

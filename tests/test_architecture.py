@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = ("gpt_model", "instruction_dataset", "collate", "train_loop")
 TOY, EX = "ch07.toy_instructions.", "ch07.exercises."
 BY_FLOOR = {
-    1: "files json_rows machine near_duplicates options report scoring shown stopping token_words "
-    "tokenizer weight_names "
+    1: "files json_rows machine near_duplicates options report requirements scoring shown stopping "
+    "token_words tokenizer weight_names "
     "toy_instructions.words exercises.catalogue exercises.museum.exhibit",
     2: "arguments batching checkpoint data drawings estimate generation hf_files hub optimizers "
     "prompts token_drawing weight_files "
@@ -18,16 +18,18 @@ BY_FLOOR = {
     "exercises.findings",
     3: "checked_rows gguf_file loading model_card respond splits token_grid "
     "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks",
-    4: "batch_grid run_folder exercises.option_checks exercises.text_checks exercises.loss_checks "
+    4: "batch_grid run_folder survey "
+    "exercises.option_checks exercises.text_checks exercises.loss_checks "
     "exercises.attention_checks exercises.generation_probe exercises.museum.game",
     5: "claim weights exercises.collate_checks exercises.loader_checks exercises.step_checks "
     "exercises.block_checks exercises.generation_checks",
     6: "going_on plan exercises.cache_checks",
     7: "costs exercises.diagnose",
-    8: "prepare exercises.child exercises.live",
-    9: "finetune evaluate chat compare grid check export verify picture",
-    10: "cli",
-    11: "__main__",
+    8: "dry_run prepare exercises.child exercises.live",
+    9: "checkup finetune evaluate chat compare grid check export verify picture",
+    10: "doctor",
+    11: "cli",
+    12: "__main__",
 }
 MUSEUM = "answers attention batches losses masks models responses steps text"
 FLOORS = dict.fromkeys(CHAPTER, 1)
@@ -111,7 +113,8 @@ def test_only_those_who_may_print():
     """Library functions return; commands, reports and scripts print."""
     may = {
         f"ch07.{name}"
-        for name in "cli finetune evaluate chat compare grid check export verify report".split()
+        for name in "cli finetune evaluate chat compare doctor grid check export verify "
+        "report".split()
     }
     may.add(TOY + "build")
     for name, path in MODULES.items():

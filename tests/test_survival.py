@@ -106,6 +106,8 @@ def test_a_fault_at_any_operation_ends_in_words(place, forks, arguments, whole, 
         folder, said = place / f"{fault}-{number}", len(forks.said())
         code = forks([*arguments, "--out", folder], fault, number)
         words = forks.said()[said:]
+        if code == 0 and forks.counted() < number:
+            break  # a full disk still deletes, and deletions aren't counted then
         assert code == {"full": 1, "interrupt": 130, "kill": -9}[fault], (number, words)
         assert "Traceback" not in words
         assert fault != "full" or "No space left on device" in words

@@ -1,0 +1,190 @@
+"""What the doctor looks at: machine, data, tokens, the run to come; a `Check` for each thing.
+
+The one idea: a check has a level, a sentence with its figure, the rows it is about, and where
+something is wrong, what mends it.
+"""
+
+import os
+import platform
+import shutil
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ch07 import survey
+from ch07.costs import reckon, too_large
+from ch07.dry_run import PATIENCE, dry_run
+from ch07.estimate import as_bytes, as_time
+from ch07.machine import available_memory, cpu_has_bfloat16
+from ch07.requirements import TODO, unmet, wanted
+from ch07.splits import overlap
+from ch07.tokenizer import TokenizerError, load_tokenizer
+
+HELLO = "Hello world", [15496, 995]  # the ids of transformers' documentation of GPT2Tokenizer
+ROOM = 1e9  # bytes on the disk: ten runs of the default size
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    part: str
+    level: str  # "ok", "look" or "wrong"
+    text: str
+    mend: str = ""
+    rows: tuple = ()
+
+
+# --- the machine --------------------------------------------------------------------------------
+
+
+def check_machine():
+    """Python, packages, processor, memory, disk, tokenizer: a list of `Check`s."""
+
+    def check(level, text, mend=""):
+        checks.append(Check("machine", level, text, mend))
+
+    checks, missing = [], unmet()
+    python = f"Python {platform.python_version()}, PyTorch {torch.__version__}"
+    check("ok", f"{python}, threads: {torch.get_num_threads()}, cores: {os.cpu_count()}")
+    if missing:
+        check("wrong", f"requirements: {'; '.join(missing)}", TODO)
+    else:
+        check("ok", f"all {len(wanted())} requirements are installed, in the versions wanted")
+    units = "has" if cpu_has_bfloat16() else "has no"
+    check("ok", f"the processor {units} bfloat16 units; CUDA: {_cuda()}")
+    disk = shutil.disk_usage(Path.cwd()).free
+    memory = available_memory(torch.device("cpu"))
+    check(
+        "ok" if disk >= ROOM else "look",
+        f"{as_bytes(memory)} of memory and {as_bytes(disk)} of disk are free",
+    )
+    try:
+        tokenizer = load_tokenizer()
+        good = tokenizer.encode_ordinary(HELLO[0]) == HELLO[1]
+        check("ok" if good else "wrong", f"tokenizer: GPT-2, {tokenizer.n_vocab:,} tokens", TODO)
+    except TokenizerError as error:
+        check("wrong", f"tokenizer: {error}", TODO)
+    return checks
+
+
+def _cuda():
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+
+
+# --- the data -----------------------------------------------------------------------------------
+
+
+def check_data(plan, options, clean):
+    """`Check`s of the file, its rows and its splits; `clean` is the command that mends it."""
+    return [*_about_rows(plan, options, clean), *_about_splits(plan)]
+
+
+def _about_rows(plan, options, clean):
+    sizes = ", ".join(f"{len(dataset):,} {name}" for name, dataset in plan.datasets.items())
+    n = sum(len(dataset) for dataset in plan.datasets.values())
+    part, places = f"data: {plan.file.path}", plan.file.by_entry
+    yield Check(part, "ok", f"{n:,} rows can be used: {sizes}")
+    kinds = defaultdict(list)
+    for finding in plan.findings:
+        kinds[finding.level, finding.what.split("; first as ")[0]].append(finding.where)
+    for (level, what), rows in kinds.items():
+        refused = level == "error" and not options.skip_bad_rows
+        text = f"{'' if level == 'note' else 'left out: '}{what} ({len(rows)})"
+        mend = clean if refused else ""
+        yield Check(part, "wrong" if refused else "look", text, mend, tuple(rows))
+    groups = survey.several_answers(plan.file.entries)
+    if groups:
+        rows = tuple(places[id(entry)] for group in groups for entry in group)
+        text = f"{len(groups)} prompts are asked more than once, with different answers"
+        yield Check(part, "look", text, rows=rows)
+
+
+def _about_splits(plan):
+    part, places = "splits", plan.file.by_entry
+    splits = {name: dataset.data for name, dataset in plan.datasets.items()}
+    for name, n in overlap(splits).items():
+        text = f"{n} of {len(splits[name])} {name} prompts are also in training"
+        yield Check(part, "look" if n else "ok", text)
+    alike = survey.find_alike(plan.datasets)
+    n_held_out = len(splits["test"]) + len(splits["validation"])
+    whose = {
+        f"of {n_held_out} held-out prompts are nearly the same as one in training": alike.across,
+        "training prompts are nearly the same as another": alike.within,
+    }
+    for text, pairs in whose.items():
+        if pairs is None:
+            text = f"with more than {survey.MANY:,} rows, likeness within training isn't looked at"
+            yield Check(part, "ok", text)
+            continue
+        nearest = sorted(pairs, key=lambda pair: -pair[2])
+        rows = tuple(f"{places[id(a)]} and {places[id(b)]} ({s:.2f})" for a, b, s in nearest)
+        n = len({id(a) for a, _, _ in pairs})
+        yield Check(part, "look" if n else "ok", f"{n:,} {text}", rows=rows)
+
+
+# --- the tokens ---------------------------------------------------------------------------------
+
+
+def check_tokens(plan, options):
+    """(`Check`s, {"limits", "counted"}, lines of a histogram): what limits cost, what counts."""
+    tokens = sorted(n for n, _ in plan.lengths)
+    limits = survey.telling_limits(plan.lengths, plan.config.context_length)
+    limits = sorted({*limits, *([plan.limit] if plan.limit else [])})
+    costs = [survey.limit_costs(plan.lengths, limit) for limit in limits]
+    lines = list(survey.histogram(tokens, plan.limit))
+    for cost in costs:
+        chosen = " (chosen)" if cost["limit"] == plan.limit else ""
+        end, answer = (f"{100 * cost[name] / cost['rows']:.1f} %" for name in ("end", "answer"))
+        where = f"at {cost['limit']} tokens{chosen}"
+        lines.append(f"{where} {end} of rows lose their end, {answer} their whole answer")
+    train = plan.datasets["train"]
+    roles = survey.counted_by_role(train, plan.style, options.loss_on, plan.limit)
+    counted = sum(roles.values())
+    share = counted / sum(min(n + 1, plan.limit or n + 1) for n in train.lengths)
+    by_role = ", ".join(f"{role} {100 * n / counted:.0f} %" for role, n in roles.items())
+    median = tokens[len(tokens) // 2]
+    checks = [
+        f"the loss counts {100 * share:.0f} % of all targets; of these: {by_role}",
+        f"{tokens[0]} to {tokens[-1]} tokens a row, half of them at most {median}:",
+    ]
+    details = {"limits": costs, "counted": roles}
+    return [Check("tokens", "ok", text) for text in checks], details, lines
+
+
+# --- the run ------------------------------------------------------------------------------------
+
+
+def check_run(plan, options):
+    """Estimated memory and time, and the longest batch as a dry run: a list of `Check`s."""
+    costs = reckon(plan, options)
+    fits = costs.needed <= costs.free
+    text = f"{as_bytes(costs.needed)} of memory, {as_time(costs.seconds)} for {costs.steps:,} steps"
+    if not fits:
+        return [Check("run", "wrong", too_large(options, plan, costs))]
+    checks = [Check("run", "ok", f"estimate: {text}")]
+    if costs.seconds / costs.steps > PATIENCE:
+        text = f"dry run left out: a step would take {as_time(costs.seconds / costs.steps)}"
+        return [*checks, Check("run", "ok", text)]
+    try:
+        seen = dry_run(plan, options)
+    except RuntimeError as error:
+        return [*checks, Check("run", "wrong", f"the longest batch fails: {error}")]
+    checks.append(
+        Check(
+            "run",
+            "ok",
+            f"the longest batch, {seen.rows} rows of {seen.tokens} tokens: {seen.seconds:.2f} s, "
+            f"{as_bytes(seen.peak_bytes)} in all",
+        )
+    )
+    text = (
+        f"its loss on {plan.device.type} in {plan.settings.dtype}: {seen.loss:.4f}; "
+        f"on the CPU in float32: {seen.loss_on_cpu:.4f}"
+    )
+    if seen.agrees:
+        return [*checks, Check("run", "ok", text)]
+    mend = "python -m ch07 finetune --device cpu --dtype float32"
+    return [*checks, Check("run", "wrong", f"{text}: this device computes wrongly", mend)]

@@ -1,0 +1,126 @@
+"""Is this machine, and this data file, ready? One page, a verdict, and a command that mends.
+
+    python -m ch07 doctor [DATA] [--write-clean FILE] [--json] [any setting of a run]
+
+The one idea: it looks at what `finetune` would do, with the same plan, so the two can't tell
+different stories. Exit code 1 when training would be wrong.
+"""
+
+import json
+import shlex
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from ch07.checkup import Check, check_data, check_machine, check_run, check_tokens
+from ch07.files import write_bytes
+from ch07.options import FinetuneOptions, OptionError
+from ch07.plan import make_plan
+from ch07.report import printable
+
+SHOWN = 5  # rows listed on the page; the JSON has all of them
+WORDS = {"ok": "ok   ", "look": "LOOK ", "wrong": "WRONG"}  # the same width: a column to scan
+
+
+def doctor(write_clean=None, as_json=False, **given):
+    """Print the page (or JSON); returns 0 if training would be right, else 1."""
+    options = FinetuneOptions(**given)
+    if write_clean is not None:
+        _check_target(write_clean)
+    clean = _typed("doctor", {**given, "write_clean": _clean_name(options)})
+    checks, details, lines, written = check_machine(), {}, [], None
+    try:  # faulty rows are left out, to see what the rest is like; they are reported all the same
+        plan = make_plan(replace(options, skip_bad_rows=True), lambda text: None)
+    except (ValueError, RuntimeError, OSError) as error:
+        checks.append(Check("data", "wrong", str(error)))
+    else:
+        checks += check_data(plan, options, clean)
+        found, details, lines = check_tokens(plan, options)
+        checks += [*found, *check_run(plan, options)]
+        if write_clean is not None:
+            written = _write_clean(Path(write_clean), plan)
+    wrong = [c for c in checks if c.level == "wrong" and not (written and c.mend == clean)]
+    page = {
+        "ready": not wrong,
+        "checks": [asdict(check) for check in checks],
+        **details,
+        "written": written,
+        "next": _next(wrong, given, written),
+    }
+    print(json.dumps(page, indent=2, ensure_ascii=False) if as_json else _page(page, lines))
+    return 1 if wrong else 0
+
+
+# --- the verdict --------------------------------------------------------------------------------
+
+
+def _next(wrong, given, written):
+    """What to type next; None where only a person can mend it."""
+    if wrong:
+        return next((check.mend for check in wrong if check.mend), None)
+    return _typed("finetune", given | ({"data": written["file"]} if written else {}))
+
+
+def _typed(command, flags):
+    """A command as it would be typed."""
+    parts = [f"python -m ch07 {command}"]
+    for name, value in flags.items():
+        flag = "--" + name.replace("_", "-")
+        if command == "doctor" and name == "data":
+            parts.append(shlex.quote(value))
+        else:
+            parts.append(flag if value is True else f"{flag} {shlex.quote(str(value))}")
+    return " ".join(parts)
+
+
+def _page(page, lines):
+    """The page as text; the histogram stands below the last line about tokens."""
+    text, part = [], None
+    for check in page["checks"]:
+        if check["part"] != part:
+            text += _lines_below(part, lines)
+            part = check["part"]
+            text += ["", printable(part, width=None)]
+        rows = ", ".join(check["rows"][:SHOWN]) + ", ..." * (len(check["rows"]) > SHOWN)
+        said = check["text"] + (f": {rows}" if rows else "")
+        for i, line in enumerate(said.split("\n")):
+            text.append(
+                f"  {WORDS[check['level']] if i == 0 else '     '} {printable(line, width=None)}"
+            )
+    levels = [check["level"] for check in page["checks"]]
+    verdict = "READY" if page["ready"] else "NOT READY"
+    text += ["", f"{verdict}: {levels.count('wrong')} wrong, {levels.count('look')} to look at"]
+    if page["written"]:
+        text.append(f"{page['written']['rows']:,} usable rows were written")
+    text += [f"  {page['next']}"] if page["next"] else []
+    return "\n".join(text[1:])
+
+
+def _lines_below(part, lines):
+    """Lines that belong to the part of the page that ends here."""
+    return [f"        {line}" for line in lines] if part == "tokens" else []
+
+
+# --- the rows that can be used ------------------------------------------------------------------
+
+
+def _clean_name(options):
+    return f"{Path(options.data).stem if options.data else 'data'}.clean.json"
+
+
+def _check_target(path):
+    if Path(path).exists():
+        raise OptionError(f"{path} exists: choose another name for --write-clean")
+    if not Path(path).absolute().parent.is_dir():
+        raise OptionError(f"{Path(path).parent} is no folder: choose another for --write-clean")
+
+
+def _write_clean(path, plan):
+    """The rows that a run would use, in the file's order; JSONL if the name says so."""
+    used = {id(entry) for dataset in plan.datasets.values() for entry in dataset.data}
+    entries = [entry for entry in plan.file.entries if id(entry) in used]
+    if path.suffix == ".jsonl":
+        text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+    else:
+        text = json.dumps(entries, ensure_ascii=False, indent=2) + "\n"
+    write_bytes(path, text.encode())
+    return {"file": str(path), "rows": len(entries)}

@@ -1,0 +1,35 @@
+"""What the project needs, and whether it is here: requirements.txt against what is installed.
+
+The one idea: this file imports nothing that might be missing, so it can say what is.
+"""
+
+from importlib import metadata
+from pathlib import Path
+
+FILE = Path(__file__).resolve().parent.parent / "requirements.txt"
+TODO = "python -m pip install -r requirements.txt"
+
+
+def wanted():
+    """The lines of requirements.txt, without comments."""
+    lines = FILE.read_text(encoding="utf-8").splitlines()
+    return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+
+
+def unmet():
+    """A sentence for each requirement that isn't installed, or in another version."""
+    try:
+        from packaging.requirements import Requirement
+    except ModuleNotFoundError:  # it comes with matplotlib, so hardly anything is installed
+        return ["packaging is not installed"]
+    found = []
+    for line in wanted():
+        requirement = Requirement(line)
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            found.append(f"{requirement.name} is not installed")
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            found.append(f"{requirement.name} is {version}, wanted {requirement.specifier}")
+    return found
