@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test
+.PHONY: run test audit
 
 run: $(VENV)/.run-installed
 	$(BIN)/python -m ch07
@@ -12,6 +12,10 @@ test: $(VENV)/.test-installed
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
+
+# A report of known security holes in what is installed; it asks PyPI, so it needs a network.
+audit: $(VENV)/.test-installed
+	$(BIN)/python -m pip_audit --local --progress-spinner off
 
 $(VENV)/.run-installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -80,6 +80,8 @@ def test_the_commands_run_as_printed(folder, run_command):
         "respond",
         "evaluate",
         "chat",
+        "compare",
+        "doctor",
         "grid",
         "check",
         "export",
@@ -123,7 +125,7 @@ def test_the_error_it_shows_is_the_error_there_is(tmp_path, monkeypatch, capsys)
 def test_flags_and_settings_it_names_exist(capsys):
     from ch07.cli import main
 
-    for command in ("finetune", "grid", "check", "export"):
+    for command in ("finetune", "evaluate", "doctor", "grid", "check", "export"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
     known = capsys.readouterr().out
