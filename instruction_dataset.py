@@ -18,12 +18,22 @@ from torch.utils.data import Dataset
 class PromptStyle:
     """How an entry is written as text: the one home of a template.
 
-    Training, inference and scoring all call `prompt`, so that they can't drift apart.
+    Training, inference and scoring all call `prompt`, so that they can't drift apart. ValueError
+    for a template with other fields than {instruction} and {input}, or with a lone brace.
     """
 
     name: str
     with_input: str  # holds {instruction} and {input}, ends where the answer begins
     no_input: str  # holds {instruction}
+
+    def __post_init__(self):
+        for template in (self.with_input, self.no_input):
+            for _, field, form, conversion in Formatter().parse(template):
+                if field not in (None, "instruction", "input") or form or conversion:
+                    raise ValueError(
+                        f"a prompt style can't have {{{field}}}, but {{instruction}} and {{input}} "
+                        "as they are"
+                    )
 
     def parts(self, entry):
         r"""The prompt in pieces: (role, text), role "template", "instruction" or "input".

@@ -53,15 +53,16 @@ def chat(folder, device="auto", **options):
             show_prompt = not show_prompt
             print(f"prompts are {'shown' if show_prompt else 'hidden'}", file=sys.stderr)
         elif line.startswith("/"):
-            print(f"no command {line}; /help lists them", file=sys.stderr)
+            print(f"no command {printable(line)}; /help lists them", file=sys.stderr)
         elif line:
             instruction, _, text = line.partition(" | ")
             try:
                 if show_prompt:
-                    print(run.style.prompt(_entry(instruction, text)), file=sys.stderr)
+                    prompt = run.style.prompt(_entry(instruction, text))
+                    print(_lines(prompt), file=sys.stderr)
                 _say(_answer(run, instruction, text, **options))
             except ValueError as error:  # a prompt longer than the context: say so, and go on
-                print(error, file=sys.stderr)
+                print(_lines(str(error)), file=sys.stderr)
 
 
 def _entry(instruction, text):
@@ -96,9 +97,14 @@ def _say(answer):
     """The answer to standard output; why it stopped, if not by itself, to standard error."""
     text = answer.text
     if sys.stdout.isatty():  # a terminal would obey control characters
-        text = "\n".join(printable(line, width=None) for line in text.split("\n"))
+        text = _lines(text)
     print(text, flush=True)
     if answer.stopped != "end":
         print(WHY[answer.stopped], file=sys.stderr)
     elif not answer.text.strip():
         print("[an empty answer]", file=sys.stderr)
+
+
+def _lines(text):
+    """Line by line, with what a terminal would obey shown as an escape."""
+    return "\n".join(printable(line, width=None) for line in text.split("\n"))

@@ -10,9 +10,10 @@ epoch is all that is kept. The run's config stands in it too, as a second copy.
 import os
 import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import torch
+from safetensors import SafetensorError
 
 from ch07.files import (
     flush_folder,
@@ -22,6 +23,7 @@ from ch07.files import (
     write_sealed_json,
     write_tensors,
 )
+from ch07.json_rows import check_size
 from train_loop import TrainState
 
 KEPT = 2
@@ -44,7 +46,7 @@ def save_checkpoint(folder, model, optimizer, state, config=None):
     _check_finite(tensors)
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".new-*"):  # by a crash
-        shutil.rmtree(left)
+        _remove(left)
     final = folder / f"step-{state.step:08d}"
     new = folder / f".new-{final.name}"
     new.mkdir()
@@ -58,6 +60,8 @@ def save_checkpoint(folder, model, optimizer, state, config=None):
         for place in _newest_first(folder):
             if place.name >= final.name:  # this step again, or a damaged one that was passed over
                 shutil.rmtree(place)
+        if final.is_symlink():
+            final.unlink()
         os.replace(new, final)
     except OSError:
         shutil.rmtree(new, ignore_errors=True)  # a full disk needs the room
@@ -78,8 +82,8 @@ def load_checkpoint(folder, model, optimizer):
         if problems:
             raise CheckpointError(f"{folder}: no checkpoint is whole ({'; '.join(problems)})")
         return None, []
-    load_parameters(model, read_tensors(place / "model.safetensors"))
-    _load_optimizer(optimizer, read_tensors(place / "optimizer.safetensors"))
+    load_parameters(model, _tensors(place / "model.safetensors"))
+    _load_optimizer(optimizer, _tensors(place / "optimizer.safetensors"))
     return TrainState(**content["state"]), problems
 
 
@@ -92,6 +96,14 @@ def newest_whole(folder):
             return place, content, problems
         problems.append(f"{place.name}: {problem}")
     return None, None, problems
+
+
+def _remove(place):
+    """A folder with all that is in it; of a link the link alone, never what it leads to."""
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink()
 
 
 def load_parameters(model, tensors):
@@ -115,14 +127,35 @@ def load_parameters(model, tensors):
 def _verified(place):
     """(None, what state.json holds) if all files are as they were written, else (problem, None)."""
     try:
+        check_size(place / "state.json")
         content = read_sealed_json(place / "state.json")
         for name in ("model", "optimizer"):
-            if sha256_of(place / f"{name}.safetensors") != content["sha256"][name]:
+            file = place / f"{name}.safetensors"
+            if not file.is_file() or sha256_of(file) != content["sha256"][name]:
                 return f"{name}.safetensors is damaged", None
-        TrainState(**content["state"])
+        _check_state(TrainState(**content["state"]), content["config"])
         return None, content
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"{type(error).__name__}: {error}", None
+
+
+def _tensors(path):
+    try:
+        return read_tensors(path)
+    except SafetensorError as error:  # sealed, but by somebody else than this program
+        raise CheckpointError(f"{path} is no safetensors file ({error})") from None
+
+
+def _check_state(state, config):
+    """TypeError unless each part is of the kind that was written."""
+    for part in fields(state):
+        kinds = (int, float) if part.type is float else (part.type,)
+        if type(getattr(state, part.name)) not in kinds:
+            raise TypeError(f"{part.name} is {getattr(state, part.name)!r:.60}")
+    if not all(isinstance(record, dict) for record in state.history):
+        raise TypeError("history holds more than records")
+    if not isinstance(config, dict | None):
+        raise TypeError("config is no object")
 
 
 def _check_finite(tensors):
@@ -162,5 +195,5 @@ def _load_optimizer(optimizer, tensors):
 
 def _newest_first(folder):
     places = folder.iterdir() if folder.is_dir() else []
-    mine = (p for p in places if re.fullmatch(r"step-\d{8}", p.name) and not p.is_symlink())
-    return sorted(mine, reverse=True)
+    mine = (p for p in places if re.fullmatch(r"step-\d{8}", p.name) and p.is_dir())
+    return sorted((p for p in mine if not p.is_symlink()), reverse=True)

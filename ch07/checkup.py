@@ -108,11 +108,10 @@ def _about_splits(plan):
     for name, n in overlap(splits).items():
         text = f"{n} of {len(splits[name])} {name} prompts are also in training"
         yield Check(part, "look" if n else "ok", text)
-    alike = survey.find_alike(plan.datasets)
     n_held_out = len(splits["test"]) + len(splits["validation"])
     whose = {
-        f"of {n_held_out} held-out prompts are nearly the same as one in training": alike.across,
-        "training prompts are nearly the same as another": alike.within,
+        f"of {n_held_out} held-out prompts are nearly the same as one in training": plan.alike,
+        "training prompts are nearly the same as another": survey.alike_within(plan.datasets),
     }
     for text, pairs in whose.items():
         if pairs is None:

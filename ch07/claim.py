@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ch07.run_folder import CONFIG, RunFolderError
+from ch07.run_folder import CHECKPOINT, CONFIG, RunFolderError
 
 
 def check_new_folder(wanted):
@@ -36,12 +36,15 @@ def check_writable(folder):
     while not place.exists():
         place = place.parent
     if not os.access(place, os.W_OK | os.X_OK):
-        raise RunFolderError(f"{folder} can't be written to: choose another --out")
+        raise RunFolderError(f"{folder} can't be written to: no right to, or a read-only disk")
 
 
 @contextmanager
 def held(folder):
     """No other process trains in this folder meanwhile; RunFolderError if one already does."""
+    for name in (".lock", CHECKPOINT):  # what it leads to would be emptied, or old steps deleted
+        if (Path(folder) / name).is_symlink():
+            raise RunFolderError(f"{Path(folder) / name} is a link: put a real one in its place")
     lock = FileLock(Path(folder) / ".lock", timeout=0)  # the system lets go of it with the process
     try:
         lock.acquire()
@@ -51,7 +54,8 @@ def held(folder):
         ) from None
     try:
         for left in Path(folder).glob(".*.new"):  # half-written, by a run that was killed
-            left.unlink()
+            if left.is_symlink() or left.is_file():
+                left.unlink()
         yield
     finally:
         lock.release()

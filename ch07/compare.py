@@ -10,12 +10,14 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from ch07 import run_folder as rf
 from ch07.files import read_json, read_tensors
+from ch07.json_rows import check_size
 from ch07.report import printable
 
-NUMBERS = ("epoch", "tokens_seen", "lr", "train_loss", "val_loss")  # of a record; not its seconds
+NUMBERS = rf.NUMBERS[:-1]  # of a record; not its seconds
 PARTS = ("numbers", "weights", "answers")
 
 
@@ -58,7 +60,7 @@ def _weights(one, two):
     missing = [str(folder) for folder in (one, two) if not (folder / rf.MODEL).is_file()]
     if missing:
         return {"differ": len(missing) == 1, "missing": missing}
-    first, second = (read_tensors(folder / rf.MODEL) for folder in (one, two))
+    first, second = (_tensors(folder / rf.MODEL) for folder in (one, two))
     names = sorted(first.keys() | second.keys())
     other = [
         name
@@ -66,21 +68,36 @@ def _weights(one, two):
         if name not in first or name not in second or not torch.equal(first[name], second[name])
     ]
     gaps = [
-        (first[name] - second[name]).abs().max().item()
+        (first[name].double() - second[name].double()).abs().max().item()
         for name in other
         if name in first and name in second and first[name].shape == second[name].shape
     ]
     return {"differ": bool(other), "of": len(names), "tensors": other, "largest": max(gaps or [0])}
 
 
+def _tensors(path):
+    try:
+        return read_tensors(path)
+    except SafetensorError as error:
+        raise rf.RunFolderError(f"{path} is not a whole safetensors file: {error}") from None
+
+
 def _answers(one, two):
     missing = [str(folder) for folder in (one, two) if not (folder / rf.RESPONSES).is_file()]
     if missing:
         return {"differ": len(missing) == 1, "missing": missing}
-    first, second = (read_json(folder / rf.RESPONSES) for folder in (one, two))
+    first, second = (_read_answers(folder / rf.RESPONSES) for folder in (one, two))
     other = [pair for pair in zip(first, second, strict=False) if pair[0] != pair[1]]
     found = {"differ": bool(other) or len(first) != len(second), "of": [len(first), len(second)]}
     return found | {"entries": len(other), "first": list(other[0]) if other else None}
+
+
+def _read_answers(path):
+    check_size(path)
+    answers = read_json(path)
+    if not isinstance(answers, list) or not all(isinstance(row, dict) for row in answers):
+        raise rf.RunFolderError(f"{path} is no list of answers")
+    return answers
 
 
 # --- in words -----------------------------------------------------------------------------------
@@ -93,7 +110,7 @@ def _told(found):
     yield "settings that differ:" if found["settings"] else "all settings are equal"
     for setting in found["settings"]:
         a, b = (printable(repr(value), width=60) for value in setting["values"])
-        yield f"  {setting['name']}: {a} and {b}"
+        yield f"  {printable(setting['name'])}: {a} and {b}"
     yield from _told_numbers(found["numbers"])
     yield from _told_weights(found["weights"])
     yield from _told_answers(found["answers"])
@@ -113,7 +130,7 @@ def _told_numbers(numbers):
 
 def _told_weights(weights):
     if "missing" in weights:
-        yield f"weights: not finished: {', '.join(weights['missing'])}"
+        yield f"weights: not finished: {printable(', '.join(weights['missing']), width=None)}"
     else:
         yield (
             f"weights: {len(weights['tensors'])} of {weights['of']} tensors differ, "
@@ -123,7 +140,7 @@ def _told_weights(weights):
 
 def _told_answers(answers):
     if "missing" in answers:
-        yield f"answers: none in {', '.join(answers['missing'])}"
+        yield f"answers: none in {printable(', '.join(answers['missing']), width=None)}"
         return
     yield f"answers: {answers['entries']} of {min(answers['of'])} differ"
     if answers["first"]:

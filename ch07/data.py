@@ -8,7 +8,17 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from ch07.json_rows import SHOWN, TWICE, DataError, Finding, parse, read_utf8, type_name
+from ch07.json_rows import (
+    SHOWN,
+    TWICE,
+    DataError,
+    Finding,
+    named,
+    parse,
+    read_utf8,
+    refuse_many,
+    type_name,
+)
 
 # Other names for (instruction, output) that are read as such, and reported.
 SCHEMAS = [("question", "answer"), ("prompt", "completion"), ("instruction", "response")]
@@ -17,7 +27,6 @@ CHATS = ("messages", "conversations")  # keys of rows that can't be read, and ge
 KNOWN = ("instruction", "input", "output", "family", "split")
 PLACEHOLDERS = ("n/a", "<noinput>", "noinput")
 LONGEST = 100_000  # characters of a field: no model here could read more
-TOO_MANY = 100_000  # faulty rows: whatever the file is, it isn't instruction data
 
 
 @dataclass(frozen=True)
@@ -50,11 +59,12 @@ def read_data(path, skip_bad_rows=False):
     path = Path(path)
     findings, entries, places, first_seen = [], [], [], {}
     text, digest = read_utf8(path)
+    bad = 0
     for where, row in parse(text, path, findings, _is_row):
-        if len(findings) > TOO_MANY and all(f.level == "error" for f in findings):
-            raise DataError(f"{path}: none of its first {TOO_MANY:,} rows can be used")
         entry = _checked(where, row, findings)
         if entry is None:
+            bad += 1
+            refuse_many(path, bad, len(entries))
             continue
         key = (entry["instruction"], entry["input"], entry["output"])
         if first_seen.setdefault(key, where) != where:
@@ -112,7 +122,7 @@ def _checked(where, row, findings):
     if not isinstance(row, dict):
         return report("error", f"expected an object, found a {type_name(row)}")
     if TWICE in row:
-        return report("error", f"the key {row[TWICE]!r} stands twice")
+        return report("error", f"the key {named(row[TWICE])} stands twice")
     entry = dict(row)
     if not ("instruction" in row and "output" in row):
         names = next((keys for keys in SCHEMAS if all(key in row for key in keys)), None)
@@ -141,17 +151,20 @@ def _checked(where, row, findings):
     if not entry["output"]:
         return report("dropped", "'output' is empty")
     if entry.get("split", "train") not in SPLITS:
-        return report("error", f"'split' is {entry['split']!r}; choose one of {', '.join(SPLITS)}")
-    for key in entry:
-        if key not in KNOWN:
-            report("note", f"the key {key!r} is not trained on")
+        split = named(str(entry["split"]))
+        return report("error", f"'split' is {split}; choose one of {', '.join(SPLITS)}")
+    unknown = [key for key in entry if key not in KNOWN]
+    for key in unknown[:SHOWN]:
+        report("note", f"the key {named(key)} is not trained on")
+    if len(unknown) > SHOWN:
+        report("note", f"{len(unknown) - SHOWN} more keys are not trained on")
     if entry["input"].casefold() in PLACEHOLDERS:
         report("note", f"'input' is the placeholder {entry['input']!r}; leave it empty instead")
     return entry
 
 
 def _missing(row):
-    keys = ", ".join(map(repr, list(row)[:SHOWN])) or "none"
+    keys = ", ".join(map(named, list(row)[:SHOWN])) or "none"
     missing = " and ".join(repr(key) for key in ("instruction", "output") if key not in row)
     missing += " are" if " and " in missing else " is"
     chat = next((key for key in CHATS if key in row), None)

@@ -12,7 +12,7 @@ from ch07.data import load_entries, read_data, summary
 from ch07.going_on import check_sources, options_like, tell_versions
 from ch07.machine import choose_device
 from ch07.prepare import prepare
-from ch07.report import print_scores
+from ch07.report import print_scores, printable
 from ch07.respond import respond
 from ch07.scoring import score_answers
 from train_loop import evaluate_model
@@ -48,8 +48,8 @@ def recompute_losses(folder, data=None, device="auto", as_json=False):
     job = prepare(options, lambda text: None, new=False)
     check_sources(folder, options, job)
     now = rf.describe(options, job)
-    tell_versions(run.config, now, lambda text: print(text, file=sys.stderr))
-    logged = rf.read_metrics(folder)[-1]
+    tell_versions(run.config, now, _note)
+    logged = _last(folder)
     # the training loss was estimated on the first batches of the epoch that had just been trained
     job.train_loader.batch_sampler.set_epoch(max(0, math.ceil(logged["epoch"]) - 1))
     kinds = {"ignore_index": job.settings.ignore_index, "dtype": job.settings.dtype}
@@ -65,15 +65,27 @@ def recompute_losses(folder, data=None, device="auto", as_json=False):
     for name in ("train_loss", "val_loss"):
         a, b, equal = found[name].values()
         print(f"{name} at step {logged['step']}: logged {a}, now {b}: " + "equal" * equal, end="")
-        print("" if equal else f"they differ by {abs(a - b):.3g}")
+        apart = "they differ" if None in (a, b) else f"they differ by {abs(a - b):.3g}"
+        print("" if equal else apart)
     return 0
+
+
+def _note(text):
+    print(printable(text, width=None), file=sys.stderr)
+
+
+def _last(folder):
+    records = rf.read_metrics(folder)
+    if not records or None in (records[-1]["epoch"], records[-1]["train_loss"]):
+        raise rf.RunFolderError(f"{folder}/{rf.METRICS} holds no losses")
+    return records[-1]
 
 
 def _entries(run, data, skip_bad_rows):
     if data is not None:
         file = read_data(data, skip_bad_rows)
         for line in summary(file.findings):
-            print(f"data: {line}", file=sys.stderr)
+            _note(f"data: {line}")
         return file.entries
     path = run.folder / rf.RESPONSES
     if not path.is_file():

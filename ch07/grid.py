@@ -12,6 +12,7 @@ from ch07.data import read_data, summary
 from ch07.files import write_bytes
 from ch07.json_rows import Finding
 from ch07.prompts import get_style
+from ch07.report import printable
 from ch07.tokenizer import load_tokenizer
 from ch07.toy_instructions.build import DATA_FILE
 
@@ -35,7 +36,7 @@ def grid(
     model, style = _model_and_style(folder, prompt_style)
     file = read_data(DATA_FILE if data is None else data, skip_bad_rows)
     for line in summary(file.findings):
-        print(f"data: {line}", file=sys.stderr)
+        print(f"data: {printable(line, width=None)}", file=sys.stderr)
     shown = batch_grid(
         file.entries[:rows], load_tokenizer(), style, loss_on, allowed_max_length, model
     )
@@ -45,7 +46,7 @@ def grid(
         print(f"data: {summary(cut)[0]}", file=sys.stderr)
     if png is not None:
         write_bytes(png, shown.png())
-        print(f"{png}: {len(shown.rows)} rows")
+        print(f"{printable(str(png), width=None)}: {len(shown.rows)} rows")
     elif as_json:
         print(json.dumps(shown.records(), ensure_ascii=False))
     else:

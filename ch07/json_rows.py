@@ -6,15 +6,23 @@ becomes a sentence. Knows nothing of what a row should hold.
 
 import hashlib
 import json
+import os
 import re
+import stat
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
 TWICE = "\0stands twice"  # marks a row in whose object a key stands twice
 SHOWN = 10  # findings or row numbers listed before "and so on"
-# What a byte of JSON can become in memory: "{}," is three bytes, and an empty dict 64.
-BLOW_UP = 25
+# What a byte of JSON can become in memory, as measured: "{}," is three bytes, an empty dict 64, and
+# one emoji makes four bytes of every letter of the text.
+BLOW_UP = 40
+SMALL = 5_000_000  # bytes: many times what a config.json or an index of weights has
+TOO_MANY = 100_000  # faulty rows, if most are: whatever the file is, it isn't instruction data
 
 
 class DataError(ValueError):
@@ -32,10 +40,9 @@ class Finding:
 
 def read_utf8(path):
     """The file's text and the sha256 of its bytes; DataError if it is no UTF-8 or too large."""
-    largest = psutil.virtual_memory().available // BLOW_UP
+    largest = _fitting()
     try:
-        with open(path, "rb") as file:  # a pipe or a device has no size that could be asked
-            data = file.read(largest + 1)
+        data = _read(path, largest + 1)
         if len(data) > largest:
             raise DataError(
                 f"{path}: more than {largest / 1e6:,.0f} MB, which may not fit into the free "
@@ -52,13 +59,50 @@ def read_utf8(path):
         raise DataError(f"{path}: {error.strerror or error}") from None
 
 
+def _fitting():
+    """Bytes of JSON that fit into the free memory, whatever they hold."""
+    return psutil.virtual_memory().available // BLOW_UP
+
+
+def _read(path, most):
+    """At most so many bytes: a pipe or a device has no size that could be asked."""
+
+    def opener(path, flags):  # a pipe that nobody writes to is not waited for
+        return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+    with open(path, "rb", opener=opener) as file:
+        if not stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+            return file.read(most)
+        first = b""
+        with suppress(BlockingIOError):  # somebody will write, but has not yet
+            first = os.read(file.fileno(), 1)
+            if not first:
+                raise DataError(f"{path}: a pipe that nothing comes from")
+        os.set_blocking(file.fileno(), True)
+        return first + file.read(most)
+
+
+def check_size(path, largest=None):
+    """DataError for what isn't a plain file of at most so many bytes (None: what fits into memory).
+
+    What is read whole is looked at first: a stranger's folder may hold pipes, devices, or
+    gigabytes. A file that isn't there is left to whoever opens it.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no file")
+    largest = _fitting() if largest is None else largest
+    if path.exists() and path.stat().st_size > largest:
+        raise DataError(f"{path} is too large to be read: more than {largest / 1e6:,.0f} MB")
+
+
 def parse(text, path, findings, is_row):
     """(where, row) for each row; `is_row` says whether a lone object is one."""
     if not text.strip():
         raise DataError(f"{path}: the file is empty")
     value, problem = _decoded(text)
     if problem is not None and not text.lstrip().startswith("["):
-        rows = list(_parse_lines(text, findings))
+        rows = list(_parse_lines(text, path, findings))
         if any(isinstance(row, dict) for _, row in rows):
             yield from rows
             return
@@ -73,15 +117,25 @@ def parse(text, path, findings, is_row):
     yield from ((f"row {i}", row) for i, row in enumerate(value, start=1))
 
 
-def _parse_lines(text, findings):
+def _parse_lines(text, path, findings):
     """JSONL: a JSON object on each line; blank lines are skipped."""
+    good = bad = 0
     for number, line in enumerate(text.split("\n"), start=1):  # splitlines() would cut at U+2028
         if line.strip():
             value, problem = _decoded(line, "")
             if problem is None:
+                good += 1
                 yield f"line {number}", value
             else:
+                bad += 1
                 findings.append(Finding(f"line {number}", "error", f"not JSON: {problem}"))
+                refuse_many(path, bad, good)
+
+
+def refuse_many(path, bad, good):
+    """DataError if so many rows are faulty that a list of them would help nobody."""
+    if bad > max(TOO_MANY, good):
+        raise DataError(f"{path}: {bad:,} of its first {bad + good:,} rows can't be used")
 
 
 def _decoded(text, line="line {}, "):
@@ -112,16 +166,21 @@ def _closes_after_a_comma(text, pos):
 def _without_doubles(pairs):
     row = dict(pairs)
     if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        row[TWICE] = next(name for name in names if names.count(name) > 1)
+        times = Counter(name for name, _ in pairs)
+        row[TWICE] = next(name for name in times if times[name] > 1)
     return row
 
 
 def _about_dict(value):
     lists = [key for key, item in value.items() if isinstance(item, list)]
-    hint = f"; are the entries in its {lists[0]!r}?" if lists else ""
-    keys = ", ".join(map(repr, list(value)[:SHOWN]))
+    hint = f"; are the entries in its {named(lists[0])}?" if lists else ""
+    keys = ", ".join(map(named, list(value)[:SHOWN]))
     return f"the top level is one object with the keys {keys}; expected a list of entries{hint}"
+
+
+def named(text, most=60):
+    """A file's own words in a message, in quotes; what is longer than a name is cut."""
+    return repr(text if len(text) <= most else f"{text[:most]} ...")
 
 
 def type_name(value):

@@ -24,6 +24,9 @@ def table_for(weights, config):
 
 def check_shapes(path, weights, config):
     """WeightsError with every missing, unexpected and wrongly shaped tensor, one a line."""
+    if config.n_layers > len(weights.shapes):  # before a list of what so many blocks would hold
+        n = len(weights.shapes)
+        raise WeightsError(f"{path} doesn't fit: {config.n_layers} blocks, but {n} tensors")
     ours, found = _parameters(config), weights.shapes
     expected = {
         row.published: tuple(row.join([ours[name] for name in row.ours]).shape)

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
+SHAPES = "64"  # more than one training step has
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
@@ -56,6 +57,16 @@ def keep_freed_memory():
     except OSError:
         return False
     return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def forget_old_shapes():
+    """Let PyTorch keep the kernels of a few shapes only, of those that its CPU library compiles.
+
+    oneDNN compiles a kernel for each shape of a matrix product and keeps the last 1,024, in two
+    caches. Batches here have ever other shapes, so those were never used again, and grew to 2 GB.
+    """
+    for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(cache, SHAPES)
 
 
 def give_freed_memory_back():

@@ -37,6 +37,7 @@ class Plan:
     lengths: list  # (tokens, those of the prompt) of each row, used or not
     datasets: dict  # "train", "test", "validation" -> `InstructionDataset`
     limit: int | None  # tokens that a row may have
+    alike: list  # (held-out entry, training entry, similarity): nearly the same prompts
     train_loader: object
     val_loader: object
     device: torch.device
@@ -70,8 +71,8 @@ def make_plan(options, tell):
         raise DataError(f"{file.path}: no row is left to train on")
     if not len(datasets["validation"]):
         note("data: no validation rows, so there will be no validation loss")
-    for line in survey.tell_likeness(datasets):
-        note(f"data: {line}")
+    alike = survey.alike_across(datasets)
+    _tell_likeness(datasets, alike, note)
     shared = {"loss_on": options.loss_on, "allowed_max_length": limit}
     train = make_loader(datasets["train"], options.batch_size, seed=options.seed, **shared)
     return Plan(
@@ -83,6 +84,7 @@ def make_plan(options, tell):
         lengths=lengths,
         datasets=datasets,
         limit=limit,
+        alike=alike,
         train_loader=train,
         val_loader=make_loader(datasets["validation"], options.batch_size, **shared),
         device=device,
@@ -113,6 +115,17 @@ def _split(entries, options, note):
         if n:
             note(f"data: {n} of {len(splits[name])} {name} prompts are also in training")
     return splits
+
+
+def _tell_likeness(datasets, alike, note):
+    """What a held-out score may owe to memory, and where answers contradict each other."""
+    n_held_out = len(datasets["test"]) + len(datasets["validation"])
+    n = len({id(held_out) for held_out, _, _ in alike})
+    if n:
+        note(f"data: {n} of {n_held_out} held-out prompts are nearly the same as one in training")
+    n = len(survey.several_answers(datasets["train"].data))
+    if n:
+        note(f"data: {n} training prompts are asked more than once, with different answers")
 
 
 def _limit(allowed_max_length, context_length, note):

@@ -12,7 +12,7 @@ from ch07 import estimate as est
 from ch07.claim import check_space
 from ch07.costs import reckon, too_large
 from ch07.data import count
-from ch07.machine import keep_freed_memory, versions
+from ch07.machine import forget_old_shapes, keep_freed_memory, versions
 from ch07.optimizers import choose_optimizer
 from ch07.plan import make_plan
 from ch07.tokenizer import load_tokenizer
@@ -41,6 +41,7 @@ class Job:
 def prepare(options, tell, new=True):
     """Make the `Job`; DataError or ValueError says what is wrong. `tell(text)` hears the rest."""
     keep_freed_memory()
+    forget_old_shapes()
     plan = make_plan(options, tell)
     _check_cost(options, plan, tell, new)
     model, start_sha256 = _make_model(options, plan.config, plan.source)

@@ -7,12 +7,12 @@ def print_scores(scores):
     """Print one line per family and one for all: n, exact match, its 95 % interval."""
     if scores is None:
         return
-    names = list(scores.get("families", {}))
+    names = {name: printable(name) for name in scores.get("families", {})}
     title = "held-out entries"
-    width = max(map(len, [title, *names]))
+    width = max(map(len, [title, *names.values()]))
     print(f"\n{title:<{width}}    n  exact match  95 % interval")
-    for name in names:
-        print(_line(printable(name), scores["families"][name], width))
+    for name, shown in names.items():
+        print(_line(shown, scores["families"][name], width))
     print(_line("all", scores, width))
     rest = ("token_f1", "rouge_l", "stopped")
     print("  ".join(f"{name} {scores[name]:.3f}" for name in rest), end="")

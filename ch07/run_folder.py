@@ -6,12 +6,13 @@ whoever loads it prompts the model as it was trained.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ch07.files import read_json, sha256_of, write_bytes, write_json, write_tensors
+from ch07.json_rows import SMALL, check_size, named
 from ch07.loading import build_model
-from ch07.options import FREE_ON_RESUME
+from ch07.options import FREE_ON_RESUME, FinetuneOptions
 from ch07.tokenizer import load_tokenizer
 from ch07.weight_files import open_weights
 from gpt_model import GPTConfig, GPTModel
@@ -21,7 +22,10 @@ CONFIG, MODEL, METRICS, PLOT = "config.json", "model.safetensors", "metrics.json
 RESPONSES, SCORES, CHECKPOINT = "responses.json", "scores.json", "checkpoint"
 
 
-LARGEST = {"n_layers": 1000}  # more is a fault, and would take forever to build
+# More is a fault, and would take forever to build, or be more than a number can count.
+LARGEST = {"n_layers": 1000, "n_heads": 10**6, "emb_dim": 10**6}
+LARGEST |= {"vocab_size": 10**8, "context_length": 10**8}
+NUMBERS = ("epoch", "tokens_seen", "lr", "train_loss", "val_loss", "seconds")  # of a record
 
 
 class RunFolderError(ValueError):
@@ -59,6 +63,10 @@ def read_sealed(folder):
     """config.json of a finished run whose weights are those that it wrote; else RunFolderError."""
     folder = Path(folder)
     config = read_config(folder)
+    try:
+        _check_model(config["model"])
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RunFolderError(f"{folder} can't be loaded: {error}") from None
     if not (folder / MODEL).is_file():
         raise RunFolderError(
             f"{folder} has no {MODEL}: the run has not finished. "
@@ -75,6 +83,7 @@ def read_sealed(folder):
 def read_config(folder):
     """config.json of a run folder; RunFolderError if there is none or it can't be read."""
     try:
+        check_size(Path(folder) / CONFIG, SMALL)
         config = read_json(Path(folder) / CONFIG)
         if "model_type" in config and "options" not in config:
             raise RunFolderError(
@@ -84,20 +93,41 @@ def read_config(folder):
         for key in ("options", "model", "prompt_style", "settings", "facts"):
             if not isinstance(config[key], dict):  # a KeyError names the part that is missing
                 raise TypeError(f"{key} is not an object")
-        for name, value in config["model"].items():
-            if (
-                name != "drop_rate"
-                and type(value) is int
-                and not 1 <= value <= LARGEST.get(name, value)
-            ):
-                raise ValueError(f"{name} of the model is {value}")
+        _check_kinds(config)
         return config
     except RunFolderError:
         raise
     except FileNotFoundError:
         raise RunFolderError(f"{folder} is not a run folder: it has no {CONFIG}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunFolderError(f"{Path(folder) / CONFIG} can't be read: {error}") from None
+
+
+def _check_model(shape):
+    """ValueError or TypeError unless a stranger's values make a model that can be built."""
+    for name, value in shape.items():
+        if name == "drop_rate":
+            good = type(value) in (int, float) and 0 <= value <= 1
+        elif name in LARGEST:
+            good = type(value) is int and 1 <= value <= LARGEST[name]
+        else:
+            good = type(value) is bool
+        if not good:
+            raise ValueError(f"{name} of the model is {named(str(value))}")
+    GPTConfig(**shape)
+
+
+def _check_kinds(config):
+    """ValueError or TypeError unless a stranger's values are of the kinds that are written."""
+    for field in fields(FinetuneOptions):
+        value = config["options"].get(field.name, field.default)
+        if not isinstance(value, field.type | int if field.type is float else field.type):
+            raise TypeError(f"the option {field.name} is {named(str(value))}")
+    if not isinstance(config["facts"].get("versions", {}), dict):
+        raise TypeError("versions is not an object")
+    style = PromptStyle(**config["prompt_style"])
+    if not isinstance(style.name, str):
+        raise TypeError("the name of the prompt style is not text")
 
 
 def save_metrics(folder, history):
@@ -110,10 +140,20 @@ def read_metrics(folder):
     """The records of metrics.jsonl, one per evaluation; RunFolderError if it can't be read."""
     path = Path(folder) / METRICS
     try:
+        check_size(path)
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for record in records:
+            odd = [name for name in NUMBERS if not _is_number(record.get(name))]
+            if odd or type(record["step"]) is not int:
+                raise ValueError(f"{(odd or ['step'])[0]} is not a number")
         return sorted(records, key=lambda record: record["step"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunFolderError(f"{path} can't be read: {error}") from None
+
+
+def _is_number(value):
+    """None, as where there are no validation rows, or a number that a run may reach."""
+    return value is None or (type(value) in (int, float) and -1e15 < value < 1e15)
 
 
 def save_model(folder, model):

@@ -5,7 +5,6 @@ known beforehand, in seconds. Functions return numbers and lines of text; nothin
 """
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 
 from ch07.near_duplicates import find_near_duplicates
 from ch07.prompts import token_roles
@@ -13,16 +12,8 @@ from ch07.splits import normalised_prompt
 from ch07.tokenizer import load_tokenizer
 
 ALIKE = 0.9  # cosine: the threshold of the book's find-near-duplicates.py
-MANY = 20_000  # rows; beyond that, only held-out rows are compared with the others
+MANY = 20_000  # training rows that are compared with each other; beyond that it takes too long
 BINS, WIDTH = 12, 40  # of the histogram: lines, and columns of the longest bar
-
-
-@dataclass(frozen=True)
-class Alike:
-    """Pairs of prompts that are nearly the same, as (entry, entry, similarity)."""
-
-    across: list  # the first is held out, the second in training
-    within: list | None  # both in training; None: too many rows to look at
 
 
 def limit_costs(lengths, limit):
@@ -93,26 +84,22 @@ def several_answers(entries):
     return [group for group in groups.values() if len({entry["output"] for entry in group}) > 1]
 
 
-def find_alike(datasets, within=True):
-    """The `Alike` of the prompts: nearly the same words in training and beside it."""
+def alike_across(datasets):
+    """(held-out entry, training entry, similarity) for prompts that are nearly the same."""
     held_out = [*datasets["test"].data, *datasets["validation"].data]
     entries = [*held_out, *datasets["train"].data]
-    texts = [f"{entry['instruction']} {entry['input']}" for entry in entries]
-    within = within and len(texts) <= MANY
-    pairs = find_near_duplicates(texts, ALIKE, None if within else len(held_out))
-    named = [(i, j, (entries[i], entries[j], similarity)) for i, j, similarity in pairs]
-    return Alike(
-        across=[pair for i, j, pair in named if i < len(held_out) <= j],
-        within=[pair for i, _, pair in named if i >= len(held_out)] if within else None,
-    )
+    pairs = find_near_duplicates(_prompts(entries), ALIKE, first=len(held_out))
+    return [(entries[i], entries[j], s) for i, j, s in pairs if j >= len(held_out)]
 
 
-def tell_likeness(datasets):
-    """Lines that say what a held-out score may owe to memory, and where answers contradict."""
-    n_held_out = len(datasets["test"]) + len(datasets["validation"])
-    n = len({id(held_out) for held_out, _, _ in find_alike(datasets, within=False).across})
-    if n:
-        yield f"{n} of {n_held_out} held-out prompts are nearly the same as one in training"
-    n = len(several_answers(datasets["train"].data))
-    if n:
-        yield f"{n} training prompts are asked more than once, with different answers"
+def alike_within(datasets):
+    """Likewise for pairs of training entries; None if there are too many to look at in seconds."""
+    entries = datasets["train"].data
+    if len(entries) > MANY:
+        return None
+    pairs = find_near_duplicates(_prompts(entries), ALIKE)
+    return [(entries[i], entries[j], s) for i, j, s in pairs]
+
+
+def _prompts(entries):
+    return [f"{entry['instruction']} {entry['input']}" for entry in entries]

@@ -5,18 +5,23 @@ turn comes, so that no second copy of the weights is ever in memory. Pickle is r
 `weights_only=True` alone, which builds tensors and runs nothing.
 """
 
+import io
 import pickle
+import pickletools
 import warnings
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from ch07.files import read_json
+from ch07.json_rows import SHOWN, SMALL, check_size, named
 from ch07.weight_names import MASKS, plain_name
 
+LONGEST_HEADER = 10_000_000  # bytes; a thousand blocks need a third
+LONGEST_PICKLE = 2_000_000  # bytes of a .pth file that aren't numbers: likewise
 INDEX = "model.safetensors.index.json"
 CANDIDATES = ("model.safetensors", INDEX, "pytorch_model.bin", "model.pth")
 
@@ -68,6 +73,12 @@ def open_weights(path):
 @contextmanager
 def _opened(path):
     """A safetensors file; WeightsError if it isn't whole."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > LONGEST_HEADER:
+        raise WeightsError(
+            f"{path} is not a whole safetensors file: it claims a header of {length:,} bytes"
+        )
     try:
         with safe_open(path, "pt") as file:
             yield file
@@ -88,16 +99,19 @@ def _file_in(folder):
 def _places(index):
     """Tensor name -> file, from the index of a sharded folder; a path out of it is refused."""
     try:
+        check_size(index, SMALL)
         places = read_json(index)["weight_map"]
         names = set(places.values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{index} is no index of shards: {error!r}") from None
     outside = sorted(str(name) for name in names if Path(str(name)).name != name)
     if outside:
-        raise WeightsError(f"{index} names files outside its folder: {', '.join(outside)}")
+        shown = ", ".join(map(named, outside[:SHOWN]))
+        raise WeightsError(f"{index} names files outside its folder: {shown}")
     missing = sorted(name for name in names if not (index.parent / name).is_file())
     if missing:
-        raise WeightsError(f"{index.parent} is not whole: {', '.join(missing)} missing; get it")
+        shown = ", ".join(named(name)[1:-1] for name in missing[:SHOWN])
+        raise WeightsError(f"{index.parent} is not whole: {shown} missing; get it")
     return {name: index.parent / place for name, place in places.items()}
 
 
@@ -121,11 +135,11 @@ def _open_safetensors(path, places):
 
 def _open_torch(path):
     """A state dict as `torch.save` writes it, or a checkpoint that holds one."""
-    if zipfile.is_zipfile(path):  # torch doesn't look at the checksums that it wrote itself
-        with zipfile.ZipFile(path) as archive:
-            damaged = _damaged(archive)
-        if damaged:
-            raise WeightsError(f"{path} is damaged (in {damaged}): get it or save it again")
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        _check_archive(path, size)
+    with open(path, "rb") as file:  # the format before 2020 begins with its pickles
+        _check_pickles(path, file.read(LONGEST_PICKLE))
     state = _torch_state(path)
     odd = [str(k) for k, v in state.items() if not (isinstance(k, str) and torch.is_tensor(v))]
     if odd:
@@ -136,6 +150,8 @@ def _open_torch(path):
             f"{path} holds sparse, quantised or other tensors that aren't plain numbers: "
             + ", ".join(odd[:5])
         )
+    if sum(tensor.nbytes for tensor in state.values()) > 2 * size:  # 2: a tied head
+        raise WeightsError(f"{path}: its tensors claim more numbers than are in the file")
     shapes = {name: tensor.shape for name, tensor in state.items()}
     if not zipfile.is_zipfile(path):  # the format before 2020 can't be mapped: it stays in memory
         return StoredWeights(path, [path], shapes, state.__getitem__)
@@ -148,11 +164,37 @@ def _is_plain(tensor):
     return tensor.layout is torch.strided and not special
 
 
-def _damaged(archive):
+def _check_archive(path, size):
+    """WeightsError for a zip that torch.save never writes, or that was damaged since."""
     try:
-        return archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        return error
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+            if packed or sum(part.file_size for part in parts) > size:
+                raise WeightsError(f"{path} is packed, as torch.save never does: it is not opened")
+            damaged = archive.testzip()  # torch doesn't look at the checksums that it wrote itself
+            for part in parts if damaged is None else ():
+                if part.filename.endswith(".pkl"):
+                    if part.file_size > LONGEST_PICKLE:
+                        raise WeightsError(f"{path} holds too much that is no tensor")
+                    _check_pickles(path, archive.read(part))
+    except WeightsError:
+        raise
+    except Exception as error:  # zipfile has many
+        damaged = error
+    if damaged:
+        raise WeightsError(f"{path} is damaged (in {damaged}): get it or save it again")
+
+
+def _check_pickles(path, data):
+    """WeightsError for the one thing that torch lets take any memory: bytes by their number."""
+    stream, words = io.BytesIO(data), []
+    with suppress(ValueError), warnings.catch_warnings():  # no more pickles: torch will say so
+        warnings.simplefilter("ignore")
+        while True:  # the old format has several, one after the other
+            words += (word for op, word, _ in pickletools.genops(stream) if op.name == "GLOBAL")
+    if any("bytearray" in word for word in words):
+        raise WeightsError(f"{path} holds more than tensors: a bytearray")
 
 
 def _torch_state(path):
@@ -188,6 +230,7 @@ def read_config_beside(path):
     if not file.is_file():
         return None
     try:
+        check_size(file, SMALL)
         config = read_json(file)
     except ValueError as error:
         raise WeightsError(str(error)) from None

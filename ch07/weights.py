@@ -117,6 +117,8 @@ def _config(path, weights, beside):
             f"{path} doesn't hold GPT-2's weights: no wte.weight and wpe.weight (or tok_emb.weight "
             f"and pos_emb.weight), but {found} ..."
         ) from None
+    if min(vocab_size, emb_dim, context_length) < 1:
+        raise WeightsError(f"{path} holds embeddings without numbers")
     blocks = {name.split(".")[1] for name in shapes if name.startswith(("h.", "trf_blocks."))}
     n_layers = len(blocks)
     bias = "trf_blocks.0.att.W_query.bias" in shapes if ours else True
