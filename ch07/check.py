@@ -3,7 +3,6 @@
 python -m ch07 check [FILE] [--hint NAME] [--start FOLDER]
 """
 
-import json
 import shutil
 import sys
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from ch07.exercises.catalogue import exercises, find
 from ch07.exercises.live import hint as hint_of
 from ch07.exercises.sandbox import SECONDS, check_file
 from ch07.options import OptionError
+from ch07.report import json_text, safe
 
 
 def check(path=None, hint=None, level=1, start=None, seconds=SECONDS, as_json=False):
@@ -28,10 +28,10 @@ def check(path=None, hint=None, level=1, start=None, seconds=SECONDS, as_json=Fa
         raise OptionError("FILE is empty: name a file or a folder")
     reports = _reports(Path(path), seconds)
     if as_json:
-        print(json.dumps([asdict(report) for report in reports], indent=2, ensure_ascii=False))
+        print(json_text([asdict(report) for report in reports]))
     else:
         for report in reports:
-            print(report)
+            print(safe(str(report)))
         print(_summary(reports))
     return int(any(report.status == "mistake" for report in reports))
 
@@ -50,7 +50,7 @@ def _reports(path, seconds):
         try:
             reports += check_file(file, seconds)
         except ValueError as error:
-            print(f"passed over: {error}", file=sys.stderr)
+            print(safe(f"passed over: {error}"), file=sys.stderr)
     return reports
 
 

@@ -15,7 +15,7 @@ from ch07.checkup import Check, check_data, check_machine, check_run, check_toke
 from ch07.files import write_bytes
 from ch07.options import FinetuneOptions, OptionError
 from ch07.plan import make_plan
-from ch07.report import printable
+from ch07.report import json_text, safe
 
 SHOWN = 5  # rows listed on the page; the JSON has all of them
 WORDS = {"ok": "ok   ", "look": "LOOK ", "wrong": "WRONG"}  # the same width: a column to scan
@@ -46,7 +46,7 @@ def doctor(write_clean=None, as_json=False, **given):
         "written": written,
         "next": _next(wrong, given, written),
     }
-    print(json.dumps(page, indent=2, ensure_ascii=False) if as_json else _page(page, lines))
+    print(json_text(page) if as_json else safe(_page(page, lines)))
     return 1 if wrong else 0
 
 
@@ -79,13 +79,11 @@ def _page(page, lines):
         if check["part"] != part:
             text += _lines_below(part, lines)
             part = check["part"]
-            text += ["", printable(part, width=None)]
+            text += ["", part]
         rows = ", ".join(check["rows"][:SHOWN]) + ", ..." * (len(check["rows"]) > SHOWN)
         said = check["text"] + (f": {rows}" if rows else "")
-        for i, line in enumerate(said.split("\n")):
-            text.append(
-                f"  {WORDS[check['level']] if i == 0 else '     '} {printable(line, width=None)}"
-            )
+        first, *more = said.split("\n")
+        text += [f"  {WORDS[check['level']]} {first}", *(f"        {line}" for line in more)]
     levels = [check["level"] for check in page["checks"]]
     verdict = "READY" if page["ready"] else "NOT READY"
     text += ["", f"{verdict}: {levels.count('wrong')} wrong, {levels.count('look')} to look at"]

@@ -21,6 +21,7 @@ def written_beside(path):
     """A path to write to; it becomes `path` in one visible step if nothing fails."""
     path = Path(path)
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    new.unlink(missing_ok=True)  # if somebody planted a link there, it isn't followed
     try:
         yield new
         with open(new, "rb+") as file:

@@ -27,7 +27,7 @@ from ch07.going_on import (
 from ch07.machine import give_freed_memory_back
 from ch07.options import FinetuneOptions, OptionError
 from ch07.prepare import prepare
-from ch07.report import print_before_after, print_scores
+from ch07.report import print_before_after, print_scores, safe
 from ch07.respond import respond
 from ch07.scoring import score_answers
 from ch07.stopping import polite_stop
@@ -40,7 +40,7 @@ INTERRUPTED = 130  # the exit code after Ctrl-C
 
 def note(text):
     """Progress and notes go to standard error."""
-    print(text, file=sys.stderr, flush=True)
+    print(safe(text), file=sys.stderr, flush=True)
 
 
 def finetune(given, resume=False, like=None):

@@ -27,7 +27,7 @@ def stored_config(folder, note):
             raise
         note(f"{error}: taken from the checkpoint of step {content['state']['step']}")
         write_json(folder / rf.CONFIG, kept)
-        return kept
+        return rf.read_config(folder)
     began = {key: value for key, value in config.items() if key != "model_sha256"}
     if kept and began != kept:
         raise rf.RunFolderError(

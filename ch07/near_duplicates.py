@@ -23,21 +23,22 @@ def normalised(text):
     return re.sub(r"\s\s+", " ", re.sub(r"[^\w\s]", "", text.lower()))
 
 
-def find_near_duplicates(texts, threshold=0.9, first=None):
+def find_near_duplicates(texts, threshold=0.9, first=None, one_each=False):
     """[(i, j, similarity)] with i < j, for all pairs of texts at least so alike; 1.0: the same.
 
-    With `first`, only pairs whose i is one of the first so many texts. Texts with one letter or
-    none (after `normalised`) are like no other.
+    With `first`, only pairs of one of the first so many texts with one of the others. With
+    `one_each`, at most one pair for each i: enough to count, and quick where thousands are alike.
+    Texts with one letter or none (after `normalised`) are like no other.
     """
     texts = [normalised(text) for text in texts]
     rows = np.array([i for i, text in enumerate(texts) if len(text) > 1], dtype=np.int64)
     if len(rows) < 2:
         return []
     vectors = tfidf([texts[i] for i in rows])
-    n_first = len(rows) if first is None else int((rows < first).sum())
+    n_first = None if first is None else int((rows < first).sum())
     found = [
         (int(rows[i]), int(rows[j]), min(1.0, float(similarity)))
-        for i, others, similarities in _similar(vectors, threshold, n_first)
+        for i, others, similarities in _similar(vectors, threshold, n_first, one_each)
         for j, similarity in zip(others, similarities, strict=True)
     ]
     return sorted(found)
@@ -89,8 +90,8 @@ def _pieces(texts):
     return np.concatenate(keys), np.concatenate(owners)
 
 
-def _similar(vectors, threshold, n_first):
-    """(i, later rows at least so similar, their similarities) for each of the first rows."""
+def _similar(vectors, threshold, n_first, one_each):
+    """(i, others at least so similar, their similarities) for each row that has any after it."""
     n = len(vectors.starts) - 1
     rare = np.bincount(vectors.columns, minlength=vectors.n_columns) <= max(2, RARE * n)
     in_rare = rare[vectors.columns]
@@ -98,22 +99,28 @@ def _similar(vectors, threshold, n_first):
     common = np.sqrt(np.bincount(vectors.row_numbers, vectors.values**2 * ~in_rare, n))
     lookup = _by_column(vectors, in_rare)
     dense = np.zeros(vectors.n_columns)
-    for i in range(min(n_first, n - 1)):
+    for i in range(n - 1 if n_first is None else n_first):
+        start = i + 1 if n_first is None else n_first
         columns, values = vectors.row(i)
-        shared = np.zeros(n - i - 1)  # products of the rare pieces alone, with all later rows
+        most = common[i] * common[start:]  # an upper bound of the product with each later row
         for column, value in zip(*(part[rare[columns]] for part in (columns, values)), strict=True):
             others, theirs = lookup(column)
-            after = np.searchsorted(others, i, side="right")
-            shared[others[after:] - i - 1] += value * theirs[after:]
-        maybe = i + 1 + np.flatnonzero(shared + common[i] * common[i + 1 :] >= threshold - 1e-9)
-        if not len(maybe):
-            continue
+            after = np.searchsorted(others, start)
+            most[others[after:] - start] += value * theirs[after:]
+        maybe = np.flatnonzero(most >= threshold - 1e-9)
+        maybe = start + maybe[np.argsort(-most[maybe], kind="stable")]
         dense[columns] = values
-        products = np.array([vectors.row(j)[1] @ dense[vectors.row(j)[0]] for j in maybe])
+        alike, products = [], []
+        for j in maybe:
+            product = vectors.row(j)[1] @ dense[vectors.row(j)[0]]
+            if product >= threshold:
+                alike.append(j)
+                products.append(product)
+                if one_each:
+                    break
         dense[columns] = 0
-        alike = products >= threshold
-        if alike.any():
-            yield i, maybe[alike], products[alike]
+        if alike:
+            yield i, alike, products
 
 
 def _by_column(vectors, wanted):

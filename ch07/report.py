@@ -1,5 +1,7 @@
 """Scores and answers as plain text tables, for a terminal, a log or a screen reader."""
 
+import json
+
 WIDTH = 88  # columns of a before-and-after line
 
 
@@ -26,6 +28,17 @@ def print_before_after(entries, before, after):
         asked = " | ".join(filter(None, (entry["instruction"], entry.get("input"))))
         print(f"\n  asked   {printable(asked)}\n  right   {printable(entry['output'])}")
         print(f"  before  {_answered(old.text)}\n  after   {_answered(new.text)}")
+
+
+def safe(text):
+    """Text of several lines, each of them `printable`, none of them shortened."""
+    return "\n".join(printable(line, width=None) for line in text.split("\n"))
+
+
+def json_text(value):
+    """Indented JSON with letters of all scripts as they are, and nothing that steers a terminal."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)
 
 
 def printable(text, width=WIDTH):

@@ -85,21 +85,18 @@ def several_answers(entries):
 
 
 def alike_across(datasets):
-    """(held-out entry, training entry, similarity) for prompts that are nearly the same."""
+    """(held-out entry, training entry, similarity): prompts nearly the same, one for each."""
     held_out = [*datasets["test"].data, *datasets["validation"].data]
-    entries = [*held_out, *datasets["train"].data]
-    pairs = find_near_duplicates(_prompts(entries), ALIKE, first=len(held_out))
-    return [(entries[i], entries[j], s) for i, j, s in pairs if j >= len(held_out)]
+    return _alike([*held_out, *datasets["train"].data], first=len(held_out))
 
 
 def alike_within(datasets):
-    """Likewise for pairs of training entries; None if there are too many to look at in seconds."""
+    """Likewise for training entries; None if there are too many to look at in seconds."""
     entries = datasets["train"].data
-    if len(entries) > MANY:
-        return None
-    pairs = find_near_duplicates(_prompts(entries), ALIKE)
-    return [(entries[i], entries[j], s) for i, j, s in pairs]
+    return _alike(entries) if len(entries) <= MANY else None
 
 
-def _prompts(entries):
-    return [f"{entry['instruction']} {entry['input']}" for entry in entries]
+def _alike(entries, first=None):
+    texts = [f"{entry['instruction']} {entry['input']}" for entry in entries]
+    pairs = find_near_duplicates(texts, ALIKE, first, one_each=True)
+    return [(entries[i], entries[j], similarity) for i, j, similarity in pairs]

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from ch07 import run_folder as rf
+from ch07.claim import new_run_folder
 from ch07.files import write_json
-from ch07.run_folder import RunFolderError, load_run, new_run_folder
+from ch07.run_folder import RunFolderError, load_run
 from gpt_model import GPTModel
 
 MODEL = {

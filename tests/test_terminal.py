@@ -149,13 +149,11 @@ def test_the_doctor(place, data, ends, more, tmp_path):
     assert code == 0 and "red" in said
 
 
-@pytest.mark.xfail(reason="doctor prints the next command with the file's raw name", strict=True)
 @pytest.mark.parametrize("more", [[], ["--json"]])
 def test_the_doctor_and_a_file_name(place, data, ends, more):
     assert ends("doctor", data, "--model", place / "start", *more)[0] == 0
 
 
-@pytest.mark.xfail(reason="finetune's notes are raw", strict=True)
 def test_a_note_on_a_strangers_versions(capsys):
     from ch07.finetune import note
     from ch07.going_on import tell_versions
@@ -164,7 +162,6 @@ def test_a_note_on_a_strangers_versions(capsys):
     assert harmless(capsys.readouterr().err)
 
 
-@pytest.mark.xfail(reason="check prints a learner's words raw", strict=True)
 @pytest.mark.parametrize(
     "body",
     [f"    print({NASTY!r})\n    raise ValueError({NASTY!r})\n", "    return '\x1b[31m' + )\n"],

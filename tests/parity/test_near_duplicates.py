@@ -56,8 +56,11 @@ def test_the_pairs_are_those_of_all_pairs(monkeypatch, threshold, rare):
     }
     assert found.keys() == wanted.keys() and len(wanted) > 20
     assert max(abs(found[pair] - wanted[pair]) for pair in wanted) < 1e-9
-    first = find_near_duplicates(texts, threshold, first=30)
-    assert first == [(i, j, found[i, j]) for i, j in sorted(found) if i < 30]
+    across = find_near_duplicates(texts, threshold, first=60)
+    assert across == [(i, j, found[i, j]) for i, j in sorted(found) if i < 60 <= j]
+    one_each = find_near_duplicates(texts, threshold, one_each=True)
+    assert [i for i, _, _ in one_each] == sorted({i for i, _ in found})
+    assert all(found[i, j] == similarity for i, j, similarity in one_each)
 
 
 @settings(deadline=None, max_examples=60)
@@ -76,6 +79,12 @@ def test_any_text_in_any_script(texts):
     for a, i in enumerate(kept):
         for b, j in enumerate(kept[a + 1 :], start=a + 1):
             assert ((i, j) in pairs) == (similar[a, b] >= 0.8) or abs(similar[a, b] - 0.8) < 1e-9
+
+
+def test_thousands_that_are_the_same_are_counted_in_a_moment():
+    """All pairs of them would be two million."""
+    found = find_near_duplicates(["Say the same again."] * 2000 + ["Else?"], one_each=True)
+    assert len(found) == 1999 and {similarity for _, _, similarity in found} == {1.0}
 
 
 def test_empty_texts_shift_no_index():
