@@ -36,7 +36,8 @@ def interrupt():
     raise KeyboardInterrupt
 
 
-FAULTS = {"kill": die, "full": disk_full, "interrupt": interrupt}  # and "time": after `at` ms
+FAULTS = {"kill": die, "full": disk_full, "interrupt": interrupt}
+# From outside: "time" kills after `at` milliseconds, "SIGINT" and the like in the run folder `at`.
 
 
 class Countdown:
@@ -47,7 +48,8 @@ class Countdown:
 
     def __call__(self):
         self.count += 1
-        if self.at and (self.count == self.at or (self.fault == "full" and self.count > self.at)):
+        later = self.fault == "full" and self.at and self.count > self.at
+        if self.fault in FAULTS and (self.count == self.at or later):
             FAULTS[self.fault]()
 
 
@@ -113,7 +115,7 @@ def serve():
             log = os.open(command["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            countdown = Countdown(command["fault"], command["at"] * (command["fault"] != "time"))
+            countdown = Countdown(command["fault"], command["at"])
             rig(countdown)
             code = main(command["argv"])
             left = {"count": countdown.count, "modules": list(sys.modules)}
@@ -121,15 +123,24 @@ def serve():
                 json.dump(left, file)
             sys.stdout.flush()
             os._exit(code)
-        if command["fault"] == "time":
-            time.sleep(command["at"] / 1000)
-            os.kill(child, signal.SIGKILL)  # not waited for yet, so it is ours, dead or alive
+        strike(child, command)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
         if status == 0:  # the next child shall find loaded what this one had to load
             for name in json.loads(Path(command["log"] + ".json").read_text("utf-8"))["modules"]:
                 with suppress(Exception):
                     importlib.import_module(name)
+
+
+def strike(child, command):
+    """Signal a child from outside: after some time, or when its first checkpoint is there."""
+    if command["fault"] == "time":
+        time.sleep(command["at"] / 1000)
+        os.kill(child, signal.SIGKILL)  # not waited for yet, so it is ours, dead or alive
+    elif command["fault"].startswith("SIG"):
+        while not any(Path(command["at"]).glob("checkpoint/step-*")):
+            time.sleep(0.005)
+        os.kill(child, getattr(signal, command["fault"]))
 
 
 class Forks:
@@ -146,7 +157,12 @@ class Forks:
         )
 
     def __call__(self, argv, fault="kill", at=0):
-        command = {"argv": [str(a) for a in argv], "fault": fault, "at": at, "log": self.log}
+        command = {
+            "argv": [str(a) for a in argv],
+            "fault": fault,
+            "at": at if isinstance(at, int) else str(at),
+            "log": self.log,
+        }
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())

@@ -1,7 +1,6 @@
 """The doctor: everything that is wrong is named with its rows, and what mends it mends it."""
 
 import json
-import os
 import shlex
 import time
 from dataclasses import replace
@@ -11,11 +10,20 @@ import pytest
 from ch07 import checkup, requirements, survey
 from ch07.cli import main
 from ch07.data import load_entries
-from ch07.dry_run import dry_run, longest_batch
+from ch07.dry_run import DryRun, dry_run, longest_batch
 from ch07.options import FinetuneOptions
 from ch07.plan import make_plan
 
 GOOD = [{"instruction": f"Say {i} aloud.", "input": "", "output": f"{i}!"} for i in range(40)]
+
+
+@pytest.fixture(autouse=True)
+def stay_here(monkeypatch, tmp_path, request):
+    """In a folder of its own; without a dry run, but where that is what a test is about."""
+    monkeypatch.chdir(tmp_path)
+    if "dry" not in request.node.name:
+        seen = DryRun(4, 50, 0.1, 10**9, loss=10.0, loss_on_cpu=10.0)
+        monkeypatch.setattr(checkup, "dry_run", lambda plan, options: seen)
 
 
 @pytest.fixture
@@ -48,7 +56,7 @@ def test_good_data_is_ready_and_the_next_command_is_said(write, capsys):
     assert "READY: 0 wrong" in out and "40 rows can be used: 34 train, 4 test, 2 validation" in out
 
 
-def test_the_page_comes_in_twenty_seconds(capsys):
+def test_the_page_with_its_dry_run_comes_in_twenty_seconds(capsys):
     """Also for the bundled 15,294 rows, on one thread; 8 s on a quiet machine."""
     started = time.monotonic()
     assert main(["doctor"]) == 0
@@ -84,17 +92,11 @@ def test_every_finding_comes_with_its_rows_and_a_command_that_mends(write, tmp_p
     assert sorted(by_text[group]["rows"]) == ["row 16", "row 2"]
     clean = tmp_path / "mine.clean.json"
     assert page["next"] == f"python -m ch07 doctor {path} --write-clean mine.clean.json"
-    os.chdir(tmp_path)
     assert main(shlex.split(page["next"])[3:]) == 0
     assert "finetune --data mine.clean.json" in capsys.readouterr().out
     assert load_entries(clean) == load_entries(clean, skip_bad_rows=True)
     assert len(load_entries(clean)) == 37
     assert main(["doctor", str(clean)]) == 0
-
-
-@pytest.fixture(autouse=True)
-def stay_here(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
 
 
 def test_skipped_rows_are_no_fault(write, capsys):

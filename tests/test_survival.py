@@ -4,13 +4,9 @@ import json
 import os
 import random
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from crashes import Forks
 
 from ch07 import run_folder as rf
@@ -116,6 +112,22 @@ def test_a_fault_at_any_operation_ends_in_words(place, forks, arguments, whole, 
         assert forks(begun_or_resumed(arguments, folder)) == 0, (number, forks.said()[-2000:])
         same(whole, folder)
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_run_that_is_asked_to_stop_keeps_all_it_has(place, forks, arguments, whole, name, capsys):
+    folder, said = place / name, len(forks.said())
+    assert forks([*arguments, "--out", folder], name, folder) == 130
+    words = forks.said()[said:]
+    assert f"python -m ch07 finetune --resume --out {folder}" in words and "Traceback" not in words
+    assert (folder / rf.PLOT).exists() and rf.read_metrics(folder)
+    step = max((folder / rf.CHECKPOINT).glob("step-*")).name
+    assert f"stopped after step {int(step[5:])};" in words and not (folder / rf.MODEL).exists()
+    assert main(["respond", str(folder), "x"]) == 1
+    assert "has not finished" in capsys.readouterr().err
+    assert forks(["finetune", "--resume", "--out", folder]) == 0
+    assert "going on from step" in forks.said()[said:]
+    same(whole, folder)
 
 
 def copied(whole, folder):
