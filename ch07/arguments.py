@@ -48,7 +48,7 @@ TYPES = {
     str: str,
     str | None: str,
 }
-NOT_ASKED = ("data", "out", "checkpoint_minutes", "force", "eval_freq")  # of a doctor
+NOT_ASKED = ("data", "out", "checkpoint_minutes", "eval_freq")  # of a doctor
 FORMATS = ("f32", "f16")
 PUBLISHED_SIZES = ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
 
@@ -131,6 +131,7 @@ def _add_evaluate(sub):
 
 def _add_doctor(sub):
     sub.add_argument("data", nargs="?", default=argparse.SUPPRESS, help=HELP["data"])
+    sub.add_argument("--data", default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # as finetune has
     sub.add_argument("--write-clean", metavar="FILE", help="write the rows that can be used")
     sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
     _add_options(sub, [field for field in fields(FinetuneOptions) if field.name not in NOT_ASKED])

@@ -12,7 +12,7 @@ from ch07 import run_folder as rf
 from ch07.data import LONGEST
 from ch07.generation import Sampling
 from ch07.machine import choose_device
-from ch07.report import printable
+from ch07.report import printable, safe
 from ch07.respond import respond
 
 HELP = """Each line is an instruction; what follows " | " is its input. The model was tuned on
@@ -59,10 +59,10 @@ def chat(folder, device="auto", **options):
             try:
                 if show_prompt:
                     prompt = run.style.prompt(_entry(instruction, text))
-                    print(_lines(prompt), file=sys.stderr)
+                    print(safe(prompt), file=sys.stderr)
                 _say(_answer(run, instruction, text, **options))
             except ValueError as error:  # a prompt longer than the context: say so, and go on
-                print(_lines(str(error)), file=sys.stderr)
+                print(safe(str(error)), file=sys.stderr)
 
 
 def _entry(instruction, text):
@@ -97,14 +97,9 @@ def _say(answer):
     """The answer to standard output; why it stopped, if not by itself, to standard error."""
     text = answer.text
     if sys.stdout.isatty():  # a terminal would obey control characters
-        text = _lines(text)
+        text = safe(text)
     print(text, flush=True)
     if answer.stopped != "end":
         print(WHY[answer.stopped], file=sys.stderr)
     elif not answer.text.strip():
         print("[an empty answer]", file=sys.stderr)
-
-
-def _lines(text):
-    """Line by line, with what a terminal would obey shown as an escape."""
-    return "\n".join(printable(line, width=None) for line in text.split("\n"))

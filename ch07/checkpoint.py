@@ -67,8 +67,16 @@ def save_checkpoint(folder, model, optimizer, state, config=None):
         shutil.rmtree(new, ignore_errors=True)  # a full disk needs the room
         raise
     flush_folder(folder)
-    for old in _newest_first(folder)[KEPT:]:
-        shutil.rmtree(old)
+    _thin_out(folder, final)
+
+
+def _thin_out(folder, final):
+    """Keep the last two that are whole; of the older ones, a damaged one is no checkpoint."""
+    older = [place for place in _newest_first(folder) if place.name < final.name]
+    whole = [place for place in older if _verified(place)[0] is None][: KEPT - 1]
+    for place in older:
+        if place not in whole:
+            shutil.rmtree(place)
 
 
 def load_checkpoint(folder, model, optimizer):
@@ -128,7 +136,7 @@ def _verified(place):
     """(None, what state.json holds) if all files are as they were written, else (problem, None)."""
     try:
         check_size(place / "state.json")
-        content = read_sealed_json(place / "state.json")
+        content = {"config": None} | read_sealed_json(place / "state.json")
         for name in ("model", "optimizer"):
             file = place / f"{name}.safetensors"
             if not file.is_file() or sha256_of(file) != content["sha256"][name]:

@@ -13,16 +13,20 @@ from pathlib import Path
 
 import torch
 
-from ch07 import survey
+from ch07 import hub, survey
+from ch07.claim import check_new_folder, check_space
 from ch07.costs import reckon, too_large
+from ch07.data import count
 from ch07.dry_run import PATIENCE, dry_run
-from ch07.estimate import as_bytes, as_time
+from ch07.estimate import as_bytes, as_time, count_parameters
+from ch07.hub import PUBLISHED
 from ch07.machine import available_memory, cpu_has_bfloat16
 from ch07.requirements import TODO, unmet, wanted
-from ch07.splits import overlap
+from ch07.splits import normalised_prompt
 from ch07.tokenizer import TokenizerError, load_tokenizer
 
 HELLO = "Hello world", [15496, 995]  # the ids of transformers' documentation of GPT2Tokenizer
+FEW_STEPS = 100
 ROOM = 1e9  # bytes on the disk: ten runs of the default size
 
 
@@ -85,8 +89,10 @@ def check_data(plan, options, clean):
 def _about_rows(plan, options, clean):
     sizes = ", ".join(f"{len(dataset):,} {name}" for name, dataset in plan.datasets.items())
     n = sum(len(dataset) for dataset in plan.datasets.values())
-    part, places = f"data: {plan.file.path}", plan.file.by_entry
-    yield Check(part, "ok", f"{n:,} rows can be used: {sizes}")
+    part, places = "data", plan.file.by_entry
+    yield Check(part, "ok", f"{plan.file.path}: {n:,} rows can be used: {sizes}")
+    for text in plan.notes:
+        yield Check(part, "look", text.removeprefix("data: "))
     kinds = defaultdict(list)
     for finding in plan.findings:
         kinds[finding.level, finding.what.split("; first as ")[0]].append(finding.where)
@@ -98,20 +104,27 @@ def _about_rows(plan, options, clean):
     groups = survey.several_answers(plan.file.entries)
     if groups:
         rows = tuple(places[id(entry)] for group in groups for entry in group)
-        text = f"{len(groups)} prompts are asked more than once, with different answers"
+        text = f"{count(len(groups), 'prompt')} asked more than once, with different answers"
         yield Check(part, "look", text, rows=rows)
 
 
 def _about_splits(plan):
     part, places = "splits", plan.file.by_entry
     splits = {name: dataset.data for name, dataset in plan.datasets.items()}
-    for name, n in overlap(splits).items():
-        text = f"{n} of {len(splits[name])} {name} prompts are also in training"
-        yield Check(part, "look" if n else "ok", text)
-    n_held_out = len(splits["test"]) + len(splits["validation"])
+    trained = {normalised_prompt(entry) for entry in splits["train"]}
+    for name in ("test", "validation"):
+        leaks = [entry for entry in splits[name] if normalised_prompt(entry) in trained]
+        text = f"{len(leaks)} of {len(splits[name])} {name} prompts are also in training"
+        text += ": without a 'split' of their own, rows are split so that none is" if leaks else ""
+        rows = tuple(places[id(entry)] for entry in leaks)
+        if splits[name]:
+            yield Check(part, "look" if leaks else "ok", text, rows=rows)
+    held_out = len(splits["test"]) + len(splits["validation"])
+    wording = "have nearly the wording of"
+    n, within = len(splits["train"]), survey.alike_within(plan.datasets)
     whose = {
-        f"of {n_held_out} held-out prompts are nearly the same as one in training": plan.alike,
-        "training prompts are nearly the same as another": survey.alike_within(plan.datasets),
+        f"of {held_out} held-out prompts {wording} one in training": plan.alike,
+        f"of {n:,} training prompts {wording} another": within,
     }
     for text, pairs in whose.items():
         if pairs is None:
@@ -142,7 +155,7 @@ def check_tokens(plan, options):
     train = plan.datasets["train"]
     roles = survey.counted_by_role(train, plan.style, options.loss_on, plan.limit)
     counted = sum(roles.values())
-    share = counted / sum(min(n + 1, plan.limit or n + 1) for n in train.lengths)
+    share = counted / sum(min(n, plan.limit or n) for n in train.lengths)
     by_role = ", ".join(f"{role} {100 * n / counted:.0f} %" for role, n in roles.items())
     median = tokens[len(tokens) // 2]
     checks = [
@@ -156,20 +169,40 @@ def check_tokens(plan, options):
 # --- the run ------------------------------------------------------------------------------------
 
 
+def _about_place(plan, options):
+    """Whether weights and folder are there, or can be."""
+    try:
+        check_new_folder(options.out)
+        if not options.force:
+            check_space(options.out, count_parameters(plan.config)[0])
+    except ValueError as error:
+        yield Check("run", "wrong", str(error))
+    if options.model in PUBLISHED and hub.cached(options.model) is None:
+        offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+        size = as_bytes(4 * count_parameters(plan.config)[0])
+        text = f"{options.model} is not on this disk: {size} will be fetched"
+        text += ", but HF_HUB_OFFLINE forbids it" if offline else ""
+        yield Check("run", "wrong" if offline else "look", text)
+
+
 def check_run(plan, options):
     """Estimated memory and time, and the longest batch as a dry run: a list of `Check`s."""
     costs = reckon(plan, options)
-    fits = costs.needed <= costs.free
     text = f"{as_bytes(costs.needed)} of memory, {as_time(costs.seconds)} for {costs.steps:,} steps"
-    if not fits:
-        return [Check("run", "wrong", too_large(options, plan, costs))]
-    checks = [Check("run", "ok", f"estimate: {text}")]
+    checks = [Check("run", "ok", f"estimate: {text}"), *_about_place(plan, options)]
+    if costs.needed > costs.free:
+        level = "look" if options.force else "wrong"
+        return [*checks, Check("run", level, too_large(options, plan, costs))]
+    if options.from_random and costs.steps < FEW_STEPS:
+        text = f"{count(costs.steps, 'update')} from random weights teach hardly anything: "
+        ways = "try a smaller --batch-size, more --epochs, or a --model that knows English"
+        checks.append(Check("run", "look", text + ways))
     if costs.seconds / costs.steps > PATIENCE:
         text = f"dry run left out: a step would take {as_time(costs.seconds / costs.steps)}"
         return [*checks, Check("run", "ok", text)]
     try:
         seen = dry_run(plan, options)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         return [*checks, Check("run", "wrong", f"the longest batch fails: {error}")]
     checks.append(
         Check(

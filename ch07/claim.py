@@ -11,7 +11,16 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ch07.run_folder import CHECKPOINT, CONFIG, RunFolderError
+from ch07.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    METRICS,
+    MODEL,
+    PLOT,
+    RESPONSES,
+    SCORES,
+    RunFolderError,
+)
 
 
 def check_new_folder(wanted):
@@ -39,6 +48,14 @@ def check_writable(folder):
         raise RunFolderError(f"{folder} can't be written to: no right to, or a read-only disk")
 
 
+def check_run(folder):
+    """RunFolderError if there is no run that could go on; nothing is made or touched."""
+    folder = Path(folder)
+    if not (folder / CONFIG).exists() and not any((folder / CHECKPOINT).glob("step-*")):
+        raise RunFolderError(f"{folder} is not a run folder: it has no {CONFIG}")
+    check_writable(folder)
+
+
 @contextmanager
 def held(folder):
     """No other process trains in this folder meanwhile; RunFolderError if one already does."""
@@ -53,9 +70,10 @@ def held(folder):
             f"another process is training in {folder}: wait for it, or choose another --out"
         ) from None
     try:
-        for left in Path(folder).glob(".*.new"):  # half-written, by a run that was killed
-            if left.is_symlink() or left.is_file():
-                left.unlink()
+        for name in (CONFIG, METRICS, MODEL, PLOT, RESPONSES, SCORES):
+            for left in Path(folder).glob(f".{name}.*.new"):  # by a run that was killed
+                if left.is_symlink() or left.is_file():
+                    left.unlink()
         yield
     finally:
         lock.release()

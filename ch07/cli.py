@@ -10,6 +10,7 @@ import sys
 
 from ch07.arguments import make_parser
 from ch07.options import OptionError
+from ch07.report import safe
 
 # Large pages for large tensors on Linux, where they save a tenth of a training step. PyTorch reads
 # this when it first allocates (c10/core/impl/alloc_cpu.cpp), so it comes before its import.
@@ -36,6 +37,7 @@ def main(argv=None):
         sys.stdout.flush()  # here, where a closed pipe or a full disk can still be told
         return code
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `... | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -49,13 +51,8 @@ def main(argv=None):
     except EXPECTED as error:
         if verbose:
             raise
-        print(f"error: {_printable(str(error))}", file=sys.stderr)
+        print(safe(f"error: {error}"), file=sys.stderr)
         return 2 if isinstance(error, OptionError) else 1
-
-
-def _printable(text):
-    """Without the signs that steer a terminal: a file's or server's text may hold them."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _prepare_streams():

@@ -30,7 +30,9 @@ def compare(one, two, as_json=False):
         "weights": _weights(*folders),
         "answers": _answers(*folders),
     }
-    found["same"] = not (found["settings"] or any(found[part]["differ"] for part in PARTS))
+    whole = found["numbers"]["shared"] and not any("missing" in found[part] for part in PARTS)
+    differ = found["settings"] or any(found[part]["differ"] for part in PARTS)
+    found["same"] = bool(whole and not differ)
     print(json.dumps(found, indent=2) if as_json else "\n".join(_told(found)))
     return 0 if found["same"] else 1
 
@@ -89,6 +91,8 @@ def _answers(one, two):
     first, second = (_read_answers(folder / rf.RESPONSES) for folder in (one, two))
     other = [pair for pair in zip(first, second, strict=False) if pair[0] != pair[1]]
     found = {"differ": bool(other) or len(first) != len(second), "of": [len(first), len(second)]}
+    if [_asked(row) for row in first] != [_asked(row) for row in second]:
+        return found | {"differ": True, "other_questions": True}
     return found | {"entries": len(other), "first": list(other[0]) if other else None}
 
 
@@ -98,6 +102,10 @@ def _read_answers(path):
     if not isinstance(answers, list) or not all(isinstance(row, dict) for row in answers):
         raise rf.RunFolderError(f"{path} is no list of answers")
     return answers
+
+
+def _asked(row):
+    return row.get("instruction"), row.get("input")
 
 
 # --- in words -----------------------------------------------------------------------------------
@@ -125,7 +133,7 @@ def _told_numbers(numbers):
     else:
         yield f"numbers: equal at all {numbers['shared']} steps that both evaluated"
     if numbers["only_one"]:
-        yield f"  ({numbers['only_one']} evaluations were made by one of them only)"
+        yield f"  (evaluations that only one of them made: {numbers['only_one']})"
 
 
 def _told_weights(weights):
@@ -142,7 +150,12 @@ def _told_answers(answers):
     if "missing" in answers:
         yield f"answers: none in {printable(', '.join(answers['missing']), width=None)}"
         return
-    yield f"answers: {answers['entries']} of {min(answers['of'])} differ"
+    if "other_questions" in answers:
+        yield "answers: not compared, since the questions differ"
+        return
+    a, b = answers["of"]
+    more = f" ({a} and {b} were given)" if a != b else ""
+    yield f"answers: {answers['entries']} of {min(a, b)} differ{more}"
     if answers["first"]:
         a, b = answers["first"]
         yield f"  asked  {printable(str(a.get('instruction')))}"

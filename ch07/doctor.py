@@ -9,9 +9,11 @@ different stories. Exit code 1 when training would be wrong.
 import json
 import shlex
 from dataclasses import asdict, replace
+from itertools import chain, count
 from pathlib import Path
 
 from ch07.checkup import Check, check_data, check_machine, check_run, check_tokens
+from ch07.data import DataError
 from ch07.files import write_bytes
 from ch07.options import FinetuneOptions, OptionError
 from ch07.plan import make_plan
@@ -31,14 +33,17 @@ def doctor(write_clean=None, as_json=False, **given):
     try:  # faulty rows are left out, to see what the rest is like; they are reported all the same
         plan = make_plan(replace(options, skip_bad_rows=True), lambda text: None)
     except (ValueError, RuntimeError, OSError) as error:
-        checks.append(Check("data", "wrong", str(error)))
+        part = "data" if isinstance(error, DataError) else "run"
+        checks.append(Check(part, "wrong", str(error)))
     else:
         checks += check_data(plan, options, clean)
         found, details, lines = check_tokens(plan, options)
         checks += [*found, *check_run(plan, options)]
         if write_clean is not None:
             written = _write_clean(Path(write_clean), plan)
-    wrong = [c for c in checks if c.level == "wrong" and not (written and c.mend == clean)]
+    if written:
+        checks = [replace(c, level="look") if c.mend == clean else c for c in checks]
+    wrong = [check for check in checks if check.level == "wrong"]
     page = {
         "ready": not wrong,
         "checks": [asdict(check) for check in checks],
@@ -88,7 +93,7 @@ def _page(page, lines):
     verdict = "READY" if page["ready"] else "NOT READY"
     text += ["", f"{verdict}: {levels.count('wrong')} wrong, {levels.count('look')} to look at"]
     if page["written"]:
-        text.append(f"{page['written']['rows']:,} usable rows were written")
+        text.append(f"{page['written']['rows']:,} usable rows are in {page['written']['file']}")
     text += [f"  {page['next']}"] if page["next"] else []
     return "\n".join(text[1:])
 
@@ -102,7 +107,11 @@ def _lines_below(part, lines):
 
 
 def _clean_name(options):
-    return f"{Path(options.data).stem if options.data else 'data'}.clean.json"
+    """A name that is free, in the folder where the reader stands."""
+    path = Path(options.data or "data.json")
+    end = ".jsonl" if path.suffix == ".jsonl" else ".json"
+    names = chain([f"{path.stem}.clean{end}"], (f"{path.stem}.clean.{n}{end}" for n in count(2)))
+    return next(name for name in names if not Path(name).exists())
 
 
 def _check_target(path):
@@ -120,5 +129,6 @@ def _write_clean(path, plan):
         text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
     else:
         text = json.dumps(entries, ensure_ascii=False, indent=2) + "\n"
-    write_bytes(path, text.encode())
+    # half a character, in a key that isn't trained on, is written as the escape that it was
+    write_bytes(path, text.encode(errors="backslashreplace"))
     return {"file": str(path), "rows": len(entries)}

@@ -1,7 +1,8 @@
 """The longest batch, trained on once: what an estimate can't know is seen before the run.
 
 The one idea: if the batch that holds most goes through forward, backward and update, all others
-will. The weights are random, since neither memory nor time depend on what they are.
+will. Weights that lie on the disk are used; those that must be fetched are random here, since
+neither memory nor time depend on what they are.
 """
 
 import time
@@ -46,7 +47,8 @@ def dry_run(plan, options):
     """The `DryRun` of a plan; RuntimeError where the device or its memory fails."""
     keep_freed_memory()
     forget_old_shapes()
-    model = GPTModel(plan.config, torch.Generator().manual_seed(options.seed))
+    stream = torch.Generator().manual_seed(options.seed)
+    model = GPTModel(plan.config, stream) if plan.source is None else plan.source.load()
     inputs, targets = longest_batch(plan, options)
     few = inputs[:FEW], targets[:FEW]
     loss_on_cpu = calc_loss_batch(*few, model.eval(), "cpu").item()

@@ -9,9 +9,9 @@ import sys
 
 from ch07 import run_folder as rf
 from ch07.data import load_entries, read_data, summary
-from ch07.going_on import check_sources, options_like, tell_versions
-from ch07.machine import choose_device
-from ch07.prepare import prepare
+from ch07.going_on import check_data, options_like, tell_versions
+from ch07.machine import choose_device, versions
+from ch07.plan import make_plan
 from ch07.report import print_scores, printable
 from ch07.respond import respond
 from ch07.scoring import score_answers
@@ -38,36 +38,36 @@ def evaluate(
 
 
 def recompute_losses(folder, data=None, device="auto", as_json=False):
-    """The losses of a run's last evaluation, computed again from its weights; returns 0.
+    """The losses of a run's last evaluation, computed again from its weights.
 
-    On the machine and with the versions of the run they are equal, to the bit.
+    On the machine and with the versions of the run they are equal, to the bit: returns 0, else 1.
     """
     run = rf.load_run(folder)
-    given = {"device": device} | ({} if data is None else {"data": data})
-    options = options_like(folder, given)
-    job = prepare(options, lambda text: None, new=False)
-    check_sources(folder, options, job)
-    now = rf.describe(options, job)
-    tell_versions(run.config, now, _note)
+    given = {"device": device, "data": data, "model": str(folder), "force": True}
+    given = {name: value for name, value in given.items() if value not in (None, "auto")}
+    plan = make_plan(options_like(folder, given), lambda text: None)
+    check_data(folder, plan)
+    tell_versions(run.config, {"facts": {"versions": versions(plan.device)}}, _note)
     logged = _last(folder)
     # the training loss was estimated on the first batches of the epoch that had just been trained
-    job.train_loader.batch_sampler.set_epoch(max(0, math.ceil(logged["epoch"]) - 1))
-    kinds = {"ignore_index": job.settings.ignore_index, "dtype": job.settings.dtype}
-    loaders = job.train_loader, job.val_loader
-    model = run.model.to(job.device)
-    losses = evaluate_model(model, *loaders, job.device, job.settings.eval_iter, **kinds)
+    plan.train_loader.batch_sampler.set_epoch(max(0, math.ceil(logged["epoch"]) - 1))
+    kinds = {"ignore_index": plan.settings.ignore_index, "dtype": plan.settings.dtype}
+    loaders = plan.train_loader, plan.val_loader
+    model = run.model.to(plan.device)
+    losses = evaluate_model(model, *loaders, plan.device, plan.settings.eval_iter, **kinds)
     found = {"step": logged["step"]}
     for name, now in zip(("train_loss", "val_loss"), losses, strict=True):
         found[name] = {"logged": logged[name], "now": now, "equal": logged[name] == now}
+    same = all(found[name]["equal"] for name in ("train_loss", "val_loss"))
     if as_json:
         print(json.dumps(found, indent=2))
-        return 0
+        return 0 if same else 1
     for name in ("train_loss", "val_loss"):
         a, b, equal = found[name].values()
         print(f"{name} at step {logged['step']}: logged {a}, now {b}: " + "equal" * equal, end="")
         apart = "they differ" if None in (a, b) else f"they differ by {abs(a - b):.3g}"
         print("" if equal else apart)
-    return 0
+    return 0 if same else 1
 
 
 def _note(text):

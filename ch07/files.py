@@ -68,9 +68,12 @@ def write_sealed_json(path, value):
 
 
 def read_sealed_json(path):
-    """What `write_sealed_json` wrote; ValueError if it was altered since."""
+    """What `write_sealed_json` wrote; ValueError if it was altered since.
+
+    An object without a seal was written before there were seals, and is taken as it is.
+    """
     value = read_json(path)
-    if not isinstance(value, dict) or value.pop(SEAL, None) != _seal(value):
+    if not isinstance(value, dict) or value.pop(SEAL, None) not in (None, _seal(value)):
         raise ValueError(f"{path} is not what was written: altered, or damaged")
     return value
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ch07 import run_folder as rf
 from ch07.checkpoint import CheckpointError, newest_whole, save_checkpoint
-from ch07.claim import check_new_folder, check_writable, held, new_run_folder
+from ch07.claim import check_new_folder, check_run, held, new_run_folder
 from ch07.files import write_bytes, write_json
 from ch07.going_on import (
     check_sources,
@@ -69,7 +69,7 @@ def _go_on(given):
     if given.get("out") is None:
         raise OptionError("--resume needs --out RUN, the folder of the run to go on with")
     folder = Path(given["out"])
-    check_writable(folder)
+    check_run(folder)
     with held(folder), _ending_in_words(folder):
         config = stored_config(folder, note)
         options = options_to_go_on(config, given)
@@ -129,11 +129,18 @@ def _about_numbers(error, job, options, folder, state):
         entries = (job.splits["train"][i] for batch in window for i in batch)
         where += f". Its batch: {', '.join(job.places[id(entry)] for entry in entries)}"
     anew = f"python -m ch07 finetune --like {folder} --lr {options.lr / 4:g}"
-    return f"{where}. {_what_is_kept(folder)}\nor begin anew:\n  {anew}"
+    return (
+        f"{where}. A resume would meet the same numbers; begin anew, more slowly:\n  {anew}\n"
+        f"{_what_is_kept(folder)}"
+    )
 
 
 def _what_is_kept(folder):
-    place, _, _ = newest_whole(folder / rf.CHECKPOINT)
+    place, _, problems = newest_whole(folder / rf.CHECKPOINT)
+    if place is None and problems:
+        return f"Begin anew: python -m ch07 finetune --like {folder}"
+    if place is None and not (folder / rf.CONFIG).exists():
+        return "Nothing was begun yet"
     kept = "No checkpoint was written yet" if place is None else f"{place} is whole"
     return f"{kept}; go on with:\n{_how_to_resume(folder)}"
 

@@ -25,7 +25,8 @@ def stored_config(folder, note):
     except rf.RunFolderError as error:
         if not kept:
             raise
-        note(f"{error}: taken from the checkpoint of step {content['state']['step']}")
+        step = content["state"]["step"]
+        note(f"{error}; its copy in the checkpoint of step {step} takes its place")
         write_json(folder / rf.CONFIG, kept)
         return rf.read_config(folder)
     began = {key: value for key, value in config.items() if key != "model_sha256"}
@@ -44,13 +45,14 @@ def options_to_go_on(config, given):
     changed = [
         (name, stored.get(name), value)
         for name, value in given.items()
-        if name not in FREE_ON_RESUME and value != stored.get(name)
+        if name not in FREE_ON_RESUME and value not in ("auto", stored.get(name))
     ]
     if changed:
         raise OptionError(
             f"{given['out']} can't go on with other settings: {_listed(changed)}. "
             "Leave them out, or start a new run with --like"
         )
+    given = {name: value for name, value in given.items() if value != "auto"}
     return _options({**stored, **given}, given["out"])
 
 
@@ -70,8 +72,18 @@ def check_sources(run, options, job, given=()):
     ]
     if changed:
         raise ValueError(
-            f"{run} can't be done again: {_listed(changed)}. If it moved, say where with --data "
-            "or --model"
+            f"{run} can't be done again: {_listed(changed)}. If it was changed, start a new "
+            "run; if it moved, say where with --data or --model"
+        )
+
+
+def check_data(run, plan):
+    """ValueError if a plan has other data than the run."""
+    stored = rf.read_config(run)["facts"].get("data_sha256")
+    if stored != plan.file.sha256:
+        raise ValueError(
+            f"{plan.file.path} is not the data of {run}: its data_sha256 was {stored!r}, now "
+            f"{plan.file.sha256!r}. If it moved, say where with --data"
         )
 
 
@@ -100,10 +112,14 @@ def resumed(folder, config, options, job, note):
     state, problems = load_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer)
     for problem in problems:
         note(f"checkpoint passed over: {problem}")
+    if state is None and "model_sha256" in config:
+        raise rf.RunFolderError(f"{folder} has finished, and has no checkpoint to go on from")
     if state is None:
         note("no checkpoint yet: starting from the beginning")
         return TrainState()
     note(f"going on from step {state.step}")
+    if "model_sha256" in config:
+        note(f"{folder} has finished: its answers are made once more")
     return state
 
 

@@ -93,7 +93,7 @@ def available_memory(device):
         return free
 
 
-def versions():
+def versions(device):
     """What a run's numbers may depend on."""
     import platform
 
@@ -106,4 +106,5 @@ def versions():
         "threads": torch.get_num_threads(),
         "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
         "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }

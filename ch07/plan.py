@@ -12,7 +12,7 @@ import torch
 from ch07 import survey
 from ch07.batching import make_loader
 from ch07.checked_rows import checked_datasets
-from ch07.data import DataError, DataFile, read_data, summary
+from ch07.data import DataError, DataFile, count, read_data, summary
 from ch07.machine import choose_device, choose_dtype
 from ch07.prompts import get_style
 from ch07.splits import overlap, positional_split, split_entries
@@ -42,17 +42,30 @@ class Plan:
     val_loader: object
     device: torch.device
     settings: TrainSettings
-    said: list  # what was told, since a terminal forgets
+    notes: list  # what was told besides, as that a limit was lowered
+    said: list  # all that was told, since a terminal forgets
+
+
+class Told:
+    """What was told, kept: findings in the data, which a `Plan` has as such, and notes besides."""
+
+    def __init__(self, tell):
+        self.said, self.notes, self._tell = [], [], tell
+
+    def note(self, text):
+        self.notes.append(text)
+        self.said.append(text)
+        self._tell(text)
+
+    def found(self, text):
+        self.said.append(f"data: {text}")
+        self._tell(self.said[-1])
 
 
 def make_plan(options, tell):
     """The `Plan`; DataError or ValueError says what is wrong. `tell(text)` hears the rest."""
-    said = []
-
-    def note(text):
-        said.append(text)
-        tell(text)
-
+    told = Told(tell)
+    note, found = told.note, told.found
     device = choose_device(options.device)
     # a published size has a known shape, and is fetched only when all else is well
     source = None if options.model in MODEL_SIZES else find_weights(options.model)
@@ -60,19 +73,22 @@ def make_plan(options, tell):
     style = _style(options, source, note)
     file = read_data(DATA_FILE if options.data is None else options.data, options.skip_bad_rows)
     for line in summary(file.findings):
-        note(f"data: {line}")
-    splits = _split(file.entries, options, note)
+        found(line)
+    splits = _split(file.entries, options, found, note)
     limit = _limit(options.allowed_max_length, config.context_length, note)
     looked_at = checked_datasets(file, splits, style, options, config.context_length, limit)
     datasets, seen, lengths = looked_at
     for line in summary(seen):
-        note(f"data: {line}")
+        found(line)
     if not len(datasets["train"]):
-        raise DataError(f"{file.path}: no row is left to train on")
+        why = "".join(f"\n  {line}" for line in summary(seen))
+        raise DataError(f"{file.path}: no row is left to train on{why}")
+    if not len(datasets["test"]):
+        note("data: no test rows, so nothing will be scored")
     if not len(datasets["validation"]):
         note("data: no validation rows, so there will be no validation loss")
     alike = survey.alike_across(datasets)
-    _tell_likeness(datasets, alike, note)
+    _tell_likeness(datasets, alike, found)
     shared = {"loss_on": options.loss_on, "allowed_max_length": limit}
     train = make_loader(datasets["train"], options.batch_size, seed=options.seed, **shared)
     return Plan(
@@ -89,7 +105,8 @@ def make_plan(options, tell):
         val_loader=make_loader(datasets["validation"], options.batch_size, **shared),
         device=device,
         settings=_settings(options, choose_dtype(options.dtype, device), train),
-        said=said,
+        notes=told.notes,
+        said=told.said,
     )
 
 
@@ -106,26 +123,28 @@ def _style(options, source, note):
     return get_style(options.prompt_style)
 
 
-def _split(entries, options, note):
-    own, by_position = any("split" in entry for entry in entries), options.split == "book"
+def _split(entries, options, found, note):
+    own, by_position = sum("split" in entry for entry in entries), options.split == "book"
     if own:
-        note(f"data: the file's own 'split' is {'ignored' if by_position else 'used'}")
+        rest = f", {len(entries) - own} rows without one train" if own < len(entries) else ""
+        used = "ignored" if by_position else f"used{rest}"
+        note(f"data: the file's own 'split' is {used}")
     splits = positional_split(entries) if by_position else split_entries(entries, seed=options.seed)
     for name, n in overlap(splits).items():
         if n:
-            note(f"data: {n} of {len(splits[name])} {name} prompts are also in training")
+            found(f"{n} of {len(splits[name])} {name} prompts are also in training")
     return splits
 
 
-def _tell_likeness(datasets, alike, note):
+def _tell_likeness(datasets, alike, found):
     """What a held-out score may owe to memory, and where answers contradict each other."""
     n_held_out = len(datasets["test"]) + len(datasets["validation"])
     n = len({id(held_out) for held_out, _, _ in alike})
     if n:
-        note(f"data: {n} of {n_held_out} held-out prompts are nearly the same as one in training")
+        found(f"{n} of {n_held_out} held-out prompts have nearly the wording of one in training")
     n = len(survey.several_answers(datasets["train"].data))
     if n:
-        note(f"data: {n} training prompts are asked more than once, with different answers")
+        found(f"{count(n, 'training prompt')} asked more than once, with different answers")
 
 
 def _limit(allowed_max_length, context_length, note):

@@ -70,7 +70,7 @@ def _facts(plan, start_sha256):
         "rows": {name: len(dataset) for name, dataset in plan.datasets.items()},
         "findings": plan.said,
         "tokenizer": load_tokenizer().name,
-        "versions": versions(),
+        "versions": versions(plan.device),
     }
 
 

@@ -67,9 +67,9 @@ def read_sealed(folder):
         _check_model(config["model"])
     except (TypeError, ValueError, RecursionError) as error:
         raise RunFolderError(f"{folder} can't be loaded: {error}") from None
-    if not (folder / MODEL).is_file():
+    if not (folder / MODEL).is_file() or "model_sha256" not in config:
         raise RunFolderError(
-            f"{folder} has no {MODEL}: the run has not finished. "
+            f"{folder} has no {MODEL} that is complete: the run has not finished. "
             f"Go on with: python -m ch07 finetune --resume --out {folder}"
         )
     if _seal(config, sha256_of(folder / MODEL)) != config.get("model_sha256"):

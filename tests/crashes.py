@@ -138,7 +138,10 @@ def strike(child, command):
         time.sleep(command["at"] / 1000)
         os.kill(child, signal.SIGKILL)  # not waited for yet, so it is ours, dead or alive
     elif command["fault"].startswith("SIG"):
+        deadline = time.monotonic() + 60
         while not any(Path(command["at"]).glob("checkpoint/step-*")):
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.005)
         os.kill(child, getattr(signal, command["fault"]))
 

@@ -50,6 +50,22 @@ def test_the_last_two_are_kept(tmp_path):
     assert load_checkpoint(tmp_path, *stepped())[0].step == 100
 
 
+def test_a_damaged_one_does_not_count_as_one_of_two(tmp_path):
+    for step in (10, 20):
+        save_checkpoint(tmp_path, *stepped(), TrainState(step=step))
+    (tmp_path / "step-00000020" / "model.safetensors").write_bytes(b"x")
+    save_checkpoint(tmp_path, *stepped(), TrainState(step=25))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000010", "step-00000025"]
+
+
+def test_a_checkpoint_from_before_seals_is_read(tmp_path):
+    save_checkpoint(tmp_path, *stepped(), TrainState(step=5))
+    path = tmp_path / "step-00000005" / "state.json"
+    content = read_json(path)
+    write_json(path, {key: content[key] for key in ("sha256", "state")})
+    assert load_checkpoint(tmp_path, *stepped())[0].step == 5
+
+
 def test_strange_names_are_no_checkpoints(tmp_path):
     save_checkpoint(tmp_path, *stepped(), TrainState(step=5))
     (tmp_path / "step-00000009.bak").mkdir()

@@ -84,6 +84,16 @@ def test_an_unfinished_run_is_compared_as_far_as_it_went(run, copy, capsys):
     assert code == 1 and found["weights"]["missing"] == [str(copy)]
     assert main(["compare", str(run), str(copy)]) == 1
     assert f"weights: not finished: {copy}" in capsys.readouterr().out
+    code, found = compared(capsys, copy, copy)
+    assert code == 1 and not found["same"], "equal as far as they went isn't the same run"
+
+
+def test_other_questions_are_not_compared(run, copy, capsys):
+    answers = read_json(copy / rf.RESPONSES)
+    answers[0]["instruction"] = "Something else?"
+    write_json(copy / rf.RESPONSES, answers)
+    assert main(["compare", str(run), str(copy)]) == 1
+    assert "answers: not compared, since the questions differ" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"a": 1}', "\x00"])

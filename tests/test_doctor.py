@@ -4,6 +4,7 @@ import json
 import shlex
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_the_page_with_its_dry_run_comes_in_twenty_seconds(capsys):
     assert main(["doctor"]) == 0
     assert time.monotonic() - started < 20
     out = capsys.readouterr().out
-    for part in ("machine", "data: ", "splits", "tokens", "run", "the longest batch, 48 rows of"):
+    for part in ("machine", "data\n", "splits", "tokens", "run", "the longest batch, 48 rows of"):
         assert part in out
 
 
@@ -112,7 +113,7 @@ def test_what_is_written_is_what_a_run_would_use(write, capsys):
     assert main(["doctor", path, "--write-clean", "clean.jsonl"]) == 0
     with open("clean.jsonl", encoding="utf-8") as file:
         assert [json.loads(line) for line in file] == rows[:20]
-    assert "20 usable rows were written" in capsys.readouterr().out
+    assert "20 usable rows are in clean.jsonl" in capsys.readouterr().out
 
 
 def test_nothing_is_ever_overwritten(write, tmp_path, capsys):
@@ -166,6 +167,8 @@ def test_counted_roles_are_those_of_the_real_batches(loss_on, limit):
     counted = survey.counted_by_role(train, plan.style, loss_on, limit)
     assert sum(counted.values()) == sum(int((t != -100).sum()) for _, t in plan.train_loader)
     assert counted["end"] == sum(n <= (limit or n) for n in train.lengths)
+    checks, _, _ = checkup.check_tokens(plan, options)
+    assert ("counts 100 % of all targets" in checks[0].text) == (loss_on == "all")
 
 
 def test_leaks_and_near_duplicates_are_named(write, capsys):
@@ -178,17 +181,16 @@ def test_leaks_and_near_duplicates_are_named(write, capsys):
     ]
     rows[-3:] = [{**row, "split": "test"} for row in rows[-3:]]
     code, page = examined(capsys, write(rows))
-    assert code == 0 and "1 of 3 test prompts are also in training" in texts(page, "look")
-    (alike,) = (
-        c for c in page["checks"] if "of 3 held-out prompts are nearly the same" in c["text"]
-    )
+    assert code == 0
+    (leak,) = (c for c in page["checks"] if "1 of 3 test prompts are also in" in c["text"])
+    assert leak["level"] == "look" and leak["rows"] == ["row 41"]
+    (alike,) = (c for c in page["checks"] if "of 3 held-out prompts have nearly the" in c["text"])
     assert alike["text"].startswith("2 of 3") and alike["level"] == "look"
     pairs = {row.split(" (")[0] for row in alike["rows"]}
     assert pairs == {"row 41 and row 1", "row 42 and row 1"}
     assert main(["finetune", "--data", "mine.json", "--max-steps", "1", "--out", "run"]) == 0
-    assert (
-        "2 of 3 held-out prompts are nearly the same as one in training" in capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "2 of 3 held-out prompts have nearly the wording of one in training" in said
 
 
 def test_a_device_that_computes_wrongly_is_found(monkeypatch, write, capsys):
@@ -235,3 +237,41 @@ def test_requirements_are_held_against_what_is_installed(monkeypatch, tmp_path, 
     path.write_text("torch==1.0\n", "utf-8")
     code, page = examined(capsys, write(GOOD))
     assert code == 1 and page["next"] == "python -m pip install -r requirements.txt"
+
+
+def test_what_finetune_would_refuse_is_not_ready(write, capsys, monkeypatch, tmp_path):
+    """The disk, the folder, a model that must be fetched without a network."""
+    path = write(GOOD)
+    with monkeypatch.context() as patch:
+        patch.setattr("ch07.claim.shutil.disk_usage", lambda p: SimpleNamespace(free=10**7))
+        code, page = examined(capsys, path)
+        assert code == 1 and any("MB are free" in text for text in texts(page, "wrong"))
+        assert examined(capsys, path, "--force")[0] == 0
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    code, page = examined(capsys, path, "--model", "gpt2-small")
+    assert code == 1 and "0.5 GB will be fetched, but HF_HUB_OFFLINE" in texts(page, "wrong")[0]
+    (tmp_path / "runs").write_text("a file", encoding="utf-8")
+    code, page = examined(capsys, path)
+    assert code == 1 and "runs is a file" in texts(page, "wrong")[0]
+
+
+def test_what_finetune_notes_the_doctor_says(write, capsys):
+    rows = [{**GOOD[i], "split": "train"} for i in range(5)] + GOOD[5:9]
+    path = write(rows)
+    _, page = examined(capsys, path)
+    for part in ("'split' is used, 4 rows without one train", "no test rows", "no validation"):
+        assert any(part in text for text in texts(page, "look")), part
+    assert any("updates from random weights" in text for text in texts(page, "look"))
+    _, page = examined(capsys, "--data", path, "--split", "book", "--allowed-max-length", "5000")
+    for part in ("'split' is ignored", "1024 is used"):
+        assert any(part in text for text in texts(page, "look")), part
+
+
+def test_a_clean_file_keeps_odd_keys_and_a_free_name_is_found(tmp_path, capsys):
+    path = tmp_path / "odd.jsonl"
+    path.write_text('{"instruction": "a", "output": "b", "note": "\\ud800"}\n{"x": 1}\n', "utf-8")
+    assert main(["doctor", str(path), "--write-clean", "odd.clean.jsonl"]) == 0
+    assert load_entries("odd.clean.jsonl") == load_entries(path, skip_bad_rows=True)
+    capsys.readouterr()
+    _, page = examined(capsys, str(path))
+    assert page["next"].endswith("--write-clean odd.clean.2.jsonl")
