@@ -36,8 +36,12 @@ def interrupt():
     raise KeyboardInterrupt
 
 
-FAULTS = {"kill": die, "full": disk_full, "interrupt": interrupt}
-# From outside: "time" kills after `at` milliseconds, "SIGINT" and the like in the run folder `at`.
+def asked(name):
+    return lambda: os.kill(os.getpid(), getattr(signal, name))
+
+
+FAULTS = {"kill": die, "full": disk_full, "interrupt": interrupt}  # and "time": after `at` ms
+FAULTS |= {name: asked(name) for name in ("SIGINT", "SIGTERM", "SIGHUP")}
 
 
 class Countdown:
@@ -123,27 +127,15 @@ def serve():
                 json.dump(left, file)
             sys.stdout.flush()
             os._exit(code)
-        strike(child, command)
+        if command["fault"] == "time":
+            time.sleep(command["at"] / 1000)
+            os.kill(child, signal.SIGKILL)  # not waited for yet, so it is ours, dead or alive
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
         if status == 0:  # the next child shall find loaded what this one had to load
             for name in json.loads(Path(command["log"] + ".json").read_text("utf-8"))["modules"]:
                 with suppress(Exception):
                     importlib.import_module(name)
-
-
-def strike(child, command):
-    """Signal a child from outside: after some time, or when its first checkpoint is there."""
-    if command["fault"] == "time":
-        time.sleep(command["at"] / 1000)
-        os.kill(child, signal.SIGKILL)  # not waited for yet, so it is ours, dead or alive
-    elif command["fault"].startswith("SIG"):
-        deadline = time.monotonic() + 60
-        while not any(Path(command["at"]).glob("checkpoint/step-*")):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.005)
-        os.kill(child, getattr(signal, command["fault"]))
 
 
 class Forks:

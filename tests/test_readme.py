@@ -60,8 +60,9 @@ def test_make_does_what_the_lines_by_hand_do(target):
     assert positions == sorted(positions)
 
 
-def test_the_commands_run_as_printed(folder, run_command):
+def test_the_commands_run_as_printed(folder, run_command, number_data):
     """In the README's order, since later ones use the run of earlier ones."""
+    short = {True: SHORT, False: [*SHORT, "--data", str(number_data)]}
     (folder / "my.json").write_text(
         '[{"instruction": "Say hi.", "output": "Hi"}]', encoding="utf-8"
     )
@@ -71,7 +72,8 @@ def test_the_commands_run_as_printed(folder, run_command):
         if arguments is None:
             continue
         trains = arguments[2:3] in ([], ["finetune"]) and "--resume" not in arguments
-        done = run_command(*arguments, *(SHORT if trains else []), cwd=folder, input="Say hi.\n")
+        more = short["--data" in command or "--like" in command] if trains else []
+        done = run_command(*arguments, *more, cwd=folder, input="Say hi.\n")
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         assert done.stdout, command
         ran.append(arguments[2:3] or ["finetune"])
