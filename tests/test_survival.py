@@ -13,6 +13,8 @@ from ch07 import run_folder as rf
 from ch07.claim import held
 from ch07.cli import main
 from ch07.files import read_json, write_json
+from ch07.options import FinetuneOptions
+from ch07.plan import make_plan
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and kills need POSIX")
 STEPS = 16
@@ -227,7 +229,7 @@ def test_a_clock_that_jumps_back_changes_nothing(place, arguments, whole, tmp_pa
 
 
 def test_numbers_that_are_not_finite_end_the_run_with_its_rows(
-    place, arguments, tmp_path, capsys, monkeypatch
+    whole, arguments, tmp_path, capsys, monkeypatch
 ):
     """The batch is named by its rows in the file, and no checkpoint holds NaN."""
     import train_loop
@@ -244,11 +246,17 @@ def test_numbers_that_are_not_finite_end_the_run_with_its_rows(
     error = capsys.readouterr().err
     assert "after step 2: loss or gradient is not finite" in error
     rows = error.split("Its batch: ")[1].split(". ")[0].split(", ")
-    assert len(rows) == 16 and all(row.startswith("row ") for row in rows)
+    config = read_json(tmp_path / "run" / rf.CONFIG)
+    plan = make_plan(FinetuneOptions(**config["options"]), lambda text: None)
+    third = list(plan.train_loader.batch_sampler)[2]
+    entries = [plan.datasets["train"].data[i] for i in third]
+    assert rows == [plan.file.by_entry[id(entry)] for entry in entries]
+    read = read_json(config["options"]["data"])
+    assert read[int(rows[0].removeprefix("row ")) - 1]["output"] == entries[0]["output"]
     assert "step-00000002 is whole; go on with:" in error and "--like" in error
     monkeypatch.undo()
     assert resume(tmp_path / "run") == 0
-    same(place / "whole", tmp_path / "run")
+    same(whole, tmp_path / "run")
 
 
 def test_resume_touches_nothing_but_a_run(tmp_path, capsys):
