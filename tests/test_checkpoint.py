@@ -50,6 +50,19 @@ def test_the_last_two_are_kept(tmp_path):
     assert load_checkpoint(tmp_path, *stepped())[0].step == 100
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("where", ["model", "optimizer"])
+def test_a_number_that_is_not_finite_is_never_saved(tmp_path, bad, where):
+    save_checkpoint(tmp_path, *stepped(), TrainState(step=1))
+    model, optimizer = stepped()
+    first = next(iter(optimizer.state_dict()["state"].values()))["exp_avg"]
+    with torch.no_grad():
+        (model.final_norm.bias if where == "model" else first)[0] = bad
+    with pytest.raises(CheckpointError, match=f"{where} .* holds a number that is not finite"):
+        save_checkpoint(tmp_path, model, optimizer, TrainState(step=2))
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
+
+
 def test_a_damaged_one_does_not_count_as_one_of_two(tmp_path):
     for step in (10, 20):
         save_checkpoint(tmp_path, *stepped(), TrainState(step=step))
