@@ -21,7 +21,7 @@ def limit_costs(lengths, limit):
 
     `lengths` has (tokens, those of the prompt) for each row.
 
-    >>> limit_costs([(5, 3), (9, 4), (9, 7)], limit=6)
+    >>> limit_costs([(5, 3), (9, 6), (9, 7)], limit=6)  # a prompt of 6 still predicts one token
     {'limit': 6, 'rows': 3, 'end': 2, 'answer': 1}
     """
     beyond = [(n, prompt) for n, prompt in lengths if n > limit]
