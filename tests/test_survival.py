@@ -110,6 +110,7 @@ def test_a_fault_at_any_operation_ends_in_words(place, forks, arguments, whole, 
         assert code == {"full": 1, "interrupt": 130, "kill": -9}[fault], (number, words)
         assert "Traceback" not in words
         assert fault != "full" or "No space left on device" in words
+        assert fault != "interrupt" or "stopped at once" in words
         if fault != "kill" and (folder / rf.CONFIG).exists():
             assert "python -m ch07 finetune --resume --out" in words, (number, words)
         assert forks(begun_or_resumed(arguments, folder)) == 0, (number, forks.said()[-2000:])
@@ -121,9 +122,10 @@ def test_a_fault_at_any_operation_ends_in_words(place, forks, arguments, whole, 
 def test_a_run_that_is_asked_to_stop_keeps_all_it_has(
     place, forks, arguments, whole, operations, name, capsys
 ):
-    """In the midst of a checkpoint that is being written, too."""
+    """In the midst of a checkpoint that is written; or, with SIGTERM, long before one is due."""
     folder, said = place / name, len(forks.said())
-    assert forks([*arguments, "--out", folder], name, operations // 2) == 130
+    late, at = ([], operations // 2) if name != "SIGTERM" else (["--checkpoint-minutes", "99"], 12)
+    assert forks([*arguments, *late, "--out", folder], name, at) == 130
     words = forks.said()[said:]
     assert f"python -m ch07 finetune --resume --out {folder}" in words and "Traceback" not in words
     assert (folder / rf.PLOT).exists() and rf.read_metrics(folder)
