@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.measured import memory, parser, report, row
 from ch07.checkpoint import load_checkpoint, save_checkpoint
+from ch07.machine import give_freed_memory_back
 from ch07.options import FinetuneOptions
 from ch07.prepare import prepare
 from ch07.respond import respond
@@ -46,6 +47,7 @@ def rounds(minutes, folder):
         del state.history[:-1]  # it grows with the run, as it must
         save_checkpoint(folder, job.model, job.optimizer, state)
         state, _ = load_checkpoint(folder, job.model, job.optimizer)
+        give_freed_memory_back()  # as a run does before it answers
         respond(job.model, load_tokenizer(), job.splits["test"][:64], job.style, 64)
         seconds = time.monotonic() - started
         if not seen or seconds - seen[-1][0] >= 60:
