@@ -34,13 +34,12 @@ class DryRun:
     peak_bytes: int  # of this process
     loss: float  # of a few rows, on the device and in the format of training
     loss_on_cpu: float  # of the same rows, in float32
+    tolerance: float = TOLERANCE["float32"]  # relative
 
     @property
     def agrees(self):
         """Whether the device computes what the CPU computes, as far as its format allows."""
         return abs(self.loss - self.loss_on_cpu) <= self.tolerance * abs(self.loss_on_cpu)
-
-    tolerance: float = 1e-3
 
 
 def dry_run(plan, options):
