@@ -51,7 +51,10 @@ def test_an_interrupted_kernel_keeps_its_plot_and_history():
         after = "assert len(history) >= 3 and state.history == history, (len(history), state)\n"
         after += "assert model.training\n"
         after += "train_model(model, loader, loader, optimizer, settings=TrainSettings())"
-        reply = client.execute_interactive(after, timeout=60, output_hook=lambda message: None)
+        status = "aborted"  # what comes right after an error, since it may have been queued before
+        while status == "aborted":
+            reply = client.execute_interactive(after, timeout=60, output_hook=lambda message: None)
+            status = reply["content"]["status"]
         assert reply["content"]["status"] == "ok", reply["content"]
     finally:
         client.stop_channels()
