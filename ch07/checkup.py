@@ -21,7 +21,7 @@ from ch07.dry_run import PATIENCE, dry_run
 from ch07.estimate import as_bytes, as_time, count_parameters
 from ch07.hub import PUBLISHED
 from ch07.machine import available_memory, cpu_has_bfloat16
-from ch07.requirements import TODO, unmet, wanted
+from ch07.requirements import INSTALL, unmet, wanted
 from ch07.splits import normalised_prompt
 from ch07.tokenizer import TokenizerError, load_tokenizer
 
@@ -54,7 +54,7 @@ def check_machine():
     python = f"Python {platform.python_version()}, PyTorch {torch.__version__}"
     check("ok", f"{python}, threads: {torch.get_num_threads()}, cores: {os.cpu_count()}")
     if missing:
-        check("wrong", f"requirements: {'; '.join(missing)}", TODO)
+        check("wrong", f"requirements: {'; '.join(missing)}", INSTALL)
     else:
         check("ok", f"all {len(wanted())} requirements are installed, in the versions wanted")
     units = "has" if cpu_has_bfloat16() else "has no"
@@ -68,9 +68,10 @@ def check_machine():
     try:
         tokenizer = load_tokenizer()
         good = tokenizer.encode_ordinary(HELLO[0]) == HELLO[1]
-        check("ok" if good else "wrong", f"tokenizer: GPT-2, {tokenizer.n_vocab:,} tokens", TODO)
+        mend = "" if good else INSTALL
+        check("ok" if good else "wrong", f"tokenizer: GPT-2, {tokenizer.n_vocab:,} tokens", mend)
     except TokenizerError as error:
-        check("wrong", f"tokenizer: {error}", TODO)
+        check("wrong", f"tokenizer: {error}", INSTALL)
     return checks
 
 

@@ -45,8 +45,9 @@ def main(argv=None):
     except ModuleNotFoundError as error:
         if verbose or (error.name or "").startswith("ch07"):
             raise
-        todo = "python -m pip install -r requirements.txt"
-        print(f"error: the package {error.name!r} is not installed: {todo}", file=sys.stderr)
+        from ch07.requirements import INSTALL
+
+        print(f"error: the package {error.name!r} is not installed: {INSTALL}", file=sys.stderr)
         return 1
     except EXPECTED as error:
         if verbose:
@@ -113,11 +114,11 @@ def _evaluate(losses, **arguments):
 
 
 def _doctor(**arguments):
-    from ch07.requirements import TODO, unmet
+    from ch07.requirements import INSTALL, unmet
 
     missing = [line for line in unmet() if line.endswith("is not installed")]
     if missing:  # whatever else is wrong, nothing could be looked at
-        print(f"error: {'; '.join(missing)}: {TODO}", file=sys.stderr)
+        print(f"error: {'; '.join(missing)}: {INSTALL}", file=sys.stderr)
         return 1
     from ch07.doctor import doctor
 

@@ -50,10 +50,10 @@ def dry_run(plan, options):
     model = GPTModel(plan.config, stream) if plan.source is None else plan.source.load()
     inputs, targets = longest_batch(plan, options)
     few = inputs[:FEW], targets[:FEW]
-    loss_on_cpu = calc_loss_batch(*few, model.eval(), "cpu").item()
-    model = model.to(plan.device)
     kinds = {"dtype": plan.settings.dtype, "ignore_index": plan.settings.ignore_index}
     with torch.no_grad():
+        loss_on_cpu = calc_loss_batch(*few, model.eval(), "cpu").item()
+        model = model.to(plan.device)
         loss = calc_loss_batch(*few, model, plan.device, **kinds).item()
     optimizer = choose_optimizer(options.chosen_optimizer, model, options.lr, options.weight_decay)
     for _ in range(2):

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 FILE = Path(__file__).resolve().parent.parent / "requirements.txt"
-TODO = "python -m pip install -r requirements.txt"
+INSTALL = "python -m pip install -r requirements.txt"
 
 
 def wanted():
