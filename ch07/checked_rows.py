@@ -4,10 +4,8 @@ The one idea: a row that can't be learned from is refused, or left out and count
 first step. All such rows come in one report, each once, with its place in the reader's file.
 """
 
-from collections import defaultdict
-
 from ch07.batching import check_lengths
-from ch07.data import DataError, count
+from ch07.data import DataError, by_kind, count
 from ch07.json_rows import SHOWN, Finding
 from ch07.tokenizer import load_tokenizer
 from instruction_dataset import InstructionDataset
@@ -72,12 +70,9 @@ def _looked_at(dataset, loss_on, context_length, limit):
 
 
 def _refuse(path, errors):
-    by_reason = defaultdict(list)
-    for finding in errors:
-        by_reason[finding.what].append(finding.where)
     lines = "".join(
         f"\n  {what}: {', '.join(places[:SHOWN])}" + ", ..." * (len(places) > SHOWN)
-        for what, places in by_reason.items()
+        for (_, what), places in by_kind(errors).items()
     )
     raise DataError(
         f"{path}: {count(len(errors), 'row')} can't be learned from; shorten them, choose another "

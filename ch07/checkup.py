@@ -7,7 +7,6 @@ something is wrong, what mends it.
 import os
 import platform
 import shutil
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import torch
 from ch07 import hub, survey
 from ch07.claim import check_new_folder, check_space
 from ch07.costs import reckon, too_large
-from ch07.data import count
+from ch07.data import by_kind, count
 from ch07.dry_run import PATIENCE, dry_run
 from ch07.estimate import as_bytes, as_time, count_parameters
 from ch07.hub import PUBLISHED
@@ -94,10 +93,7 @@ def _about_rows(plan, options, clean):
     yield Check(part, "ok", f"{plan.file.path}: {n:,} rows can be used: {sizes}")
     for text in plan.notes:
         yield Check(part, "look", text.removeprefix("data: "))
-    kinds = defaultdict(list)
-    for finding in plan.findings:
-        kinds[finding.level, finding.what.split("; first as ")[0]].append(finding.where)
-    for (level, what), rows in kinds.items():
+    for (level, what), rows in by_kind(plan.findings).items():
         refused = level == "error" and not options.skip_bad_rows
         text = f"{'' if level == 'note' else 'left out: '}{what} ({len(rows)})"
         mend = clean if refused else ""

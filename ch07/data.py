@@ -90,17 +90,21 @@ def count(n, noun):
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
+def by_kind(findings):
+    """{(level, what): where it was seen, in order}: findings that say the same, put together."""
+    kinds = defaultdict(list)
+    for finding in findings:
+        kinds[finding.level, finding.what.split("; first as ")[0]].append(finding.where)
+    return kinds
+
+
 def summary(findings):
     """Findings in a line for each kind, with their number and the first rows."""
-    rows = defaultdict(list)
-    for finding in findings:
-        what = finding.what.split("; first as ")[0]
-        rows[finding.level, what].append(finding.where)
     verdict = {"error": "left out: ", "dropped": "left out: ", "note": ""}
     return [
         f"{verdict[level]}{what} ({len(places)}: {', '.join(places[:SHOWN])}"
         + (", ...)" if len(places) > SHOWN else ")")
-        for (level, what), places in rows.items()
+        for (level, what), places in by_kind(findings).items()
     ]
 
 
