@@ -21,6 +21,11 @@ from tqdm import tqdm
 IGNORE_INDEX = -100  # what PyTorch's cross_entropy skips by default
 
 
+def summed_cross_entropy(logits, targets):
+    """The sum over N targets of -log softmax(logits)[target]: logits (N, V), targets (N,)."""
+    return -logits.float().log_softmax(dim=-1).gather(1, targets[:, None]).sum()
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """How to train; nothing here says on what."""
@@ -36,6 +41,7 @@ class TrainSettings:
     dtype: str = "float32"  # or "bfloat16": matrix products under autocast
     ignore_index: int = IGNORE_INDEX
     seed: int = 123  # dropout's random stream
+    cross_entropy: callable = summed_cross_entropy  # ch07/cross_entropy.py: with less memory
 
     def __post_init__(self):
         counts = dict(num_epochs=1, accumulation_steps=1, eval_freq=1, warmup_steps=0, seed=0)
@@ -62,14 +68,14 @@ class TrainState:
     history: list = field(default_factory=list)  # one record (a dict) per evaluation
 
 
-def sum_loss(input_batch, target_batch, model, device, ignore_index=IGNORE_INDEX, dtype="float32"):
+def sum_loss(input_batch, target_batch, model, device, ignore_index=IGNORE_INDEX, dtype="float32",
+             cross_entropy=summed_cross_entropy):  # fmt: skip
     """Cross-entropy summed over the counted targets of a (B, T) batch, and their number N."""
     inputs, targets = (t.to(device, non_blocking=True) for t in (input_batch, target_batch))
     counted = targets != ignore_index  # (B, T)
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         logits = model(inputs, wanted=counted)  # (B, T) -> (N, V)
-    wanted, sum_up = targets[counted], {"reduction": "sum", "ignore_index": ignore_index}
-    return torch.nn.functional.cross_entropy(logits.float(), wanted, **sum_up), len(logits)
+    return cross_entropy(logits, targets[counted]), len(logits)
 
 
 def calc_loss_batch(input_batch, target_batch, model, device, **options):
@@ -146,7 +152,8 @@ def train_step(window, model, optimizer, device, lr, settings):
         return None  # weight decay would move the weights even without a gradient
     total = 0.0
     for batch in window:
-        loss, _ = sum_loss(*batch, model, device, settings.ignore_index, settings.dtype)
+        how = (settings.ignore_index, settings.dtype, settings.cross_entropy)
+        loss, _ = sum_loss(*batch, model, device, *how)
         (loss / n_targets).backward()
         total = total + loss.detach()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
@@ -169,21 +176,14 @@ def total_steps(train_loader, settings):
 
 
 def train_model(
-    model,
-    train_loader,
-    val_loader,
-    optimizer,
-    device="cpu",
-    settings=TrainSettings(),
-    state=None,
-    on_eval=lambda record: None,
-    on_step=lambda state: None,
-    progress=True,
-):
+    model, train_loader, val_loader, optimizer, device="cpu", settings=TrainSettings(), state=None,
+    on_eval=lambda record: None, on_step=lambda state: None, progress=True,
+):  # fmt: skip
     """Train on from `state` and return it; `on_eval(record)` and `on_step(state)` (true: stop)."""
     state, n_steps = state or TrainState(), total_steps(train_loader, settings)
     started = time.monotonic() - state.seconds
-    options = {name: vars(settings)[name] for name in ("eval_iter", "ignore_index", "dtype")}
+    how = "eval_iter", "ignore_index", "dtype", "cross_entropy"
+    options = {name: vars(settings)[name] for name in how}
 
     def evaluate(lr):
         record = {"step": state.step, "epoch": state.epoch + state.batch / len(train_loader)}

@@ -1,14 +1,18 @@
 """What the benchmarks share: work in a process of its own, its peak memory, rows and tables.
 
 The one idea: memory is measured as what a fresh process held at its worst, minus what it held
-after its imports; so every measurement gets a process of its own.
+after its imports; so every measurement gets a process of its own. Speed is measured in turns: each
+contestant works a little while all others wait, then the next; so a machine that slows down slows
+all of them, and their ratio stays.
 """
 
 import argparse
 import json
 import re
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,8 +38,78 @@ def in_a_process(module, *arguments):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+class Worker:
+    """`python -m MODULE ARGUMENTS` in a process that waits for its turn; see `serve`."""
+
+    def __init__(self, module, *arguments):
+        command = [sys.executable, "-m", module, *map(str, arguments)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = subprocess.Popen(command, cwd=ROOT, text=True, encoding="utf-8", **pipes)
+        self.first = self._answer()
+
+    def turn(self):
+        """Let it work once; returns what it says."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def close(self):
+        """Let it end, and wait for it."""
+        self.process.communicate()
+
+    def _answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.process.args} ended: {self.process.wait()}")
+        return json.loads(line)
+
+
+def serve(first, work):
+    """In a worker: say `first`, then `work()` for each line that comes."""
+    print(json.dumps(first), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(work()), flush=True)
+
+
+def matrix_peak(dtype, size=2048, tries=20):
+    """Operations per second of a (size, size) matrix product just now: the median of some tries."""
+    import torch
+
+    a = torch.randn(size, size).to(getattr(torch, dtype))
+    seconds = []
+    for _ in range(tries):
+        started = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / statistics.median(seconds)
+
+
+def bandwidth(n_bytes=256 * 2**20, tries=10):
+    """Bytes per second that are read just now, in a sum of many numbers: the median of tries."""
+    import torch
+
+    numbers, seconds = torch.ones(n_bytes // 4), []
+    for _ in range(tries):
+        started = time.perf_counter()
+        numbers.sum()
+        seconds.append(time.perf_counter() - started)
+    return n_bytes / statistics.median(seconds)
+
+
+def speeds(what, ours, peer, peer_name, limits=None):
+    """A row for two lists of speeds, measured in turns: medians, of the ratios too."""
+    median = statistics.median
+    result = row(what, median(ours), peer and median(peer), peer_name)
+    if peer:
+        result["ratio"] = median(a / b for a, b in zip(ours, peer, strict=True))
+    if limits:
+        shares = [a / limit for a, limit in zip(ours, limits, strict=True)]
+        result["floor_share"] = median(shares)
+    return result
+
+
 def row(what, ours, peer, peer_name, floor=None):
-    """One measurement; `ratio` is peer over ours, `floor_share` the floor over ours."""
+    """One measurement of a cost; `ratio` is peer over ours, `floor_share` the floor over ours."""
     share = None if floor is None else floor / ours
     return {
         "what": what,

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-SHAPES = "64"  # more than one training step has
+SHAPES = "8"  # at once in use: one layer, forward or backward
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 

@@ -12,6 +12,7 @@ import torch
 from ch07 import survey
 from ch07.batching import make_loader
 from ch07.checked_rows import checked_datasets
+from ch07.cross_entropy import summed_cross_entropy_in_place
 from ch07.data import DataError, DataFile, count, read_data, summary
 from ch07.machine import choose_device, choose_dtype
 from ch07.prompts import get_style
@@ -164,6 +165,7 @@ def _settings(options, dtype, train_loader):
         eval_iter=5,
         dtype=dtype,
         seed=options.seed,
+        cross_entropy=summed_cross_entropy_in_place,
     )
     # a short run warms up for a tenth of its steps, so that it gets to learn at full rate
     tenth = total_steps(train_loader, settings) // 10

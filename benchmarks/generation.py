@@ -1,0 +1,173 @@
+"""Answers per second beside the book's code and transformers.
+
+    python -m benchmarks.generation [--data FILE] [--model gpt2-small] [--rounds 5] [--json FILE]
+
+Random weights, the same in all contestants; 64 new tokens after each of 110 held-out prompts,
+always the likeliest, never stopping. The book answers one prompt at a time, in float32, and reads
+everything again for each token. transformers answers in the format and with as many prompts at
+once as suit it best (tried first). All must give the same tokens before the first turn.
+
+The limit with many prompts is two operations a weight and token, at the speed of a large matrix
+product measured before every turn; with one prompt, reading every weight once a token, at the
+memory's speed.
+"""
+
+import time
+
+import torch
+
+from benchmarks import measured, peers
+from benchmarks.measured import parser, report, speeds
+from ch07.data import load_entries
+from ch07.estimate import count_parameters
+from ch07.generation import generate
+from ch07.machine import choose_dtype, keep_freed_memory
+from ch07.splits import positional_split
+from ch07.tokenizer import load_tokenizer
+from ch07.toy_instructions.build import DATA_FILE
+from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
+from instruction_dataset import encode_prompt
+
+NEW, PROMPTS, CHECKED = 64, 110, 16  # new tokens, prompts, tokens that must be the same
+
+
+def prompts_of(data):
+    """The first `PROMPTS` held-out prompts of a data file, as token ids."""
+    entries = positional_split(load_entries(data))["test"][:PROMPTS]
+    return [encode_prompt(entry, load_tokenizer()) for entry in entries]
+
+
+class Ours:
+    def __init__(self, model, dtype, at_once):
+        keep_freed_memory()
+        self.model = model.to(getattr(torch, dtype))
+
+    def answer(self, prompts, n_new):
+        return generate(self.model, prompts, n_new, end_id=-1)
+
+
+class Book:
+    def __init__(self, model, dtype, at_once):
+        self.model = peers.book_model(model).eval()
+
+    def answer(self, prompts, n_new):
+        from llms_from_scratch.ch05 import generate as book_generate
+
+        answers = []
+        for prompt in prompts:
+            ids = book_generate(self.model, torch.tensor([prompt]), n_new, 1024)
+            answers.append(ids[0, len(prompt) :].tolist())
+        return answers
+
+
+class Transformers:
+    def __init__(self, model, dtype, at_once):
+        self.model = peers.hf_model(model).eval().to(getattr(torch, dtype))
+        self.model.generation_config.eos_token_id = None  # never stop
+        self.at_once = int(at_once)
+
+    @torch.inference_mode()
+    def answer(self, prompts, n_new):
+        answers = []
+        for i in range(0, len(prompts), self.at_once):
+            some = prompts[i : i + self.at_once]
+            longest = max(map(len, some))
+            ids = torch.tensor([[peers.END] * (longest - len(p)) + p for p in some])
+            mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in some])
+            options = {"max_new_tokens": n_new, "do_sample": False, "pad_token_id": peers.END}
+            new = self.model.generate(input_ids=ids, attention_mask=mask, **options)
+            answers += new[:, longest:].tolist()
+        return answers
+
+
+CONTESTANTS = {"ours": Ours, "book": Book, "transformers": Transformers}
+
+
+def contest(who, dtype, at_once, n_prompts, size, data):
+    """One contestant, in a process of its own: a line with some tokens, then one for each turn."""
+    prompts = prompts_of(data)[: int(n_prompts)]
+    start = GPTModel(GPTConfig(**MODEL_SIZES[size]), torch.Generator().manual_seed(0))
+    contestant = CONTESTANTS[who](start, dtype, at_once)
+    del start
+
+    def work():
+        started = time.perf_counter()
+        answers = contestant.answer(prompts, NEW)
+        assert all(len(answer) == NEW for answer in answers)
+        return {"speed": NEW * len(prompts) / (time.perf_counter() - started)}
+
+    measured.serve({"tokens": contestant.answer(prompts[:1], CHECKED)}, work)
+
+
+def heat(contestants, rounds, size, data):
+    """Turns of each (who, dtype, at once, number of prompts): a list of speeds for each.
+
+    The first round warms up and isn't counted. AssertionError unless all give the same tokens.
+    """
+    workers = {
+        c: measured.Worker("benchmarks.generation", "--as", *c, "--model", size, "--data", data)
+        for c in contestants
+    }
+    first = {c: worker.first["tokens"] for c, worker in workers.items()}
+    assert len({str(tokens) for tokens in first.values()}) == 1, first
+    turns = {c: [] for c in contestants}
+    for i in range(rounds + 1):
+        for c, worker in workers.items():
+            speed = worker.turn()["speed"]
+            if i:
+                turns[c].append(speed)
+            print(f"{i}/{rounds} {' '.join(map(str, c))}: {speed:.1f} tokens/s", flush=True)
+    for worker in workers.values():
+        worker.close()
+    return turns
+
+
+def limits(data, size, dtype, rounds):
+    """Tokens per second that the machine's peak would allow: many prompts, one prompt."""
+    config = GPTConfig(**MODEL_SIZES[size])
+    blocks, head = count_parameters(config)[1], config.vocab_size * config.emb_dim
+    prompts = prompts_of(data)
+    new = NEW * len(prompts)
+    operations = 2 * (blocks * (sum(map(len, prompts)) + new) + head * new)
+    n_bytes = (blocks + head) * torch.finfo(getattr(torch, dtype)).bits // 8
+    many = [new / (operations / measured.matrix_peak(dtype)) for _ in range(rounds)]
+    return many, [measured.bandwidth() / n_bytes for _ in range(rounds)]
+
+
+def compare(given):
+    """All rows of the table."""
+    fast = choose_dtype("auto", torch.device("cpu"))
+    size, data, rounds = given.model, given.data, given.rounds
+    tried = [("transformers", d, n, PROMPTS) for d in {fast, "float32"} for n in (55, PROMPTS)]
+    speeds_of = heat(tried, 1, size, data)
+    best = max(tried, key=lambda c: speeds_of[c][0])
+    ours, book = ("ours", fast, PROMPTS, PROMPTS), ("book", "float32", 1, 1)
+    turns = heat([ours, best, book], rounds, size, data)
+    one = ("ours", fast, 1, 1)
+    theirs = [("transformers", d, 1, 1) for d in sorted({fast, "float32"})]
+    alone = heat([one, *theirs], rounds, size, data)
+    many_limit, one_limit = limits(data, size, fast, rounds)
+    what, name = f"{PROMPTS} prompts, tokens/s ({fast})", "transformers, {} {} at once"
+    rows = [
+        speeds(what, turns[ours], turns[book], "the book's generate", many_limit),
+        speeds(what, turns[ours], turns[best], name.format(*best[1:3]), many_limit),
+    ]
+    what = f"one prompt, tokens/s ({fast})"
+    rows += [speeds(what, alone[one], alone[t], f"transformers, {t[1]}", one_limit) for t in theirs]
+    return rows
+
+
+def main():
+    arguments = parser(__doc__)
+    arguments.add_argument("--data", default=str(DATA_FILE), help="a data file; the bundled one")
+    arguments.add_argument("--model", default="gpt2-small", choices=MODEL_SIZES)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--as", dest="who", nargs=4, help="for inner use")
+    given = arguments.parse_args()
+    if given.who:
+        return contest(*given.who, given.model, given.data)
+    report(compare(given), given.json)
+
+
+if __name__ == "__main__":
+    main()

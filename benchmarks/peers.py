@@ -1,0 +1,90 @@
+"""The peers of the benchmarks: the book's own code and transformers, with this project's weights.
+
+The one idea: a peer is used as its own documentation shows it, nothing is slowed down and nothing
+is tuned; then all of them get the same weights and must compute the same loss.
+"""
+
+import torch
+from torch.utils.data import DataLoader
+
+from ch07.weight_names import to_published
+
+END = 50256
+
+
+def book_config(config):
+    """The book's dict of a `GPTConfig`."""
+    names = "vocab_size context_length emb_dim n_heads n_layers drop_rate qkv_bias".split()
+    return {name: getattr(config, name) for name in names}
+
+
+def book_model(model):
+    """The book's GPTModel (`llms_from_scratch.ch04`) with the weights of ours.
+
+    Its head is a matrix of its own, as in the book, which copies the embedding into it.
+    """
+    from llms_from_scratch.ch04 import GPTModel
+
+    peer = GPTModel(book_config(model.config))
+    names = {"weight": "scale", "bias": "shift"}
+
+    def renamed(name):
+        start, kind = name.rsplit(".", 1)
+        return f"{start}.{names[kind]}" if "norm" in start else name
+
+    state = {renamed(name): weight for name, weight in model.state_dict().items()}
+    missing = peer.load_state_dict(state, strict=False).missing_keys
+    assert all(name.endswith("att.mask") for name in missing), missing
+    return peer
+
+
+def hf_model(model):
+    """`GPT2LMHeadModel` with the weights of ours."""
+    import transformers
+
+    c = model.config
+    rate = c.drop_rate
+    peer = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=c.vocab_size, n_positions=c.context_length, n_embd=c.emb_dim,
+            n_head=c.n_heads, n_layer=c.n_layers, resid_pdrop=rate, embd_pdrop=rate,
+            attn_pdrop=rate, bos_token_id=END, eos_token_id=END, pad_token_id=END,
+        )
+    )  # fmt: skip
+    peer.transformer.load_state_dict(to_published(model.state_dict(), c))
+    return peer
+
+
+def book_loader(rows, batch_size, generator):
+    """(inputs, targets) as in the book's chapter 7: shuffled, padded to the longest."""
+    from llms_from_scratch.ch07 import custom_collate_fn
+
+    options = {"shuffle": True, "drop_last": True, "generator": generator}
+    return DataLoader(rows, batch_size, collate_fn=custom_collate_fn, **options)
+
+
+def hf_loader(rows, batch_size, generator):
+    """Dicts as `DataCollatorForSeq2Seq` makes them: shuffled, padded to the longest."""
+    from transformers import DataCollatorForSeq2Seq
+
+    features = [{"input_ids": [*row, END], "labels": [*row, END]} for row in rows]
+    collator = DataCollatorForSeq2Seq(padding_tokenizer(), label_pad_token_id=-100)
+    options = {"shuffle": True, "generator": generator}
+    return DataLoader(features, batch_size, collate_fn=collator, **options)
+
+
+def padding_tokenizer():
+    """A transformers tokenizer that only has to pad: all rows are token ids already."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"<|endoftext|>": END}, unk_token="<|endoftext|>"))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+    )
+
+
+def hf_loss(model, batch, dtype="float32"):
+    """The mean loss that transformers computes itself."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+        return model(**batch).loss

@@ -1,0 +1,216 @@
+"""Training speed and memory beside the book's code and transformers.
+
+    python -m benchmarks.training [--data FILE] [--model gpt2-small] [--rounds 5] [--json FILE]
+
+Random weights, the same in all contestants; AdamW, batches of 8, every target counted. Each
+contestant has a process of its own, and they work in turns. Tokens per second are real tokens:
+padding is work, but it teaches nothing. Before the first turn all must compute the same loss.
+
+The limit of the speed is six operations per weight and real token (Kaplan et al. 2020, section
+2.1), at the speed of a large matrix product that is measured before every turn. The floor of the
+memory is 16 bytes a weight: itself, its gradient, AdamW's two moments.
+"""
+
+import time
+
+import torch
+
+from benchmarks import measured, peers
+from benchmarks.measured import parser, report, row, speeds
+from ch07.batching import make_loader
+from ch07.cross_entropy import summed_cross_entropy_in_place
+from ch07.data import load_entries
+from ch07.estimate import count_parameters
+from ch07.machine import choose_dtype, forget_old_shapes, keep_freed_memory
+from ch07.splits import positional_split
+from ch07.tokenizer import load_tokenizer
+from ch07.toy_instructions.build import DATA_FILE
+from collate import custom_collate_fn
+from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
+from instruction_dataset import InstructionDataset
+from train_loop import TrainSettings, make_optimizer, sum_loss, train_step
+
+BATCH_SIZE, BATCHES, LR, DECAY = 8, 8, 5e-5, 0.1  # the book's; batches of a turn
+
+
+def rows_of(data):
+    """The book's training rows of a data file, as an `InstructionDataset`."""
+    return InstructionDataset(positional_split(load_entries(data))["train"], load_tokenizer())
+
+
+class Ours:
+    """This project's loop, as `finetune` runs it with `--loss-on all`."""
+
+    def __init__(self, model, dataset, dtype):
+        keep_freed_memory()
+        self.model, self.settings = (
+            model.train(),
+            TrainSettings(dtype=dtype, cross_entropy=summed_cross_entropy_in_place),
+        )
+        self.optimizer = make_optimizer(model.parameters(), LR, DECAY)
+        self.loader = make_loader(dataset, BATCH_SIZE, "all", seed=123)
+
+    def loss(self, rows):
+        with torch.no_grad():
+            total, n = sum_loss(*custom_collate_fn(rows), self.model, "cpu")
+        return (total / n).item()
+
+    def step(self, batch):
+        train_step([batch], self.model, self.optimizer, "cpu", LR, self.settings)
+        return int((batch[1] != -100).sum())
+
+
+class Book:
+    """The loop of the book's chapter 7 (`train_model_simple` of `llms_from_scratch.ch05`)."""
+
+    def __init__(self, model, dataset, dtype):
+        self.model = peers.book_model(model).train()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=LR, weight_decay=DECAY)
+        generator = torch.Generator().manual_seed(123)
+        self.loader = peers.book_loader(dataset.token_ids, BATCH_SIZE, generator)
+
+    def _loss(self, inputs, targets):
+        from llms_from_scratch.ch05 import calc_loss_batch
+
+        return calc_loss_batch(inputs, targets, self.model, torch.device("cpu"))
+
+    def loss(self, rows):
+        with torch.no_grad():
+            return self._loss(*custom_collate_fn(rows)).item()
+
+    def step(self, batch):
+        self.optimizer.zero_grad()
+        self._loss(*batch).backward()
+        self.optimizer.step()
+        return int((batch[1] != -100).sum())
+
+
+class Transformers:
+    """`GPT2LMHeadModel` and `DataCollatorForSeq2Seq`, in a plain loop with fused AdamW."""
+
+    def __init__(self, model, dataset, dtype):
+        self.model, self.dtype = peers.hf_model(model).train(), dtype
+        options = {"lr": LR, "weight_decay": DECAY, "fused": True}
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), **options)
+        generator = torch.Generator().manual_seed(123)
+        self.loader = peers.hf_loader(dataset.token_ids, BATCH_SIZE, generator)
+
+    def loss(self, rows):
+        batch = next(iter(peers.hf_loader(rows, len(rows), torch.Generator())))
+        with torch.no_grad():
+            return peers.hf_loss(self.model, batch).item()
+
+    def step(self, batch):
+        self.optimizer.zero_grad()
+        peers.hf_loss(self.model, batch, self.dtype).backward()
+        self.optimizer.step()
+        return int((batch["labels"] != -100).sum()) - len(batch["labels"])  # first has no target
+
+
+CONTESTANTS = {"ours": Ours, "book": Book, "transformers": Transformers}
+
+
+def contest(who, dtype, size, data):
+    """One contestant, in a process of its own: a line with its loss, then one for each turn."""
+    if who == "ours":
+        forget_old_shapes()
+    dataset, empty = rows_of(data), measured.memory("VmRSS")
+    start = GPTModel(GPTConfig(**MODEL_SIZES[size]), torch.Generator().manual_seed(0))
+    contestant = CONTESTANTS[who](start, dataset, dtype)
+    del start
+    batches = _endless(contestant.loader)
+
+    def work():
+        turn = [next(batches) for _ in range(BATCHES)]
+        started = time.perf_counter()
+        tokens = sum(contestant.step(batch) for batch in turn)
+        seconds = time.perf_counter() - started
+        return {"speed": tokens / seconds, "memory": measured.memory() - empty}
+
+    loss = contestant.loss(dataset.token_ids[:BATCH_SIZE])
+    measured.serve({"loss": loss}, work)
+
+
+def _endless(loader):
+    while True:
+        yield from loader
+
+
+def heat(contestants, rounds, size, data):
+    """Turns of each (who, dtype): lists of speeds, peaks of memory, limits of the speed.
+
+    The first round warms up and isn't counted. AssertionError unless all compute one loss.
+    """
+    config = GPTConfig(**MODEL_SIZES[size])
+    workers = {
+        c: measured.Worker("benchmarks.training", "--as", *c, "--model", size, "--data", data)
+        for c in contestants
+    }
+    losses = {c: worker.first["loss"] for c, worker in workers.items()}
+    assert max(losses.values()) - min(losses.values()) < 1e-4, losses
+    turns = {c: [] for c in contestants}
+    for i in range(rounds + 1):
+        for c, worker in workers.items():
+            limit = measured.matrix_peak(c[1]) / (6 * _weights_at_work(config))
+            turn = worker.turn() | {"limit": limit}
+            if i:
+                turns[c].append(turn)
+            print(f"{i}/{rounds} {' '.join(c)}: {turn['speed']:.0f} tokens/s", flush=True)
+    for worker in workers.values():
+        worker.close()
+    return {
+        c: {
+            "speeds": [t["speed"] for t in done],
+            "limits": [t["limit"] for t in done],
+            "memory": max(t["memory"] for t in done),
+        }
+        for c, done in turns.items()
+    }
+
+
+def _weights_at_work(config):
+    """Weights that take part in matrix products: the head does (as the embedding, tied to it)."""
+    return count_parameters(config)[1] + config.vocab_size * config.emb_dim
+
+
+def compare(given):
+    """All rows of the table."""
+    fast = choose_dtype("auto", torch.device("cpu"))
+    ours, book, hf = ("ours", fast), ("book", "float32"), ("transformers", "float32")
+    tuned = ("transformers", fast)
+    entrants = list(dict.fromkeys((ours, book, hf, tuned)))
+    first = heat(entrants, given.rounds, given.model, given.data)
+    wide = ("ours", "float32")
+    second = heat([wide, book], given.rounds, given.model, given.data)
+
+    def against(heat, ours, peer, name, what):
+        o, p = heat[ours], heat[peer]
+        return speeds(what, o["speeds"], p["speeds"], name, o["limits"])
+
+    speed, names = "training, tokens/s", {hf: "transformers", tuned: f"transformers, {fast}"}
+    floor = 16 * count_parameters(GPTConfig(**MODEL_SIZES[given.model]))[0]
+    peak, peaks = "training, peak bytes", {c: first[c]["memory"] for c in entrants}
+    return [
+        against(first, ours, book, "the book's code", f"{speed} ({fast})"),
+        *(against(first, ours, c, names[c], f"{speed} ({fast})") for c in entrants[2:]),
+        against(second, wide, book, "the book's code", f"{speed} (float32)"),
+        row(f"{peak} ({fast})", peaks[ours], peaks[book], "the book's code", floor),
+        row(f"{peak} ({fast})", peaks[ours], peaks[hf], "transformers", floor),
+        row(f"{peak} (float32)", second[wide]["memory"], peaks[book], "the book's code", floor),
+    ]
+
+
+def main():
+    arguments = parser(__doc__)
+    arguments.add_argument("--data", default=str(DATA_FILE), help="a data file; the bundled one")
+    arguments.add_argument("--model", default="gpt2-small", choices=MODEL_SIZES)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--as", dest="who", nargs=2, help="for inner use")
+    given = arguments.parse_args()
+    if given.who:
+        return contest(*given.who, given.model, given.data)
+    report(compare(given), given.json)
+
+
+if __name__ == "__main__":
+    main()
