@@ -9,6 +9,7 @@ Axes: B batch, T tokens.
 Source: Raschka, "Build a Large Language Model (From Scratch)", section 7.3.
 """
 
+import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
@@ -25,8 +26,7 @@ def custom_collate_draft_1(batch, pad_token_id=END_OF_TEXT, device="cpu"):
             [    5,     6, 50256, 50256, 50256],
             [    7,     8,     9, 50256, 50256]])
     """
-    rows = _checked_rows(batch, device)
-    return _padded(rows, pad_token_id).to(device)
+    return _padded(_checked_rows(batch, device), pad_token_id).to(device)
 
 
 def custom_collate_draft_2(batch, pad_token_id=END_OF_TEXT, device="cpu"):
@@ -43,8 +43,7 @@ def custom_collate_draft_2(batch, pad_token_id=END_OF_TEXT, device="cpu"):
             [    8,     9, 50256, 50256, 50256]])
     """
     rows = _checked_rows(batch, device)
-    end = torch.tensor([pad_token_id])
-    padded = _padded([torch.cat([row, end]) for row in rows], pad_token_id)
+    padded = _padded([np.append(row, pad_token_id) for row in rows], pad_token_id)
     return padded[:, :-1].to(device), padded[:, 1:].to(device)
 
 
@@ -81,14 +80,15 @@ def custom_collate_fn(
         raise ValueError(f"allowed_max_length is {allowed_max_length}, but a row needs 1 token")
     longest = max(len(row) for row in rows)
     T = longest if allowed_max_length is None else min(longest, allowed_max_length)
-    inputs = torch.full((len(rows), T), pad_token_id)
-    targets = torch.full((len(rows), T), ignore_index)
+    # Filled in as NumPy arrays, which are several times as fast as tensors for a row at a time.
+    inputs = np.full((len(rows), T), pad_token_id)
+    targets = np.full((len(rows), T), ignore_index)
     for i, row in enumerate(rows):
         n = min(len(row), T)
         inputs[i, :n] = row[:n]
         targets[i, : n - 1] = row[1:n]
         targets[i, n - 1] = row[n] if n < len(row) else pad_token_id
-    return inputs.to(device), targets.to(device)
+    return torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
 
 
 def custom_collate_response_fn(
@@ -131,7 +131,10 @@ def custom_collate_response_fn(
 
 def _padded(rows, pad_token_id):
     """Rows of different lengths -> one (B, T) rectangle, padded on the right."""
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_token_id)
+    padded = np.full((len(rows), max(map(len, rows))), pad_token_id)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return torch.from_numpy(padded)
 
 
 def _check_ids(pad_token_id, ignore_index):
@@ -143,7 +146,7 @@ def _check_ids(pad_token_id, ignore_index):
 
 
 def _checked_rows(batch, device):
-    """Each row as an int64 tensor of its own, or a ValueError that says which row is wrong."""
+    """Each row as an int64 array, or a ValueError that says which row is wrong."""
     if get_worker_info() is not None and torch.device(device).type != "cpu":
         raise RuntimeError(
             f"collate runs inside a DataLoader worker and can't put tensors on {device!r}: "
@@ -157,13 +160,15 @@ def _checked_rows(batch, device):
 
 def _checked_row(i, row):
     try:
-        token_ids = torch.as_tensor(row)
+        token_ids = np.asarray(row)
     except (TypeError, ValueError, RuntimeError):  # no numbers, or not in a rectangle
-        token_ids = None
-    if token_ids is None or token_ids.ndim != 1 or len(token_ids) == 0:
+        token_ids = np.array(None)
+    kind = token_ids.dtype.kind  # boolean, (unsigned) integer, floating, complex, or no number
+    if token_ids.ndim != 1 or len(token_ids) == 0 or kind not in "biufc":
         raise ValueError(f"row {i} of the batch: expected a list of token ids, got {row!r}")
-    if token_ids.dtype == torch.bool or token_ids.is_floating_point() or token_ids.is_complex():
+    if kind not in "iu":
         raise ValueError(f"row {i} of the batch: token ids are integers, not {token_ids.dtype}")
-    if (token_ids < 0).any():
+    token_ids = token_ids.astype(np.int64, copy=False)
+    if token_ids.min() < 0:
         raise ValueError(f"row {i} of the batch: {token_ids.min()} is no token id")
-    return token_ids.long()
+    return token_ids
