@@ -8,7 +8,11 @@ An entry is a dict with "instruction", "output" and perhaps "input". Source: Ras
 Large Language Model (From Scratch)", sections 7.2 and 7.3.
 """
 
+import re
+from array import array
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from string import Formatter
 
 from torch.utils.data import Dataset
@@ -28,7 +32,7 @@ class PromptStyle:
 
     def __post_init__(self):
         for template in (self.with_input, self.no_input):
-            for _, field, form, conversion in Formatter().parse(template):
+            for _, field, form, conversion in _parsed(template):
                 if field not in (None, "instruction", "input") or form or conversion:
                     raise ValueError(
                         f"a prompt style can't have {{{field}}}, but {{instruction}} and {{input}} "
@@ -45,7 +49,7 @@ class PromptStyle:
         fields = {"instruction": entry["instruction"], "input": entry.get("input") or ""}
         template = self.with_input if fields["input"].strip() else self.no_input
         pieces = []
-        for fixed, field, _, _ in Formatter().parse(template):
+        for fixed, field, _, _ in _parsed(template):
             pieces.append(("template", fixed))
             if field is not None:
                 pieces.append((field, fields[field]))
@@ -54,6 +58,12 @@ class PromptStyle:
     def prompt(self, entry):
         """Everything before the answer, response header included."""
         return "".join(text for _, text in self.parts(entry))
+
+
+@lru_cache
+def _parsed(template):
+    """A template in pieces, as `string.Formatter` cuts it: done once, not for every entry."""
+    return tuple(Formatter().parse(template))
 
 
 PREAMBLE = (
@@ -96,37 +106,61 @@ class InstructionDataset(Dataset):
     give other ids (a prompt that ends in a space, an answer that starts with a newline), the
     row stands in `seam_rows`. With `with_prompt_length`, items are (prompt_length, ids), as
     `custom_collate_response_fn` wants them. An entry without any token is a ValueError, and so
-    is one whose fields are not text.
+    is one whose fields are not text. All ids stand in one array, at 2 bytes a token with GPT-2's
+    tokenizer: as lists of Python's own numbers they would take 30.
     """
 
     def __init__(self, data, tokenizer, style=BOOK_STYLE, with_prompt_length=False):
         self.data = list(data)
         self.with_prompt_length = with_prompt_length
-        self.token_ids = []
-        self.prompt_lengths = []
+        self._ids = array("H" if tokenizer.n_vocab <= 2**16 else "I")
+        self._ends = array("Q", [0])  # row i stands from _ends[i] to _ends[i + 1]
+        self.prompt_lengths = array("I")
         self.seam_rows = []
+        merges = lru_cache(lambda before, after: _merges(before, after, tokenizer))
         for i, entry in enumerate(self.data):
             _check_fields(i, entry)
             prompt_ids = encode_prompt(entry, tokenizer, style)
-            ids = prompt_ids + tokenizer.encode_ordinary(entry["output"])
-            if not ids:
+            self._ids.extend(prompt_ids)
+            self._ids.extend(tokenizer.encode_ordinary(entry["output"]))
+            if len(self._ids) == self._ends[-1]:
                 raise ValueError(f"entry {i} has no token at all: {entry!r}")
-            if ids != tokenizer.encode_ordinary(style.prompt(entry) + entry["output"]):
+            if merges(*_around_the_seam(style.prompt(entry), entry["output"])):
                 self.seam_rows.append(i)
-            self.token_ids.append(ids)
+            self._ends.append(len(self._ids))
             self.prompt_lengths.append(len(prompt_ids))
 
     def __len__(self):
         return len(self.data)
 
     def __getitem__(self, index):
-        ids = self.token_ids[index]
-        return (self.prompt_lengths[index], ids) if self.with_prompt_length else ids
+        i = range(len(self))[index]  # counts from the end where it is below 0
+        ids = self._ids[self._ends[i] : self._ends[i + 1]].tolist()
+        return (self.prompt_lengths[i], ids) if self.with_prompt_length else ids
 
     @property
     def lengths(self):
         """Tokens in each row, the end-of-text not counted."""
-        return [len(ids) for ids in self.token_ids]
+        return [end - start for start, end in pairwise(self._ends)]
+
+
+def _around_the_seam(prompt, answer):
+    """The end of the prompt and the start of the answer: all that could merge into one token.
+
+    GPT-2's tokenizer always cuts before a space or a newline that follows anything else.
+    """
+    cut = len(prompt)
+    while (cut := max(prompt.rfind(" ", 0, cut), prompt.rfind("\n", 0, cut), 0)) > 0:
+        if not prompt[cut - 1].isspace():
+            break
+    word = re.search(r"\S(?=[ \n])", answer)
+    return prompt[cut:], answer[: word.end()] if word else answer
+
+
+def _merges(before, after, tokenizer):
+    """Whether two texts have other ids when they are tokenized as one."""
+    encode = tokenizer.encode_ordinary
+    return encode(before + after) != encode(before) + encode(after)
 
 
 def _check_fields(i, entry):
@@ -142,7 +176,7 @@ def _check_fields(i, entry):
         if not isinstance(entry[key], str):
             raise ValueError(f"entry {i}: {key!r} is not text: {entry[key]!r}")
         try:
-            entry[key].encode()
+            entry[key].isascii() or entry[key].encode()
         except UnicodeEncodeError:  # the tokenizer would replace it without a word
             raise ValueError(
                 f"entry {i}: {key!r} holds half a character (a lone surrogate)"

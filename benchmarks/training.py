@@ -67,7 +67,7 @@ class Book:
         self.model = peers.book_model(model).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=LR, weight_decay=DECAY)
         generator = torch.Generator().manual_seed(123)
-        self.loader = peers.book_loader(dataset.token_ids, BATCH_SIZE, generator)
+        self.loader = peers.book_loader(list(dataset), BATCH_SIZE, generator)
 
     def _loss(self, inputs, targets):
         from llms_from_scratch.ch05 import calc_loss_batch
@@ -93,7 +93,7 @@ class Transformers:
         options = {"lr": LR, "weight_decay": DECAY, "fused": True}
         self.optimizer = torch.optim.AdamW(self.model.parameters(), **options)
         generator = torch.Generator().manual_seed(123)
-        self.loader = peers.hf_loader(dataset.token_ids, BATCH_SIZE, generator)
+        self.loader = peers.hf_loader(list(dataset), BATCH_SIZE, generator)
 
     def loss(self, rows):
         batch = next(iter(peers.hf_loader(rows, len(rows), torch.Generator())))
@@ -127,7 +127,7 @@ def contest(who, dtype, size, data):
         seconds = time.perf_counter() - started
         return {"speed": tokens / seconds, "memory": measured.memory() - empty}
 
-    loss = contestant.loss(dataset.token_ids[:BATCH_SIZE])
+    loss = contestant.loss([dataset[i] for i in range(BATCH_SIZE)])
     measured.serve({"loss": loss}, work)
 
 

@@ -212,6 +212,6 @@ def describe(options, job):
         "options": asdict(options),
         "model": asdict(job.model.config),
         "prompt_style": asdict(job.style),
-        "settings": asdict(job.settings),
+        "settings": {k: v for k, v in asdict(job.settings).items() if not callable(v)},
         "facts": job.facts,
     }

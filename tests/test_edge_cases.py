@@ -151,7 +151,7 @@ def test_what_is_said_of_a_limit_is_what_the_batch_then_holds(tokenizer, entries
         rows = range(len(dataset))
         assert report.answerless == [i for i in rows if (targets[i] == -100).all()]
         assert report.cut == [i for i in rows if not (targets[i] == 50256).any()]
-        _, every = book.custom_collate_fn(dataset.token_ids, allowed_max_length=limit)
+        _, every = book.custom_collate_fn([ids for _, ids in dataset], allowed_max_length=limit)
         assert loop.count_tokens(every) == sum(min(n, limit) for n in dataset.lengths)
 
 

@@ -1,11 +1,20 @@
 """Entries to ids: the book's text, one prompt for training and inference, text that stays text."""
 
+import sys
 from dataclasses import FrozenInstanceError
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from ch07.prompts import STYLES
-from instruction_dataset import BOOK_STYLE, InstructionDataset, encode_prompt, format_input
+from instruction_dataset import (
+    BOOK_STYLE,
+    InstructionDataset,
+    PromptStyle,
+    encode_prompt,
+    format_input,
+)
 
 WITH_INPUT = {"instruction": "Give the opposite.", "input": "hot", "output": "cold"}
 
@@ -73,6 +82,47 @@ def test_seams_are_joined_by_ids_and_reported(tokenizer):
     assert spaced[0][spaced.prompt_lengths[0] - 1] == 220, (
         "the trailing space is a token of its own"
     )
+
+
+CHARACTERS = "ab '.:#1²\n\n  \t\r\u00a0\u3000\u2028中é🙂\u200d\x1c\x85"
+
+
+@settings(max_examples=400, deadline=None)
+@given(instruction=st.text(CHARACTERS), output=st.text(CHARACTERS), end=st.text(CHARACTERS))
+@example("x", "\u3000\u3000a", "\u3000")
+@example("", "b", "a")
+def test_a_seam_is_what_the_whole_text_shows(tokenizer, instruction, output, end):
+    """Looking at a word on either side finds exactly what tokenizing the whole text finds."""
+    style = PromptStyle("any", "{instruction}{input}" + end, "{instruction}" + end)
+    entry = {"instruction": instruction, "input": "", "output": output}
+    whole = tokenizer.encode_ordinary(style.prompt(entry) + output)
+    if whole:
+        dataset = InstructionDataset([entry], tokenizer, style)
+        assert dataset.seam_rows == ([] if dataset[0] == whole else [0])
+
+
+def test_rows_are_lists_from_both_ends(tokenizer, entries):
+    dataset = InstructionDataset(entries, tokenizer)
+    assert [dataset[i] for i in range(-len(dataset), 0)] == list(dataset)
+    assert all(type(ids) is list for ids in dataset)
+    with pytest.raises(IndexError):
+        dataset[len(dataset)]
+
+
+def test_ids_take_two_bytes_a_token_or_four(tokenizer):
+    """GPT-2's fit into 16 bits; those of a larger vocabulary must not be cut down to them."""
+
+    class Larger:
+        n_vocab = 100_256
+
+        def encode_ordinary(self, text):
+            return [100_000 + ord(c) for c in text]
+
+    entry = {"instruction": "", "input": "", "output": "zz"}
+    style = PromptStyle("bare", "{instruction}{input}", "{instruction}")
+    assert InstructionDataset([entry], Larger(), style)[0] == [100_122, 100_122]
+    many = InstructionDataset([WITH_INPUT] * 1000, tokenizer)
+    assert sys.getsizeof(many._ids) < 2.3 * sum(many.lengths)
 
 
 @pytest.mark.parametrize("bad", [None, 5, ["x"]])

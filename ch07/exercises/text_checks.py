@@ -139,7 +139,7 @@ def _check_rows(dataset, data, tokenizer):
         "dataset-length",
         f"len(dataset) is {length}, but there are {len(data)} entries.",
     )
-    for i, expected in enumerate(InstructionDataset(data, tokenizer).token_ids):
+    for i, expected in enumerate(InstructionDataset(data, tokenizer)):
         ids = call(lambda i=i: dataset[i])
         expect(
             isinstance(ids, list) and all(isinstance(token_id, int) for token_id in ids),

@@ -55,9 +55,7 @@ def test_equal_at_every_step(tokenizer, tokenizer_of_theirs, loss_on):
     dataset = InstructionDataset(entries, tokenizer, with_prompt_length=loss_on == "response")
     loader = make_loader(dataset, 4, loss_on, seed=3)
     batches = list(loader.batch_sampler)[:STEPS]
-    rows = list(zip(dataset.prompt_lengths, dataset.token_ids, strict=True))
-    if loss_on == "all":
-        rows = [(0, ids) for _, ids in rows]
+    rows = [(0, ids) for ids in dataset] if loss_on == "all" else list(dataset)
     theirs = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
             n_positions=128, n_embd=48, n_head=4, n_layer=2,
