@@ -51,7 +51,8 @@ def recompute_losses(folder, data=None, device="auto", as_json=False):
     logged = _last(folder)
     # the training loss was estimated on the first batches of the epoch that had just been trained
     plan.train_loader.batch_sampler.set_epoch(max(0, math.ceil(logged["epoch"]) - 1))
-    kinds = {"ignore_index": plan.settings.ignore_index, "dtype": plan.settings.dtype}
+    how = "ignore_index", "dtype", "cross_entropy"
+    kinds = {name: vars(plan.settings)[name] for name in how}
     loaders = plan.train_loader, plan.val_loader
     model = run.model.to(plan.device)
     losses = evaluate_model(model, *loaders, plan.device, plan.settings.eval_iter, **kinds)
