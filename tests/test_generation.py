@@ -1,5 +1,7 @@
 """Generation's equalities: together = alone, cached = uncached; and where each row stops."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -182,3 +184,15 @@ def test_dropout_is_off_and_every_mode_comes_back(model):
     with pytest.raises(IndexError):
         generate(dropping, [[1000]], 8, end_id=END)
     assert [module.training for module in dropping.modules()] == modes
+
+
+def test_a_bfloat16_model_answers_the_same_with_and_without_the_cache(small_model):
+    """On a CPU the cache is float32, as attention is there: nothing is rounded twice."""
+    model = copy.deepcopy(small_model).bfloat16()
+    prompts = [[1, 2, 3, 4, 5], [6, 7]]
+    cache = model.new_cache(8)
+    with torch.inference_mode():
+        model(torch.tensor([[1, 2, 3]]), cache=cache)
+    assert all(stored.dtype == torch.float32 for pair in cache._layers for stored in pair)
+    answers = [generate(model, prompts, 8, end_id=-1, use_cache=use) for use in (True, False)]
+    assert answers[0] == answers[1]
