@@ -74,9 +74,9 @@ class KVCache:
         if end > self.max_length:
             raise ValueError(f"{end} tokens, but this cache was made for {self.max_length}")
         if self._layers[layer] is None:
-            # a CPU attends in float32: so kept, the cache is not converted for each new token
-            kept = torch.float32 if keys.device.type == "cpu" else keys.dtype
-            self._layers[layer] = tuple(keys.new_empty(2, B, H, self.max_length, D, dtype=kept))
+            kept = torch.float32 if keys.device.type == "cpu" else keys.dtype  # as attention reads
+            empty = keys.new_empty(B, H, self.max_length, D, dtype=kept)
+            self._layers[layer] = (empty, torch.empty_like(empty))
         for store, new in zip(self._layers[layer], (keys, values), strict=True):
             store[:, :, self.length : end] = new
         if layer == len(self._layers) - 1:

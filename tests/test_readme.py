@@ -137,6 +137,7 @@ def test_flags_and_settings_it_names_exist(capsys):
         "--impl",
         "--repository",
         "--index-url",
+        "--no-deps",
     }:
         assert flag in known, flag
 
