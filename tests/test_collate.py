@@ -126,6 +126,7 @@ def test_the_order_of_rows_does_not_matter(batch, random):
         ([[True]], "row 0 of the batch: token ids are integers"),
         ([[1, -100, 2]], "row 0 of the batch: -100 is no token id"),
         ([[3], [-1]], "row 1 of the batch: -1 is no token id"),
+        ([[2**63]], "is no token id"),
         ([[[1, 2]]], "row 0 of the batch: expected a list"),
         ([[1], "abc"], "row 1 of the batch: expected a list of token ids, got 'abc'"),
         ([[1], None], "row 1 of the batch: expected a list of token ids, got None"),
