@@ -115,7 +115,7 @@ class InstructionDataset(Dataset):
         self.with_prompt_length = with_prompt_length
         self._ids = array("H" if tokenizer.n_vocab <= 2**16 else "I")
         self._ends = array("Q", [0])  # row i stands from _ends[i] to _ends[i + 1]
-        self.prompt_lengths = array("I")
+        self.prompt_lengths = []
         self.seam_rows = []
         merges = lru_cache(lambda before, after: _merges(before, after, tokenizer))
         for i, entry in enumerate(self.data):

@@ -5,10 +5,10 @@
 Random weights, the same in all contestants; 64 new tokens after each of 110 held-out prompts,
 always the likeliest, never stopping. The book answers one prompt at a time, in float32, and reads
 everything again for each token. transformers answers in the format and with as many prompts at
-once as suit it best (tried first). All must give the same tokens before the first turn.
+once as suit it best (tried first). All must give the same first tokens.
 
 The limit with many prompts is two operations a weight and token, at the speed of a large matrix
-product measured before every turn; with one prompt, reading every weight once a token, at the
+product measured after the turns; with one prompt, reading every weight once a token, at the
 memory's speed.
 """
 
@@ -17,14 +17,13 @@ import time
 import torch
 
 from benchmarks import measured, peers
-from benchmarks.measured import parser, report, speeds
+from benchmarks.measured import contest_parser, report, speeds
 from ch07.data import load_entries
 from ch07.estimate import count_parameters
 from ch07.generation import generate
 from ch07.machine import choose_dtype, keep_freed_memory
 from ch07.splits import positional_split
 from ch07.tokenizer import load_tokenizer
-from ch07.toy_instructions.build import DATA_FILE
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from instruction_dataset import encode_prompt
 
@@ -102,24 +101,12 @@ def contest(who, dtype, at_once, n_prompts, size, data):
 def heat(contestants, rounds, size, data):
     """Turns of each (who, dtype, at once, number of prompts): a list of speeds for each.
 
-    The first round warms up and isn't counted. AssertionError unless all give the same tokens.
+    AssertionError unless all give the same tokens.
     """
-    workers = {
-        c: measured.Worker("benchmarks.generation", "--as", *c, "--model", size, "--data", data)
-        for c in contestants
-    }
-    first = {c: worker.first["tokens"] for c, worker in workers.items()}
-    assert len({str(tokens) for tokens in first.values()}) == 1, first
-    turns = {c: [] for c in contestants}
-    for i in range(rounds + 1):
-        for c, worker in workers.items():
-            speed = worker.turn()["speed"]
-            if i:
-                turns[c].append(speed)
-            print(f"{i}/{rounds} {' '.join(map(str, c))}: {speed:.1f} tokens/s", flush=True)
-    for worker in workers.values():
-        worker.close()
-    return turns
+    options = ("--model", size, "--data", data)
+    first, turns = measured.in_turns("benchmarks.generation", contestants, options, rounds)
+    assert len({str(said["tokens"]) for said in first.values()}) == 1, first
+    return {c: [turn["speed"] for turn in done] for c, done in turns.items()}
 
 
 def limits(data, size, dtype, rounds):
@@ -138,7 +125,9 @@ def compare(given):
     """All rows of the table."""
     fast = choose_dtype("auto", torch.device("cpu"))
     size, data, rounds = given.model, given.data, given.rounds
-    tried = [("transformers", d, n, PROMPTS) for d in {fast, "float32"} for n in (55, PROMPTS)]
+    tried = [
+        ("transformers", d, n, PROMPTS) for d in sorted({fast, "float32"}) for n in (55, PROMPTS)
+    ]
     speeds_of = heat(tried, 1, size, data)
     best = max(tried, key=lambda c: speeds_of[c][0])
     ours, book = ("ours", fast, PROMPTS, PROMPTS), ("book", "float32", 1, 1)
@@ -158,12 +147,7 @@ def compare(given):
 
 
 def main():
-    arguments = parser(__doc__)
-    arguments.add_argument("--data", default=str(DATA_FILE), help="a data file; the bundled one")
-    arguments.add_argument("--model", default="gpt2-small", choices=MODEL_SIZES)
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--as", dest="who", nargs=4, help="for inner use")
-    given = arguments.parse_args()
+    given = contest_parser(__doc__, 4).parse_args()
     if given.who:
         return contest(*given.who, given.model, given.data)
     report(compare(given), given.json)

@@ -71,6 +71,38 @@ def serve(first, work):
         print(json.dumps(work()), flush=True)
 
 
+def in_turns(module, contestants, options, rounds):
+    """What each contestant (a tuple: who, and how) says first, and at each of its turns: two dicts.
+
+    `python -m MODULE --as CONTESTANT OPTIONS` is a worker. The first round warms up and isn't
+    counted.
+    """
+    workers = {c: Worker(module, "--as", *c, *options) for c in contestants}
+    turns = {c: [] for c in contestants}
+    for i in range(rounds + 1):
+        for c, worker in workers.items():
+            turn = worker.turn()
+            if i:
+                turns[c].append(turn)
+            print(f"{i}/{rounds} {' '.join(map(str, c))}: {turn['speed']:.1f} a second", flush=True)
+    for worker in workers.values():
+        worker.close()
+    return {c: worker.first for c, worker in workers.items()}, turns
+
+
+def contest_parser(doc, n):
+    """The arguments of a benchmark whose contestants, `n` words each, work in turns."""
+    from ch07.toy_instructions.build import DATA_FILE
+    from gpt_model import MODEL_SIZES
+
+    result = parser(doc)
+    result.add_argument("--data", default=str(DATA_FILE), help="a data file; the bundled one")
+    result.add_argument("--model", default="gpt2-small", choices=MODEL_SIZES)
+    result.add_argument("--rounds", type=int, default=5)
+    result.add_argument("--as", dest="who", nargs=n, help="for inner use")
+    return result
+
+
 def matrix_peak(dtype, size=2048, tries=20):
     """Operations per second of a (size, size) matrix product just now: the median of some tries."""
     import torch

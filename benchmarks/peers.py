@@ -4,18 +4,14 @@ The one idea: a peer is used as its own documentation shows it, nothing is slowe
 is tuned; then all of them get the same weights and must compute the same loss.
 """
 
+from dataclasses import asdict
+
 import torch
 from torch.utils.data import DataLoader
 
-from ch07.weight_names import to_published
+from ch07.weight_names import plain_name, to_published
 
 END = 50256
-
-
-def book_config(config):
-    """The book's dict of a `GPTConfig`."""
-    names = "vocab_size context_length emb_dim n_heads n_layers drop_rate qkv_bias".split()
-    return {name: getattr(config, name) for name in names}
 
 
 def book_model(model):
@@ -25,16 +21,10 @@ def book_model(model):
     """
     from llms_from_scratch.ch04 import GPTModel
 
-    peer = GPTModel(book_config(model.config))
-    names = {"weight": "scale", "bias": "shift"}
-
-    def renamed(name):
-        start, kind = name.rsplit(".", 1)
-        return f"{start}.{names[kind]}" if "norm" in start else name
-
-    state = {renamed(name): weight for name, weight in model.state_dict().items()}
-    missing = peer.load_state_dict(state, strict=False).missing_keys
-    assert all(name.endswith("att.mask") for name in missing), missing
+    peer, ours = GPTModel(asdict(model.config)), model.state_dict()
+    with torch.no_grad():
+        for name, weight in peer.named_parameters():
+            weight.copy_(ours[plain_name(name)])
     return peer
 
 

@@ -4,7 +4,7 @@
 
 Random weights, the same in all contestants; AdamW, batches of 8, every target counted. Each
 contestant has a process of its own, and they work in turns. Tokens per second are real tokens:
-padding is work, but it teaches nothing. Before the first turn all must compute the same loss.
+padding is work, but it teaches nothing. All must compute the same loss first.
 
 The limit of the speed is six operations per weight and real token (Kaplan et al. 2020, section
 2.1), at the speed of a large matrix product that is measured before every turn. The floor of the
@@ -16,7 +16,7 @@ import time
 import torch
 
 from benchmarks import measured, peers
-from benchmarks.measured import parser, report, row, speeds
+from benchmarks.measured import contest_parser, report, row, speeds
 from ch07.batching import make_loader
 from ch07.cross_entropy import summed_cross_entropy_in_place
 from ch07.data import load_entries
@@ -24,7 +24,6 @@ from ch07.estimate import count_parameters
 from ch07.machine import choose_dtype, forget_old_shapes, keep_freed_memory
 from ch07.splits import positional_split
 from ch07.tokenizer import load_tokenizer
-from ch07.toy_instructions.build import DATA_FILE
 from collate import custom_collate_fn
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from instruction_dataset import InstructionDataset
@@ -43,16 +42,15 @@ class Ours:
 
     def __init__(self, model, dataset, dtype):
         keep_freed_memory()
-        self.model, self.settings = (
-            model.train(),
-            TrainSettings(dtype=dtype, cross_entropy=summed_cross_entropy_in_place),
-        )
+        self.model, loss = model.train(), summed_cross_entropy_in_place
+        self.settings = TrainSettings(dtype=dtype, cross_entropy=loss)
         self.optimizer = make_optimizer(model.parameters(), LR, DECAY)
         self.loader = make_loader(dataset, BATCH_SIZE, "all", seed=123)
 
     def loss(self, rows):
         with torch.no_grad():
-            total, n = sum_loss(*custom_collate_fn(rows), self.model, "cpu")
+            batch, loss = custom_collate_fn(rows), self.settings.cross_entropy
+            total, n = sum_loss(*batch, self.model, "cpu", cross_entropy=loss)
         return (total / n).item()
 
     def step(self, batch):
@@ -121,11 +119,11 @@ def contest(who, dtype, size, data):
     batches = _endless(contestant.loader)
 
     def work():
-        turn = [next(batches) for _ in range(BATCHES)]
+        turn, peak = [next(batches) for _ in range(BATCHES)], measured.matrix_peak(dtype)
         started = time.perf_counter()
         tokens = sum(contestant.step(batch) for batch in turn)
         seconds = time.perf_counter() - started
-        return {"speed": tokens / seconds, "memory": measured.memory() - empty}
+        return {"speed": tokens / seconds, "peak": peak, "memory": measured.memory() - empty}
 
     loss = contestant.loss([dataset[i] for i in range(BATCH_SIZE)])
     measured.serve({"loss": loss}, work)
@@ -139,29 +137,17 @@ def _endless(loader):
 def heat(contestants, rounds, size, data):
     """Turns of each (who, dtype): lists of speeds, peaks of memory, limits of the speed.
 
-    The first round warms up and isn't counted. AssertionError unless all compute one loss.
+    AssertionError unless all compute one loss.
     """
     config = GPTConfig(**MODEL_SIZES[size])
-    workers = {
-        c: measured.Worker("benchmarks.training", "--as", *c, "--model", size, "--data", data)
-        for c in contestants
-    }
-    losses = {c: worker.first["loss"] for c, worker in workers.items()}
-    assert max(losses.values()) - min(losses.values()) < 1e-4, losses
-    turns = {c: [] for c in contestants}
-    for i in range(rounds + 1):
-        for c, worker in workers.items():
-            limit = measured.matrix_peak(c[1]) / (6 * _weights_at_work(config))
-            turn = worker.turn() | {"limit": limit}
-            if i:
-                turns[c].append(turn)
-            print(f"{i}/{rounds} {' '.join(c)}: {turn['speed']:.0f} tokens/s", flush=True)
-    for worker in workers.values():
-        worker.close()
+    options = ("--model", size, "--data", data)
+    first, turns = measured.in_turns("benchmarks.training", contestants, options, rounds)
+    losses = [said["loss"] for said in first.values()]
+    assert max(losses) - min(losses) < 1e-4, first
     return {
         c: {
             "speeds": [t["speed"] for t in done],
-            "limits": [t["limit"] for t in done],
+            "limits": [t["peak"] / (6 * _weights_at_work(config)) for t in done],
             "memory": max(t["memory"] for t in done),
         }
         for c, done in turns.items()
@@ -201,12 +187,7 @@ def compare(given):
 
 
 def main():
-    arguments = parser(__doc__)
-    arguments.add_argument("--data", default=str(DATA_FILE), help="a data file; the bundled one")
-    arguments.add_argument("--model", default="gpt2-small", choices=MODEL_SIZES)
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--as", dest="who", nargs=2, help="for inner use")
-    given = arguments.parse_args()
+    given = contest_parser(__doc__, 2).parse_args()
     if given.who:
         return contest(*given.who, given.model, given.data)
     report(compare(given), given.json)

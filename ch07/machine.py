@@ -63,7 +63,8 @@ def forget_old_shapes():
     """Let PyTorch keep the kernels of a few shapes only, of those that its CPU library compiles.
 
     oneDNN compiles a kernel for each shape of a matrix product and keeps the last 1,024, in two
-    caches. Batches here have ever other shapes, so those were never used again, and grew to 2 GB.
+    caches. Batches here have ever other shapes, so those were never used again, and grew to 2 GB;
+    and each one, lying between large blocks that were freed, kept these from being used as one.
     """
     for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(cache, SHAPES)
