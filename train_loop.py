@@ -2,8 +2,8 @@
 
 The one idea: the loss is one sum over counted targets divided by their number, in a batch, an
 accumulation window or an evaluation; no number depends on how rows were grouped. Takes any model
-whose call `model(token_ids, wanted=mask)` gives the logits of the wanted positions, and any
-DataLoader of (inputs, targets) on the CPU; knows nothing of text and files.
+whose `model(token_ids, wanted=mask)` gives the logits of the wanted positions, and any DataLoader
+of (inputs, targets) on the CPU; knows nothing of text and files.
 Axes: B batch, T tokens, N counted targets, V vocabulary. From Raschka's chapters 5 and 7.
 """
 
@@ -42,6 +42,8 @@ class TrainSettings:
     ignore_index: int = IGNORE_INDEX
     seed: int = 123  # dropout's random stream
     cross_entropy: callable = summed_cross_entropy  # ch07/cross_entropy.py: with less memory
+    ranks: int = 1  # processes that train together, each on its share of every batch
+    sum_ranks: callable = lambda number: number  # a number's sum over them: ch07/ranks.py
 
     def __post_init__(self):
         counts = dict(num_epochs=1, accumulation_steps=1, eval_freq=1, warmup_steps=0, seed=0)
@@ -86,13 +88,14 @@ def calc_loss_batch(input_batch, target_batch, model, device, **options):
     return loss / n_targets
 
 
-def calc_loss_loader(data_loader, model, device, num_batches=None, **options):
+def calc_loss_loader(data_loader, model, device, num_batches=None, sum_ranks=float, **options):
     """Mean over all counted targets of a loader, or of its first `num_batches` batches."""
     total, n_targets = 0.0, 0
     with _undisturbed(model, data_loader), torch.no_grad():
         for input_batch, target_batch in islice(data_loader, num_batches):
             loss, n = sum_loss(input_batch, target_batch, model, device, **options)
             total, n_targets = total + loss.item(), n_targets + n
+    total, n_targets = sum_ranks(total), sum_ranks(n_targets)
     if n_targets == 0:
         raise ValueError("no target of this loader is counted, so it has no loss")
     if not math.isfinite(total):
@@ -102,9 +105,8 @@ def calc_loss_loader(data_loader, model, device, num_batches=None, **options):
 
 def evaluate_model(model, train_loader, val_loader, device, eval_iter=None, **options):
     """Training loss (estimated on `eval_iter` batches) and validation loss (all rows, or None)."""
-    train_loss = calc_loss_loader(train_loader, model, device, eval_iter, **options)
-    rows = val_loader is not None and len(val_loader) > 0
-    return train_loss, calc_loss_loader(val_loader, model, device, **options) if rows else None
+    loss = calc_loss_loader(train_loader, model, device, eval_iter, **options)
+    return loss, calc_loss_loader(val_loader, model, device, **options) if val_loader else None
 
 
 @contextlib.contextmanager
@@ -141,23 +143,23 @@ def make_optimizer(parameters, lr=1e-3, weight_decay=0.1, betas=(0.9, 0.95)):
 
 def count_tokens(targets, ignore_index=IGNORE_INDEX):
     """Real input tokens of a batch, by position: each row is real up to its last counted target."""
-    columns = torch.arange(1, targets.shape[1] + 1)
-    return int(((targets != ignore_index) * columns).amax(dim=1).sum())
+    return int(((targets != ignore_index) * torch.arange(1, targets.shape[1] + 1)).amax(1).sum())
 
 
 def train_step(window, model, optimizer, device, lr, settings):
     """One update from a window of batches, by one sum over one number: the mean loss, or None."""
-    n_targets = sum(int((targets != settings.ignore_index).sum()) for _, targets in window)
+    n_targets = settings.sum_ranks(sum(int((t != settings.ignore_index).sum()) for _, t in window))
     if n_targets == 0:
         return None  # weight decay would move the weights even without a gradient
     total = 0.0
     for batch in window:
         how = (settings.ignore_index, settings.dtype, settings.cross_entropy)
         loss, _ = sum_loss(*batch, model, device, *how)
-        (loss / n_targets).backward()
+        (loss * settings.ranks / n_targets).backward()  # ranks: their gradients' mean is taken
         total = total + loss.detach()
+    total = settings.sum_ranks(total)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
-    if not torch.isfinite(norm + total):
+    if not math.isfinite(float(norm) + float(total)):
         optimizer.zero_grad(set_to_none=True)  # the weights stay those of the last good step
         raise FloatingPointError("loss or gradient is not finite; try a lower learning rate")
     for group in optimizer.param_groups:
@@ -182,7 +184,7 @@ def train_model(
     """Train on from `state` and return it; `on_eval(record)` and `on_step(state)` (true: stop)."""
     state, n_steps = state or TrainState(), total_steps(train_loader, settings)
     started = time.monotonic() - state.seconds
-    how = "eval_iter", "ignore_index", "dtype", "cross_entropy"
+    how = "eval_iter", "ignore_index", "dtype", "cross_entropy", "sum_ranks"
     options = {name: vars(settings)[name] for name in how}
 
     def evaluate(lr):
@@ -205,7 +207,8 @@ def train_model(
                     loss = train_step(window, model, optimizer, device, lr, settings)
                 state.step, state.batch = state.step + 1, state.batch + len(window)
                 state.skipped += loss is None
-                state.tokens_seen += sum(count_tokens(t, settings.ignore_index) for _, t in window)
+                tokens = sum(count_tokens(t, settings.ignore_index) for _, t in window)
+                state.tokens_seen += settings.sum_ranks(tokens)
                 state.seconds = time.monotonic() - started
                 bar.update()
                 if state.step % 10 == 0 and loss is not None:  # reading a loss waits for a GPU
@@ -228,10 +231,7 @@ def _windows(train_loader, state, size):
 
 
 def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses, path=None, axes=None):
-    """Losses over epochs (below) and tokens seen (above), without those that are None.
-
-    Draws on `axes`, or a Figure of its own; returns the Figure, saved as `path` if given.
-    """
+    """Losses (None left out) over epochs and, above, tokens; a Figure, saved as `path` if given."""
     axes = axes or figure.Figure(figsize=(6.4, 4.0), layout="constrained").add_subplot()
     axes.set_prop_cycle(color=["#0072B2", "#D55E00"])  # lines and marks differ too
     for name, losses, line in (("training", train_losses, "o-"), ("validation", val_losses, "s--")):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler
 
 from collate import custom_collate_fn, custom_collate_response_fn
 
@@ -50,6 +50,28 @@ class LengthGroupedBatches(Sampler):
             yield batches[i]
 
 
+class ShareOfBatches(Sampler):
+    """Of each batch the rows of one rank among several; a short batch may have none for it.
+
+    >>> list(ShareOfBatches([[0, 2, 5], [3, 1, 4], [6]], rank=1, size=2))
+    [[2], [1], []]
+    """
+
+    def __init__(self, batches, rank, size):
+        self.batches, self.rank, self.size = batches, rank, size
+
+    def set_epoch(self, epoch):
+        """Choose the epoch whose order comes next, where there is more than one order."""
+        if hasattr(self.batches, "set_epoch"):
+            self.batches.set_epoch(epoch)
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        return (rows[self.rank :: self.size] for rows in self.batches)
+
+
 def padding_share(batches, lengths):
     """Which share of all positions is padding, if each batch (row numbers) is a rectangle.
 
@@ -63,21 +85,35 @@ def padding_share(batches, lengths):
 
 
 def make_loader(
-    dataset, batch_size, loss_on="all", allowed_max_length=None, seed=None, num_workers=0
+    dataset,
+    batch_size,
+    loss_on="all",
+    allowed_max_length=None,
+    seed=None,
+    num_workers=0,
+    share=(0, 1),
 ):
     """A DataLoader of (inputs, targets); in order without a seed, length-grouped with one.
 
-    `loss_on` is "all" or "response". The dataset must give prompt lengths for the latter.
+    `loss_on` is "all" or "response". The dataset must give prompt lengths for the latter. With
+    `share` (rank, size) every batch holds that rank's rows only.
     """
     if loss_on not in LOSS_ON:
         raise ValueError(f"loss_on is {loss_on!r}: choose 'all' or 'response'")
     _check_limit(allowed_max_length)
     collate = partial(LOSS_ON[loss_on], allowed_max_length=allowed_max_length)
-    shared = {"collate_fn": collate, "num_workers": num_workers}
     if seed is None:
-        return DataLoader(dataset, batch_size=batch_size, **shared)
-    batches = LengthGroupedBatches(dataset.lengths, batch_size, seed)
-    return DataLoader(dataset, batch_sampler=batches, **shared)
+        batches = BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
+    else:
+        batches = LengthGroupedBatches(dataset.lengths, batch_size, seed)
+    if share != (0, 1):
+        batches, collate = ShareOfBatches(batches, *share), partial(_or_nothing, collate)
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=num_workers)
+
+
+def _or_nothing(collate, rows):
+    """A rank without rows must join in all the same: with one position that nobody counts."""
+    return collate(rows) if rows else (torch.tensor([[0]]), torch.tensor([[-100]]))
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,12 @@ from ch07.files import (
     write_tensors,
 )
 from ch07.json_rows import check_size
+from ch07.ranks import from_first, is_sharded
+from ch07.shards import empty_like, flush_shards, read_shards, write_shards
 from train_loop import TrainState
 
 KEPT = 2
+SHARD = re.compile(r"shard-\d+-model-\d+-of-\d+")  # what torch.distributed.checkpoint writes
 
 
 class CheckpointError(RuntimeError):
@@ -37,25 +40,40 @@ def save_checkpoint(folder, model, optimizer, state, config=None):
     """Write `folder`/step-N (model, optimizer, state, config), and delete all but the last two.
 
     CheckpointError, and nothing is written, if a number is not finite. OSError, as from a full
-    disk, leaves the checkpoints that were there.
+    disk, leaves the checkpoints that were there. Every rank calls it; a model whose weights are
+    spread over the ranks is written by all of them, any other by the first.
     """
     tensors = {
-        "model": dict(model.named_parameters()),
+        "model": {name: p.detach() for name, p in model.named_parameters()},
         "optimizer": _optimizer_tensors(optimizer),
     }
     _check_finite(tensors)
+    final = folder / f"step-{state.step:08d}"
+    new = folder / f".new-{final.name}"
+    from_first(lambda: _make_room(folder, new))
+    if is_sharded(model):
+        write_shards(new, tensors["model"] | tensors["optimizer"])
+
+    def write():
+        if is_sharded(model):
+            return {name: sha256_of(new / f"{name}.safetensors") for name in flush_shards(new)}
+        return {n: write_tensors(new / f"{n}.safetensors", part) for n, part in tensors.items()}
+
+    from_first(lambda: _finish(final, new, write, {"state": asdict(state), "config": config}))
+
+
+def _make_room(folder, new):
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".new-*"):  # by a crash
         _remove(left)
-    final = folder / f"step-{state.step:08d}"
-    new = folder / f".new-{final.name}"
     new.mkdir()
+
+
+def _finish(final, new, write, content):
+    """Tensors (`write` gives their hashes) and state in `new`; then it becomes `final`."""
+    folder = final.parent
     try:
-        hashes = {
-            name: write_tensors(new / f"{name}.safetensors", part) for name, part in tensors.items()
-        }
-        content = {"sha256": hashes, "state": asdict(state), "config": config}
-        write_sealed_json(new / "state.json", content)
+        write_sealed_json(new / "state.json", {"sha256": write(), **content})
         flush_folder(new)
         for place in _newest_first(folder):
             if place.name >= final.name:  # this step again, or a damaged one that was passed over
@@ -90,9 +108,30 @@ def load_checkpoint(folder, model, optimizer):
         if problems:
             raise CheckpointError(f"{folder}: no checkpoint is whole ({'; '.join(problems)})")
         return None, []
-    load_parameters(model, _tensors(place / "model.safetensors"))
-    _load_optimizer(optimizer, _tensors(place / "optimizer.safetensors"))
+    if "model" in content["sha256"] and not is_sharded(model):
+        weights = _tensors(place / "model.safetensors")
+        moments = _tensors(place / "optimizer.safetensors")
+    else:
+        weights, moments = _from_shards(place, model, optimizer)
+    load_parameters(model, weights)
+    _load_optimizer(optimizer, moments)
     return TrainState(**content["state"]), problems
+
+
+def _from_shards(place, model, optimizer):
+    """Weights and optimizer of a checkpoint that many ranks wrote, or that many ranks read."""
+    params = dict(model.named_parameters())
+    counted = [[p for g in one.param_groups for p in g["params"]] for one in _parts(optimizer)]
+
+    def like(name, shape):
+        if re.fullmatch(r"\d+\.\d+\.\w+", name):
+            part, i, _ = name.split(".")
+            return empty_like(counted[int(part)][int(i)], shape)
+        return empty_like(params.get(name), shape)
+
+    tensors = read_shards(place, like)
+    weights = {name: tensor for name, tensor in tensors.items() if not name[0].isdigit()}
+    return weights, {name: tensors[name] for name in tensors if name not in weights}
 
 
 def newest_whole(folder):
@@ -137,7 +176,10 @@ def _verified(place):
     try:
         check_size(place / "state.json")
         content = {"config": None} | read_sealed_json(place / "state.json")
-        for name in ("model", "optimizer"):
+        names = set(content["sha256"])
+        if names != {"model", "optimizer"} and not all(map(SHARD.fullmatch, names or [""])):
+            raise ValueError(f"its files are {sorted(names)}")
+        for name in names:
             file = place / f"{name}.safetensors"
             if not file.is_file() or sha256_of(file) != content["sha256"][name]:
                 return f"{name}.safetensors is damaged", None

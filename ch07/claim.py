@@ -58,7 +58,7 @@ def check_run(folder):
 
 @contextmanager
 def held(folder):
-    """No other process trains in this folder meanwhile; RunFolderError if one already does."""
+    """No other run trains in this folder meanwhile; RunFolderError if one already does."""
     for name in (".lock", CHECKPOINT):  # what it leads to would be emptied, or old steps deleted
         if (Path(folder) / name).is_symlink():
             raise RunFolderError(f"{Path(folder) / name} is a link: put a real one in its place")
@@ -74,7 +74,7 @@ def held(folder):
             for left in Path(folder).glob(f".{name}.*.new"):  # by a run that was killed
                 if left.is_symlink() or left.is_file():
                     left.unlink()
-        yield
+        yield folder
     finally:
         lock.release()
 

@@ -6,6 +6,7 @@ The one idea: shapes are enough to know. Estimates, not promises.
 from dataclasses import dataclass
 
 from ch07 import estimate as est
+from ch07 import ranks
 from ch07.machine import available_memory
 from gpt_model import MODEL_SIZES, GPTConfig
 from train_loop import total_steps
@@ -13,7 +14,7 @@ from train_loop import total_steps
 
 @dataclass(frozen=True)
 class Costs:
-    """What a run will need: bytes, and seconds for so many steps."""
+    """What a run will need, of each of its processes: bytes, and seconds for so many steps."""
 
     needed: float
     free: float
@@ -27,9 +28,11 @@ def reckon(plan, options):
     batches = training_batches(plan, options)
     steps = total_steps(loader, plan.settings)
     step = est.step_seconds(plan.config, batches, dtype, plan.device)
+    shared = ranks.on_this_machine() if plan.device.type == "cpu" else 1
+    shards = ranks.size() if options.shard else 1
     return Costs(
-        needed=est.run_bytes(plan.config, batches, dtype, options.chosen_optimizer),
-        free=available_memory(plan.device),
+        needed=est.run_bytes(plan.config, batches, dtype, options.chosen_optimizer, shards=shards),
+        free=available_memory(plan.device) / shared,
         steps=steps,
         seconds=steps * step * plan.settings.accumulation_steps,
     )

@@ -44,7 +44,7 @@ class Batches:
     def of(cls, batches, lengths, prompt_lengths, limit=None):
         """From row numbers; `prompt_lengths` are all 0 where every target is counted."""
         tokens, targets = [], []
-        for rows in batches:
+        for rows in filter(len, batches):
             cut = [min(lengths[i] + 1, limit or lengths[i] + 1) for i in rows]
             tokens.append(len(rows) * max(cut))
             targets.append(
@@ -67,13 +67,16 @@ def count_parameters(config):
     return sum(p.numel() for p in model.parameters()), blocks
 
 
-def run_bytes(config, batches, dtype, optimizer="adamw", new_tokens=256):
-    """Peak memory of a run: of its training, or of its answers while the optimizer is kept."""
+def run_bytes(config, batches, dtype, optimizer="adamw", new_tokens=256, shards=1):
+    """Peak memory of a run: of its training, or of its answers while the optimizer is kept.
+
+    With `shards`, of one of so many processes, each of which holds a part of every weight.
+    """
     n_tokens = batches.longest + new_tokens
     n_rows = answers_at_once(config, n_tokens)
-    answering = answering_bytes(config, n_rows, n_tokens) + _state_bytes(config, optimizer)
+    answering = answering_bytes(config, n_rows, n_tokens) + _state_bytes(config, optimizer) / shards
     gaps = (GAPS - 1) * _batch_bytes(config, batches, dtype)
-    return max(training_bytes(config, batches, dtype, optimizer) + gaps, answering)
+    return max(training_bytes(config, batches, dtype, optimizer, shards) + gaps, answering)
 
 
 def _batch_bytes(config, batches, dtype):
@@ -84,11 +87,11 @@ def _batch_bytes(config, batches, dtype):
     )
 
 
-def training_bytes(config, batches, dtype, optimizer="adamw"):
+def training_bytes(config, batches, dtype, optimizer="adamw", shards=1):
     """Peak memory of training: weights, gradients, optimizer, and the largest batch."""
     n, _ = count_parameters(config)
     copy = 2 * n if dtype == "bfloat16" else 0  # which autocast keeps for the gradient
-    fixed = 8 * n + _state_bytes(config, optimizer) + copy
+    fixed = (8 * n + _state_bytes(config, optimizer)) / shards + copy
     return PROCESS + fixed + _batch_bytes(config, batches, dtype)
 
 

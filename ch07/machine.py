@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import torch
+import torch.distributed as dist
 
 SHAPES = "8"  # at once in use: one layer, forward or backward
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
@@ -107,5 +108,6 @@ def versions(device):
         "threads": torch.get_num_threads(),
         "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
         "cores": os.cpu_count(),
+        "ranks": dist.get_world_size() if dist.is_initialized() else 1,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }

@@ -55,6 +55,7 @@ class FinetuneOptions:
     checkpoint_minutes: float = 5.0
     skip_bad_rows: bool = False
     force: bool = False  # start also where memory seems too small
+    shard: bool = False  # under torchrun: a part of the weights on each process, not a copy
 
     @property
     def from_random(self):
@@ -89,4 +90,4 @@ class FinetuneOptions:
 
 # These may differ between a run and its resumption: they change no number. Data and weights that
 # moved are known by their hashes.
-FREE_ON_RESUME = ("out", "checkpoint_minutes", "data", "model", "force")
+FREE_ON_RESUME = ("out", "checkpoint_minutes", "data", "model", "force", "shard")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ch07 import survey
+from ch07 import ranks, survey
 from ch07.batching import make_loader
 from ch07.checked_rows import checked_datasets
 from ch07.cross_entropy import summed_cross_entropy_in_place
@@ -91,6 +91,7 @@ def make_plan(options, tell):
     alike = survey.alike_across(datasets)
     _tell_likeness(datasets, alike, found)
     shared = {"loss_on": options.loss_on, "allowed_max_length": limit}
+    shared["share"] = ranks.rank(), ranks.size()
     train = make_loader(datasets["train"], options.batch_size, seed=options.seed, **shared)
     return Plan(
         config=config,
@@ -166,6 +167,8 @@ def _settings(options, dtype, train_loader):
         dtype=dtype,
         seed=options.seed,
         cross_entropy=summed_cross_entropy_in_place,
+        ranks=ranks.size(),
+        sum_ranks=ranks.total,
     )
     # a short run warms up for a tenth of its steps, so that it gets to learn at full rate
     tenth = total_steps(train_loader, settings) // 10

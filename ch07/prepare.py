@@ -4,11 +4,13 @@ The one idea: what costs most comes last. The plan is made and reckoned first, a
 weights loaded, or downloaded.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ch07 import estimate as est
+from ch07 import ranks
+from ch07.checkpoint import load_parameters
 from ch07.claim import check_space
 from ch07.costs import reckon, too_large
 from ch07.data import count
@@ -31,6 +33,7 @@ class Job:
     train_loader: object
     val_loader: object
     model: GPTModel
+    trained: torch.nn.Module  # the same model, as several processes train it together
     device: torch.device
     optimizer: object
     settings: TrainSettings
@@ -52,14 +55,35 @@ def prepare(options, tell, new=True):
         train_loader=plan.train_loader,
         val_loader=plan.val_loader,
         model=model,
+        trained=model,
         device=plan.device,
-        optimizer=choose_optimizer(
-            options.chosen_optimizer, model, options.lr, options.weight_decay
-        ),
+        optimizer=_optimizer(options, model),
         settings=plan.settings,
         places=plan.file.by_entry,
         facts=_facts(plan, start_sha256),
     )
+
+
+def spread(job, options):
+    """The `Job` spread over the ranks that torchrun started; without torchrun, as it was."""
+    trained = ranks.spread(job.model, options.shard)
+    if not ranks.is_sharded(trained):
+        return replace(job, trained=trained)
+    return replace(job, trained=trained, optimizer=_optimizer(options, trained))
+
+
+def gathered(job):
+    """The `Job` with a model that is whole on every rank, on the CPU if it was in parts."""
+    if not ranks.is_sharded(job.model):
+        return replace(job, trained=job.model)
+    model = GPTModel(job.model.config)
+    load_parameters(model, ranks.whole_weights(job.model))
+    return replace(job, model=model, trained=model)
+
+
+def _optimizer(options, model):
+    name = options.chosen_optimizer
+    return choose_optimizer(name, model, options.lr, options.weight_decay)
 
 
 def _facts(plan, start_sha256):

@@ -208,10 +208,12 @@ def save_config(folder, config):
 
 def describe(options, job):
     """What config.json holds: options, model shape, prompt style with its text, data, versions."""
+    settings = {name: v for name, v in asdict(job.settings).items() if not callable(v)}
+    del settings["ranks"]  # may be another number when the run goes on
     return {
         "options": asdict(options),
         "model": asdict(job.model.config),
         "prompt_style": asdict(job.style),
-        "settings": {k: v for k, v in asdict(job.settings).items() if not callable(v)},
+        "settings": settings,
         "facts": job.facts,
     }

@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = ("gpt_model", "instruction_dataset", "collate", "train_loop")
 TOY, EX = "ch07.toy_instructions.", "ch07.exercises."
 BY_FLOOR = {
-    1: "cross_entropy files json_rows machine near_duplicates options report requirements scoring "
-    "shown stopping token_words tokenizer weight_names "
+    1: "cross_entropy files json_rows machine near_duplicates options ranks report requirements "
+    "scoring shards shown stopping token_words tokenizer weight_names "
     "toy_instructions.words exercises.catalogue exercises.museum.exhibit",
     2: "arguments batching checkpoint data drawings estimate generation hf_files hub optimizers "
     "prompts token_drawing weight_files "
@@ -21,8 +21,8 @@ BY_FLOOR = {
     4: "batch_grid run_folder survey "
     "exercises.option_checks exercises.text_checks exercises.loss_checks "
     "exercises.attention_checks exercises.generation_probe exercises.museum.game",
-    5: "claim weights exercises.collate_checks exercises.loader_checks exercises.step_checks "
-    "exercises.block_checks exercises.generation_checks",
+    5: "claim held_out weights exercises.collate_checks exercises.loader_checks "
+    "exercises.step_checks exercises.block_checks exercises.generation_checks",
     6: "going_on plan exercises.cache_checks",
     7: "costs exercises.diagnose",
     8: "dry_run prepare exercises.child exercises.live",
