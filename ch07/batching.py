@@ -7,6 +7,7 @@ seed and epoch alone, so that workers, interruptions and evaluations can't chang
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler
 
@@ -29,7 +30,8 @@ class LengthGroupedBatches(Sampler):
     def __init__(self, lengths, batch_size, seed):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, but must be at least 1")
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+        self.lengths = np.asarray(lengths, dtype=np.int64)
+        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
 
     def set_epoch(self, epoch):
         """Choose the epoch whose order comes next (the training loop calls this)."""
@@ -40,14 +42,13 @@ class LengthGroupedBatches(Sampler):
 
     def __iter__(self):
         generator = torch.Generator().manual_seed((self.seed << 32) + self.epoch)
-        rows = torch.randperm(len(self.lengths), generator=generator).tolist()
+        rows = torch.randperm(len(self.lengths), generator=generator).numpy()
         chunk, size = CHUNK * self.batch_size, self.batch_size
-        batches = []
-        for start in range(0, len(rows), chunk):
-            group = sorted(rows[start : start + chunk], key=self.lengths.__getitem__)
-            batches += [group[i : i + size] for i in range(0, len(group), size)]
-        for i in torch.randperm(len(batches), generator=generator).tolist():
-            yield batches[i]
+        for start in range(0, len(rows), chunk):  # in place: a chunk has whole batches
+            part = rows[start : start + chunk]
+            part[:] = part[self.lengths[part].argsort(kind="stable")]
+        for i in torch.randperm(len(self), generator=generator).tolist():
+            yield rows[i * size : (i + 1) * size].tolist()
 
 
 class ShareOfBatches(Sampler):

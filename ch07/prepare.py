@@ -43,7 +43,8 @@ class Job:
 
 def prepare(options, tell, new=True):
     """Make the `Job`; DataError or ValueError says what is wrong. `tell(text)` hears the rest."""
-    keep_freed_memory()
+    if not options.shard:  # parts are joined and let go for every block: kept, they add up
+        keep_freed_memory()
     forget_old_shapes()
     plan = make_plan(options, tell)
     _check_cost(options, plan, tell, new)
