@@ -31,23 +31,39 @@ def split_entries(entries, fractions=BOOK_FRACTIONS, seed=123):
     """
     if any("split" in entry for entry in entries):
         return _own_split(entries)
+    keys = [normalised_prompt(entry) for entry in entries]
+    rows = split_rows(keys, fractions, seed)
+    return {name: [entries[i] for i in numbers] for name, numbers in rows.items()}
+
+
+def split_rows(keys, fractions=BOOK_FRACTIONS, seed=123):
+    """Row numbers for each split, from a key for each row: rows of one key stay together.
+
+    The groups are shuffled; each held-out split takes those that fit into its share, in order.
+    """
     _check(fractions)
     groups = defaultdict(list)
-    for entry in entries:
-        groups[normalised_prompt(entry)].append(entry)
+    for i, key in enumerate(keys):
+        groups[key].append(i)
     groups = list(groups.values())
     random.Random(seed).shuffle(groups)
-    splits = {name: [] for name in SPLITS}
+    splits = {}
     for name, fraction in zip(SPLITS[1:], fractions[1:], strict=True):
-        room = int(len(entries) * fraction)
-        for group in groups.copy():
-            if len(splits[name]) + len(group) <= room:
-                splits[name] += group
-                groups.remove(group)
-            if len(splits[name]) == room:
-                break
-    splits["train"] = [entry for group in groups for entry in group]
-    return splits
+        taken, groups = _take(groups, int(len(keys) * fraction))
+        splits[name] = [i for group in taken for i in group]
+    return {"train": [i for group in groups for i in group], **splits}
+
+
+def _take(groups, room):
+    """(groups that fit into so many rows, in order; all others)."""
+    taken, left = [], []
+    for number, group in enumerate(groups):
+        if not room:
+            return taken, left + groups[number:]
+        fits = len(group) <= room
+        (taken if fits else left).append(group)
+        room -= fits * len(group)
+    return taken, left
 
 
 def positional_split(entries, fractions=BOOK_FRACTIONS):
