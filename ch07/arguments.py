@@ -9,7 +9,8 @@ from dataclasses import fields
 from ch07.options import RECIPES, FinetuneOptions
 
 HELP = {
-    "data": "JSON or JSONL file in Alpaca form (default: the bundled toy instructions)",
+    "data": "JSON or JSONL file in Alpaca form, or a token store (default: the bundled toy "
+    "instructions)",
     "model": "gpt2-tiny (random weights), gpt2-small, -medium, -large or -xl (published ones, "
     "downloaded once), or a folder or file with weights",
     "out": "run folder (default: the next free runs/N)",
@@ -102,6 +103,8 @@ def make_parser():
     _add_doctor(command("doctor", "is this machine, and this data file, ready?"))
     _add_grid(command("grid", "show a batch token by token: id, text, role, target"))
 
+    _add_tokenize(command("tokenize", "write a JSONL file of any size as a store to train on"))
+
     _add_check(command("check", "check an exercise: the mistake is named, not the line"))
 
     chat = command("chat", "talk to a run in the terminal")
@@ -177,6 +180,13 @@ def _add_grid(sub):
     sub.add_argument("--loss-on", choices=CHOICES["loss_on"], default="response")
     sub.add_argument("--prompt-style", choices=CHOICES["prompt_style"])
     sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
+
+
+def _add_tokenize(sub):
+    sub.add_argument("path", metavar="FILE", help="a JSONL file, read line by line")
+    sub.add_argument("folder", metavar="STORE", help="the new folder")
+    sub.add_argument("--prompt-style", choices=CHOICES["prompt_style"])
+    sub.add_argument("--skip-bad-rows", action="store_true", help=HELP["skip_bad_rows"])
 
 
 def _add_check(sub):

@@ -24,7 +24,7 @@ def checked_datasets(file, splits, style, options, context_length, limit):
     for name, entries in splits.items():
         dataset = _dataset(entries, style, options)
         n_tokens = dataset.lengths
-        for i, level, what in _looked_at(dataset, options.loss_on, context_length, limit):
+        for i, level, what in looked_at(dataset, options.loss_on, context_length, limit):
             number, place = places[id(dataset.data[i])]
             seen.append((number, Finding(f"{place} of {n_tokens[i]} tokens", level, what)))
             if level == "error":
@@ -33,7 +33,7 @@ def checked_datasets(file, splits, style, options, context_length, limit):
         lengths += zip(dataset.lengths, dataset.prompt_lengths, strict=True)
     findings = [finding for _, finding in sorted(seen, key=lambda pair: pair[0])]
     if unusable and not options.skip_bad_rows:
-        _refuse(file.path, [finding for finding in findings if finding.level == "error"])
+        refuse_unusable(file.path, [finding for finding in findings if finding.level == "error"])
     for name, dataset in datasets.items():
         kept = [entry for entry in dataset.data if id(entry) not in unusable]
         if len(kept) < len(dataset):
@@ -45,7 +45,7 @@ def _dataset(entries, style, options):
     return InstructionDataset(entries, load_tokenizer(), style, options.loss_on == "response")
 
 
-def _looked_at(dataset, loss_on, context_length, limit):
+def looked_at(dataset, loss_on, context_length, limit):
     """(row, level, what) for each thing seen; a row that can't be used has one reason alone."""
     report = check_lengths(dataset, context_length, limit)
     reasons = [
@@ -69,7 +69,8 @@ def _looked_at(dataset, loss_on, context_length, limit):
             yield i, "note", SEAM
 
 
-def _refuse(path, errors):
+def refuse_unusable(path, errors):
+    """DataError about rows of a `DataFile` or store that can't be learned from."""
     lines = "".join(
         f"\n  {what}: {', '.join(places[:SHOWN])}" + ", ..." * (len(places) > SHOWN)
         for (_, what), places in by_kind(errors).items()

@@ -125,8 +125,7 @@ def _about_splits(plan):
     }
     for text, pairs in whose.items():
         if pairs is None:
-            text = f"with more than {survey.MANY:,} rows, likeness within training isn't looked at"
-            yield Check(part, "ok", text)
+            yield Check(part, "ok", f"too many rows to look at how many {text}")
             continue
         nearest = sorted(pairs, key=lambda pair: -pair[2])
         rows = tuple(f"{places[id(a)]} and {places[id(b)]} ({s:.2f})" for a, b, s in nearest)

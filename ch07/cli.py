@@ -137,6 +137,12 @@ def _grid(**arguments):
     return grid(**arguments)
 
 
+def _tokenize(**arguments):
+    from ch07.storing import tokenize
+
+    return tokenize(**arguments)
+
+
 def _check(**arguments):
     from ch07.check import check
 
@@ -168,6 +174,7 @@ COMMANDS = {
     "compare": _compare,
     "doctor": _doctor,
     "grid": _grid,
+    "tokenize": _tokenize,
     "check": _check,
     "chat": _chat,
     "export": _export,

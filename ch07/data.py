@@ -61,7 +61,7 @@ def read_data(path, skip_bad_rows=False):
     text, digest = read_utf8(path)
     bad = 0
     for where, row in parse(text, path, findings, _is_row):
-        entry = _checked(where, row, findings)
+        entry = checked_row(where, row, findings)
         if entry is None:
             bad += 1
             refuse_many(path, bad, len(entries))
@@ -74,15 +74,20 @@ def read_data(path, skip_bad_rows=False):
         places.append(where)
     errors = [f for f in findings if f.level == "error"]
     if errors and not skip_bad_rows:
-        lines = "\n".join(f"  {f.where}: {f.what}" for f in errors[:SHOWN])
-        more = f"\n  ... and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
-        raise DataError(
-            f"{path}: {count(len(errors), 'faulty row')}; mend the file, or leave such rows out "
-            f"with --skip-bad-rows\n{lines}{more}"
-        )
+        refuse(path, len(errors), errors[:SHOWN])
     if not entries:
         raise DataError(f"{path}: no usable row" + "".join(f"\n  {s}" for s in summary(findings)))
     return DataFile(path, entries, places, findings, digest)
+
+
+def refuse(path, n, errors):
+    """DataError about `n` faulty rows, of which the first few are told."""
+    lines = "\n".join(f"  {f.where}: {f.what}" for f in errors)
+    more = f"\n  ... and {n - len(errors)} more" if n > len(errors) else ""
+    raise DataError(
+        f"{path}: {count(n, 'faulty row')}; mend the file, or leave such rows out "
+        f"with --skip-bad-rows\n{lines}{more}"
+    )
 
 
 def count(n, noun):
@@ -100,12 +105,14 @@ def by_kind(findings):
 
 def summary(findings):
     """Findings in a line for each kind, with their number and the first rows."""
-    verdict = {"error": "left out: ", "dropped": "left out: ", "note": ""}
-    return [
-        f"{verdict[level]}{what} ({len(places)}: {', '.join(places[:SHOWN])}"
-        + (", ...)" if len(places) > SHOWN else ")")
-        for (level, what), places in by_kind(findings).items()
-    ]
+    kinds = by_kind(findings).items()
+    return [summary_line(level, what, len(places), places) for (level, what), places in kinds]
+
+
+def summary_line(level, what, n, places):
+    """The line for one kind of finding, seen `n` times."""
+    verdict = {"error": "left out: ", "dropped": "left out: ", "note": ""}[level]
+    return f"{verdict}{what} ({n}: {', '.join(places[:SHOWN])}" + (", ...)" if n > SHOWN else ")")
 
 
 # --- from rows to entries -----------------------------------------------------------------------
@@ -117,7 +124,7 @@ def _is_row(row):
     return any(all(key in row for key in keys) for keys in known)
 
 
-def _checked(where, row, findings):
+def checked_row(where, row, findings):
     """The row as an entry with stripped fields, or None; what was seen goes to `findings`."""
 
     def report(level, what):

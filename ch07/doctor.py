@@ -18,6 +18,7 @@ from ch07.files import write_bytes
 from ch07.options import FinetuneOptions, OptionError
 from ch07.plan import make_plan
 from ch07.report import json_text, safe
+from ch07.token_store import is_store
 
 SHOWN = 5  # rows listed on the page; the JSON has all of them
 WORDS = {"ok": "ok   ", "look": "LOOK ", "wrong": "WRONG"}  # the same width: a column to scan
@@ -26,6 +27,8 @@ WORDS = {"ok": "ok   ", "look": "LOOK ", "wrong": "WRONG"}  # the same width: a 
 def doctor(write_clean=None, as_json=False, **given):
     """Print the page (or JSON); returns 0 if training would be right, else 1."""
     options = FinetuneOptions(**given)
+    if is_store(options.data):
+        raise OptionError(f"{options.data} is a token store: give the file that it was made from")
     if write_clean is not None:
         _check_target(write_clean)
     clean = _typed("doctor", {**given, "write_clean": _clean_name(options)})

@@ -167,8 +167,8 @@ def _about_numbers(error, job, options, folder, state):
         sampler = getattr(sampler, "batches", sampler)  # of all ranks
         sampler.set_epoch(state.epoch)
         window = list(sampler)[state.batch : state.batch + options.accumulation_steps]
-        entries = (job.splits["train"][i] for batch in window for i in batch)
-        where += f". Its batch: {', '.join(job.places[id(entry)] for entry in entries)}"
+        rows = (job.place_of(i) for batch in window for i in batch)
+        where += f". Its batch: {', '.join(rows)}"
     anew = f"python -m ch07 finetune --like {folder} --lr {options.lr / 4:g}"
     return (
         f"{where}. A resume would meet the same numbers; begin anew, more slowly:\n  {anew}\n"

@@ -102,7 +102,7 @@ def parse(text, path, findings, is_row):
         raise DataError(f"{path}: the file is empty")
     value, problem = _decoded(text)
     if problem is not None and not text.lstrip().startswith("["):
-        rows = list(_parse_lines(text, path, findings))
+        rows = list(parse_lines(text.split("\n"), path, findings))  # splitlines() cuts at U+2028
         if any(isinstance(row, dict) for _, row in rows):
             yield from rows
             return
@@ -117,10 +117,10 @@ def parse(text, path, findings, is_row):
     yield from ((f"row {i}", row) for i, row in enumerate(value, start=1))
 
 
-def _parse_lines(text, path, findings):
-    """JSONL: a JSON object on each line; blank lines are skipped."""
+def parse_lines(lines, path, findings):
+    """JSONL, (where, row) for each line that is JSON; blank lines are skipped."""
     good = bad = 0
-    for number, line in enumerate(text.split("\n"), start=1):  # splitlines() would cut at U+2028
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             value, problem = _decoded(line, "")
             if problem is None:

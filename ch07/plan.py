@@ -17,6 +17,8 @@ from ch07.data import DataError, DataFile, count, read_data, summary
 from ch07.machine import choose_device, choose_dtype
 from ch07.prompts import get_style
 from ch07.splits import overlap, positional_split, split_entries
+from ch07.stored_rows import checked_stored, file_of, open_store, stored_splits
+from ch07.token_store import is_store
 from ch07.tokenizer import load_tokenizer
 from ch07.toy_instructions.build import DATA_FILE
 from ch07.weight_files import WeightsError
@@ -38,7 +40,8 @@ class Plan:
     lengths: list  # (tokens, those of the prompt) of each row, used or not
     datasets: dict  # "train", "test", "validation" -> `InstructionDataset`
     limit: int | None  # tokens that a row may have
-    alike: list  # (held-out entry, training entry, similarity): nearly the same prompts
+    alike: list | None  # (held-out entry, training entry, similarity): nearly the same prompts
+    place_of: callable  # of a training row, by its number: "row 3" of the reader's file
     train_loader: object
     val_loader: object
     device: torch.device
@@ -66,43 +69,30 @@ class Told:
 def make_plan(options, tell):
     """The `Plan`; DataError or ValueError says what is wrong. `tell(text)` hears the rest."""
     told = Told(tell)
-    note, found = told.note, told.found
     device = choose_device(options.device)
     # a published size has a known shape, and is fetched only when all else is well
     source = None if options.model in MODEL_SIZES else find_weights(options.model)
     config = _config(options.model, source)
-    style = _style(options, source, note)
-    file = read_data(DATA_FILE if options.data is None else options.data, options.skip_bad_rows)
-    for line in summary(file.findings):
-        found(line)
-    splits = _split(file.entries, options, found, note)
-    limit = _limit(options.allowed_max_length, config.context_length, note)
-    looked_at = checked_datasets(file, splits, style, options, config.context_length, limit)
-    datasets, seen, lengths = looked_at
-    for line in summary(seen):
-        found(line)
-    if not len(datasets["train"]):
-        why = "".join(f"\n  {line}" for line in summary(seen))
-        raise DataError(f"{file.path}: no row is left to train on{why}")
-    if not len(datasets["test"]):
-        note("data: no test rows, so nothing will be scored")
-    if not len(datasets["validation"]):
-        note("data: no validation rows, so there will be no validation loss")
-    alike = survey.alike_across(datasets)
-    _tell_likeness(datasets, alike, found)
+    store = open_store(options.data, options.prompt_style) if is_store(options.data) else None
+    asked = options if store is None else replace(options, prompt_style=store.style.name)
+    style = _style(asked, source, told.note)
+    limit = _limit(options.allowed_max_length, config.context_length, told.note)
+    rows = (
+        _rows(options, style, config, limit, told)
+        if store is None
+        else (_rows_of(store, options, config, limit, told))
+    )
+    datasets = rows["datasets"]
+    _check_splits(rows["file"].path, datasets, rows["findings"], told.note)
     shared = {"loss_on": options.loss_on, "allowed_max_length": limit}
     shared["share"] = ranks.rank(), ranks.size()
     train = make_loader(datasets["train"], options.batch_size, seed=options.seed, **shared)
     return Plan(
+        **rows,
         config=config,
         source=source,
         style=style,
-        file=file,
-        findings=file.findings + seen,
-        lengths=lengths,
-        datasets=datasets,
         limit=limit,
-        alike=alike,
         train_loader=train,
         val_loader=make_loader(datasets["validation"], options.batch_size, **shared),
         device=device,
@@ -110,6 +100,59 @@ def make_plan(options, tell):
         notes=told.notes,
         said=told.said,
     )
+
+
+def _rows(options, style, config, limit, told):
+    """What a plan holds of a file's rows, all of them in memory."""
+    file = read_data(DATA_FILE if options.data is None else options.data, options.skip_bad_rows)
+    for line in summary(file.findings):
+        told.found(line)
+    splits = _split(file.entries, options, told.found, told.note)
+    looked_at = checked_datasets(file, splits, style, options, config.context_length, limit)
+    datasets, seen, lengths = looked_at
+    for line in summary(seen):
+        told.found(line)
+    alike = survey.alike_across(datasets) if len(datasets["train"]) else []
+    _tell_likeness(datasets, alike, told.found)
+    places, trained = file.by_entry, datasets["train"].data
+    return {
+        "file": file,
+        "findings": file.findings + seen,
+        "lengths": lengths,
+        "datasets": datasets,
+        "alike": alike,
+        "place_of": lambda i: places[id(trained[i])],
+    }
+
+
+def _rows_of(store, options, config, limit, told):
+    """What a plan holds of the rows of a token store, which stay on the disk."""
+    for line in store.about["findings"]:
+        told.found(line)
+    splits = stored_splits(store, options)
+    datasets, seen = checked_stored(store, splits, options, config.context_length, limit)
+    for line in summary(seen):
+        told.found(line)
+    told.found("the rows of a token store are not searched for prompts that are nearly the same")
+    rows = datasets["train"].rows
+    return {
+        "file": file_of(store),
+        "findings": seen,
+        "lengths": [],
+        "datasets": datasets,
+        "alike": None,
+        "place_of": lambda i: f"line {store.lines[rows[i]]}",
+    }
+
+
+def _check_splits(path, datasets, findings, note):
+    if not len(datasets["train"]):
+        why = "".join(f"\n  {line}" for line in summary(findings))
+        raise DataError(f"{path}: no row is left to train on{why}")
+    if not len(datasets["test"]):
+        note("data: no test rows, so nothing will be scored")
+    if not len(datasets["validation"]):
+        note("data: no validation rows, so there will be no validation loss")
 
 
 def _style(options, source, note):
@@ -141,8 +184,10 @@ def _split(entries, options, found, note):
 def _tell_likeness(datasets, alike, found):
     """What a held-out score may owe to memory, and where answers contradict each other."""
     n_held_out = len(datasets["test"]) + len(datasets["validation"])
-    n = len({id(held_out) for held_out, _, _ in alike})
-    if n:
+    n = len({id(held_out) for held_out, _, _ in alike or ()})
+    if alike is None:
+        found(f"more than {survey.MOST:,} rows are not searched for prompts nearly the same")
+    elif n:
         found(f"{n} of {n_held_out} held-out prompts have nearly the wording of one in training")
     n = len(survey.several_answers(datasets["train"].data))
     if n:

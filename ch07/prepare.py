@@ -37,7 +37,7 @@ class Job:
     device: torch.device
     optimizer: object
     settings: TrainSettings
-    places: dict  # id of an entry -> "row 3", its place in the data file
+    place_of: callable  # of a training row, by its number: "row 3" of the data file
     facts: dict  # what config.json records beside options, model and style
 
 
@@ -60,7 +60,7 @@ def prepare(options, tell, new=True):
         device=plan.device,
         optimizer=_optimizer(options, model),
         settings=plan.settings,
-        places=plan.file.by_entry,
+        place_of=plan.place_of,
         facts=_facts(plan, start_sha256),
     )
 

@@ -13,6 +13,7 @@ from ch07.tokenizer import load_tokenizer
 
 ALIKE = 0.9  # cosine: the threshold of the book's find-near-duplicates.py
 MANY = 20_000  # training rows that are compared with each other; beyond that it takes too long
+MOST = 100_000  # rows of which the held-out ones are compared with all others; likewise
 BINS, WIDTH = 12, 40  # of the histogram: lines, and columns of the longest bar
 
 
@@ -85,7 +86,12 @@ def several_answers(entries):
 
 
 def alike_across(datasets):
-    """(held-out entry, training entry, similarity): prompts nearly the same, one for each."""
+    """(held-out entry, training entry, similarity): prompts nearly the same, one for each.
+
+    None if there are too many rows to look at in a minute.
+    """
+    if sum(map(len, datasets.values())) > MOST:
+        return None
     held_out = [*datasets["test"].data, *datasets["validation"].data]
     return _alike([*held_out, *datasets["train"].data], first=len(held_out))
 

@@ -1,0 +1,131 @@
+"""How training scales over processes: tokens per second and memory of 1, 2 and 4 ranks.
+
+    python -m benchmarks.ranks [--data FILE] [--model gpt2-small] [--rounds 5] [--json FILE]
+
+Random weights, AdamW, every target counted, the same batches of 16 rows in all contests. A rank is
+a process with one thread, started by torchrun over gloo, with a copy of the model or a part of it.
+They are measured one after the other, in rounds. The peer is one process with one thread; "floor"
+is the share of that, times the ranks that have a core of their own, which is reached. A row tells
+what a process waits for the others in each step, beside the bytes that it has to exchange for it.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+
+from benchmarks import measured
+from benchmarks.measured import contest_parser, report, row, speeds
+from benchmarks.training import DECAY, LR, rows_of
+from ch07 import ranks
+from ch07.batching import make_loader
+from ch07.cross_entropy import summed_cross_entropy_in_place
+from ch07.estimate import count_parameters
+from ch07.machine import choose_dtype, forget_old_shapes, keep_freed_memory
+from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
+from train_loop import TrainSettings, count_tokens, make_optimizer, train_step
+
+BATCH_SIZE, BATCHES = 16, 4
+CONTESTANTS = [
+    (1, "copies"),
+    (2, "copies"),
+    (2, "parts"),
+    (4, "copies"),
+]  # ranks, and what each has
+
+
+def contest(_, what, size, data):
+    """As one rank of several: a line from the first with the speed and memory of some steps."""
+    if what == "copies":  # as `ch07/prepare.py` does
+        keep_freed_memory()
+    forget_old_shapes()
+    torch.set_num_threads(1)
+    with ranks.group():
+        result = _steps(what == "parts", size, data)
+        if ranks.rank() == 0:
+            print(json.dumps(result), flush=True)
+
+
+def _steps(shard, size, data):
+    dtype, dataset = choose_dtype("auto", torch.device("cpu")), rows_of(data)
+    empty = measured.memory("VmRSS")
+    model = GPTModel(GPTConfig(**MODEL_SIZES[size]), torch.Generator().manual_seed(0)).train()
+    model = ranks.spread(model, shard)
+    optimizer = make_optimizer(model.parameters(), LR, DECAY)
+    settings = TrainSettings(
+        dtype=dtype,
+        cross_entropy=summed_cross_entropy_in_place,
+        ranks=ranks.size(),
+        sum_ranks=ranks.total,
+    )
+    share = ranks.rank(), ranks.size()
+    batches, seconds, tokens = iter(make_loader(dataset, BATCH_SIZE, seed=123, share=share)), [], 0
+    for i in range(BATCHES + 1):  # the first warms up
+        batch = next(batches)
+        started = time.perf_counter()
+        loss = train_step([batch], model, optimizer, "cpu", LR, settings)
+        if i:
+            seconds.append(time.perf_counter() - started)
+            tokens += ranks.total(count_tokens(batch[1]))
+    return {"speed": tokens / sum(seconds), "loss": loss.item(), "step": sum(seconds) / BATCHES,
+            "memory": ranks.total(measured.memory() - empty) / ranks.size()}  # fmt: skip
+
+
+def turn(n, what, given):
+    """One contest in processes of its own, as torchrun starts them."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n)]
+    command += ["-m", "benchmarks.ranks", "--as", str(n), what]
+    command += ["--model", given.model, "--data", given.data]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command,
+        cwd=measured.ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    said = json.loads(done.stdout.splitlines()[-1])
+    print(f"{n} ranks with {what}: {said['speed']:.0f} tokens/s", flush=True)
+    return said
+
+
+def compare(given):
+    """All rows of the table."""
+    rounds = [{c: turn(*c, given) for c in CONTESTANTS} for _ in range(given.rounds)]
+    losses = [said["loss"] for said in rounds[0].values()]
+    assert max(losses) - min(losses) < 2e-2, losses  # bfloat16 rounds other sums in other ways
+    alone, cores, rows = CONTESTANTS[0], os.cpu_count(), []
+    n_bytes = 4 * count_parameters(GPTConfig(**MODEL_SIZES[given.model]))[0]
+    one = [turns[alone]["speed"] for turns in rounds]
+    for n, what in CONTESTANTS[1:]:
+        many, name = [turns[n, what]["speed"] for turns in rounds], f"{n} ranks, {what}"
+        limits = [speed * min(n, cores) for speed in one]
+        rows.append(speeds(f"{name}: tokens/s", many, one, "1 rank", limits))
+        memory = [statistics.median(t[c]["memory"] for t in rounds) for c in ((n, what), alone)]
+        rows.append(row(f"{name}: peak bytes of a rank", *memory, "1 rank", 4 * n_bytes / n))
+    waits = [
+        turns[2, "copies"]["step"] - turns[alone]["step"] * 1 / min(2, cores) for turns in rounds
+    ]
+    rows.append(
+        row("2 ranks, copies: seconds waited in a step", statistics.median(waits), None, "")
+    )
+    rows.append(row("bytes of gradient a step", n_bytes, None, ""))
+    return rows
+
+
+def main():
+    given = contest_parser(__doc__, 2).parse_args()
+    if given.who:
+        return contest(*given.who, given.model, given.data)
+    report(compare(given), given.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""A token store -> the rows of each split, checked as those of a file are, without reading them.
+
+The one idea: which row goes where follows from its prompt's hash, its length and its place, and
+these are arrays of numbers. So a store is split as the file that it was made from would be.
+"""
+
+import numpy as np
+
+from ch07.checked_rows import looked_at, refuse_unusable
+from ch07.data import SPLITS, DataFile
+from ch07.json_rows import Finding
+from ch07.options import OptionError
+from ch07.splits import positional_split, split_rows
+from ch07.token_store import StoredEntries, StoredRows, TokenStore
+
+
+def open_store(path, prompt_style):
+    """The `TokenStore` in a folder; OptionError if its rows were written in another style."""
+    store = TokenStore(path)
+    if prompt_style not in (None, store.style.name):
+        raise OptionError(
+            f"{path} was written with --prompt-style {store.style.name}, not {prompt_style}: "
+            "leave it out, or write another store"
+        )
+    return store
+
+
+def file_of(store):
+    """The store as a `DataFile`: its rows are read when they are asked for."""
+    rows = np.arange(len(store))
+    sha256 = store.about["source_sha256"]
+    return DataFile(store.folder, StoredEntries(store, rows), [], [], sha256)
+
+
+def stored_splits(store, options):
+    """Row numbers of each split, as `split_entries` or `positional_split` would have them."""
+    rows = range(len(store))
+    if options.split == "book":
+        return positional_split(rows)
+    if store.splits.any():
+        own = np.maximum(store.splits, 1) - 1  # a row that says nothing trains
+        return {name: np.flatnonzero(own == i) for i, name in enumerate(SPLITS)}
+    return split_rows(store.keys.tolist(), seed=options.seed)
+
+
+def checked_stored(store, splits, options, context_length, limit):
+    """({split: `StoredRows`}, findings): what `checked_datasets` does for entries in memory."""
+    response, datasets, seen = options.loss_on == "response", {}, []
+    for name, rows in splits.items():
+        dataset = StoredRows(store, rows, response)
+        bad = set()
+        for i, level, what in looked_at(dataset, options.loss_on, context_length, limit):
+            row = int(dataset.rows[i])
+            where = f"line {store.lines[row]} of {dataset.lengths[i]} tokens"
+            seen.append((row, Finding(where, level, what)))
+            if level == "error":
+                bad.add(i)
+        kept = [i not in bad for i in range(len(dataset))] if bad else slice(None)
+        datasets[name] = StoredRows(store, dataset.rows[kept], response)
+    findings = [finding for _, finding in sorted(seen, key=lambda pair: pair[0])]
+    errors = [finding for finding in findings if finding.level == "error"]
+    if errors and not options.skip_bad_rows:
+        refuse_unusable(store.folder, errors)
+    return datasets, findings

@@ -1,0 +1,249 @@
+"""Rows as tokens on the disk: written once, line by line, and read through memory maps.
+
+The one idea: to make a batch, all one needs of a row is where its ids begin and end. These stand in
+plain arrays of numbers in files, of which the system holds what is being read and forgets the
+rest; so rows that don't fit into memory give the same batches, bit for bit, as if they did.
+nanoGPT's `train.bin` (data/openwebtext/prepare.py) is such an array, without rows.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from array import array
+from contextlib import ExitStack
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from ch07.data import SPLITS, checked_row, refuse, summary_line
+from ch07.files import flush_folder, read_sealed_json, sha256_of, write_sealed_json
+from ch07.json_rows import SHOWN, DataError, parse_lines
+from ch07.prompts import get_style
+from ch07.splits import normalised_prompt
+from ch07.tokenizer import load_tokenizer
+from instruction_dataset import InstructionDataset
+
+ABOUT, TEXT = "store.json", "entries.jsonl"
+ARRAYS = {  # the type codes of the module array: 2, 8, 4, 8, 8, 8 and 1 bytes
+    "ids": "H",  # all rows, one after the other
+    "ends": "Q",  # where each row ends in ids
+    "prompts": "I",  # how many ids of each row are its prompt
+    "keys": "Q",  # a hash of each row's prompt: rows that ask the same have the same
+    "starts": "Q",  # where each row begins in entries.jsonl
+    "lines": "Q",  # where it stood in the reader's file
+    "splits": "B",  # 0, or which of SPLITS the row says that it is in, from 1
+}
+AT_ONCE = 1000  # rows in memory while a store is written
+LONGEST_LINE = 10_000_000  # bytes
+
+
+class Tally:
+    """Findings, counted: of each kind their number and the first few places."""
+
+    def __init__(self):
+        self.kinds, self.errors, self.n_errors = {}, [], 0
+
+    def append(self, finding):
+        n_places = self.kinds.setdefault((finding.level, finding.what), [0, []])
+        n_places[0] += 1
+        n_places[1] += [finding.where] * (len(n_places[1]) < SHOWN)
+        if finding.level == "error":
+            self.n_errors += 1
+            self.errors += [finding] * (len(self.errors) < SHOWN)
+
+    def lines(self):
+        return [summary_line(*kind, n, places) for kind, (n, places) in self.kinds.items()]
+
+
+def is_store(path):
+    """Whether a folder is a store that `write_store` finished."""
+    return path is not None and (Path(path) / ABOUT).is_file()
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def write_store(source, folder, style, skip_bad_rows=False):
+    """Read JSONL line by line into a new folder; the `TokenStore` there.
+
+    DataError names the rows that can't be used, unless they shall be left out. Holds a thousand
+    rows at a time, and 8 bytes for each row.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise DataError(f"{folder} exists: choose another name for the store")
+    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    new.mkdir(parents=True)
+    try:
+        about = _written(Path(source), new, style, skip_bad_rows)
+        about["sha256"] = {name: sha256_of(new / name) for name in _files()}
+        write_sealed_json(new / ABOUT, about)
+        flush_folder(new)
+        os.replace(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return TokenStore(folder)
+
+
+def _files():
+    return [TEXT, *(f"{name}.bin" for name in ARRAYS)]
+
+
+def _written(source, new, style, skip_bad_rows):
+    """Write all files but store.json; what stands in that."""
+    digest, tally, twins, tokenizer = hashlib.sha256(), Tally(), array("Q"), load_tokenizer()
+    with ExitStack() as until_written:
+        files = {name: until_written.enter_context(open(new / name, "wb")) for name in _files()}
+        rows, n_rows, n_ids = _rows(source, digest, tally), 0, 0
+        while chunk := list(islice(rows, AT_ONCE)):
+            parts = {name: array(code) for name, code in ARRAYS.items()}
+            dataset = InstructionDataset([entry for _, entry in chunk], tokenizer, style)
+            for i, (line, entry) in enumerate(chunk):
+                parts["ids"].extend(dataset[i])
+                parts["ends"].append(n_ids + len(parts["ids"]))
+                parts["keys"].append(_hash(normalised_prompt(entry)))
+                parts["starts"].append(files[TEXT].tell())
+                parts["lines"].append(line)
+                split = entry.get("split")
+                parts["splits"].append(1 + SPLITS.index(split) if split else 0)
+                files[TEXT].write(json.dumps(entry, ensure_ascii=True).encode() + b"\n")
+                twins.append(_hash(repr([entry[k] for k in ("instruction", "input", "output")])))
+            parts["prompts"].extend(dataset.prompt_lengths)
+            for name, part in parts.items():
+                part.tofile(files[f"{name}.bin"])
+            n_rows, n_ids = n_rows + len(chunk), n_ids + len(parts["ids"])
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
+    if tally.n_errors and not skip_bad_rows:
+        refuse(source, tally.n_errors, tally.errors)
+    if not n_rows:
+        raise DataError(f"{source}: no usable row" + "".join(f"\n  {s}" for s in tally.lines()))
+    same = n_rows - len(np.unique(np.asarray(twins)))
+    said = [*tally.lines(), *([f"{same} rows are the same as an earlier one"] if same else [])]
+    about = {"source": source.name, "source_sha256": digest.hexdigest(), "findings": said}
+    return about | {"rows": n_rows, "style": style.name, "tokenizer": tokenizer.name}
+
+
+def _hash(text):
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _rows(source, digest, tally):
+    """(line, entry) for each row that can be used."""
+    for where, row in parse_lines(_lines(source, digest), source, tally):
+        entry = checked_row(where, row, tally)
+        if entry is not None:
+            yield int(where.removeprefix("line ")), entry
+
+
+def _lines(source, digest):
+    """The lines of a file as text; `digest` hashes all of its bytes."""
+    try:
+        with open(source, "rb") as file:
+            number, begun = 0, False
+            while line := file.readline(LONGEST_LINE + 1):
+                number += 1
+                digest.update(line)
+                if len(line) > LONGEST_LINE:
+                    most = f"{LONGEST_LINE / 1e6:.0f} MB"
+                    raise DataError(f"{source}: line {number} is longer than {most}: is it JSONL?")
+                text = line.decode("utf-8").removeprefix("\ufeff" if number == 1 else "")
+                if not begun and text.lstrip().startswith("["):
+                    raise DataError(
+                        f"{source}: a JSON list must be read whole. Make it JSONL, an entry on "
+                        f"each line: jq -c '.[]' {source}"
+                    )
+                begun = begun or bool(text.strip())
+                yield text.rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise DataError(f"{source}: line {number} is not UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{source}: {error.strerror or error}") from None
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+class TokenStore:
+    """A folder that `write_store` wrote; DataError if it isn't what was written."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        try:
+            self.about = read_sealed_json(self.folder / ABOUT)
+            if sorted(self.about["sha256"]) != sorted(_files()):
+                raise ValueError("it names other files")
+            for name, expected in self.about["sha256"].items():
+                if sha256_of(self.folder / name) != expected:
+                    raise ValueError(f"{name} is not what was written: altered, or damaged")
+            self.style = get_style(self.about["style"])
+            for name, code in ARRAYS.items():
+                setattr(self, name, np.memmap(self.folder / f"{name}.bin", np.dtype(code), "r"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{folder} can't be read as a token store: {error}") from None
+        if self.about["tokenizer"] != load_tokenizer().name:
+            raise DataError(f"{folder} was made with the tokenizer {self.about['tokenizer']!r}")
+
+    def __len__(self):
+        return len(self.ends)
+
+    def bounds(self, row):
+        """Where the row's ids begin and end."""
+        return int(self.ends[row - 1]) if row else 0, int(self.ends[row])
+
+    def entry(self, row):
+        """The row as text, a dict."""
+        with open(self.folder / TEXT, "rb") as file:
+            file.seek(int(self.starts[row]))
+            return json.loads(file.readline())
+
+
+class StoredEntries:
+    """Some rows of a store as text: a sequence whose items are read when they are asked for."""
+
+    def __init__(self, store, rows):
+        self.store, self.rows = store, rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return StoredEntries(self.store, self.rows[index])
+        return self.store.entry(int(self.rows[index]))
+
+
+class StoredRows(Dataset):
+    """Some rows of a store, as an `InstructionDataset` of them would be."""
+
+    seam_rows = ()  # were told when the store was written
+
+    def __init__(self, store, rows, with_prompt_length=False):
+        self.store, self.rows = store, np.asarray(rows, dtype=np.int64)
+        self.with_prompt_length = with_prompt_length
+        self.data = StoredEntries(store, self.rows)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        row = int(self.rows[index])
+        start, end = self.store.bounds(row)
+        ids = self.store.ids[start:end].tolist()
+        return (int(self.store.prompts[row]), ids) if self.with_prompt_length else ids
+
+    @cached_property
+    def lengths(self):
+        """Tokens in each row, the end-of-text not counted."""
+        ends = self.store.ends.astype(np.int64)
+        return np.diff(ends, prepend=0)[self.rows]
+
+    @cached_property
+    def prompt_lengths(self):
+        """Tokens of each row's prompt."""
+        return self.store.prompts[self.rows].astype(np.int64)
