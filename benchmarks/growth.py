@@ -1,0 +1,196 @@
+"""How cost grows with rows, with tokens a row and with rows a batch: seconds and memory.
+
+    python -m benchmarks.growth [--model gpt2-tiny] [--most 1000000] [--png FILE] [--json FILE]
+
+Generated rows. Each measurement has a process of its own. From a file to a plan that could train:
+as entries in memory, and as a token store (`python -m ch07 tokenize`); then training steps on what
+was planned. Then steps of one model on rows of 128 to 1,024 tokens, 4 at once, and of 1 to 64 rows
+of 128 tokens. "Exponent" is k in cost = c * n^k, fitted by least squares to the logarithms of the
+three largest: 1 is a cost that doubles when n does, 0 one that stays.
+"""
+
+import json
+import math
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.measured import in_a_process, memory, parser, report, row
+from ch07.cross_entropy import summed_cross_entropy_in_place
+from ch07.machine import choose_dtype, forget_old_shapes, keep_freed_memory
+from ch07.options import FinetuneOptions
+from ch07.plan import make_plan
+from ch07.prompts import get_style
+from ch07.token_store import write_store
+from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
+from train_loop import TrainSettings, count_tokens, make_optimizer, train_step
+
+ROWS, LENGTHS, BATCHES = (1_000, 10_000, 100_000, 1_000_000), (128, 256, 512, 1024), (1, 4, 16, 64)
+IN_MEMORY = 100_000  # rows that are also read into memory
+STEPS = 5
+LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
+
+
+def write_rows(path, n):
+    """JSONL of made-up words, few of them common, as in a language (Zipf's law)."""
+    r = random.Random(0)
+    weights = range(len(LETTERS), 0, -1)
+    words = ["".join(r.choices(LETTERS, weights, k=r.randint(2, 9))) for _ in range(20_000)]
+    common, total = [], 0.0
+    for i in range(len(words)):
+        total += 1 / (i + 3)
+        common.append(total)
+
+    def some(least, most):
+        return " ".join(r.choices(words, cum_weights=common, k=r.randint(least, most)))
+
+    with open(path, "w", encoding="utf-8") as file:
+        for _ in range(n):
+            entry = {"instruction": some(4, 12), "input": "", "output": some(2, 30)}
+            file.write(json.dumps(entry) + "\n")
+
+
+# --- in a process of its own --------------------------------------------------------------------
+
+
+def tokenize(source, store):
+    before, started = memory("VmRSS"), time.perf_counter()
+    write_store(source, store, get_style("book"))
+    return {"seconds": time.perf_counter() - started, "memory": memory() - before}
+
+
+def plan(data, model):
+    """From a file, or a store, to the first batch; then some steps."""
+    keep_freed_memory()
+    forget_old_shapes()
+    before, started = memory("VmRSS"), time.perf_counter()
+    planned = make_plan(FinetuneOptions(data=data, batch_size=8), lambda text: None)
+    batches = iter(planned.train_loader)
+    next(batches)
+    result = {"seconds": time.perf_counter() - started, "memory": memory() - before}
+    return result | {"speed": _speed([next(batches) for _ in range(STEPS + 1)], model)["speed"]}
+
+
+def steps(tokens, rows, model):
+    """Steps on rows of so many tokens, every one counted."""
+    keep_freed_memory()
+    forget_old_shapes()
+    before, stream = memory("VmRSS"), torch.Generator().manual_seed(0)
+    shape = int(rows), int(tokens)
+    ids = [torch.randint(0, 50257, shape, generator=stream) for _ in range(2)]
+    return _speed([ids] * (STEPS + 1), model) | {"memory": memory() - before}
+
+
+def _speed(batches, size):
+    model = GPTModel(GPTConfig(**MODEL_SIZES[size]), torch.Generator().manual_seed(0)).train()
+    dtype = choose_dtype("auto", torch.device("cpu"))
+    settings = TrainSettings(dtype=dtype, cross_entropy=summed_cross_entropy_in_place)
+    optimizer, speeds = make_optimizer(model.parameters()), []
+    for i, batch in enumerate(batches):
+        started = time.perf_counter()
+        train_step([batch], model, optimizer, "cpu", 1e-4, settings)
+        if i:  # the first warms up
+            speeds.append(count_tokens(batch[1]) / (time.perf_counter() - started))
+    return {"speed": statistics.median(speeds)}
+
+
+ONCE = {"tokenize": tokenize, "plan": plan, "steps": steps}
+
+# --- all of them --------------------------------------------------------------------------------
+
+
+def exponent(sizes, costs):
+    """k of cost = c * size^k, by least squares on the logarithms of the last three.
+
+    >>> round(exponent([1, 10, 100], [3, 300, 30_000]), 6)
+    2.0
+    """
+    x, y = ([math.log(value) for value in values[-3:]] for values in (sizes, costs))
+    mean_x, mean_y = statistics.mean(x), statistics.mean(y)
+    above = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
+    return above / sum((a - mean_x) ** 2 for a in x)
+
+
+def curves(given):
+    """{what: [(size, cost), ...]} of all measurements."""
+    found = {}
+
+    def add(what, n, cost):
+        found.setdefault(what, []).append((n, cost))
+        print(f"{what}, {n:,}: {cost:,.4g}", flush=True)
+
+    def once(*arguments):
+        return in_a_process("benchmarks.growth", "--once", *arguments)
+
+    with tempfile.TemporaryDirectory() as folder:
+        for n in (n for n in ROWS if n <= given.most):
+            source, store = Path(folder) / f"{n}.jsonl", Path(folder) / f"{n}"
+            write_rows(source, n)
+            written = once("tokenize", source, store)
+            ways = {"from a store": store} | ({"in memory": source} if n <= IN_MEMORY else {})
+            add("rows: seconds to write a store", n, written["seconds"])
+            add("rows: bytes held to write a store", n, written["memory"])
+            for way, data in ways.items():
+                done = once("plan", data, given.model)
+                add(f"rows: seconds to the first batch, {way}", n, done["seconds"])
+                add(f"rows: bytes held at the first batch, {way}", n, done["memory"])
+                add(f"rows: training, tokens/s, {way}", n, done["speed"])
+    shapes = [("tokens a row", tokens, tokens, 4) for tokens in LENGTHS]
+    for what, n, tokens, rows in shapes + [("rows a batch", n, 128, n) for n in BATCHES]:
+        done = once("steps", tokens, rows, given.model)
+        add(f"{what}: training, tokens/s", n, done["speed"])
+        add(f"{what}: bytes held", n, done["memory"])
+    return found
+
+
+def draw(found, path):
+    """The curves, in a panel for each kind of size and of cost."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, NullFormatter
+
+    kinds = ("rows: seconds", "rows: bytes", "rows: training", "tokens a row: training",
+             "rows a batch: training", "rows a batch: bytes")  # fmt: skip
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    for axes, kind in zip(figure.subplots(2, 3).flat, kinds, strict=True):
+        for (what, points), mark in zip(
+            ((w, p) for w, p in found.items() if w.startswith(kind)), "osD^", strict=False
+        ):
+            label = f"{what.split(': ')[1]}: n^{exponent(*zip(*points, strict=True)):.2f}"
+            axes.loglog(*zip(*points, strict=True), f"{mark}-", label=label)
+        xlabel, title = kind.split(": ")
+        axes.set(xlabel=xlabel, title=title)
+        axes.set_ylim(axes.get_ylim()[0] / 3, axes.get_ylim()[1] * 3)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(EngFormatter(sep=""))
+            axis.set_minor_formatter(NullFormatter())
+        axes.set_xticks([n for what, points in found.items() if what.startswith(kind)
+                         for n, _ in points])  # fmt: skip
+        axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def main():
+    arguments = parser(__doc__)
+    arguments.add_argument("--model", default="gpt2-tiny", choices=MODEL_SIZES)
+    arguments.add_argument("--most", type=int, default=ROWS[-1], help="rows, of those measured")
+    arguments.add_argument("--png", metavar="FILE", help="also draw the curves")
+    arguments.add_argument("--once", nargs="+", help="for inner use")
+    given = arguments.parse_args()
+    if given.once:
+        return print(json.dumps(ONCE[given.once[0]](*given.once[1:])))
+    found = curves(given)
+    rows = [row(f"{what} (n = {n:,})", cost, None, "") for what, points in found.items()
+            for n, cost in points]  # fmt: skip
+    for what, points in found.items():
+        rows.append(row(f"{what}: exponent", exponent(*zip(*points, strict=True)), None, ""))
+    report(rows, given.json)
+    if given.png:
+        draw(found, given.png)
+
+
+if __name__ == "__main__":
+    main()
