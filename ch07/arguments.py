@@ -33,6 +33,7 @@ HELP = {
     "checkpoint_minutes": "minutes between two checkpoints",
     "skip_bad_rows": "leave faulty rows out (and count them) instead of refusing the file",
     "force": "start although memory or disk seem too small",
+    "compile": "let torch.compile make training faster, after up to a minute of its own work",
     "shard": "under torchrun, spread the weights over the processes instead of copying them",
 }
 CHOICES = {
@@ -50,7 +51,7 @@ TYPES = {
     str: str,
     str | None: str,
 }
-NOT_ASKED = ("data", "out", "checkpoint_minutes", "eval_freq", "shard")  # of a doctor
+NOT_ASKED = ("data", "out", "checkpoint_minutes", "eval_freq", "compile", "shard")  # of a doctor
 FORMATS = ("f32", "f16")
 PUBLISHED_SIZES = ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
 

@@ -81,7 +81,8 @@ def _begin(given, like):
         with _ending_in_words(folder):
             ranks.from_first(lambda: rf.save_config(folder, config))
             before = first_answers(job)
-            return _finish(spread(job, options), options, folder, TrainState(), config, before)
+            job = spread(job, options, note)
+            return _finish(job, options, folder, TrainState(), config, before)
 
 
 def _go_on(given):
@@ -100,7 +101,7 @@ def _go_on(given):
             options = options_to_go_on(config, given)
             job = ranks.agreed(lambda: prepare(options, note, new=False))
             before = first_answers(job)
-            job = spread(job, options)
+            job = spread(job, options, note)
             state = ranks.agreed(lambda: resumed(folder, config, options, job, note))
             return _finish(job, options, folder, state, config, before)
 

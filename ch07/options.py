@@ -55,6 +55,7 @@ class FinetuneOptions:
     checkpoint_minutes: float = 5.0
     skip_bad_rows: bool = False
     force: bool = False  # start also where memory seems too small
+    compile: bool = False  # by torch.compile, where that works
     shard: bool = False  # under torchrun: a part of the weights on each process, not a copy
 
     @property

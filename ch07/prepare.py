@@ -16,12 +16,13 @@ from ch07.costs import reckon, too_large
 from ch07.data import count
 from ch07.machine import forget_old_shapes, keep_freed_memory, versions
 from ch07.optimizers import choose_optimizer
+from ch07.options import OptionError
 from ch07.plan import make_plan
 from ch07.tokenizer import load_tokenizer
 from ch07.weights import find_weights
 from gpt_model import GPTModel
 from instruction_dataset import PromptStyle
-from train_loop import TrainSettings
+from train_loop import TrainSettings, calc_loss_batch
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def prepare(options, tell, new=True):
     if not options.shard:  # parts are joined and let go for every block: kept, they add up
         keep_freed_memory()
     forget_old_shapes()
+    if options.compile and ranks.size() > 1:
+        raise OptionError("--compile isn't for several processes: leave it out")
     plan = make_plan(options, tell)
     _check_cost(options, plan, tell, new)
     model, start_sha256 = _make_model(options, plan.config, plan.source)
@@ -65,12 +68,27 @@ def prepare(options, tell, new=True):
     )
 
 
-def spread(job, options):
-    """The `Job` spread over the ranks that torchrun started; without torchrun, as it was."""
+def spread(job, options, tell):
+    """The `Job` compiled if asked, and spread over the ranks that torchrun started, if it did."""
+    if options.compile:
+        return replace(job, trained=_compiled(job, tell))
     trained = ranks.spread(job.model, options.shard)
     if not ranks.is_sharded(trained):
         return replace(job, trained=trained)
     return replace(job, trained=trained, optimizer=_optimizer(options, trained))
+
+
+def _compiled(job, tell):
+    """The model by `torch.compile`, for batches of any shape; where that fails, as it is."""
+    compiled, ids = torch.compile(job.model, dynamic=True), torch.zeros(2, 8, dtype=torch.long)
+    try:
+        calc_loss_batch(ids, ids, compiled, job.device, dtype=job.settings.dtype).backward()
+    except Exception as error:  # whatever a compiler raises, or the lack of one
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        tell(f"torch.compile doesn't work here ({why}), so the run goes on without it")
+        compiled = job.model
+    job.model.zero_grad(set_to_none=True)
+    return compiled
 
 
 def gathered(job):

@@ -73,7 +73,7 @@ def test_long_rows_are_refused_or_left_out_as_those_of_a_file(tmp_path):
     write_store(path, tmp_path / "store", get_style("book"))
     options = {"allowed_max_length": 50, "batch_size": 4}
     for data in (path, tmp_path / "store"):
-        with pytest.raises(DataError, match=r"(?s)rows? can't be learned from.*line \d+ of \d+ tokens"):
+        with pytest.raises(DataError, match=r"(?s)rows can't be learned from.*line \d+ of"):
             plan_of(data, **options)
     one, said = plan_of(path, skip_bad_rows=True, **options)
     other, told = plan_of(tmp_path / "store", skip_bad_rows=True, **options)

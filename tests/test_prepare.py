@@ -1,0 +1,50 @@
+"""A job may be compiled: the same numbers, or a sentence and the model as it is."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ch07.options import FinetuneOptions
+from ch07.prepare import prepare, spread
+from train_loop import TrainSettings, calc_loss_batch, make_optimizer, train_step
+
+
+@pytest.fixture
+def job(number_data, tmp_path, small_model):
+    """With a model so small that it compiles in seconds."""
+    options = FinetuneOptions(data=str(number_data), out=str(tmp_path / "run"))
+    job = prepare(options, lambda text: None)
+    settings = replace(job.settings, dtype="float32")
+    return replace(job, model=small_model, settings=settings)
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_model_computes_the_same(job, small_model):
+    said = []
+    compiled = spread(job, FinetuneOptions(compile=True), said.append).trained
+    if said:
+        pytest.skip(said[0])
+    assert compiled is not small_model and all(p.grad is None for p in small_model.parameters())
+    ids = torch.randint(0, 97, (3, 21))
+    losses = [calc_loss_batch(ids, ids, model, "cpu") for model in (compiled, small_model)]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
+    optimizer = make_optimizer(small_model.parameters())
+    before = small_model.final_norm.bias.clone()
+    train_step([(ids, ids)], compiled, optimizer, "cpu", 1e-2, TrainSettings())
+    assert not before.equal(small_model.final_norm.bias)
+
+
+def test_where_it_cannot_be_compiled_it_is_said(job, small_model, monkeypatch):
+    def broken(model, dynamic):
+        def call(*arguments, **options):
+            raise RuntimeError("no C++ compiler\nmore")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    said = []
+    assert spread(job, FinetuneOptions(compile=True), said.append).trained is small_model
+    assert said == [
+        "torch.compile doesn't work here (no C++ compiler), so the run goes on without it"
+    ]
