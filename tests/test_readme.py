@@ -66,6 +66,8 @@ def test_the_commands_run_as_printed(folder, run_command, number_data):
     (folder / "my.json").write_text(
         '[{"instruction": "Say hi.", "output": "Hi"}]', encoding="utf-8"
     )
+    rows = json.loads(number_data.read_text(encoding="utf-8"))
+    (folder / "my.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     ran = []
     for command in COMMANDS:
         arguments = ours(command)
@@ -87,6 +89,7 @@ def test_the_commands_run_as_printed(folder, run_command, number_data):
         "grid",
         "check",
         "export",
+        "tokenize",
     }
     for block in blocks("python"):
         done = run_command("-c", block, cwd=folder)
@@ -138,6 +141,7 @@ def test_flags_and_settings_it_names_exist(capsys):
         "--repository",
         "--index-url",
         "--no-deps",
+        "--nproc-per-node",
     }:
         assert flag in known, flag
 
