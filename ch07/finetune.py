@@ -4,8 +4,7 @@
     torchrun --nproc-per-node 2 -m ch07 finetune [--data FILE] ...
 
 Reads top to bottom: prepare, train, answer, score, report. Results go to standard output,
-progress and notes to standard error. Of several processes the first one writes and speaks; the
-others compute.
+progress and notes to standard error. Of several processes the first one writes and speaks.
 """
 
 import io
@@ -53,11 +52,19 @@ def finetune(given, resume=False, like=None):
     besides must be as it was. With `like`, a run folder, its options hold where none is given.
     """
     with ranks.group():
-        if ranks.may_restart() and given.get("out") is None:
-            raise OptionError("torchrun --max-restarts needs --out RUN, to find the run again")
-        if ranks.restarted():  # torchrun starts the same command once more
-            resume = (Path(given["out"]) / rf.CONFIG).exists()
-        return _go_on(given) if resume else _begin(given, like)
+        goes_on = ranks.agreed(lambda: _goes_on(given, resume))
+        return _go_on(given) if goes_on else _begin(given, like)
+
+
+def _goes_on(given, resume):
+    """Whether there is a run to go on with; OptionError if it can't be found without --out."""
+    if given.get("out") is None and resume:
+        raise OptionError("--resume needs --out RUN, the folder of the run to go on with")
+    if given.get("out") is None and ranks.may_restart():
+        raise OptionError("torchrun --max-restarts needs --out RUN, to find the run again")
+    if ranks.restarted():  # torchrun starts the same command once more
+        return (Path(given["out"]) / rf.CONFIG).exists()
+    return resume
 
 
 def _begin(given, like):
@@ -86,8 +93,6 @@ def _begin(given, like):
 
 
 def _go_on(given):
-    if given.get("out") is None:
-        raise OptionError("--resume needs --out RUN, the folder of the run to go on with")
     folder = Path(given["out"])
     with ExitStack() as until_the_end:
 
@@ -98,7 +103,7 @@ def _go_on(given):
         ranks.from_first(claimed)
         with _ending_in_words(folder):
             config = ranks.from_first(lambda: stored_config(folder, note))
-            options = options_to_go_on(config, given)
+            options = ranks.agreed(lambda: options_to_go_on(config, given))
             job = ranks.agreed(lambda: prepare(options, note, new=False))
             before = first_answers(job)
             job = spread(job, options, note)
@@ -153,8 +158,7 @@ def _ending_in_words(folder):
         if not ranks.lost(error):
             raise
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, which would cut this short
-        why = f"rank {ranks.rank()} of {ranks.size()} stopped, since another rank has ended"
-        raise RuntimeError(f"{why}. {_what_is_kept(folder)}") from error
+        raise RuntimeError(f"{ranks.stopped()}. {_what_is_kept(folder)}") from error
     except KeyboardInterrupt:
         note(f"\nstopped at once. {_what_is_kept(folder)}")
         raise
@@ -193,12 +197,9 @@ def _what_is_kept(folder):
 def _train(job, options, folder, state, config):
     """Train with checkpoints; True if it came to its end, False if it was asked to stop."""
     n_steps = total_steps(job.train_loader, job.settings)
-    rows = len(job.splits["train"])
-    where = f"{job.device}" + f", {ranks.size()} processes" * (ranks.size() > 1)
-    note(f"training on {rows} rows, {n_steps} steps in {job.settings.dtype} on {where}")
-    last_saved = time.monotonic()
-
-    first = ranks.rank() == 0
+    rows, first, last_saved = len(job.splits["train"]), ranks.rank() == 0, time.monotonic()
+    on = f"{job.device}" + f", {ranks.size()} processes" * (ranks.size() > 1)
+    note(f"training on {rows} rows, {n_steps} steps in {job.settings.dtype} on {on}")
 
     def on_eval(record):
         if first:

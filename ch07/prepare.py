@@ -92,11 +92,12 @@ def _compiled(job, tell):
 
 
 def gathered(job):
-    """The `Job` with a model that is whole on every rank, on the CPU if it was in parts."""
+    """The `Job` with a model that is whole on every rank."""
     if not ranks.is_sharded(job.model):
         return replace(job, trained=job.model)
     model = GPTModel(job.model.config)
     load_parameters(model, ranks.whole_weights(job.model))
+    model = model.to(job.device)
     return replace(job, model=model, trained=model)
 
 

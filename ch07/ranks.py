@@ -30,7 +30,12 @@ def group():
     store = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     dist.init_process_group(backend, store=store, rank=number, world_size=n)
-    yield
+    try:
+        yield
+    except RuntimeError as error:
+        if lost(error):
+            raise RuntimeError(stopped()) from error
+        raise
     dist.destroy_process_group()  # after an error the end of the process does it, once all is told
 
 
@@ -142,6 +147,11 @@ def own_seed(seed):
 def lost(error):
     """Whether an error says that another rank can't be reached: most often, it has died."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+def stopped():
+    """What a rank says that can't go on without another."""
+    return f"rank {rank()} of {size()} stopped, since another rank has ended"
 
 
 # --- the model ----------------------------------------------------------------------------------

@@ -10,13 +10,22 @@ import warnings
 
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint import (
+    CheckpointException,
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
 from torch.distributed.tensor import DTensor
 
 
 def write_shards(folder, tensors):
     """Each rank writes what it holds of the tensors, by name; every rank must take part."""
-    dcp.save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    try:
+        dcp.save(tensors, storage_writer=writer)
+    except CheckpointException as error:  # no Exception by its class; of each rank that failed one
+        why = "; ".join(f"rank {rank}: {failed[0]}" for rank, failed in error.failures.items())
+        raise OSError(f"{folder} can't be written: {why}") from error
 
 
 def flush_shards(folder):
