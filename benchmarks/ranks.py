@@ -6,7 +6,8 @@ Random weights, AdamW, every target counted, the same batches of 16 rows in all 
 a process with one thread, started by torchrun over gloo, with a copy of the model or a part of it.
 They are measured one after the other, in rounds. The peer is one process with one thread; "floor"
 is the share of that, times the ranks that have a core of their own, which is reached. A row tells
-what a process waits for the others in each step, beside the bytes that it has to exchange for it.
+by how much a step of two ranks is longer than half a step of one: what each does for itself (the
+update, above all), and the exchange of gradients, whose bytes stand beside it.
 """
 
 import json
@@ -100,7 +101,7 @@ def compare(given):
     """All rows of the table."""
     rounds = [{c: turn(*c, given) for c in CONTESTANTS} for _ in range(given.rounds)]
     losses = [said["loss"] for said in rounds[0].values()]
-    assert max(losses) - min(losses) < 2e-2, losses  # bfloat16 rounds other sums in other ways
+    assert max(losses) - min(losses) < 5e-3, losses  # bfloat16 rounds other sums in other ways
     alone, cores, rows = CONTESTANTS[0], os.cpu_count(), []
     n_bytes = 4 * count_parameters(GPTConfig(**MODEL_SIZES[given.model]))[0]
     one = [turns[alone]["speed"] for turns in rounds]
@@ -109,12 +110,13 @@ def compare(given):
         limits = [speed * min(n, cores) for speed in one]
         rows.append(speeds(f"{name}: tokens/s", many, one, "1 rank", limits))
         memory = [statistics.median(t[c]["memory"] for t in rounds) for c in ((n, what), alone)]
-        rows.append(row(f"{name}: peak bytes of a rank", *memory, "1 rank", 4 * n_bytes / n))
+        floor = 4 * n_bytes / (n if what == "parts" else 1)
+        rows.append(row(f"{name}: peak bytes of a rank", *memory, "1 rank", floor))
     waits = [
         turns[2, "copies"]["step"] - turns[alone]["step"] * 1 / min(2, cores) for turns in rounds
     ]
     rows.append(
-        row("2 ranks, copies: seconds waited in a step", statistics.median(waits), None, "")
+        row("2 ranks, copies: seconds a step more than half", statistics.median(waits), None, "")
     )
     rows.append(row("bytes of gradient a step", n_bytes, None, ""))
     return rows

@@ -24,8 +24,8 @@ from ch07.files import (
     write_tensors,
 )
 from ch07.json_rows import check_size
-from ch07.ranks import from_first, is_sharded
-from ch07.shards import empty_like, flush_shards, read_shards, write_shards
+from ch07.ranks import agreed, from_first, is_sharded, rank, size
+from ch07.shards import flush_shards, read_shards, write_shards
 from train_loop import TrainState
 
 KEPT = 2
@@ -51,15 +51,26 @@ def save_checkpoint(folder, model, optimizer, state, config=None):
     final = folder / f"step-{state.step:08d}"
     new = folder / f".new-{final.name}"
     from_first(lambda: _make_room(folder, new))
-    if is_sharded(model):
-        write_shards(new, tensors["model"] | tensors["optimizer"])
-
-    def write():
+    try:
         if is_sharded(model):
-            return {name: sha256_of(new / f"{name}.safetensors") for name in flush_shards(new)}
-        return {n: write_tensors(new / f"{n}.safetensors", part) for n, part in tensors.items()}
+            write_shards(new, tensors["model"] | tensors["optimizer"])
+            hashes = from_first(lambda: _hashes(new, flush_shards(new, size())))
+        else:
+            hashes = from_first(lambda: _write_whole(new, tensors))
+        content = {"sha256": hashes, "state": asdict(state), "config": config}
+        from_first(lambda: _finish(final, new, content))
+    except OSError:
+        if rank() == 0:
+            shutil.rmtree(new, ignore_errors=True)  # a full disk needs the room
+        raise
 
-    from_first(lambda: _finish(final, new, write, {"state": asdict(state), "config": config}))
+
+def _write_whole(new, tensors):
+    return {n: write_tensors(new / f"{n}.safetensors", part) for n, part in tensors.items()}
+
+
+def _hashes(new, names):
+    return {name: sha256_of(new / f"{name}.safetensors") for name in names}
 
 
 def _make_room(folder, new):
@@ -69,21 +80,17 @@ def _make_room(folder, new):
     new.mkdir()
 
 
-def _finish(final, new, write, content):
-    """Tensors (`write` gives their hashes) and state in `new`; then it becomes `final`."""
+def _finish(final, new, content):
+    """state.json in `new`, which then becomes `final`; older ones are thinned out."""
     folder = final.parent
-    try:
-        write_sealed_json(new / "state.json", {"sha256": write(), **content})
-        flush_folder(new)
-        for place in _newest_first(folder):
-            if place.name >= final.name:  # this step again, or a damaged one that was passed over
-                shutil.rmtree(place)
-        if final.is_symlink():
-            final.unlink()
-        os.replace(new, final)
-    except OSError:
-        shutil.rmtree(new, ignore_errors=True)  # a full disk needs the room
-        raise
+    write_sealed_json(new / "state.json", content)
+    flush_folder(new)
+    for place in _newest_first(folder):
+        if place.name >= final.name:  # this step again, or a damaged one that was passed over
+            shutil.rmtree(place)
+    if final.is_symlink():
+        final.unlink()
+    os.replace(new, final)
     flush_folder(folder)
     _thin_out(folder, final)
 
@@ -103,35 +110,20 @@ def load_checkpoint(folder, model, optimizer):
     Returns its `TrainState` and a list of what was wrong with newer ones; None if there is no
     checkpoint at all. CheckpointError if none is whole.
     """
-    place, content, problems = newest_whole(folder)
+    place, content, problems = from_first(lambda: newest_whole(folder))  # the same on all ranks
     if place is None:
         if problems:
             raise CheckpointError(f"{folder}: no checkpoint is whole ({'; '.join(problems)})")
         return None, []
     if "model" in content["sha256"] and not is_sharded(model):
-        weights = _tensors(place / "model.safetensors")
-        moments = _tensors(place / "optimizer.safetensors")
+        files = [place / f"{name}.safetensors" for name in ("model", "optimizer")]
+        weights, moments = agreed(lambda: list(map(_tensors, files)))
     else:
-        weights, moments = _from_shards(place, model, optimizer)
+        counted = [[p for g in one.param_groups for p in g["params"]] for one in _parts(optimizer)]
+        weights, moments = read_shards(place, dict(model.named_parameters()), counted)
     load_parameters(model, weights)
     _load_optimizer(optimizer, moments)
     return TrainState(**content["state"]), problems
-
-
-def _from_shards(place, model, optimizer):
-    """Weights and optimizer of a checkpoint that many ranks wrote, or that many ranks read."""
-    params = dict(model.named_parameters())
-    counted = [[p for g in one.param_groups for p in g["params"]] for one in _parts(optimizer)]
-
-    def like(name, shape):
-        if re.fullmatch(r"\d+\.\d+\.\w+", name):
-            part, i, _ = name.split(".")
-            return empty_like(counted[int(part)][int(i)], shape)
-        return empty_like(params.get(name), shape)
-
-    tensors = read_shards(place, like)
-    weights = {name: tensor for name, tensor in tensors.items() if not name[0].isdigit()}
-    return weights, {name: tensors[name] for name in tensors if name not in weights}
 
 
 def newest_whole(folder):

@@ -115,6 +115,24 @@ def summary_line(level, what, n, places):
     return f"{verdict}{what} ({n}: {', '.join(places[:SHOWN])}" + (", ...)" if n > SHOWN else ")")
 
 
+class Tally:
+    """Findings, counted: of each kind their number and the first few places."""
+
+    def __init__(self):
+        self.kinds, self.errors, self.n_errors = {}, [], 0
+
+    def append(self, finding):
+        n_places = self.kinds.setdefault((finding.level, finding.what), [0, []])
+        n_places[0] += 1
+        n_places[1] += [finding.where] * (len(n_places[1]) < SHOWN)
+        if finding.level == "error":
+            self.n_errors += 1
+            self.errors += [finding] * (len(self.errors) < SHOWN)
+
+    def lines(self):
+        return [summary_line(*kind, n, places) for kind, (n, places) in self.kinds.items()]
+
+
 # --- from rows to entries -----------------------------------------------------------------------
 
 

@@ -50,6 +50,8 @@ class Batches:
             targets.append(
                 sum(n - min(prompt_lengths[i], n) for n, i in zip(cut, rows, strict=True))
             )
+        if not tokens:  # one of several processes, which gets no row of any batch
+            tokens, targets = [1], [0]
         return cls(tokens, targets, max(lengths) if limit is None else min(max(lengths), limit))
 
     def of_one_row(self, batch_size):

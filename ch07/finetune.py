@@ -21,7 +21,11 @@ from ch07.checkpoint import CheckpointError, newest_whole, save_checkpoint
 from ch07.claim import check_new_folder, check_run, held, new_run_folder
 from ch07.files import write_bytes
 from ch07.going_on import (
+    check_alike,
     check_sources,
+    check_the_same,
+    goes_on,
+    mark_launch,
     options_like,
     options_to_go_on,
     resumed,
@@ -30,7 +34,7 @@ from ch07.going_on import (
 )
 from ch07.held_out import answer, first_answers, keep_answers, shown
 from ch07.machine import give_freed_memory_back
-from ch07.options import FinetuneOptions, OptionError
+from ch07.options import FinetuneOptions
 from ch07.prepare import gathered, prepare, spread
 from ch07.report import print_before_after, print_scores, safe
 from ch07.stopping import polite_stop
@@ -52,19 +56,7 @@ def finetune(given, resume=False, like=None):
     besides must be as it was. With `like`, a run folder, its options hold where none is given.
     """
     with ranks.group():
-        goes_on = ranks.agreed(lambda: _goes_on(given, resume))
-        return _go_on(given) if goes_on else _begin(given, like)
-
-
-def _goes_on(given, resume):
-    """Whether there is a run to go on with; OptionError if it can't be found without --out."""
-    if given.get("out") is None and resume:
-        raise OptionError("--resume needs --out RUN, the folder of the run to go on with")
-    if given.get("out") is None and ranks.may_restart():
-        raise OptionError("torchrun --max-restarts needs --out RUN, to find the run again")
-    if ranks.restarted():  # torchrun starts the same command once more
-        return (Path(given["out"]) / rf.CONFIG).exists()
-    return resume
+        return _go_on(given) if goes_on(given, resume) else _begin(given, like)
 
 
 def _begin(given, like):
@@ -79,6 +71,7 @@ def _begin(given, like):
 
     options, job = ranks.agreed(ready)
     config = rf.describe(options, job)
+    check_alike(config)
     with ExitStack() as until_the_end:
 
         def claimed():
@@ -86,7 +79,7 @@ def _begin(given, like):
 
         folder = ranks.from_first(claimed)
         with _ending_in_words(folder):
-            ranks.from_first(lambda: rf.save_config(folder, config))
+            ranks.from_first(lambda: (mark_launch(folder), rf.save_config(folder, config)))
             before = first_answers(job)
             job = spread(job, options, note)
             return _finish(job, options, folder, TrainState(), config, before)
@@ -106,8 +99,10 @@ def _go_on(given):
             options = ranks.agreed(lambda: options_to_go_on(config, given))
             job = ranks.agreed(lambda: prepare(options, note, new=False))
             before = first_answers(job)
+            ranks.agreed(lambda: check_the_same(folder, config, options, job, note))
+            check_alike(rf.describe(options, job))
             job = spread(job, options, note)
-            state = ranks.agreed(lambda: resumed(folder, config, options, job, note))
+            state = resumed(folder, config, job, note)
             return _finish(job, options, folder, state, config, before)
 
 
@@ -197,13 +192,12 @@ def _what_is_kept(folder):
 def _train(job, options, folder, state, config):
     """Train with checkpoints; True if it came to its end, False if it was asked to stop."""
     n_steps = total_steps(job.train_loader, job.settings)
-    rows, first, last_saved = len(job.splits["train"]), ranks.rank() == 0, time.monotonic()
+    rows, last_saved = len(job.splits["train"]), time.monotonic()
     on = f"{job.device}" + f", {ranks.size()} processes" * (ranks.size() > 1)
     note(f"training on {rows} rows, {n_steps} steps in {job.settings.dtype} on {on}")
 
     def on_eval(record):
-        if first:
-            rf.save_metrics(folder, state.history)
+        ranks.from_first(lambda: rf.save_metrics(folder, state.history))
 
     def on_step(state):
         nonlocal last_saved
@@ -225,11 +219,10 @@ def _train(job, options, folder, state, config):
             state,
             on_eval,
             on_step,
-            progress=first,
+            progress=ranks.rank() == 0,
         )
-    if first:
-        rf.save_metrics(folder, state.history)
-        _plot(folder, state.history)
+    ranks.from_first(lambda: rf.save_metrics(folder, state.history))
+    ranks.from_first(lambda: _plot(folder, state.history))
     if state.skipped:
         note(f"{state.skipped} updates were skipped: their batches had no counted target")
     return state.step == n_steps and not ranks.any_of(asked_to_stop())

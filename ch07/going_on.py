@@ -6,13 +6,54 @@ checkpoint, so that a damaged one loses nothing, and an altered one is found.
 
 from pathlib import Path
 
+from ch07 import ranks
 from ch07 import run_folder as rf
 from ch07.checkpoint import load_checkpoint, newest_whole
-from ch07.files import write_json
+from ch07.files import write_bytes, write_json
 from ch07.options import FREE_ON_RESUME, FinetuneOptions, OptionError
 from train_loop import TrainState
 
+LAUNCH = ".launch"  # says which command of torchrun began a run
 SOURCES = {"data_sha256": ("data",), "start_sha256": ("model",), "tokenizer": ()}  # of facts
+
+
+def goes_on(given, resume):
+    """Whether there is a run to go on with: asked for, or torchrun has restarted the command.
+
+    OptionError without the folder to look in. Another run in the folder is not gone on with.
+    """
+    ranks.agreed(lambda: _check_out(given.get("out"), resume))
+    if resume or not ranks.restarted():
+        return resume
+    return ranks.from_first(lambda: _is_ours(Path(given["out"])))
+
+
+def _check_out(out, resume):
+    if out is None and resume:
+        raise OptionError("--resume needs --out RUN, the folder of the run to go on with")
+    if out is None and ranks.may_restart():
+        raise OptionError("torchrun --max-restarts needs --out RUN, to find the run again")
+
+
+def mark_launch(folder):
+    """Let a restarted command know the folder as its own."""
+    if ranks.may_restart():
+        write_bytes(folder / LAUNCH, ranks.launch().encode())
+
+
+def _is_ours(folder):
+    marked = (folder / LAUNCH).is_file() and (folder / rf.CONFIG).is_file()
+    return marked and (folder / LAUNCH).read_bytes() == ranks.launch().encode()
+
+
+def check_alike(config):
+    """ValueError unless all ranks have the same settings, data and first weights."""
+    first, *others = ranks.joined([config])
+    for rank, other in enumerate(others, start=1):
+        names = [name for name, _, _ in rf.setting_differences(first, other)]
+        names = [name for name in names if not name.startswith("facts.versions.")]
+        if names:
+            ranks.raise_once(ValueError(f"rank {rank} differs from rank 0 in {', '.join(names)}"))
 
 
 def stored_config(folder, note):
@@ -96,8 +137,8 @@ def tell_differences(run, options, job, note):
     tell_versions(stored, now, note)
 
 
-def resumed(folder, config, options, job, note):
-    """Weights, optimizer and place of the last checkpoint; ValueError names what is different."""
+def check_the_same(folder, config, options, job, note):
+    """ValueError names what is different in a run that shall go on."""
     now = rf.describe(options, job)
     parts = [("facts", name) for name in SOURCES]
     parts += [(part, name) for part in ("settings", "model", "prompt_style") for name in now[part]]
@@ -109,6 +150,10 @@ def resumed(folder, config, options, job, note):
     if changed:
         raise ValueError(f"{folder} can't go on where it stopped: {'; '.join(changed)}")
     tell_versions(config, now, note)
+
+
+def resumed(folder, config, job, note):
+    """Weights, optimizer and place of the last checkpoint; the `TrainState`."""
     state, problems = load_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer)
     for problem in problems:
         note(f"checkpoint passed over: {problem}")

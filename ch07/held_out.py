@@ -6,18 +6,22 @@ they have what one process would have.
 
 from ch07 import run_folder as rf
 from ch07.files import write_json
-from ch07.ranks import joined, share
+from ch07.ranks import joined, share, size
 from ch07.respond import respond
 from ch07.scoring import score_answers
 from ch07.tokenizer import load_tokenizer
 
+AT_ONCE = 500  # of each rank, before it waits for the others: they wait for half an hour at most
 SHOWN = 5  # held-out entries whose answers are printed, before and after
 
 
 def answer(job, entries, max_new_tokens=256):
     """An `Answer` for each entry; every rank works, and every rank has them all."""
-    mine = share(entries)
-    return joined(respond(job.model, load_tokenizer(), mine, job.style, max_new_tokens))
+    answers, n = [], AT_ONCE * size() if size() > 1 else max(1, len(entries))
+    for i in range(0, len(entries), n):
+        mine = share(entries[i : i + n])
+        answers += joined(respond(job.model, load_tokenizer(), mine, job.style, max_new_tokens))
+    return answers
 
 
 def first_answers(job):

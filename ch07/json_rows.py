@@ -56,6 +56,8 @@ def read_utf8(path):
             "save the file with UTF-8 encoding"
         ) from None
     except OSError as error:
+        if Path(path).is_dir():
+            raise DataError(f"{path} is a folder, but must be a JSON or JSONL file") from None
         raise DataError(f"{path}: {error.strerror or error}") from None
 
 

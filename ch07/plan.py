@@ -16,8 +16,8 @@ from ch07.cross_entropy import summed_cross_entropy_in_place
 from ch07.data import DataError, DataFile, count, read_data, summary
 from ch07.machine import choose_device, choose_dtype
 from ch07.prompts import get_style
-from ch07.splits import overlap, positional_split, split_entries
-from ch07.stored_rows import checked_stored, file_of, open_store, stored_splits
+from ch07.splits import about_own_split, overlap, positional_split, split_entries
+from ch07.stored_rows import checked_stored, file_of, open_store, stored_splits, told_of_splits
 from ch07.token_store import is_store
 from ch07.tokenizer import load_tokenizer
 from ch07.toy_instructions.build import DATA_FILE
@@ -133,7 +133,8 @@ def _rows_of(store, options, config, limit, told):
     datasets, seen = checked_stored(store, splits, options, config.context_length, limit)
     for line in summary(seen):
         told.found(line)
-    told.found("the rows of a token store are not searched for prompts that are nearly the same")
+    for line in told_of_splits(store, datasets, options.split == "book"):
+        told.found(line)
     rows = datasets["train"].rows
     return {
         "file": file_of(store),
@@ -171,9 +172,7 @@ def _style(options, source, note):
 def _split(entries, options, found, note):
     own, by_position = sum("split" in entry for entry in entries), options.split == "book"
     if own:
-        rest = f", {len(entries) - own} rows without one train" if own < len(entries) else ""
-        used = "ignored" if by_position else f"used{rest}"
-        note(f"data: the file's own 'split' is {used}")
+        note(f"data: {about_own_split(own, len(entries), by_position)}")
     splits = positional_split(entries) if by_position else split_entries(entries, seed=options.seed)
     for name, n in overlap(splits).items():
         if n:

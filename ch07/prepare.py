@@ -10,13 +10,11 @@ import torch
 
 from ch07 import estimate as est
 from ch07 import ranks
-from ch07.checkpoint import load_parameters
 from ch07.claim import check_space
 from ch07.costs import reckon, too_large
 from ch07.data import count
 from ch07.machine import forget_old_shapes, keep_freed_memory, versions
 from ch07.optimizers import choose_optimizer
-from ch07.options import OptionError
 from ch07.plan import make_plan
 from ch07.tokenizer import load_tokenizer
 from ch07.weights import find_weights
@@ -47,8 +45,6 @@ def prepare(options, tell, new=True):
     if not options.shard:  # parts are joined and let go for every block: kept, they add up
         keep_freed_memory()
     forget_old_shapes()
-    if options.compile and ranks.size() > 1:
-        raise OptionError("--compile isn't for several processes: leave it out")
     plan = make_plan(options, tell)
     _check_cost(options, plan, tell, new)
     model, start_sha256 = _make_model(options, plan.config, plan.source)
@@ -70,8 +66,12 @@ def prepare(options, tell, new=True):
 
 def spread(job, options, tell):
     """The `Job` compiled if asked, and spread over the ranks that torchrun started, if it did."""
-    if options.compile:
+    if options.shard and ranks.size() == 1:
+        tell("--shard is for several processes, under torchrun: here it does nothing")
+    if options.compile and ranks.size() == 1:
         return replace(job, trained=_compiled(job, tell))
+    if options.compile:
+        tell("--compile is for one process: here it does nothing")
     trained = ranks.spread(job.model, options.shard)
     if not ranks.is_sharded(trained):
         return replace(job, trained=trained)
@@ -80,8 +80,9 @@ def spread(job, options, tell):
 
 def _compiled(job, tell):
     """The model by `torch.compile`, for batches of any shape; where that fails, as it is."""
-    compiled, ids = torch.compile(job.model, dynamic=True), torch.zeros(2, 8, dtype=torch.long)
+    ids = torch.zeros(2, 8, dtype=torch.long)
     try:
+        compiled = torch.compile(job.model, dynamic=True)
         calc_loss_batch(ids, ids, compiled, job.device, dtype=job.settings.dtype).backward()
     except Exception as error:  # whatever a compiler raises, or the lack of one
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -95,10 +96,11 @@ def gathered(job):
     """The `Job` with a model that is whole on every rank."""
     if not ranks.is_sharded(job.model):
         return replace(job, trained=job.model)
-    model = GPTModel(job.model.config)
-    load_parameters(model, ranks.whole_weights(job.model))
-    model = model.to(job.device)
-    return replace(job, model=model, trained=model)
+    model = GPTModel(job.model.config).to(job.device)
+    weights = dict(model.named_parameters())
+    for name, part in job.model.named_parameters():  # one at a time: two models may not fit
+        weights[name].data.copy_(ranks.whole(part))
+    return replace(job, model=model, trained=model, optimizer=None)
 
 
 def _optimizer(options, model):

@@ -7,6 +7,7 @@ every function here is that of a group of one.
 """
 
 import os
+import socket
 from contextlib import contextmanager, suppress
 
 import torch
@@ -22,7 +23,7 @@ def group():
     if not dist.is_torchelastic_launched():
         yield
         return
-    on_gpu = torch.cuda.is_available()
+    on_gpu = int(os.environ["LOCAL_RANK"]) < torch.cuda.device_count()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store, number, n = next(dist.rendezvous("env://"))
@@ -62,6 +63,12 @@ def restarted():
 def may_restart():
     """Whether torchrun was asked to, with --max-restarts."""
     return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
+
+
+def launch():
+    """What is the same for all starts of one torchrun command, and different for another."""
+    name = os.environ["TORCHELASTIC_RUN_ID"]
+    return f"{socket.gethostname()} {os.getppid()}" if name == "none" else name
 
 
 # --- sums and agreements ------------------------------------------------------------------------
@@ -146,12 +153,12 @@ def own_seed(seed):
 
 def lost(error):
     """Whether an error says that another rank can't be reached: most often, it has died."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
+    return isinstance(error, dist.DistError) or "gloo/transport/" in str(error)
 
 
 def stopped():
     """What a rank says that can't go on without another."""
-    return f"rank {rank()} of {size()} stopped, since another rank has ended"
+    return f"rank {rank()} of {size()} stopped, since another rank has ended or doesn't answer"
 
 
 # --- the model ----------------------------------------------------------------------------------
@@ -180,10 +187,7 @@ def is_sharded(model):
     return any(isinstance(p, DTensor) for p in model.parameters())
 
 
-def whole_weights(model):
-    """A dict of all weights, whole and on the CPU; every rank of a sharded model must ask."""
-    weights = {name: p.detach() for name, p in model.named_parameters()}
-    return {
-        name: (w.full_tensor() if isinstance(w, DTensor) else w).cpu()
-        for name, w in weights.items()
-    }
+def whole(weight):
+    """A weight, put together if the ranks hold parts of it; every rank must ask."""
+    weight = weight.detach()
+    return weight.full_tensor() if isinstance(weight, DTensor) else weight

@@ -7,6 +7,7 @@ process alone reads such files too, and several ranks a checkpoint that one proc
 
 import os
 import warnings
+from contextlib import contextmanager
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -21,38 +22,50 @@ from torch.distributed.tensor import DTensor
 def write_shards(folder, tensors):
     """Each rank writes what it holds of the tensors, by name; every rank must take part."""
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    try:
+    with _in_words(f"{folder} can't be written"):
         dcp.save(tensors, storage_writer=writer)
-    except CheckpointException as error:  # no Exception by its class; of each rank that failed one
+
+
+@contextmanager
+def _in_words(what):
+    """OSError with what each rank that failed has to say."""
+    try:
+        yield
+    except CheckpointException as error:  # which is no Exception
         why = "; ".join(f"rank {rank}: {failed[0]}" for rank, failed in error.failures.items())
-        raise OSError(f"{folder} can't be written: {why}") from error
+        raise OSError(f"{what}: {why}") from error
 
 
-def flush_shards(folder):
-    """The names of the files that were written, once they are safe from a power cut."""
+def flush_shards(folder, n):
+    """The names of the `n` files that were written, once they are safe from a power cut."""
     files = sorted(folder.glob("*.safetensors"))
+    if len(files) < n:
+        raise OSError(f"{folder} has {len(files)} of {n} files: do all ranks see this disk?")
     for file in files:
         with open(file, "rb+") as handle:
             os.fsync(handle.fileno())
     return [file.stem for file in files]
 
 
-def read_shards(folder, like):
-    """Tensors by name from all safetensors files of a folder, each as `like(name, shape)` is.
+def read_shards(folder, params, optimized):
+    """(weights, an optimizer's tensors) by name, from all safetensors files of a checkpoint.
 
-    That is whole, or the part that a rank holds of a sharded one; then every rank must take part.
+    `params` are the model's parameters by name, `optimized` those of each part of the optimizer, in
+    its order: "1.20.exp_avg" belongs to number 20 of part 1. What a parameter has in parts, is read
+    in parts; then every rank must take part.
     """
     reader = HuggingFaceStorageReader(str(folder))
-    stored = reader.read_metadata().state_dict_metadata
-    tensors = {name: like(name, part.size) for name, part in stored.items()}
+    tensors = {}
+    for name, stored in reader.read_metadata().state_dict_metadata.items():
+        part, _, rest = name.partition(".")
+        is_moment = part.isdigit()
+        param = optimized[int(part)][int(rest.split(".")[0])] if is_moment else params.get(name)
+        alike = param is not None and param.shape == stored.size
+        tensors[name] = torch.empty_like(param.detach()) if alike else torch.empty(stored.size)
     together = any(isinstance(tensor, DTensor) for tensor in tensors.values())
     with warnings.catch_warnings():  # that it reads alone, which is the intent
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
-        dcp.load(tensors, storage_reader=reader, no_dist=not together)
-    return tensors
-
-
-def empty_like(param, shape):
-    """A tensor of a shape; spread over the ranks as the parameter is, if the shape is its own."""
-    same = param is not None and param.shape == shape
-    return torch.empty_like(param.detach()) if same else torch.empty(shape)
+        with _in_words(f"{folder} can't be read"):
+            dcp.load(tensors, storage_reader=reader, no_dist=not together)
+    weights = {name: tensor for name, tensor in tensors.items() if not name[0].isdigit()}
+    return weights, {name: tensors[name] for name in tensors if name not in weights}

@@ -77,6 +77,12 @@ def positional_split(entries, fractions=BOOK_FRACTIONS):
     return {"train": entries[:a], "test": entries[a:b], "validation": entries[b:]}
 
 
+def about_own_split(own, n, by_position):
+    """What to tell of `n` rows of which `own` say in which split they are."""
+    rest = f", {n - own} rows without one train" if own < n else ""
+    return f"the file's own 'split' is {'ignored' if by_position else f'used{rest}'}"
+
+
 def overlap(splits):
     """How many entries of each held-out split ask a prompt that training asks too."""
     trained = {normalised_prompt(entry) for entry in splits["train"]}

@@ -8,13 +8,18 @@ STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a system that shuts down, 
 
 @contextmanager
 def polite_stop(note):
-    """Gives a function that says whether to stop; a second Ctrl-C raises KeyboardInterrupt."""
+    """Gives a function that says whether to stop; a second Ctrl-C raises KeyboardInterrupt.
+
+    A second SIGTERM does not: under torchrun each process may get it twice, once from torchrun.
+    """
     asked = False
 
     def ask(number, frame):
         nonlocal asked
-        if asked:
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if asked:
+            return
         asked = True
         note("\nstopping after this step (once more: at once) ...")
 

@@ -4,14 +4,63 @@ The one idea: which row goes where follows from its prompt's hash, its length an
 these are arrays of numbers. So a store is split as the file that it was made from would be.
 """
 
+from functools import cached_property
+
 import numpy as np
+from torch.utils.data import Dataset
 
 from ch07.checked_rows import looked_at, refuse_unusable
 from ch07.data import SPLITS, DataFile
 from ch07.json_rows import Finding
 from ch07.options import OptionError
-from ch07.splits import positional_split, split_rows
-from ch07.token_store import StoredEntries, StoredRows, TokenStore
+from ch07.splits import about_own_split, positional_split, split_rows
+from ch07.token_store import TokenStore
+
+
+class StoredEntries:
+    """Some rows of a store as text: a sequence whose items are read when they are asked for."""
+
+    def __init__(self, store, rows):
+        self.store, self.rows = store, rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return StoredEntries(self.store, self.rows[index])
+        return self.store.entry(int(self.rows[index]))
+
+
+class StoredRows(Dataset):
+    """Some rows of a store, as an `InstructionDataset` of them would be."""
+
+    seam_rows = ()  # were told when the store was written
+
+    def __init__(self, store, rows, with_prompt_length=False):
+        self.store, self.rows = store, np.asarray(rows, dtype=np.int64)
+        self.with_prompt_length = with_prompt_length
+        self.data = StoredEntries(store, self.rows)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        row = int(self.rows[index])
+        start, end = self.store.bounds(row)
+        ids = self.store.ids[start:end].tolist()
+        return (int(self.store.prompts[row]), ids) if self.with_prompt_length else ids
+
+    @cached_property
+    def lengths(self):
+        """Tokens in each row, the end-of-text not counted."""
+        ends = self.store.ends.astype(np.int64)
+        return np.diff(ends, prepend=0)[self.rows]
+
+    @cached_property
+    def prompt_lengths(self):
+        """Tokens of each row's prompt."""
+        return self.store.prompts[self.rows].astype(np.int64)
 
 
 def open_store(path, prompt_style):
@@ -41,6 +90,21 @@ def stored_splits(store, options):
         own = np.maximum(store.splits, 1) - 1  # a row that says nothing trains
         return {name: np.flatnonzero(own == i) for i, name in enumerate(SPLITS)}
     return split_rows(store.keys.tolist(), seed=options.seed)
+
+
+def told_of_splits(store, datasets, by_position):
+    """Sentences: whether the rows' own splits are used, how many held-out prompts are trained on.
+
+    A prompt is known by its hash, of 8 bytes.
+    """
+    if own := int(np.count_nonzero(store.splits)):
+        yield about_own_split(own, len(store), by_position)
+    trained = store.keys[datasets["train"].rows]
+    for name in SPLITS[1:]:
+        asked = store.keys[datasets[name].rows]
+        if n := int(np.isin(asked, trained).sum()):
+            yield f"{n} of {len(asked)} {name} prompts are also in training"
+    yield "a token store is not searched for prompts nearly the same, or with several answers"
 
 
 def checked_stored(store, splits, options, context_length, limit):

@@ -12,16 +12,23 @@ import os
 import shutil
 from array import array
 from contextlib import ExitStack
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import Dataset
+import psutil
 
-from ch07.data import SPLITS, checked_row, refuse, summary_line
-from ch07.files import flush_folder, read_sealed_json, sha256_of, write_sealed_json
-from ch07.json_rows import SHOWN, DataError, parse_lines
+from ch07.checked_rows import SEAM
+from ch07.data import SPLITS, Tally, checked_row, refuse
+from ch07.files import (
+    SEAL,
+    flush_folder,
+    read_json,
+    read_sealed_json,
+    sha256_of,
+    write_sealed_json,
+)
+from ch07.json_rows import DataError, Finding, parse_lines
 from ch07.prompts import get_style
 from ch07.splits import normalised_prompt
 from ch07.tokenizer import load_tokenizer
@@ -41,24 +48,6 @@ AT_ONCE = 1000  # rows in memory while a store is written
 LONGEST_LINE = 10_000_000  # bytes
 
 
-class Tally:
-    """Findings, counted: of each kind their number and the first few places."""
-
-    def __init__(self):
-        self.kinds, self.errors, self.n_errors = {}, [], 0
-
-    def append(self, finding):
-        n_places = self.kinds.setdefault((finding.level, finding.what), [0, []])
-        n_places[0] += 1
-        n_places[1] += [finding.where] * (len(n_places[1]) < SHOWN)
-        if finding.level == "error":
-            self.n_errors += 1
-            self.errors += [finding] * (len(self.errors) < SHOWN)
-
-    def lines(self):
-        return [summary_line(*kind, n, places) for kind, (n, places) in self.kinds.items()]
-
-
 def is_store(path):
     """Whether a folder is a store that `write_store` finished."""
     return path is not None and (Path(path) / ABOUT).is_file()
@@ -76,14 +65,20 @@ def write_store(source, folder, style, skip_bad_rows=False):
     folder = Path(folder)
     if folder.exists():
         raise DataError(f"{folder} exists: choose another name for the store")
+    for left in folder.parent.glob(f".{folder.name}.*.new"):  # by a process that was killed
+        pid = left.suffixes[-2][1:]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
-    new.mkdir(parents=True)
     try:
+        new.mkdir(parents=True)
         about = _written(Path(source), new, style, skip_bad_rows)
         about["sha256"] = {name: sha256_of(new / name) for name in _files()}
         write_sealed_json(new / ABOUT, about)
         flush_folder(new)
         os.replace(new, folder)
+    except OSError as error:
+        raise RuntimeError(f"{folder} can't be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return TokenStore(folder)
@@ -102,6 +97,8 @@ def _written(source, new, style, skip_bad_rows):
         while chunk := list(islice(rows, AT_ONCE)):
             parts = {name: array(code) for name, code in ARRAYS.items()}
             dataset = InstructionDataset([entry for _, entry in chunk], tokenizer, style)
+            for i in dataset.seam_rows:
+                tally.append(Finding(f"line {chunk[i][0]}", "note", SEAM))
             for i, (line, entry) in enumerate(chunk):
                 parts["ids"].extend(dataset[i])
                 parts["ends"].append(n_ids + len(parts["ids"]))
@@ -143,6 +140,8 @@ def _rows(source, digest, tally):
 
 def _lines(source, digest):
     """The lines of a file as text; `digest` hashes all of its bytes."""
+    if source.exists() and not source.is_file():
+        raise DataError(f"{source} is no file")
     try:
         with open(source, "rb") as file:
             number, begun = 0, False
@@ -176,6 +175,8 @@ class TokenStore:
         self.folder = Path(folder)
         try:
             self.about = read_sealed_json(self.folder / ABOUT)
+            if SEAL not in read_json(self.folder / ABOUT):
+                raise ValueError("it has no seal")
             if sorted(self.about["sha256"]) != sorted(_files()):
                 raise ValueError("it names other files")
             for name, expected in self.about["sha256"].items():
@@ -186,7 +187,10 @@ class TokenStore:
                 setattr(self, name, np.memmap(self.folder / f"{name}.bin", np.dtype(code), "r"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder} can't be read as a token store: {error}") from None
-        if self.about["tokenizer"] != load_tokenizer().name:
+        tokenizer = load_tokenizer()
+        if self.ids.max(initial=0) >= tokenizer.n_vocab:
+            raise DataError(f"{folder} holds a token id that there isn't: {self.ids.max()}")
+        if self.about["tokenizer"] != tokenizer.name:
             raise DataError(f"{folder} was made with the tokenizer {self.about['tokenizer']!r}")
 
     def __len__(self):
@@ -201,49 +205,3 @@ class TokenStore:
         with open(self.folder / TEXT, "rb") as file:
             file.seek(int(self.starts[row]))
             return json.loads(file.readline())
-
-
-class StoredEntries:
-    """Some rows of a store as text: a sequence whose items are read when they are asked for."""
-
-    def __init__(self, store, rows):
-        self.store, self.rows = store, rows
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return StoredEntries(self.store, self.rows[index])
-        return self.store.entry(int(self.rows[index]))
-
-
-class StoredRows(Dataset):
-    """Some rows of a store, as an `InstructionDataset` of them would be."""
-
-    seam_rows = ()  # were told when the store was written
-
-    def __init__(self, store, rows, with_prompt_length=False):
-        self.store, self.rows = store, np.asarray(rows, dtype=np.int64)
-        self.with_prompt_length = with_prompt_length
-        self.data = StoredEntries(store, self.rows)
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, index):
-        row = int(self.rows[index])
-        start, end = self.store.bounds(row)
-        ids = self.store.ids[start:end].tolist()
-        return (int(self.store.prompts[row]), ids) if self.with_prompt_length else ids
-
-    @cached_property
-    def lengths(self):
-        """Tokens in each row, the end-of-text not counted."""
-        ends = self.store.ends.astype(np.int64)
-        return np.diff(ends, prepend=0)[self.rows]
-
-    @cached_property
-    def prompt_lengths(self):
-        """Tokens of each row's prompt."""
-        return self.store.prompts[self.rows].astype(np.int64)

@@ -79,7 +79,7 @@ def train(folder, shard=False, optimizer="adamw", accumulation=1, begin=None, st
         progress=False,
     )
     save_checkpoint(folder, model, optimizer, state)
-    weights = ranks.whole_weights(model)
+    weights = {name: ranks.whole(weight) for name, weight in model.named_parameters()}
     return {
         "losses": [(r["step"], r["train_loss"], r["val_loss"]) for r in state.history],
         "tokens": state.tokens_seen,
@@ -159,6 +159,8 @@ def main(folder):
     do("copies_then_parts", 4, begin=folder / "half_copies", shard=True)
     do("parts_then_parts", 4, begin=folder / "half_parts", shard=True)
     do("parts_then_alone", 1, begin=folder / "half_parts")
+    do("muon", 1, optimizer="muon")
+    do("muon_parts", 2, optimizer="muon", shard=True)
     do("talk3", 3, talk)
     do("fail3", 3, fail)
     (folder / "codes.json").write_text(json.dumps(codes), encoding="utf-8")

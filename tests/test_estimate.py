@@ -122,3 +122,9 @@ def test_the_cache_has_the_size_that_is_said(small_model):
     real = sum(t.numel() * t.element_size() for layer in cache._layers for t in layer)
     assert real == est.cache_bytes(small_model.config, 20)
     assert isinstance(small_model, GPTModel)
+
+
+def test_a_process_that_gets_no_row_is_no_error():
+    """Of several, where a batch has fewer rows than there are processes."""
+    batches = Batches.of([[], []], [5], [2])
+    assert (batches.tokens, batches.targets, batches.longest) == ([1], [0], 5)

@@ -58,6 +58,12 @@ def test_any_number_of_ranks_goes_on_from_any_checkpoint(done, name):
     assert_alike(done[name], done["alone"])
 
 
+def test_muon_computes_nearly_the_same_on_parts(done):
+    """It iterates in bfloat16, on other blocks."""
+    ends = [done[name]["losses"][-1][1:] for name in ("muon", "muon_parts")]
+    assert ends[0] == pytest.approx(ends[1], abs=0.02)
+
+
 def test_a_sharded_model_is_held_in_parts(done):
     whole, half, quarter = (
         done[name]["parts"] for name in ("alone", "half_parts", "parts_then_parts")
@@ -100,7 +106,8 @@ def torchrun(*arguments):
 def options(data, folder):
     """Ten steps, with a checkpoint after each."""
     given = ["--data", data, "--out", folder, "--batch-size", 24, "--epochs", 2, "--seed", 1]
-    given += ["--eval-freq", 5, "--lr", 1e-4, "--dtype", "float32", "--checkpoint-minutes", 0]
+    given += ["--eval-freq", 5, "--lr", 1e-4, "--dtype", "float32", "--optimizer", "adamw"]
+    given += ["--checkpoint-minutes", 0]
     return list(map(str, given))
 
 
@@ -111,7 +118,8 @@ def losses(folder):
 
 def test_a_rank_that_dies_is_restarted_and_nothing_changes(number_data, tmp_path):
     many, one = tmp_path / "many", tmp_path / "one"
-    command = ("--max-restarts", 1, "-m", "ch07", "finetune", *options(number_data, many))
+    sharded = ("--shard", *options(number_data, many))
+    command = ("--max-restarts", 1, "-m", "ch07", "finetune", *sharded)
     running = torchrun(*command)
     try:
         while not list(many.glob("checkpoint/step-00000002")):
@@ -123,7 +131,7 @@ def test_a_rank_that_dies_is_restarted_and_nothing_changes(number_data, tmp_path
     finally:
         running.kill()
     assert running.returncode == 0, said
-    assert "rank 0 of 2 stopped, since another rank has ended" in said
+    assert "rank 0 of 2 stopped, since another rank has ended or doesn't answer" in said
     assert "is whole; go on with:\n  torchrun --nproc-per-node 2 -m ch07" in said
     assert "going on from step" in said
     assert main(["finetune", *options(number_data, one)]) == 0
@@ -132,6 +140,36 @@ def test_a_rank_that_dies_is_restarted_and_nothing_changes(number_data, tmp_path
         json.loads((run / "responses.json").read_text(encoding="utf-8")) for run in (many, one)
     ]
     assert [row["instruction"] for row in answers[0]] == [row["instruction"] for row in answers[1]]
+
+
+def test_a_restart_does_not_take_over_another_run(tmp_path, number_data):
+    """The first refusal counts as a failure to torchrun, which then tries again."""
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "config.json").write_text("{}", encoding="utf-8")
+    command = ["--max-restarts", 1, "-m", "ch07", "finetune", *options(number_data, taken)]
+    running = torchrun(*command)
+    said, _ = running.communicate(timeout=100)
+    assert running.returncode == 1 and said.count("taken holds another run") == 2
+    assert [path.name for path in taken.iterdir()] == ["config.json"]
+
+
+def test_ranks_with_different_data_do_not_train(number_data, tmp_path):
+    """As when each machine reads a file of its own."""
+    own = tmp_path / "own.py"
+    own.write_text(
+        "import os, sys\nfrom ch07.cli import main\n"
+        "data, one_less, out = sys.argv[1:]\n"
+        "given = data if os.environ['RANK'] == '0' else one_less\n"
+        "sys.exit(main(['finetune', '--data', given, '--out', out]))\n",
+        encoding="utf-8",
+    )
+    less = tmp_path / "less.json"
+    rows = json.loads(number_data.read_text(encoding="utf-8"))
+    less.write_text(json.dumps(rows[1:]), encoding="utf-8")
+    said, _ = torchrun(own, number_data, less, tmp_path / "out").communicate(timeout=100)
+    assert said.count("rank 1 differs from rank 0 in ") == 1 and "data_sha256" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_error_in_the_data_is_told_once(tmp_path):

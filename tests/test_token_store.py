@@ -1,6 +1,7 @@
 """A token store gives the batches that its file would give, and says what is wrong with a file."""
 
 import json
+import os
 import random
 
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 
 from ch07 import token_store
 from ch07.cli import main
+from ch07.files import read_json, sha256_of, write_json, write_sealed_json
 from ch07.json_rows import DataError
 from ch07.options import FinetuneOptions
 from ch07.plan import make_plan
 from ch07.prompts import get_style
-from ch07.token_store import TokenStore, write_store
+from ch07.token_store import TokenStore, is_store, write_store
 
 WORDS = ["a", "café", "b\nc", "red", "blue", "<|endoftext|>", "日本", "two"]
 
@@ -95,7 +97,7 @@ def test_what_was_found_in_the_file_is_told(tmp_path):
     told = "\n".join(told)
     assert "left out: not JSON" in told and "question/answer read as" in told
     assert "1 rows are the same as an earlier one" in told
-    assert "not searched for prompts that are nearly the same" in told
+    assert "not searched for prompts nearly the same" in told
 
 
 @pytest.mark.parametrize(
@@ -124,13 +126,12 @@ def test_a_damaged_store_is_refused(tmp_path, name, fault):
     path = tmp_path / "store" / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
-    if fault == "remove" and name == "store.json":
-        return  # no store, then, but some folder: see `is_store`
     {
         "flip": lambda: path.write_bytes(data),
         "cut": lambda: path.write_bytes(data[: len(data) // 2]),
         "remove": path.unlink,
     }[fault]()
+    assert is_store(tmp_path / "store") == path.exists() or name != "store.json"
     with pytest.raises(DataError, match="can't be read as a token store"):
         TokenStore(tmp_path / "store")
 
@@ -162,3 +163,65 @@ def test_two_bytes_a_token(tmp_path):
     assert sizes.pop("ids.bin") == 2 * len(store.ids)
     assert sum(sizes.values()) == 37 * len(store)
     assert isinstance(store.ids, np.memmap)
+
+
+def test_leaks_and_seams_are_told_as_of_a_file(tmp_path):
+    """A store knows a prompt by its hash, and what tokens do by having made them."""
+    rows = [{"instruction": f"Say {i % 8} ", "input": "", "output": "b"} for i in range(40)]
+    rows[3]["split"], rows[17]["split"] = "test", "validation"
+    rows.append({"instruction": "a", "output": "绿"})  # its first byte joins the space before it
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    style = get_style("chinese-alpaca")
+    write_store(path, tmp_path / "store", style)
+    for options in ({}, {"split": "book"}):
+        _, said = plan_of(path, prompt_style=style.name, **options)
+        _, told = plan_of(tmp_path / "store", **options)
+        expected = {line for line in said if "also in training" in line or "'split' is" in line}
+        assert expected and expected <= set(told)
+        assert any("merge" in line for line in said) and any("merge" in line for line in told)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    """Of another store, or by a process that still writes, nothing is touched."""
+    path, style = write_rows(tmp_path / "rows.jsonl"), get_style("book")
+    names = [".store.999999999.new", f".store.{os.getppid()}.new", ".other.999999999.new"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    write_store(path, tmp_path / "store", style)
+    assert [(tmp_path / name).exists() for name in names] == [False, True, True]
+
+
+def test_a_store_by_somebody_else_is_not_trusted(tmp_path):
+    """Without its seal, or sealed but with ids that no tokenizer has."""
+    store = write_store(write_rows(tmp_path / "rows.jsonl"), tmp_path / "store", get_style("book"))
+    about = read_json(tmp_path / "store" / "store.json")
+    write_json(tmp_path / "store" / "store.json", {k: about[k] for k in about if k != "sealed"})
+    with pytest.raises(DataError, match="it has no seal"):
+        TokenStore(tmp_path / "store")
+    ids = tmp_path / "store" / "ids.bin"
+    ids.write_bytes(b"\xff" * ids.stat().st_size)
+    about["sha256"]["ids.bin"] = sha256_of(ids)
+    del about["sealed"]
+    write_sealed_json(tmp_path / "store" / "store.json", about)
+    with pytest.raises(DataError, match="a token id that there isn't: 65535"):
+        TokenStore(tmp_path / "store")
+    assert len(store) == 61
+
+
+def test_a_full_disk_leaves_no_store(tmp_path, monkeypatch):
+    def full(path, value):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(token_store, "write_sealed_json", full)
+    with pytest.raises(RuntimeError, match="store can't be written: No space left on device"):
+        write_store(write_rows(tmp_path / "rows.jsonl"), tmp_path / "store", get_style("book"))
+    assert not list(tmp_path.glob("*store*"))
+
+
+def test_other_commands_say_what_a_folder_is_not(tmp_path, capsys):
+    write_store(write_rows(tmp_path / "rows.jsonl"), tmp_path / "store", get_style("book"))
+    assert main(["grid", str(tmp_path / "store")]) == 1
+    assert "is a folder, but must be a JSON or JSONL file" in capsys.readouterr().err
+    assert main(["tokenize", str(tmp_path / "store"), str(tmp_path / "other")]) == 1
+    assert "is no file" in capsys.readouterr().err
