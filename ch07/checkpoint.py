@@ -25,7 +25,6 @@ from ch07.files import (
 )
 from ch07.json_rows import check_size
 from ch07.ranks import agreed, from_first, is_sharded, rank, size
-from ch07.shards import flush_shards, read_shards, write_shards
 from train_loop import TrainState
 
 KEPT = 2
@@ -53,6 +52,8 @@ def save_checkpoint(folder, model, optimizer, state, config=None):
     from_first(lambda: _make_room(folder, new))
     try:
         if is_sharded(model):
+            from ch07.shards import flush_shards, write_shards  # half a second, for few
+
             write_shards(new, tensors["model"] | tensors["optimizer"])
             hashes = from_first(lambda: _hashes(new, flush_shards(new, size())))
         else:
@@ -119,6 +120,8 @@ def load_checkpoint(folder, model, optimizer):
         files = [place / f"{name}.safetensors" for name in ("model", "optimizer")]
         weights, moments = agreed(lambda: list(map(_tensors, files)))
     else:
+        from ch07.shards import read_shards
+
         counted = [[p for g in one.param_groups for p in g["params"]] for one in _parts(optimizer)]
         weights, moments = read_shards(place, dict(model.named_parameters()), counted)
     load_parameters(model, weights)

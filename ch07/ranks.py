@@ -12,8 +12,6 @@ from contextlib import contextmanager, suppress
 
 import torch
 import torch.distributed as dist
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -174,6 +172,8 @@ def spread(model, shard=False):
         return model
     if not shard:
         return DistributedDataParallel(model, gradient_as_bucket_view=True)
+    from torch.distributed.fsdp import fully_shard  # takes half a second, which others are spared
+
     device = next(model.parameters()).device.type
     mesh = dist.init_device_mesh(device, (size(),))
     for block in model.trf_blocks:
@@ -184,10 +184,15 @@ def spread(model, shard=False):
 
 def is_sharded(model):
     """Whether each rank holds a part of the weights only."""
-    return any(isinstance(p, DTensor) for p in model.parameters())
+    return any(map(in_parts, model.parameters()))
+
+
+def in_parts(tensor):
+    """Whether the ranks hold parts of a tensor: whether it is a DTensor of PyTorch."""
+    return hasattr(tensor, "full_tensor")
 
 
 def whole(weight):
     """A weight, put together if the ranks hold parts of it; every rank must ask."""
     weight = weight.detach()
-    return weight.full_tensor() if isinstance(weight, DTensor) else weight
+    return weight.full_tensor() if in_parts(weight) else weight
