@@ -104,6 +104,17 @@ def number_data(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def few_answers(number_data, tmp_path_factory):
+    """The same rows, of which two are held out: untrained models answer at length."""
+    rows = json.loads(number_data.read_text(encoding="utf-8"))
+    for i, row in enumerate(rows):
+        row["split"] = ("test", "validation")[i % 2] if i < 4 else "train"
+    path = tmp_path_factory.mktemp("few") / "numbers.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
 def run(number_data, tmp_path_factory, tokenizer_cache):
     """One finished run, shared by the tests that only look at it."""
     from ch07.cli import main

@@ -104,10 +104,10 @@ def torchrun(*arguments):
 
 
 def options(data, folder):
-    """Ten steps, with a checkpoint after each."""
+    """A dozen steps, with a checkpoint after some of them."""
     given = ["--data", data, "--out", folder, "--batch-size", 24, "--epochs", 2, "--seed", 1]
     given += ["--eval-freq", 5, "--lr", 1e-4, "--dtype", "float32", "--optimizer", "adamw"]
-    given += ["--checkpoint-minutes", 0]
+    given += ["--checkpoint-minutes", 0.01]
     return list(map(str, given))
 
 
@@ -116,13 +116,13 @@ def losses(folder):
     return [json.loads(line)["val_loss"] for line in lines]
 
 
-def test_a_rank_that_dies_is_restarted_and_nothing_changes(number_data, tmp_path):
+def test_a_rank_that_dies_is_restarted_and_nothing_changes(few_answers, tmp_path):
     many, one = tmp_path / "many", tmp_path / "one"
-    sharded = ("--shard", *options(number_data, many))
+    sharded = ("--shard", *options(few_answers, many))
     command = ("--max-restarts", 1, "-m", "ch07", "finetune", *sharded)
     running = torchrun(*command)
     try:
-        while not list(many.glob("checkpoint/step-00000002")):
+        while not list(many.glob("checkpoint/step-*")):
             assert running.poll() is None, running.stdout.read()
             time.sleep(0.05)
         last = max(psutil.Process(running.pid).children(), key=lambda child: child.pid)
@@ -134,7 +134,7 @@ def test_a_rank_that_dies_is_restarted_and_nothing_changes(number_data, tmp_path
     assert "rank 0 of 2 stopped, since another rank has ended or doesn't answer" in said
     assert "is whole; go on with:\n  torchrun --nproc-per-node 2 -m ch07" in said
     assert "going on from step" in said
-    assert main(["finetune", *options(number_data, one)]) == 0
+    assert main(["finetune", *options(few_answers, one)]) == 0
     assert losses(many) == pytest.approx(losses(one), abs=TOLERANCE)
     answers = [
         json.loads((run / "responses.json").read_text(encoding="utf-8")) for run in (many, one)
@@ -142,19 +142,19 @@ def test_a_rank_that_dies_is_restarted_and_nothing_changes(number_data, tmp_path
     assert [row["instruction"] for row in answers[0]] == [row["instruction"] for row in answers[1]]
 
 
-def test_a_restart_does_not_take_over_another_run(tmp_path, number_data):
+def test_a_restart_does_not_take_over_another_run(tmp_path, few_answers):
     """The first refusal counts as a failure to torchrun, which then tries again."""
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "config.json").write_text("{}", encoding="utf-8")
-    command = ["--max-restarts", 1, "-m", "ch07", "finetune", *options(number_data, taken)]
+    command = ["--max-restarts", 1, "-m", "ch07", "finetune", *options(few_answers, taken)]
     running = torchrun(*command)
     said, _ = running.communicate(timeout=100)
     assert running.returncode == 1 and said.count("taken holds another run") == 2
     assert [path.name for path in taken.iterdir()] == ["config.json"]
 
 
-def test_ranks_with_different_data_do_not_train(number_data, tmp_path):
+def test_ranks_with_different_data_do_not_train(few_answers, tmp_path):
     """As when each machine reads a file of its own."""
     own = tmp_path / "own.py"
     own.write_text(
@@ -165,19 +165,11 @@ def test_ranks_with_different_data_do_not_train(number_data, tmp_path):
         encoding="utf-8",
     )
     less = tmp_path / "less.json"
-    rows = json.loads(number_data.read_text(encoding="utf-8"))
+    rows = json.loads(few_answers.read_text(encoding="utf-8"))
     less.write_text(json.dumps(rows[1:]), encoding="utf-8")
-    said, _ = torchrun(own, number_data, less, tmp_path / "out").communicate(timeout=100)
+    said, _ = torchrun(own, few_answers, less, tmp_path / "out").communicate(timeout=100)
     assert said.count("rank 1 differs from rank 0 in ") == 1 and "data_sha256" in said
     assert not (tmp_path / "out").exists()
-
-
-def test_an_error_in_the_data_is_told_once(tmp_path):
-    data, out = tmp_path / "bad.json", tmp_path / "out"
-    data.write_text('[{"instruction": "Add."}]', encoding="utf-8")
-    said, _ = torchrun("-m", "ch07", "finetune", "--data", data, "--out", out).communicate()
-    assert said.count("error: ") == said.count("'output' is missing") == 1
-    assert not out.exists()
 
 
 def test_restarts_need_a_folder(tmp_path, monkeypatch, capsys):

@@ -60,13 +60,13 @@ def test_make_does_what_the_lines_by_hand_do(target):
     assert positions == sorted(positions)
 
 
-def test_the_commands_run_as_printed(folder, run_command, number_data):
+def test_the_commands_run_as_printed(folder, run_command, few_answers):
     """In the README's order, since later ones use the run of earlier ones."""
-    short = {True: SHORT, False: [*SHORT, "--data", str(number_data)]}
+    short = {True: SHORT, False: [*SHORT, "--data", str(few_answers)]}
     (folder / "my.json").write_text(
         '[{"instruction": "Say hi.", "output": "Hi"}]', encoding="utf-8"
     )
-    rows = json.loads(number_data.read_text(encoding="utf-8"))
+    rows = json.loads(few_answers.read_text(encoding="utf-8"))
     (folder / "my.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     ran = []
     for command in COMMANDS:

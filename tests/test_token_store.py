@@ -138,7 +138,9 @@ def test_a_damaged_store_is_refused(tmp_path, name, fault):
 
 def test_the_commands(tmp_path, capsys):
     """A run on a store ends with the weights and answers of one on its file."""
-    path, store = str(write_rows(tmp_path / "rows.jsonl", n=30)), str(tmp_path / "store")
+    splits = {"split": ["test", "validation", *["train"] * 10]}
+    path = str(write_rows(tmp_path / "rows.jsonl", n=30, **splits))
+    store = str(tmp_path / "store")
     assert main(["tokenize", path, store]) == 0
     assert "31 rows" in capsys.readouterr().out
     assert main(["tokenize", path, store]) == 1
