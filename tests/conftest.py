@@ -17,6 +17,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # threads of two processes would wait f
 
 import sitecustomize  # noqa: E402
 import torch  # noqa: E402
+from filelock import FileLock  # noqa: E402
 
 if Path(sitecustomize.__file__).parent != NO_NETWORK:  # some Pythons bring one of their own
     exec((NO_NETWORK / "sitecustomize.py").read_text(encoding="utf-8"))
@@ -88,7 +89,16 @@ def entries():
 
 
 @pytest.fixture(scope="session")
-def number_data(tmp_path_factory):
+def common(tmp_path_factory):
+    """A folder that all of pytest's processes share; they take turns with its lock."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "common"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def number_data(common):
     """Numbers from zero to nine in fourteen phrasings: learned in seconds."""
     from ch07.toy_instructions.facts import FACT_FAMILIES
 
@@ -98,8 +108,10 @@ def number_data(tmp_path_factory):
         for slots, answer in facts[:10]
         for a, b in phrasings
     ]
-    path = tmp_path_factory.mktemp("data") / "numbers.json"
-    path.write_text(json.dumps(rows), encoding="utf-8")
+    path = common / "numbers.json"
+    with FileLock(common / "data.lock"):
+        if not path.exists():
+            path.write_text(json.dumps(rows), encoding="utf-8")
     return path
 
 
@@ -115,12 +127,14 @@ def few_answers(number_data, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run(number_data, tmp_path_factory, tokenizer_cache):
-    """One finished run, shared by the tests that only look at it."""
+def run(number_data, common, tokenizer_cache):
+    """One finished run, shared by the tests that only look at it, and by pytest's processes."""
     from ch07.cli import main
 
-    folder = tmp_path_factory.mktemp("run") / "numbers"
+    folder = common / "run"
     arguments = ["--data", str(number_data), "--out", str(folder), "--batch-size", "16"]
     arguments += ["--epochs", "25", "--eval-freq", "50", "--seed", "1"]
-    assert main(["finetune", *arguments]) == 0
+    with FileLock(common / "run.lock"):
+        if not (folder / "scores.json").exists():
+            assert main(["finetune", *arguments]) == 0
     return folder

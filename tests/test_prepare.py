@@ -1,7 +1,7 @@
 """A job may be compiled: the same numbers, or a sentence and the model as it is."""
 
-import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -21,11 +21,12 @@ def job(number_data, tmp_path, small_model):
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
-def test_a_compiled_model_computes_the_same(job, small_model):
+def test_a_compiled_model_computes_the_same(job, small_model, monkeypatch):
     said = []
+    # the graph as it is, without the compiler's last part, which takes ten seconds here
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     compiled = spread(job, FinetuneOptions(compile=True), said.append).trained
-    if said and shutil.which("g++") is None:
-        pytest.skip(said[0])
+    assert not said
     assert compiled is not small_model and all(p.grad is None for p in small_model.parameters())
     ids = torch.randint(0, 97, (3, 21))
     losses = [calc_loss_batch(ids, ids, model, "cpu") for model in (compiled, small_model)]
