@@ -17,7 +17,7 @@ import time
 import torch
 
 from benchmarks import measured, peers
-from benchmarks.measured import contest_parser, report, speeds
+from benchmarks.measured import contest_main, speeds
 from ch07.data import load_entries
 from ch07.estimate import count_parameters
 from ch07.generation import generate
@@ -146,12 +146,5 @@ def compare(given):
     return rows
 
 
-def main():
-    given = contest_parser(__doc__, 4).parse_args()
-    if given.who:
-        return contest(*given.who, given.model, given.data)
-    report(compare(given), given.json)
-
-
 if __name__ == "__main__":
-    main()
+    contest_main(__doc__, 4, contest, compare)

@@ -90,8 +90,8 @@ def in_turns(module, contestants, options, rounds):
     return {c: worker.first for c, worker in workers.items()}, turns
 
 
-def contest_parser(doc, n):
-    """The arguments of a benchmark whose contestants, `n` words each, work in turns."""
+def contest_main(doc, n, contest, compare):
+    """A benchmark whose contestants, `n` words each, work in turns: one of them, or the table."""
     from ch07.toy_instructions.build import DATA_FILE
     from gpt_model import MODEL_SIZES
 
@@ -100,7 +100,10 @@ def contest_parser(doc, n):
     result.add_argument("--model", default="gpt2-small", choices=MODEL_SIZES)
     result.add_argument("--rounds", type=int, default=5)
     result.add_argument("--as", dest="who", nargs=n, help="for inner use")
-    return result
+    given = result.parse_args()
+    if given.who:
+        return contest(*given.who, given.model, given.data)
+    report(compare(given), given.json)
 
 
 def matrix_peak(dtype, size=2048, tries=20):

@@ -20,7 +20,7 @@ import time
 import torch
 
 from benchmarks import measured
-from benchmarks.measured import contest_parser, report, row, speeds
+from benchmarks.measured import contest_main, row, speeds
 from benchmarks.training import DECAY, LR, rows_of
 from ch07 import ranks
 from ch07.batching import make_loader
@@ -112,22 +112,13 @@ def compare(given):
         memory = [statistics.median(t[c]["memory"] for t in rounds) for c in ((n, what), alone)]
         floor = 4 * n_bytes / (n if what == "parts" else 1)
         rows.append(row(f"{name}: peak bytes of a rank", *memory, "1 rank", floor))
-    waits = [
-        turns[2, "copies"]["step"] - turns[alone]["step"] * 1 / min(2, cores) for turns in rounds
-    ]
+    more = [turns[2, "copies"]["step"] - turns[alone]["step"] / 2 for turns in rounds]
     rows.append(
-        row("2 ranks, copies: seconds a step more than half", statistics.median(waits), None, "")
+        row("2 ranks, copies: seconds a step more than half", statistics.median(more), None, "")
     )
     rows.append(row("bytes of gradient a step", n_bytes, None, ""))
     return rows
 
 
-def main():
-    given = contest_parser(__doc__, 2).parse_args()
-    if given.who:
-        return contest(*given.who, given.model, given.data)
-    report(compare(given), given.json)
-
-
 if __name__ == "__main__":
-    main()
+    contest_main(__doc__, 2, contest, compare)

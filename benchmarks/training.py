@@ -16,7 +16,7 @@ import time
 import torch
 
 from benchmarks import measured, peers
-from benchmarks.measured import contest_parser, report, row, speeds
+from benchmarks.measured import contest_main, row, speeds
 from ch07.batching import make_loader
 from ch07.cross_entropy import summed_cross_entropy_in_place
 from ch07.data import load_entries
@@ -186,12 +186,5 @@ def compare(given):
     ]
 
 
-def main():
-    given = contest_parser(__doc__, 2).parse_args()
-    if given.who:
-        return contest(*given.who, given.model, given.data)
-    report(compare(given), given.json)
-
-
 if __name__ == "__main__":
-    main()
+    contest_main(__doc__, 2, contest, compare)

@@ -123,7 +123,8 @@ def load_checkpoint(folder, model, optimizer):
         from ch07.shards import read_shards
 
         counted = [[p for g in one.param_groups for p in g["params"]] for one in _parts(optimizer)]
-        weights, moments = read_shards(place, dict(model.named_parameters()), counted)
+        params = dict(model.named_parameters())
+        weights, moments = read_shards(place, params, counted, is_sharded(model))
     load_parameters(model, weights)
     _load_optimizer(optimizer, moments)
     return TrainState(**content["state"]), problems

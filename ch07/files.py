@@ -67,15 +67,18 @@ def write_sealed_json(path, value):
     write_json(path, {**value, SEAL: _seal(value)})
 
 
-def read_sealed_json(path):
+def read_sealed_json(path, always_sealed=False):
     """What `write_sealed_json` wrote; ValueError if it was altered since.
 
-    An object without a seal was written before there were seals, and is taken as it is.
+    An object without a seal was written before there were seals, and is taken as it is; unless
+    its kind was `always_sealed`.
     """
     value = read_json(path)
-    if not isinstance(value, dict) or value.pop(SEAL, None) not in (None, _seal(value)):
-        raise ValueError(f"{path} is not what was written: altered, or damaged")
-    return value
+    if isinstance(value, dict):
+        seal = value.pop(SEAL, None)
+        if seal == _seal(value) or (seal is None and not always_sealed):
+            return value
+    raise ValueError(f"{path} is not what was written: altered, or damaged")
 
 
 def _seal(value):

@@ -77,11 +77,10 @@ def make_plan(options, tell):
     asked = options if store is None else replace(options, prompt_style=store.style.name)
     style = _style(asked, source, told.note)
     limit = _limit(options.allowed_max_length, config.context_length, told.note)
-    rows = (
-        _rows(options, style, config, limit, told)
-        if store is None
-        else (_rows_of(store, options, config, limit, told))
-    )
+    if store is None:
+        rows = _rows(options, style, config, limit, told)
+    else:
+        rows = _rows_of(store, options, config, limit, told)
     datasets = rows["datasets"]
     _check_splits(rows["file"].path, datasets, rows["findings"], told.note)
     shared = {"loss_on": options.loss_on, "allowed_max_length": limit}

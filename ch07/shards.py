@@ -16,7 +16,6 @@ from torch.distributed.checkpoint import (
     HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
 )
-from torch.distributed.tensor import DTensor
 
 
 def write_shards(folder, tensors):
@@ -47,12 +46,12 @@ def flush_shards(folder, n):
     return [file.stem for file in files]
 
 
-def read_shards(folder, params, optimized):
+def read_shards(folder, params, optimized, together):
     """(weights, an optimizer's tensors) by name, from all safetensors files of a checkpoint.
 
     `params` are the model's parameters by name, `optimized` those of each part of the optimizer, in
     its order: "1.20.exp_avg" belongs to number 20 of part 1. What a parameter has in parts, is read
-    in parts; then every rank must take part.
+    in parts: `together`, since every rank must then take part.
     """
     reader = HuggingFaceStorageReader(str(folder))
     tensors = {}
@@ -62,7 +61,6 @@ def read_shards(folder, params, optimized):
         param = optimized[int(part)][int(rest.split(".")[0])] if is_moment else params.get(name)
         alike = param is not None and param.shape == stored.size
         tensors[name] = torch.empty_like(param.detach()) if alike else torch.empty(stored.size)
-    together = any(isinstance(tensor, DTensor) for tensor in tensors.values())
     with warnings.catch_warnings():  # that it reads alone, which is the intent
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
         with _in_words(f"{folder} can't be read"):

@@ -16,12 +16,11 @@ def polite_stop(note):
 
     def ask(number, frame):
         nonlocal asked
-        if asked and number == signal.SIGINT:
+        if not asked:
+            note("\nstopping after this step (once more: at once) ...")
+        elif number == signal.SIGINT:
             raise KeyboardInterrupt
-        if asked:
-            return
         asked = True
-        note("\nstopping after this step (once more: at once) ...")
 
     numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
     # what is ignored stays ignored: `nohup` would have it so

@@ -21,9 +21,7 @@ import psutil
 from ch07.checked_rows import SEAM
 from ch07.data import SPLITS, Tally, checked_row, refuse
 from ch07.files import (
-    SEAL,
     flush_folder,
-    read_json,
     read_sealed_json,
     sha256_of,
     write_sealed_json,
@@ -174,9 +172,7 @@ class TokenStore:
     def __init__(self, folder):
         self.folder = Path(folder)
         try:
-            self.about = read_sealed_json(self.folder / ABOUT)
-            if SEAL not in read_json(self.folder / ABOUT):
-                raise ValueError("it has no seal")
+            self.about = read_sealed_json(self.folder / ABOUT, always_sealed=True)
             if sorted(self.about["sha256"]) != sorted(_files()):
                 raise ValueError("it names other files")
             for name, expected in self.about["sha256"].items():
