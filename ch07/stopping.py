@@ -16,11 +16,11 @@ def polite_stop(note):
 
     def ask(number, frame):
         nonlocal asked
-        if not asked:
+        again, asked = asked, True  # before anything that could fail
+        if not again:
             note("\nstopping after this step (once more: at once) ...")
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked = True
 
     numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
     # what is ignored stays ignored: `nohup` would have it so
