@@ -207,7 +207,7 @@ class GPTModel(nn.Module):
     def forward(self, token_ids, wanted=None, cache=None, left_padding=None):
         """Next-token logits (B, T, V), or (N, V) for the N `wanted` positions only.
 
-        `wanted` indexes (B, T), most often a boolean mask: the head is the widest layer, and rows
+        `wanted` indexes (B, T), by mask or by row and place: the head is the widest layer, and rows
         that nobody counts need not be computed. `cache` holds what was read before. A row whose
         first `left_padding[b]` columns are padding gets its positions counted from its own
         first token. Raises ValueError where the row is longer than the context.

@@ -2,7 +2,7 @@
 
 The one idea: the loss is one sum over counted targets divided by their number, in a batch, an
 accumulation window or an evaluation; no number depends on how rows were grouped. Takes any model
-whose `model(token_ids, wanted=mask)` gives the logits of the wanted positions, and any DataLoader
+whose `model(token_ids, wanted=index)` gives the logits of the wanted positions, and any DataLoader
 of (inputs, targets) on the CPU; knows nothing of text and files.
 Axes: B batch, T tokens, N counted targets, V vocabulary. From Raschka's chapters 5 and 7.
 """
@@ -73,11 +73,13 @@ class TrainState:
 def sum_loss(input_batch, target_batch, model, device, ignore_index=IGNORE_INDEX, dtype="float32",
              cross_entropy=summed_cross_entropy):  # fmt: skip
     """Cross-entropy summed over the counted targets of a (B, T) batch, and their number N."""
-    inputs, targets = (t.to(device, non_blocking=True) for t in (input_batch, target_batch))
-    counted = targets != ignore_index  # (B, T)
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-        logits = model(inputs, wanted=counted)  # (B, T) -> (N, V)
-    return cross_entropy(logits, targets[counted]), len(logits)
+    counted = target_batch != ignore_index  # (B, T); found here, since a GPU would be waited for
+    batch = input_batch, target_batch[counted], counted.nonzero()
+    pin = torch.device(device).type == "cuda" and input_batch.is_cpu  # copied while it works on
+    ids, targets, at = ((t.pin_memory() if pin else t).to(device, non_blocking=pin) for t in batch)
+    with torch.autocast(ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+        logits = model(ids, wanted=at.unbind(1))  # (B, T) -> (N, V)
+    return cross_entropy(logits, targets), len(logits)
 
 
 def calc_loss_batch(input_batch, target_batch, model, device, **options):
@@ -177,10 +179,8 @@ def total_steps(train_loader, settings):
     return steps if settings.max_steps is None else min(steps, settings.max_steps)
 
 
-def train_model(
-    model, train_loader, val_loader, optimizer, device="cpu", settings=TrainSettings(), state=None,
-    on_eval=lambda record: None, on_step=lambda state: None, progress=True,
-):  # fmt: skip
+def train_model(model, train_loader, val_loader, optimizer, device="cpu", settings=TrainSettings(),
+        state=None, on_eval=lambda _: None, on_step=lambda _: None, progress=True):  # fmt: skip
     """Train on from `state` and return it; `on_eval(record)` and `on_step(state)` (true: stop)."""
     state, n_steps = state or TrainState(), total_steps(train_loader, settings)
     started = time.monotonic() - state.seconds

@@ -242,8 +242,10 @@ def test_requirements_are_held_against_what_is_installed(monkeypatch, tmp_path, 
 def test_what_finetune_would_refuse_is_not_ready(write, capsys, monkeypatch, tmp_path):
     """The disk, the folder, a model that must be fetched without a network."""
     path = write(GOOD)
+    free = "ch07.claim.shutil.disk_usage"
+    monkeypatch.setattr(free, lambda p: SimpleNamespace(free=10**12))  # whatever this disk has
     with monkeypatch.context() as patch:
-        patch.setattr("ch07.claim.shutil.disk_usage", lambda p: SimpleNamespace(free=10**7))
+        patch.setattr(free, lambda p: SimpleNamespace(free=10**7))
         code, page = examined(capsys, path)
         assert code == 1 and any("MB are free" in text for text in texts(page, "wrong"))
         assert examined(capsys, path, "--force")[0] == 0

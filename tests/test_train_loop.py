@@ -1,6 +1,7 @@
 """The loop's invariants: grouping, evaluation and interruption change no number."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import asdict
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from ch07.cross_entropy import summed_cross_entropy_in_place
 from collate import custom_collate_fn
 from gpt_model import GPTModel
 from train_loop import (
@@ -20,6 +22,8 @@ from train_loop import (
     learning_rate,
     make_optimizer,
     plot_losses,
+    sum_loss,
+    summed_cross_entropy,
     total_steps,
     train_model,
     train_step,
@@ -121,6 +125,19 @@ def test_a_step_returns_the_loss_before_it_and_leaves_no_gradient():
     loss = train_step(window, gpt, optimizer, "cpu", 0.1, TrainSettings())
     assert loss.item() == pytest.approx(before, abs=1e-6)
     assert all(weight.grad is None for weight in gpt.parameters())
+
+
+@pytest.mark.parametrize("function", [summed_cross_entropy, summed_cross_entropy_in_place])
+def test_no_number_is_read_from_the_device_until_the_gradients_are_there(function, monkeypatch):
+    """On "meta" tensors have a shape and no numbers: what would wait for a GPU fails there."""
+    monkeypatch.setattr("torch.autocast", lambda *given, **options: nullcontext())  # not on meta
+    gpt, (ids, targets) = model().to("meta"), collate(rows())
+    loss, n = sum_loss(ids, targets, gpt, "meta", cross_entropy=function)
+    assert n == (targets != -100).sum()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(gpt.parameters(), 1.0)
+    with pytest.raises(NotImplementedError):  # so this test can fail: the mask on the device
+        gpt(ids.to("meta"), wanted=(targets != -100).to("meta"))
 
 
 def test_one_validation_batch_is_enough():
