@@ -62,8 +62,9 @@ class KVCache:
     `max_length` is the number of columns that it can hold. Memory: 2 * L * B * S * C numbers.
     """
 
-    def __init__(self, n_layers, max_length):
+    def __init__(self, n_layers, max_length, prefix=0):
         self.max_length = max_length
+        self.prefix = prefix  # columns in front that are no tokens; every row sees them
         self.length = 0  # columns filled, the same in every layer
         self._layers = [None] * n_layers  # each (keys, values), (B, H, max_length, D)
 
@@ -208,13 +209,10 @@ class GPTModel(nn.Module):
         """Next-token logits (B, T, V), or (N, V) for the N `wanted` positions only.
 
         `wanted` indexes (B, T), by mask or by row and place: the head is the widest layer, and rows
-        that nobody counts need not be computed. `cache` holds what was read before. A row whose
-        first `left_padding[b]` columns are padding gets its positions counted from its own
-        first token. Raises ValueError where the row is longer than the context.
+        that nobody counts need not be computed. `cache` holds what was read before. A row's first
+        `left_padding[b]` columns are padding: no positions. ValueError for more than the context.
         """
-        T = token_ids.shape[1]
-        past = 0 if cache is None else cache.length
-        positions, mask = self._positions_and_mask(past, T, left_padding, token_ids.device)
+        positions, mask = self._positions_and_mask(token_ids, left_padding, cache)
         x = self.drop_emb(self.tok_emb(token_ids) + self.pos_emb(positions))  # (B, T) -> (B, T, C)
         for block in self.trf_blocks:
             x = block(x, mask, cache)
@@ -223,12 +221,14 @@ class GPTModel(nn.Module):
             x = x[wanted]  # (B, T, C) -> (N, C)
         return self.out_head(x)
 
-    def _positions_and_mask(self, past, T, left_padding, device):
+    def _positions_and_mask(self, token_ids, left_padding, cache):
         """Position numbers (T,) or (B, T), and who may look at whom: (T, S), (B, 1, T, S) or None.
 
         None stands for the plain causal triangle. With a cache the triangle is aligned to the
         lower right: query i is column past + i (`is_causal` would align it to the upper left).
         """
+        past, prefix = (0, 0) if cache is None else (cache.length, cache.prefix)
+        T, device = token_ids.shape[1], token_ids.device
         queries = torch.arange(past, past + T, device=device)
         shortest = 0 if left_padding is None else int(left_padding.min())
         if past + T - shortest > self.config.context_length:
@@ -244,7 +244,7 @@ class GPTModel(nn.Module):
             return queries, causal
         start = left_padding[:, None]  # (B, 1)
         positions = (queries - start).clamp(min=0)  # (B, T)
-        real = keys >= start  # (B, S)
+        real = (keys < prefix) | (keys >= prefix + start)  # (B, S)
         # a padding token may look at itself: a softmax over nothing would be NaN
         mask = causal & (real[:, None] | (keys == queries[:, None]))  # (B, T, S)
         return positions, mask[:, None]

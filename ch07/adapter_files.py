@@ -1,0 +1,184 @@
+"""An adapter's own files, with the names and shapes of Hugging Face's peft: written and read.
+
+The one idea: an adapter is a small file beside a large model that stands still, so that either
+side should read what the other wrote. peft sees GPT-2 as published: query, key and value are one
+layer there, which gets the three corrections as one of their joint rank, each in rows and columns
+of its own.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from ch07.files import read_json, read_tensors, write_json, write_tensors
+from ch07.json_rows import SMALL, check_size
+from ch07.lora import LoRALinear, lora_layers
+from ch07.prefix_tuning import PrefixEncoder, PrefixTuned
+from ch07.weight_names import BLOCK
+
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "prompt_embeddings"  # peft's name of the table
+WRAPPED = "base_model.model.transformer."  # what peft puts before GPT-2's names
+
+
+class AdapterError(ValueError):
+    """The folder holds no adapter that fits; the message says why."""
+
+
+def save_adapter(folder, model, base=None):
+    """Write what was trained alone, as peft reads it; returns the hash of its tensors.
+
+    `base` is the name or path of the model that it belongs to. A prefix is written as its table,
+    whatever made it. ValueError for a model without an adapter.
+    """
+    layers = lora_layers(model)
+    if isinstance(model, PrefixTuned):
+        config, tensors = _prefix_config(model), {PREFIX: model.encoder().detach().contiguous()}
+    elif layers:
+        config, tensors = _lora_files(layers)
+    else:
+        raise ValueError("this model has no adapter: its own weights were trained")
+    config |= {"task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True}
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_json(Path(folder) / CONFIG, config)
+    return write_tensors(Path(folder) / TENSORS, tensors)
+
+
+def _prefix_config(model):
+    c = model.base.config
+    return {
+        "peft_type": "PREFIX_TUNING",
+        "num_virtual_tokens": model.length,
+        "token_dim": c.emb_dim,
+        "num_attention_heads": c.n_heads,
+        "num_layers": c.n_layers,
+        "num_transformer_submodules": 1,
+        "prefix_projection": False,
+    }
+
+
+def _lora_files(layers):
+    """peft's config and tensors of {name: `LoRALinear`}."""
+    if "out_head" in layers:
+        raise ValueError("a correction of the output head has no place in peft's files of GPT-2")
+    ranks = {layer.lora_A.shape[0] for layer in layers.values()}
+    scales = {layer.scale for layer in layers.values()}
+    if len(ranks) > 1 or len(scales) > 1:
+        raise ValueError("all layers of one adapter must have one rank and one alpha")
+    rank, scale = ranks.pop(), scales.pop()
+    tensors, targets = {}, {}
+    n_layers = 1 + max(int(name.split(".")[1]) for name in layers)
+    for name, ours in _published_layers(n_layers):
+        present = [layers[one] for one in ours if one in layers]
+        if not present:
+            continue
+        a = torch.cat([layer.lora_A for layer in present])  # (n * R, in)
+        none = a.new_zeros(present[0].out_features, 0)
+        b = torch.block_diag(*(layers[one].lora_B if one in layers else none for one in ours))
+        tensors[f"{WRAPPED}{name}.lora_A.weight"] = a.detach()
+        tensors[f"{WRAPPED}{name}.lora_B.weight"] = b.detach()
+        targets[name.split(".", 2)[2]] = len(a)
+    config = {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": rank * scale,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": True,  # GPT-2's published weights lie on their side
+        "target_modules": list(targets),
+        "rank_pattern": {name: n for name, n in targets.items() if n != rank},
+        "alpha_pattern": {name: n * scale for name, n in targets.items() if n != rank},
+    }
+    return config, tensors
+
+
+def _published_layers(n_layers):
+    """(published name, our names) of every linear layer in the blocks."""
+    for i in range(n_layers):
+        for row in (row.numbered(i) for row in BLOCK if row.transposed):
+            ours = [name.removesuffix(".weight") for name in row.ours]
+            yield row.published.removesuffix(".weight"), ours
+
+
+# --- and read -----------------------------------------------------------------------------------
+
+
+def load_adapter(model, folder):
+    """Put an adapter, of ours or of peft, on a `GPTModel`: returns the model with it.
+
+    AdapterError, and the model is as it was, for what is missing, doesn't fit or isn't known.
+    """
+    folder = Path(folder)
+    try:
+        check_size(folder / CONFIG, SMALL)
+        config, tensors = read_json(folder / CONFIG), read_tensors(folder / TENSORS)
+        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise ValueError("it holds NaN or infinity")
+        kind = config["peft_type"]
+        if kind == "PREFIX_TUNING":
+            return _with_prefix(model, tensors)
+        if kind == "LORA":
+            return _with_lora(model, config, tensors)
+        raise ValueError(f"adapters of the kind {kind!r} are not known here")
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        SafetensorError,
+    ) as error:
+        raise AdapterError(f"{folder} holds no adapter that can be used: {error}") from None
+
+
+def _with_prefix(model, tensors):
+    table, c = tensors[PREFIX], model.config
+    if table.ndim != 2 or table.shape[1] != 2 * c.n_layers * c.emb_dim:
+        raise ValueError(
+            f"its prefix has shape {tuple(table.shape)}, but this model's has rows of "
+            f"{2 * c.n_layers * c.emb_dim}"
+        )
+    encoder = PrefixEncoder(c, len(table))
+    encoder.embedding.data.copy_(table)
+    return PrefixTuned(model, encoder)
+
+
+def _with_lora(model, config, tensors):
+    odd = [name for name in ("use_rslora", "use_dora", "modules_to_save") if config.get(name)]
+    if odd or config.get("bias", "none") != "none":
+        raise ValueError(f"it uses what is not known here: {', '.join(odd) or 'bias'}")
+    names = {name.removesuffix(".lora_A.weight") for name in tensors if "lora_A" in name}
+    if 2 * len(names) != len(tensors):
+        raise ValueError("its tensors are no pairs of lora_A and lora_B")
+    published = dict(_published_layers(model.config.n_layers))
+    new = {}
+    for name in names:
+        a, b = (tensors[f"{name}.lora_{letter}.weight"] for letter in "AB")
+        own = name.removeprefix(WRAPPED)
+        ours = published[own]
+        scale = _setting(config, own, "lora_alpha") / _setting(config, own, "r")
+        for our_name, part in zip(ours, b.chunk(len(ours)), strict=True):
+            linear = model.get_submodule(our_name)
+            layer = LoRALinear(linear, len(a), scale * len(a))
+            if layer.lora_A.shape != a.shape or layer.lora_B.shape != part.shape:
+                raise ValueError(f"{own} doesn't fit this model: {tuple(a.shape)}")
+            layer.lora_A.data.copy_(a)
+            layer.lora_B.data.copy_(part)
+            new[our_name] = layer
+    model.requires_grad_(False)
+    for name, layer in new.items():
+        parent, _, own = name.rpartition(".")
+        setattr(model.get_submodule(parent), own, layer.requires_grad_(True))
+        layer.weight.requires_grad_(False)
+        if layer.bias is not None:
+            layer.bias.requires_grad_(False)
+    return model
+
+
+def _setting(config, name, key):
+    """A layer's own rank or alpha, where peft's patterns give it one."""
+    pattern = config.get({"r": "rank_pattern", "lora_alpha": "alpha_pattern"}[key]) or {}
+    own = [value for end, value in pattern.items() if f".{name}".endswith(f".{end}")]
+    return own[0] if own else config[key]

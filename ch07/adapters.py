@@ -1,0 +1,28 @@
+"""How a run trains: all of a model's weights, or a small adapter beside them (`--method`).
+
+The one idea: whatever the method, what comes of it is called as the model is called; only what is
+trained differs, and what a run stores.
+"""
+
+import torch
+
+from ch07.lora import add_lora, lora_layers, merged
+from ch07.prefix_tuning import PrefixEncoder, PrefixTuned
+
+
+def adapt(model, options):
+    """The model as `options.method` trains it: as it is, with LoRA, or behind a prefix."""
+    stream = torch.Generator().manual_seed(options.seed)
+    if options.method == "lora":
+        return add_lora(model, options.lora_rank, options.lora_alpha, generator=stream)
+    if options.method == "prefix":
+        length, hidden = options.prefix_length, options.prefix_hidden
+        return PrefixTuned(model, PrefixEncoder(model.config, length, hidden, stream))
+    return model
+
+
+def plain(model):
+    """The `GPTModel` whose weights say what training made of it; of a prefix they say nothing."""
+    if isinstance(model, PrefixTuned):
+        return model.base
+    return merged(model) if lora_layers(model) else model
