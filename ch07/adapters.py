@@ -21,8 +21,11 @@ def adapt(model, options):
     return model
 
 
+def base_of(model):
+    """The `GPTModel` behind a prefix; any other model itself."""
+    return model.base if isinstance(model, PrefixTuned) else model
+
+
 def plain(model):
     """The `GPTModel` whose weights say what training made of it; of a prefix they say nothing."""
-    if isinstance(model, PrefixTuned):
-        return model.base
-    return merged(model) if lora_layers(model) else model
+    return merged(model) if lora_layers(model) else base_of(model)

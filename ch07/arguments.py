@@ -6,7 +6,7 @@ Imports nothing heavy, so that `--help` answers at once.
 import argparse
 from dataclasses import fields
 
-from ch07.options import RECIPES, FinetuneOptions
+from ch07.options import METHODS, RECIPES, FinetuneOptions
 
 HELP = {
     "data": "JSON or JSONL file in Alpaca form, or a token store (default: the bundled toy "
@@ -19,6 +19,11 @@ HELP = {
     "lr": "learning rate at its peak",
     "warmup_steps": "updates until the learning rate is at its peak",
     "weight_decay": "AdamW's weight decay",
+    "method": "train all weights, or an adapter beside them: LoRA, or a prefix",
+    "lora_rank": "rank of LoRA's corrections",
+    "lora_alpha": "they count alpha / rank",
+    "prefix_length": "columns of the prefix, in front of every row",
+    "prefix_hidden": "make the prefix by two layers of this width while it is trained",
     "optimizer": "auto is muon for a model that starts from random weights, else adamw",
     "accumulation_steps": "batches that make up one update",
     "seed": "of weights, order, dropout and split",
@@ -37,6 +42,7 @@ HELP = {
     "shard": "under torchrun, spread the weights over the processes instead of copying them",
 }
 CHOICES = {
+    "method": METHODS,
     "loss_on": ("all", "response"),
     "prompt_style": ("book", "alpaca", "chinese-alpaca", "question-answer", "phi3"),
     "split": ("groups", "book"),
@@ -159,8 +165,9 @@ def _add_options(sub, asked):
             continue
         shown = "" if field.default is None else f" (default: {field.default})"
         if field.name in RECIPES["random"]:
-            values = [RECIPES[start][field.name] for start in ("random", "trained")]
-            shown = " (default: {} from random weights, {} from trained ones)".format(*values)
+            kinds = "from random weights", "from trained ones", "for LoRA", "for a prefix"
+            values = [f"{r[field.name]} {k}" for r, k in zip(RECIPES.values(), kinds, strict=True)]
+            shown = f" (default: {', '.join(values)})"
         sub.add_argument(
             flag,
             type=TYPES[field.type],

@@ -36,14 +36,14 @@ class CheckpointError(RuntimeError):
 
 
 def save_checkpoint(folder, model, optimizer, state, config=None):
-    """Write `folder`/step-N (model, optimizer, state, config), and delete all but the last two.
+    """Write `folder`/step-N (what is trained, optimizer, state, config); the last two are kept.
 
     CheckpointError, and nothing is written, if a number is not finite. OSError, as from a full
     disk, leaves the checkpoints that were there. Every rank calls it; a model whose weights are
     spread over the ranks is written by all of them, any other by the first.
     """
     tensors = {
-        "model": {name: p.detach() for name, p in model.named_parameters()},
+        "model": {name: p.detach() for name, p in _trained(model).items()},
         "optimizer": _optimizer_tensors(optimizer),
     }
     _check_finite(tensors)
@@ -150,8 +150,8 @@ def _remove(place):
 
 
 def load_parameters(model, tensors):
-    """Copy tensors into a model; ValueError lists every missing, extra or wrongly shaped one."""
-    params = dict(model.named_parameters())
+    """Copy tensors into what is trained; ValueError lists what is missing, extra or misshapen."""
+    params = _trained(model)
     # torch.compile puts its own word before each name
     tensors = {name.removeprefix("_orig_mod."): value for name, value in tensors.items()}
     wrong = [f"{name} is missing" for name in params if name not in tensors]
@@ -212,6 +212,11 @@ def _check_finite(tensors):
                     f"{part} {name} holds a number that is not finite, so no checkpoint is "
                     "written; try a lower learning rate"
                 )
+
+
+def _trained(model):
+    """Parameters by name; an adapter's alone, where the model stands still."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _parts(optimizer):

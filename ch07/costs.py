@@ -5,10 +5,13 @@ The one idea: shapes are enough to know. Estimates, not promises.
 
 from dataclasses import dataclass
 
+import torch
+
 from ch07 import estimate as est
 from ch07 import ranks
+from ch07.adapters import adapt
 from ch07.machine import available_memory
-from gpt_model import MODEL_SIZES, GPTConfig
+from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import total_steps
 
 
@@ -27,15 +30,26 @@ def reckon(plan, options):
     dtype, loader = plan.settings.dtype, plan.train_loader
     batches = training_batches(plan, options)
     steps = total_steps(loader, plan.settings)
-    step = est.step_seconds(plan.config, batches, dtype, plan.device)
+    trained = trained_of(plan.config, options)
+    step = est.step_seconds(plan.config, batches, dtype, plan.device, trained is not None)
     shared = ranks.on_this_machine() if plan.device.type == "cpu" else 1
     shards = ranks.size() if options.shard else 1
+    kinds = {"optimizer": options.chosen_optimizer, "shards": shards, "trained": trained}
     return Costs(
-        needed=est.run_bytes(plan.config, batches, dtype, options.chosen_optimizer, shards=shards),
+        needed=est.run_bytes(plan.config, batches, dtype, **kinds),
         free=available_memory(plan.device) / shared,
         steps=steps,
         seconds=steps * step * plan.settings.accumulation_steps,
     )
+
+
+def trained_of(config, options):
+    """How many parameters an adapter has; None where all of the model's are trained."""
+    if options.method == "full":
+        return None
+    with torch.device("meta"):
+        model = adapt(GPTModel(config), options)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def training_batches(plan, options):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from ch07.adapters import adapt
 from ch07.costs import training_batches
 from ch07.machine import forget_old_shapes, keep_freed_memory
 from ch07.optimizers import choose_optimizer
@@ -48,6 +49,7 @@ def dry_run(plan, options):
     forget_old_shapes()
     stream = torch.Generator().manual_seed(options.seed)
     model = GPTModel(plan.config, stream) if plan.source is None else plan.source.load()
+    model = adapt(model, options)
     inputs, targets = longest_batch(plan, options)
     few = inputs[:FEW], targets[:FEW]
     kinds = {"dtype": plan.settings.dtype, "ignore_index": plan.settings.ignore_index}

@@ -69,16 +69,21 @@ def count_parameters(config):
     return sum(p.numel() for p in model.parameters()), blocks
 
 
-def run_bytes(config, batches, dtype, optimizer="adamw", new_tokens=256, shards=1):
+def run_bytes(
+    config, batches, dtype, optimizer="adamw", new_tokens=256, shards=1, trained=None
+):  # fmt: skip
     """Peak memory of a run: of its training, or of its answers while the optimizer is kept.
 
-    With `shards`, of one of so many processes, each of which holds a part of every weight.
+    With `shards`, of one of so many processes, each of which holds a part of every weight; with
+    `trained`, of a run that trains so many parameters beside weights that stand still.
     """
     n_tokens = batches.longest + new_tokens
     n_rows = answers_at_once(config, n_tokens)
-    answering = answering_bytes(config, n_rows, n_tokens) + _state_bytes(config, optimizer) / shards
+    state = _state_bytes(config, optimizer, trained) / shards
+    answering = answering_bytes(config, n_rows, n_tokens) + state
     gaps = (GAPS - 1) * _batch_bytes(config, batches, dtype)
-    return max(training_bytes(config, batches, dtype, optimizer, shards) + gaps, answering)
+    training = training_bytes(config, batches, dtype, optimizer, shards, trained)
+    return max(training + gaps, answering)
 
 
 def _batch_bytes(config, batches, dtype):
@@ -89,16 +94,19 @@ def _batch_bytes(config, batches, dtype):
     )
 
 
-def training_bytes(config, batches, dtype, optimizer="adamw", shards=1):
+def training_bytes(config, batches, dtype, optimizer="adamw", shards=1, trained=None):
     """Peak memory of training: weights, gradients, optimizer, and the largest batch."""
     n, _ = count_parameters(config)
     copy = 2 * n if dtype == "bfloat16" else 0  # which autocast keeps for the gradient
-    fixed = (8 * n + _state_bytes(config, optimizer)) / shards + copy
+    gradients = 4 * (n if trained is None else trained)
+    fixed = (4 * n + gradients + _state_bytes(config, optimizer, trained)) / shards + copy
     return PROCESS + fixed + _batch_bytes(config, batches, dtype)
 
 
-def _state_bytes(config, optimizer):
+def _state_bytes(config, optimizer, trained):
     n, blocks = count_parameters(config)
+    if trained is not None:
+        return trained * OPTIMIZER_STATE["adamw"]
     return (n - blocks) * OPTIMIZER_STATE["adamw"] + blocks * OPTIMIZER_STATE[optimizer]
 
 
@@ -119,13 +127,14 @@ def cache_bytes(config, n_tokens):
     return 2 * 4 * config.n_layers * config.emb_dim * n_tokens
 
 
-def step_seconds(config, batches, dtype, device):
+def step_seconds(config, batches, dtype, device, frozen=False):
     """Seconds of an average training step on this machine."""
     _, blocks = count_parameters(config)
     tokens = sum(batches.tokens) / len(batches.tokens)
     logits = config.vocab_size * sum(batches.targets) / len(batches.targets)
-    # six per parameter and token: Kaplan et al. 2020, section 2.1
-    products = 6 * (blocks * tokens + config.emb_dim * logits)
+    # six per parameter and token (Kaplan et al. 2020, section 2.1), two of which make the gradient
+    # of the parameter itself
+    products = (4 if frozen else 6) * (blocks * tokens + config.emb_dim * logits)
     operations = products + PER_LOGIT_SOFTMAX * logits
     return operations / (SHARE_OF_PEAK[dtype] * matrix_speed(dtype, str(device)))
 

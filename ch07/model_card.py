@@ -11,6 +11,11 @@ from pathlib import PurePath
 from ch07.hub import PUBLISHED
 from ch07.options import FinetuneOptions
 
+TRAINED = {
+    "full": "all weights",
+    "lora": "LoRA of rank {lora_rank}, alpha {lora_alpha:g}; merged into the weights",
+    "prefix": "a prefix of {prefix_length} columns; the weights stood still",
+}
 OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon and AdamW"}
 
 CARD = """\
@@ -28,9 +33,7 @@ A GPT-2 with {parameters:,} parameters ({shape}), fine-tuned to answer single in
 ## How to ask it
 
 ```python
-from transformers import pipeline
-
-generate = pipeline("text-generation", {folder})
+{load}
 message = {message}
 print(generate([message], return_full_text=False)[0]["generated_text"])
 ```
@@ -49,6 +52,7 @@ If your text itself may hold
 | data | {rows} |
 | sha256 of the data file | `{data_sha256}` |
 | loss on | {loss_on} |
+| trained | {trained} |
 | training | {steps} of {batch_size} rows, peak learning rate {lr}, {optimizer} |
 | numbers | matrix products in {dtype}, weights in float32; seed {seed} |
 | versions | Python {python}, PyTorch {torch} |
@@ -59,12 +63,28 @@ If your text itself may hold
 """
 
 
+LOAD = """\
+from transformers import pipeline
+
+generate = pipeline("text-generation", {folder})"""
+# What training made is a prefix in a folder of its own, beside weights that stood still.
+LOAD_PREFIX = """\
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+folder = {folder}
+model = AutoModelForCausalLM.from_pretrained(folder)
+model = PeftModel.from_pretrained(model, folder + "/adapter")
+generate = pipeline("text-generation", model, tokenizer=AutoTokenizer.from_pretrained(folder))"""
+
+
 def model_card(run, scores=None, held_out=None, folder="FOLDER"):
     """The text, from a `Run` and, if it has them, the contents of scores.json and responses.json.
 
     ValueError where the run's config.json isn't one that this version wrote.
     """
     config, facts, settings = run.model.config, run.config["facts"], run.config["settings"]
+    load = LOAD_PREFIX if run.config["options"].get("method") == "prefix" else LOAD
     try:
         options = FinetuneOptions(**run.config["options"])
         run.config["options"]["model"]  # a default would be a guess
@@ -77,12 +97,13 @@ def model_card(run, scores=None, held_out=None, folder="FOLDER"):
             shape=f"{config.n_layers} blocks, width {config.emb_dim}, {config.n_heads} heads, "
             f"context {config.context_length}",
             start=_start(options, facts["start_sha256"], origin),
-            folder=json.dumps(folder, ensure_ascii=False),
+            load=load.format(folder=json.dumps(folder, ensure_ascii=False)),
             message=_message(held_out),
             style=run.style.name,
             rows=", ".join(f"{n:,} {name}" for name, n in rows.items()),
             data_sha256=facts["data_sha256"],
             loss_on=options.loss_on,
+            trained=TRAINED[options.method].format(**vars(options)),
             steps=_steps(settings, rows["train"], options),
             batch_size=options.batch_size * options.accumulation_steps,
             lr=settings["peak_lr"],

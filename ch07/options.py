@@ -13,7 +13,11 @@ AT_LEAST_1 = (
     "allowed_max_length",
     "eval_freq",
     "max_steps",
+    "lora_rank",
+    "prefix_length",
+    "prefix_hidden",
 )
+METHODS = ("full", "lora", "prefix")  # what is trained: all weights, or an adapter beside them
 
 
 class OptionError(ValueError):
@@ -22,10 +26,13 @@ class OptionError(ValueError):
 
 RANDOM_START = "gpt2-tiny"  # the one size that no weights are published for
 # A model that knows nothing sees its rows often and changes fast; one that has learned a language
-# already keeps it only if it changes slowly (the book's section 7.6).
+# already keeps it only if it changes slowly (the book's section 7.6). An adapter starts from
+# nothing beside one that has learned, so it changes fast.
 RECIPES = {
     "random": {"epochs": 6, "batch_size": 48, "lr": 2.5e-3},
     "trained": {"epochs": 2, "batch_size": 8, "lr": 5e-5},
+    "lora": {"epochs": 2, "batch_size": 8, "lr": 3e-4},
+    "prefix": {"epochs": 2, "batch_size": 8, "lr": 1e-2},
 }
 
 
@@ -41,6 +48,11 @@ class FinetuneOptions:
     lr: float | None = None  # at the peak, after warmup
     warmup_steps: int = 50
     weight_decay: float = 0.1
+    method: str = "full"  # or "lora", "prefix": a small adapter beside frozen weights
+    lora_rank: int = 8
+    lora_alpha: float = 16.0  # the correction counts alpha / rank
+    prefix_length: int = 16  # columns in front of every row
+    prefix_hidden: int | None = None  # width of the layers that make the prefix; None: no layers
     optimizer: str = "auto"  # or "adamw", "muon"; auto: muon if the weights start at random
     accumulation_steps: int = 1
     seed: int = 123
@@ -69,8 +81,20 @@ class FinetuneOptions:
         auto = "muon" if self.from_random else "adamw"
         return auto if self.optimizer == "auto" else self.optimizer
 
+    @property
+    def recipe(self):
+        """Which of `RECIPES` holds where nothing else is said."""
+        start = "random" if self.from_random else "trained"
+        return start if self.method == "full" else self.method
+
+    @property
+    def prefix_columns(self):
+        """How much of a row's context the prefix takes."""
+        return self.prefix_length if self.method == "prefix" else 0
+
     def __post_init__(self):
-        for name, value in RECIPES["random" if self.from_random else "trained"].items():
+        self._check_method()
+        for name, value in RECIPES[self.recipe].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         for name in AT_LEAST_1:
@@ -82,11 +106,29 @@ class FinetuneOptions:
                 raise OptionError(f"{name} is empty: give a path, or leave the option out")
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise OptionError(f"lr is {self.lr}, but must be a number above 0")
+        if not 0 < self.lora_alpha < math.inf:
+            raise OptionError(f"lora_alpha is {self.lora_alpha}, but must be a number above 0")
         for name in ("weight_decay", "warmup_steps", "checkpoint_minutes"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise OptionError(f"{name} is {getattr(self, name)}, but must be 0 or more")
         if not 0 <= self.seed < 2**31:
             raise OptionError(f"seed is {self.seed}, but must be between 0 and 2**31 - 1")
+
+    def _check_method(self):
+        """OptionError for a method that isn't known, or that can't be had together with others."""
+        if self.method not in METHODS:
+            raise OptionError(f"no method {self.method!r}; choose one of {', '.join(METHODS)}")
+        if self.method == "full":
+            return
+        if self.from_random:
+            raise OptionError(
+                f"--method {self.method} trains a little beside weights that have learned, and "
+                f"{RANDOM_START} has none yet: say with --model which (a run folder, or gpt2-small)"
+            )
+        if self.method == "prefix" and self.optimizer == "muon":
+            raise OptionError("a prefix has no matrices for muon: leave --optimizer out")
+        if self.shard:
+            raise OptionError("--shard spreads weights that are trained: it needs --method full")
 
 
 # These may differ between a run and its resumption: they change no number. Data and weights that

@@ -15,6 +15,7 @@ from ch07.checked_rows import checked_datasets
 from ch07.cross_entropy import summed_cross_entropy_in_place
 from ch07.data import DataError, DataFile, count, read_data, summary
 from ch07.machine import choose_device, choose_dtype
+from ch07.options import OptionError
 from ch07.prompts import get_style
 from ch07.splits import about_own_split, overlap, positional_split, split_entries
 from ch07.stored_rows import checked_stored, file_of, open_store, stored_splits, told_of_splits
@@ -76,11 +77,17 @@ def make_plan(options, tell):
     store = open_store(options.data, options.prompt_style) if is_store(options.data) else None
     asked = options if store is None else replace(options, prompt_style=store.style.name)
     style = _style(asked, source, told.note)
-    limit = _limit(options.allowed_max_length, config.context_length, told.note)
+    room = config.context_length - options.prefix_columns
+    if room < 1:
+        raise OptionError(
+            f"prefix_length is {options.prefix_length}, but {options.model} reads "
+            f"{config.context_length} tokens: no room would be left for text"
+        )
+    limit = _limit(options.allowed_max_length, room, told.note)
     if store is None:
-        rows = _rows(options, style, config, limit, told)
+        rows = _rows(options, style, room, limit, told)
     else:
-        rows = _rows_of(store, options, config, limit, told)
+        rows = _rows_of(store, options, room, limit, told)
     datasets = rows["datasets"]
     _check_splits(rows["file"].path, datasets, rows["findings"], told.note)
     shared = {"loss_on": options.loss_on, "allowed_max_length": limit}
@@ -101,13 +108,13 @@ def make_plan(options, tell):
     )
 
 
-def _rows(options, style, config, limit, told):
+def _rows(options, style, room, limit, told):
     """What a plan holds of a file's rows, all of them in memory."""
     file = read_data(DATA_FILE if options.data is None else options.data, options.skip_bad_rows)
     for line in summary(file.findings):
         told.found(line)
     splits = _split(file.entries, options, told.found, told.note)
-    looked_at = checked_datasets(file, splits, style, options, config.context_length, limit)
+    looked_at = checked_datasets(file, splits, style, options, room, limit)
     datasets, seen, lengths = looked_at
     for line in summary(seen):
         told.found(line)
@@ -124,12 +131,12 @@ def _rows(options, style, config, limit, told):
     }
 
 
-def _rows_of(store, options, config, limit, told):
+def _rows_of(store, options, room, limit, told):
     """What a plan holds of the rows of a token store, which stay on the disk."""
     for line in store.about["findings"]:
         told.found(line)
     splits = stored_splits(store, options)
-    datasets, seen = checked_stored(store, splits, options, config.context_length, limit)
+    datasets, seen = checked_stored(store, splits, options, room, limit)
     for line in summary(seen):
         told.found(line)
     for line in told_of_splits(store, datasets, options.split == "book"):

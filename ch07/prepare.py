@@ -10,6 +10,7 @@ import torch
 
 from ch07 import estimate as est
 from ch07 import ranks
+from ch07.adapters import adapt
 from ch07.claim import check_space
 from ch07.costs import reckon, too_large
 from ch07.data import count
@@ -31,7 +32,7 @@ class Job:
     splits: dict  # "train", "test", "validation" -> entries
     train_loader: object
     val_loader: object
-    model: GPTModel
+    model: torch.nn.Module  # a `GPTModel`, with its adapter if it has one
     trained: torch.nn.Module  # the same model, as several processes train it together
     device: torch.device
     optimizer: object
@@ -48,7 +49,7 @@ def prepare(options, tell, new=True):
     plan = make_plan(options, tell)
     _check_cost(options, plan, tell, new)
     model, start_sha256 = _make_model(options, plan.config, plan.source)
-    model = model.to(plan.device)
+    model = adapt(model, options).to(plan.device)
     return Job(
         style=plan.style,
         splits={name: dataset.data for name, dataset in plan.datasets.items()},

@@ -9,17 +9,22 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import torch
+
+from ch07.adapter_files import TENSORS, load_adapter, save_adapter
+from ch07.adapters import base_of, plain
 from ch07.files import read_json, sha256_of, write_bytes, write_json, write_tensors
 from ch07.json_rows import SMALL, check_size, named
 from ch07.loading import build_model
 from ch07.options import FREE_ON_RESUME, FinetuneOptions
 from ch07.tokenizer import load_tokenizer
 from ch07.weight_files import open_weights
-from gpt_model import GPTConfig, GPTModel
+from gpt_model import GPTConfig
 from instruction_dataset import PromptStyle
 
 CONFIG, MODEL, METRICS, PLOT = "config.json", "model.safetensors", "metrics.jsonl", "loss.png"
 RESPONSES, SCORES, CHECKPOINT = "responses.json", "scores.json", "checkpoint"
+ADAPTER = "adapter"  # a folder that peft reads: what was trained, if not the weights themselves
 
 
 # More is a fault, and would take forever to build, or be more than a number can count.
@@ -38,7 +43,7 @@ class Run:
 
     folder: Path
     config: dict
-    model: GPTModel
+    model: torch.nn.Module  # a `GPTModel`, behind its prefix if it has one
     style: PromptStyle
 
     @property
@@ -53,6 +58,8 @@ def load_run(folder, device="cpu"):
     try:
         weights = open_weights(folder / MODEL)
         model = build_model(folder, weights, GPTConfig(**config["model"]))
+        if has_prefix(config):
+            model = load_adapter(model, folder / ADAPTER).eval()
         style = PromptStyle(**config["prompt_style"])
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise RunFolderError(f"{folder} can't be loaded: {error}") from error
@@ -72,12 +79,21 @@ def read_sealed(folder):
             f"{folder} has no {MODEL} that is complete: the run has not finished. "
             f"Go on with: python -m ch07 finetune --resume --out {folder}"
         )
-    if _seal(config, sha256_of(folder / MODEL)) != config.get("model_sha256"):
+    if has_prefix(config) and not (folder / ADAPTER / TENSORS).is_file():
+        raise RunFolderError(f"{folder} has no {ADAPTER}/{TENSORS}: it was copied in part")
+    digest = sha256_of(folder / MODEL)
+    digest += sha256_of(folder / ADAPTER / TENSORS) if has_prefix(config) else ""
+    if _seal(config, digest) != config.get("model_sha256"):
         raise RunFolderError(
             f"{folder / MODEL}, or model and prompt_style in {CONFIG}, are not what the run wrote: "
             "altered, or copied in part"
         )
     return config
+
+
+def has_prefix(config):
+    """Whether a run's weights are those of its base, and what it learned is a prefix."""
+    return config["options"].get("method") == "prefix"
 
 
 def read_config(folder):
@@ -157,9 +173,15 @@ def _is_number(value):
 
 
 def save_model(folder, model):
-    """model.safetensors, each weight once; its hash goes into config.json, which ends the run."""
-    digest = write_tensors(folder / MODEL, dict(model.named_parameters()))
-    config = read_config(folder)
+    """model.safetensors, each weight once; its hash goes into config.json, which ends the run.
+
+    What LoRA added is in these weights; an adapter is written beside them too, for peft.
+    """
+    config, weights = read_config(folder), plain(model)
+    digest = write_tensors(folder / MODEL, dict(weights.named_parameters()))
+    if weights is not model:
+        adapter = save_adapter(folder / ADAPTER, model, config["options"]["model"])
+        digest += adapter if has_prefix(config) else ""
     write_json(folder / CONFIG, {**config, "model_sha256": _seal(config, digest)})
 
 
@@ -212,7 +234,7 @@ def describe(options, job):
     del settings["ranks"]  # may be another number when the run goes on
     return {
         "options": asdict(options),
-        "model": asdict(job.model.config),
+        "model": asdict(base_of(job.model).config),
         "prompt_style": asdict(job.style),
         "settings": settings,
         "facts": job.facts,

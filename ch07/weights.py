@@ -42,6 +42,7 @@ class Source:
     config: GPTConfig
     weights: StoredWeights
     style: str | None = None  # the prompt style it was trained with, where that is known
+    prefixed: bool = False  # a run whose weights are its base's: what it learned is its prefix
 
     def sha256(self):
         """One hash over the file or files."""
@@ -49,7 +50,12 @@ class Source:
         return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
 
     def load(self, dtype=torch.float32):
-        """The `GPTModel`, in evaluation mode."""
+        """The `GPTModel`, in evaluation mode; WeightsError if it would not be the run's model."""
+        if self.prefixed:
+            raise WeightsError(
+                f"{self.path} learned a prefix, which a new run can't start from; its weights are "
+                "those of the model that it was given: start from that one"
+            )
         return build_model(self.path, self.weights, self.config, dtype)
 
 
@@ -80,7 +86,8 @@ def find_weights(name_or_path):
         folder = path if path.is_dir() else path.parent
         run = rf.read_sealed(folder)
         config, style = GPTConfig(**run["model"]), run["prompt_style"].get("name")
-        return _checked(Source(folder, config, open_weights(folder / rf.MODEL), style))
+        weights = open_weights(folder / rf.MODEL)
+        return _checked(Source(folder, config, weights, style, rf.has_prefix(run)))
     weights = open_weights(path)
     style = None if beside is None else beside.get("prompt_style")
     style = style if isinstance(style, str) else None  # somebody else's key of that name

@@ -1,4 +1,4 @@
-"""LoRA and prefix tuning are peft's: logits, gradients, counts, files; each side reads the other's."""
+"""LoRA and prefix tuning are peft's: logits, gradients, counts; each reads the other's files."""
 
 import peft
 import pytest
