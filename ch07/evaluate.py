@@ -41,7 +41,7 @@ def recompute_losses(folder, data=None, device="auto", as_json=False):
     """The losses of a run's last evaluation, computed again from its weights.
 
     On the machine and with the versions of the run they are equal, to the bit: returns 0, else 1.
-    With LoRA, whose corrections were rounded into the weights since, they are equal within 0.1 %.
+    With LoRA, whose corrections were rounded into the weights since, they are equal within 0.001.
     """
     run = rf.load_run(folder)
     given = {"device": device, "data": data, "model": str(folder), "force": True}
@@ -73,10 +73,10 @@ def recompute_losses(folder, data=None, device="auto", as_json=False):
 
 
 def _equal(run, logged, now):
-    """To the bit; but LoRA's corrections were rounded into the weights since: within 0.1 %."""
+    """To the bit; but LoRA's corrections were rounded into the weights since: within 0.001."""
     if None in (logged, now) or run.config["options"].get("method") != "lora":
         return logged == now
-    return math.isclose(logged, now, rel_tol=1e-3)
+    return math.isclose(logged, now, rel_tol=1e-3, abs_tol=1e-3)
 
 
 def _note(text):

@@ -12,11 +12,11 @@ BY_FLOOR = {
     1: "cross_entropy files json_rows machine near_duplicates options ranks report requirements "
     "scoring shards shown stopping token_words tokenizer weight_names "
     "toy_instructions.words exercises.catalogue exercises.museum.exhibit",
-    2: "arguments batching checkpoint data drawings estimate generation hf_files hub optimizers "
-    "prompts token_drawing weight_files "
+    2: "arguments batching checkpoint data drawings estimate generation hf_files hub lora "
+    "optimizers prefix_tuning prompts token_drawing weight_files "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
     "exercises.findings",
-    3: "checked_rows gguf_file loading model_card respond splits token_grid "
+    3: "adapter_files adapters checked_rows gguf_file loading model_card respond splits token_grid "
     "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks",
     4: "batch_grid run_folder survey token_store "
     "exercises.option_checks exercises.text_checks exercises.loss_checks "
