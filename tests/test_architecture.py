@@ -13,12 +13,13 @@ BY_FLOOR = {
     "scoring shards shown stopping token_words tokenizer weight_names "
     "toy_instructions.words exercises.catalogue exercises.museum.exhibit",
     2: "arguments batching checkpoint data drawings estimate generation hf_files hub optimizers "
-    "prompts token_drawing weight_files "
+    "prompts seams token_drawing weight_files systems.embedding_resize systems.label_batches "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
     "exercises.findings",
     3: "checked_rows gguf_file loading model_card respond splits token_grid "
+    "systems.label_rows "
     "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks",
-    4: "batch_grid run_folder survey token_store "
+    4: "batch_grid run_folder survey token_store systems.chatglm_rows "
     "exercises.option_checks exercises.text_checks exercises.loss_checks "
     "exercises.attention_checks exercises.generation_probe exercises.museum.game",
     5: "claim held_out stored_rows weights exercises.collate_checks exercises.loader_checks "

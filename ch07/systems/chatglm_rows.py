@@ -104,8 +104,9 @@ def chatglm_rows(
 def _prompt_ids(question, history, tokenizer, room, legacy):
     """(ids, what was cut): at most `room` of them; of a chat the oldest rounds go first.
 
-    What is left is a shorter chat, numbered from 0. Where the last question alone is too long, its own beginning goes, so that the words which ask
-    for an answer stay; outside of a chat there are none, and it is cut on the right as theirs.
+    What is left is a shorter chat, numbered from 0. Where the last question alone is too long, its
+    own beginning goes, so that the words which ask for an answer stay; outside of a chat there are
+    none, and it is cut on the right as theirs.
     """
     ids = tokenizer.encode_ordinary(chat_prompt(question, history))
     if len(ids) <= room:
