@@ -174,10 +174,11 @@ def _about_seams(plan):
     """(`Check`, its figures): rows that would have other tokens if tokenized at once."""
     entries, seams = survey.at_the_seams(plan.datasets, plan.style, plan.file)
     n, of, end = len(entries), seams["of"], seams["template_end"]
-    text = f"{n:,} of {of:,} rows would have other tokens where the answer begins, were prompt (it "
-    text += f"ends in {end!r}) and answer tokenized at once"
+    text = f"{n:,} of {of:,} rows would have other tokens where the answer begins, if the prompt "
+    text += f"(it ends in {end!r}) and the answer were tokenized at once"
     if entries:
-        text += f"; their ids are joined; {' and '.join(e['tokens'] for e in seams['examples'])}"
+        examples = "; ".join(example["tokens"] for example in seams["examples"])
+        text += f"; here their ids are joined ({examples})"
     rows = tuple(plan.file.by_entry[id(entry)] for entry in entries)
     return Check("tokens", "look" if entries else "ok", text, rows=rows), seams
 
