@@ -109,8 +109,8 @@ def test_a_history_that_is_none_is_refused(tokenizer, history):
 
 
 def test_limits_that_leave_no_text_are_refused(tokenizer):
-    for sizes in ((1, 64), (64, 2), (0, 0), (-5, 64)):
-        with pytest.raises(ValueError, match="leave no text: they must be at least 2 and 3"):
+    for sizes in ((1, 64), (64, 2), (0, 0), (-5, 64), ("64", 64), (64, 6.5)):
+        with pytest.raises(ValueError, match="leave no text: they must be ints, at least 2"):
             chatglm_rows([ASKED], tokenizer, Specials(), *sizes)
     ((row,), _) = chatglm_rows([ASKED], tokenizer, Specials(), 2, 3)
     assert len(row.ids) == 5 and row.cut == ("prompt",)

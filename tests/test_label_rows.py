@@ -164,7 +164,9 @@ def test_rows_that_cannot_be_kept_are_named_or_told(tokenizer, entries):
 @pytest.mark.parametrize(
     ("choices", "said"),
     [
-        ({"max_length": 0}, "entry 0: max_length is 0, but must be 1 token or more"),
+        ({"max_length": 0}, "entry 0: max_length is 0, but must be an int: 1 token"),
+        ({"max_length": "512"}, "max_length is '512', but must be an int"),
+        ({"max_prompt_length": 2.5}, "max_prompt_length is 2.5, but must be an int"),
         ({"max_answer_length": -1}, "max_answer_length is -1"),
         ({"original": True, "max_length": 0}, "max_length is 0"),
         ({"original": True, "max_prompt_length": 5}, "the originals know max_length only"),
@@ -174,6 +176,8 @@ def test_rows_that_cannot_be_kept_are_named_or_told(tokenizer, entries):
 def test_limits_that_cannot_be_are_refused(tokenizer, entries, choices, said):
     with pytest.raises(ValueError, match=said):
         label_rows(entries, tokenizer, **choices)
+    with pytest.raises(ValueError, match="masked is -1"):
+        original_row(S, T, masked=-1)
     with pytest.raises(ValueError, match="entry 0: 'output' is missing"):
         label_row({"instruction": "x"}, tokenizer)
 

@@ -78,12 +78,13 @@ def chatglm_rows(
     entry without a question or without an answer is dropped, as there, but told. ValueError for one
     with neither, for limits that leave no text, and for a history that is none.
     """
-    room, answer_room = max_source_length - 1, max_target_length - 2
-    if room < 1 or answer_room < 1:
+    sizes = max_source_length, max_target_length
+    if not all(type(size) is int for size in sizes) or sizes[0] < 2 or sizes[1] < 3:
         raise ValueError(
-            f"max_source_length {max_source_length} and max_target_length {max_target_length} "
-            "leave no text: they must be at least 2 and 3"
+            f"max_source_length {max_source_length!r} and max_target_length {max_target_length!r} "
+            "leave no text: they must be ints, at least 2 and 3"
         )
+    room, answer_room = max_source_length - 1, max_target_length - 2
     dataset = InstructionDataset(entries, tokenizer, BARE_STYLE, with_prompt_length=True)
     rows, dropped = [], []
     for i, entry in enumerate(dataset.data):

@@ -11,8 +11,9 @@ The systems differ in the prompt style and in two choices more:
 
 Both cut at 512 tokens on the right (`original=True, max_length=512`): a long answer loses its
 end-of-text, and a long prompt leaves labels of -100 alone, whose mean loss is NaN. The mended rows
-(the default) cut prompt and answer apart. One difference from the originals stays on purpose:
-end-of-text that a user typed is ordinary text here. Knows nothing of batches or models.
+(the default) cut prompt and answer apart. What differs from the originals on purpose: end-of-text
+that a user typed is ordinary text here, and an input of spaces alone is none. (LLaMA's tokenizer
+also puts a token before the text; GPT-2's has none.) Knows nothing of batches or models.
 """
 
 from itertools import accumulate, zip_longest
@@ -52,7 +53,7 @@ class LabelRows(NamedTuple):
 
 
 def label_row(entry, tokenizer, style=ALPACA_STYLE, **choices):
-    """The `LabelRow` of one entry; the choices are those of `label_rows`.
+    """The `LabelRow` of one entry; the choices are those of `label_rows`, but for skipping.
 
     >>> from ch07.tokenizer import load_tokenizer
     >>> entry = {"instruction": "Name a colour.", "output": "Dark red"}
@@ -60,7 +61,7 @@ def label_row(entry, tokenizer, style=ALPACA_STYLE, **choices):
     >>> row.labels[-4:]  # the last token of the prompt, "Dark", " red", end-of-text
     [-100, 17367, 2266, 50256]
     """
-    return label_rows([entry], tokenizer, style, **choices).rows[0]
+    return label_rows([entry], tokenizer, style, skip_bad_rows=False, **choices).rows[0]
 
 
 def label_rows(
@@ -119,6 +120,8 @@ def original_row(prompt, answer, masked=None, max_length=None):
     [-100, -100]
     """
     _check(max_length=max_length)
+    if masked is not None and masked < 0:
+        raise ValueError(f"masked is {masked}, but must be 0 or more tokens")
     ids = [*prompt, *answer, END_OF_TEXT]
     masked = min(len(prompt) if masked is None else masked, len(ids))
     labels = [IGNORED] * masked + ids[masked:]
@@ -171,8 +174,8 @@ def mended_row(
 
 def _check(**limits):
     for name, limit in limits.items():
-        if limit is not None and limit < 1:
-            raise ValueError(f"{name} is {limit}, but must be 1 token or more")
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise ValueError(f"{name} is {limit!r}, but must be an int: 1 token or more")
 
 
 def _split_at_once(entry, tokenizer, style):
