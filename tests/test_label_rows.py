@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -57,6 +57,7 @@ def test_labels_shifted_are_our_targets(tokenizer, entries, style, limit):
         assert rows == label_rows(entries, tokenizer, style).rows
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.lists(st.integers(0, 99)), st.lists(st.integers(0, 99))), min_size=1))
 def test_the_identity_for_any_rows(pairs):
     pairs = [(prompt or [7], answer) for prompt, answer in pairs]
@@ -117,6 +118,7 @@ def test_the_mended_rows_keep_their_end_or_are_refused(limits, ids, cut):
 LIMIT = st.none() | st.integers(1, 12)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 3), LIMIT, LIMIT, LIMIT)
 def test_no_limit_leaves_nothing_to_learn(n_prompt, n_answer, header, whole, prompt, answer):
     given_ids = list(range(100, 100 + n_prompt)), list(range(200, 200 + n_answer))
