@@ -151,7 +151,7 @@ def row(what, ours, peer, peer_name, floor=None):
         "ours": ours,
         "peer": peer,
         "peer_name": peer_name,
-        "ratio": None if peer is None else peer / ours,
+        "ratio": peer / ours if peer and ours else None,
         "floor_share": share,
     }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ch07 import hub, survey
+from ch07.checked_rows import SEAM
 from ch07.claim import check_new_folder, check_space
 from ch07.costs import reckon, too_large
 from ch07.data import by_kind, count
@@ -94,6 +95,8 @@ def _about_rows(plan, options, clean):
     for text in plan.notes:
         yield Check(part, "look", text.removeprefix("data: "))
     for (level, what), rows in by_kind(plan.findings).items():
+        if what == SEAM:  # has a check of its own, with the tokens
+            continue
         refused = level == "error" and not options.skip_bad_rows
         text = f"{'' if level == 'note' else 'left out: '}{what} ({len(rows)})"
         mend = clean if refused else ""
@@ -137,7 +140,10 @@ def _about_splits(plan):
 
 
 def check_tokens(plan, options):
-    """(`Check`s, {"limits", "counted"}, lines of a histogram): what limits cost, what counts."""
+    """(`Check`s, {"limits", "counted", "seams"}, lines of a histogram).
+
+    What limits cost, what counts, where prompt and answer would merge.
+    """
     tokens = sorted(n for n, _ in plan.lengths)
     limits = survey.telling_limits(plan.lengths, plan.config.context_length)
     limits = sorted({*limits, *([plan.limit] if plan.limit else [])})
@@ -158,8 +164,23 @@ def check_tokens(plan, options):
         f"the loss counts {100 * share:.0f} % of all targets; of these: {by_role}",
         f"{tokens[0]} to {tokens[-1]} tokens a row, half of them at most {median}:",
     ]
-    details = {"limits": costs, "counted": roles}
-    return [Check("tokens", "ok", text) for text in checks], details, lines
+    counts, lengths = (Check("tokens", "ok", text) for text in checks)
+    seam, seams = _about_seams(plan)
+    details = {"limits": costs, "counted": roles, "seams": seams}
+    return [counts, seam, lengths], details, lines
+
+
+def _about_seams(plan):
+    """(`Check`, its figures): rows that would have other tokens if tokenized at once."""
+    entries, seams = survey.at_the_seams(plan.datasets, plan.style, plan.file)
+    n, of, end = len(entries), seams["of"], seams["template_end"]
+    text = f"{n:,} of {of:,} rows would have other tokens where the answer begins, if the prompt "
+    text += f"(it ends in {end!r}) and the answer were tokenized at once"
+    if entries:
+        examples = "; ".join(example["tokens"] for example in seams["examples"])
+        text += f"; here their ids are joined ({examples})"
+    rows = tuple(plan.file.by_entry[id(entry)] for entry in entries)
+    return Check("tokens", "look" if entries else "ok", text, rows=rows), seams
 
 
 # --- the run ------------------------------------------------------------------------------------

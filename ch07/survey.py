@@ -8,12 +8,14 @@ from collections import Counter, defaultdict
 
 from ch07.near_duplicates import find_near_duplicates
 from ch07.prompts import token_roles
+from ch07.seams import seam_merges
 from ch07.splits import normalised_prompt
 from ch07.tokenizer import load_tokenizer
 
 ALIKE = 0.9  # cosine: the threshold of the book's find-near-duplicates.py
 MANY = 20_000  # training rows that are compared with each other; beyond that it takes too long
 MOST = 100_000  # rows of which the held-out ones are compared with all others; likewise
+LOOKED_AT, EXAMPLES = 200, 3  # rows with a merge that are searched for different ones
 BINS, WIDTH = 12, 40  # of the histogram: lines, and columns of the longest bar
 
 
@@ -75,6 +77,25 @@ def counted_by_role(dataset, style, loss_on, limit=None):
             row = [None] * (first - 1) + ["answer"] * (n - max(first, 1)) + ["end"]
         roles.update(role for role in row[: limit or len(row)] if role)
     return dict(roles)
+
+
+def at_the_seams(datasets, style, file):
+    """(entries whose tokens would merge if prompt and answer were tokenized at once, figures).
+
+    In the order of the `DataFile`; the figures are a dict with some examples, each another merge.
+    """
+    found = {id(dataset.data[i]) for dataset in datasets.values() for i in dataset.seam_rows}
+    entries = [entry for entry in file.entries if id(entry) in found]
+    examples, places = {}, file.by_entry
+    for merge in seam_merges(entries[:LOOKED_AT], load_tokenizer(), style):
+        place = places[id(entries[merge.row])]
+        examples.setdefault(str(merge), {"row": place, "tokens": str(merge)})
+    return entries, {
+        "rows": len(entries),
+        "of": sum(map(len, datasets.values())),
+        "template_end": style.no_input[-1:],
+        "examples": list(examples.values())[:EXAMPLES],
+    }
 
 
 def several_answers(entries):

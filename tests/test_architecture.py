@@ -11,22 +11,29 @@ TOY, EX = "ch07.toy_instructions.", "ch07.exercises."
 BY_FLOOR = {
     1: "cross_entropy files json_rows machine near_duplicates options ranks report requirements "
     "scoring shards shown stopping token_words tokenizer weight_names "
-    "toy_instructions.words exercises.catalogue exercises.museum.exhibit",
+    "toy_instructions.words "
+    "exercises.catalogue exercises.museum.exhibit",
     2: "arguments batching checkpoint data drawings estimate generation hf_files hub lora "
-    "optimizers prefix_tuning prompts token_drawing weight_files "
-    "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
-    "exercises.findings",
-    3: "adapter_files adapters checked_rows gguf_file loading model_card respond splits token_grid "
-    "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks",
+    "optimizers prefix_tuning prompts seams token_drawing weight_files "
+    "toy_instructions.facts toy_instructions.lists toy_instructions.sentences "
+    "exercises.findings "
+    "systems.embedding_resize systems.label_batches",
+    3: "adapter_files adapters checked_rows gguf_file loading model_card respond splits "
+    "token_grid "
+    "toy_instructions.build "
+    "exercises.batch_checks exercises.museum.rooms exercises.sandbox "
+    "systems.label_rows",
     4: "batch_grid run_folder survey token_store "
-    "exercises.option_checks exercises.text_checks exercises.loss_checks "
-    "exercises.attention_checks exercises.generation_probe exercises.museum.game",
-    5: "claim held_out stored_rows weights exercises.collate_checks exercises.loader_checks "
-    "exercises.step_checks exercises.block_checks exercises.generation_checks",
+    "exercises.attention_checks exercises.generation_probe exercises.loss_checks "
+    "exercises.museum.game exercises.option_checks exercises.text_checks "
+    "systems.chatglm_rows",
+    5: "claim held_out stored_rows weights "
+    "exercises.block_checks exercises.collate_checks exercises.generation_checks "
+    "exercises.loader_checks exercises.step_checks",
     6: "going_on plan exercises.cache_checks",
     7: "costs exercises.diagnose",
     8: "dry_run prepare exercises.child exercises.live",
-    9: "checkup finetune evaluate chat compare grid check export storing verify picture",
+    9: "chat check checkup compare evaluate export finetune grid picture storing verify",
     10: "doctor",
     11: "cli",
     12: "__main__",

@@ -171,6 +171,34 @@ def test_counted_roles_are_those_of_the_real_batches(loss_on, limit):
     assert ("counts 100 % of all targets" in checks[0].text) == (loss_on == "all")
 
 
+def test_tokens_that_would_merge_where_the_answer_begins_are_counted(write, capsys):
+    answers = ["(x)", "Red", '"Hi" he said', "ok", "-5"]
+    path = write([{**GOOD[i], "output": answers[i % 5]} for i in range(40)])
+    seen = {}
+    for style in ("alpaca", "book", "chinese-alpaca"):
+        code, page = examined(capsys, path, "--prompt-style", style)
+        (check,) = (c for c in page["checks"] if "where the answer begins" in c["text"])
+        assert code == 0 and not any("would merge" in text for text in texts(page)), "told once"
+        seen[style] = page["seams"], check
+    seams, check = seen["alpaca"]
+    rows = [f"row {i + 1}" for i in range(40) if i % 5 in (0, 2, 4)]
+    assert (check["level"], check["rows"]) == ("look", rows)
+    assert (seams["rows"], seams["of"], seams["template_end"]) == (24, 40, ":")
+    tokens = {example["row"]: example["tokens"] for example in seams["examples"]}
+    assert tokens == {
+        "row 1": "':' | '(' -> ':('",
+        "row 3": "':' | '\"' -> ':\"'",
+        "row 5": "':' | '-' -> ':-'",
+    }
+    assert check["text"].startswith("24 of 40 rows") and "ends in ':'" in check["text"]
+    assert all(text in check["text"] for text in tokens.values())
+    assert (seen["book"][1]["level"], seen["book"][0]["rows"]) == ("ok", 0)
+    spaced = seen["chinese-alpaca"][0]
+    assert (spaced["rows"], spaced["template_end"]) == (40, " ")
+    assert main(["doctor", path, "--prompt-style", "alpaca"]) == 0
+    assert f"  LOOK  {check['text']}: row 1, row 3, row 5" in capsys.readouterr().out
+
+
 def test_leaks_and_near_duplicates_are_named(write, capsys):
     rows = [{**row, "split": "train"} for row in GOOD]
     rows[0] = {"instruction": "Describe the weather in Paris today, please.", "output": "Rain."}

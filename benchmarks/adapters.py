@@ -1,0 +1,114 @@
+"""All weights, LoRA or a prefix: what each costs, what it learns, and what it forgets.
+
+    python -m benchmarks.adapters [--out FOLDER] [--json FILE]
+
+The bundled families are divided: a model learns all but four of them from random weights, as a
+default run does; then it learns those four, in four ways. Exact match on the held-out entries of
+the four says what was learned, on those of the others what was forgotten. "Peer" is training all
+weights, the loss on the response alone. Each way has a process of its own, so that memory is its
+own; seconds are those of training. It takes about a quarter of an hour on two cores.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+from benchmarks.measured import in_a_process, memory, parser, report, row
+from ch07 import run_folder as rf
+from ch07.cli import main as ch07
+from ch07.costs import trained_of
+from ch07.estimate import count_parameters
+from ch07.files import read_json, write_json
+from ch07.options import FinetuneOptions
+from ch07.respond import respond
+from ch07.scoring import score_answers
+from ch07.toy_instructions.build import DATA_FILE
+from gpt_model import GPTConfig
+
+NEW = ("antonym", "passive", "plural", "spell")
+PEER = "all weights"
+SHARED = ["--epochs", "6", "--batch-size", "16"]
+WAYS = {
+    PEER: ["--lr", "5e-4"],
+    "all weights, loss on all tokens": ["--lr", "5e-4", "--loss-on", "all"],
+    "LoRA": ["--method", "lora", "--lr", "5e-3"],
+    "prefix": ["--method", "prefix", "--lr", "3e-2"],
+}
+
+
+def divided(folder):
+    """Write the rows of the old families, of the new ones, and the old held-out ones as a test."""
+    data = read_json(DATA_FILE)
+    write_json(folder / "old.json", [row for row in data if row["family"] not in NEW])
+    write_json(folder / "new.json", [row for row in data if row["family"] in NEW])
+    held_out = [e for e in data if e["family"] not in NEW and e.get("split") == "test"]
+    write_json(folder / "old-test.json", held_out)
+
+
+def exact_match(run, entries):
+    """The share of entries that a run answers exactly."""
+    answers = respond(run.model, run.tokenizer, entries, run.style)
+    return score_answers(entries, [a.text for a in answers])["exact_match"]
+
+
+def train(folder, out, *arguments):
+    """A run, and what it cost; memory is that of this process at its worst."""
+    before = memory("VmRSS")
+    assert ch07(["finetune", "--out", str(folder / out), *arguments]) == 0
+    peak = memory() - before
+    run, options = (
+        rf.load_run(folder / out),
+        FinetuneOptions(**rf.read_config(folder / out)["options"]),
+    )
+    config = GPTConfig(**run.config["model"])
+    whole, _ = count_parameters(config)
+    scores = read_json(folder / out / rf.SCORES)
+    return {
+        "share of parameters trained": (trained_of(config, options) or whole) / whole,
+        "seconds of training": scores["train_seconds"],
+        "peak memory, bytes": peak,
+        "exact match, new families": scores["exact_match"],
+        "exact match, old families": exact_match(run, read_json(folder / "old-test.json")),
+    }
+
+
+def once(folder, way):
+    """Train one way from the base, or with `way` "base" the base itself."""
+    if way == "base":
+        return train(folder, "base", "--data", str(folder / "old.json"))
+    start = ["--data", str(folder / "new.json"), "--model", str(folder / "base")]
+    return train(folder, way.replace(" ", "-"), *start, *SHARED, *WAYS[way])
+
+
+def compare(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    divided(folder)
+    if not (folder / "base" / rf.SCORES).exists():
+        in_a_process("benchmarks.adapters", "--once", folder, "base")
+    base = rf.load_run(folder / "base")
+    old, new = (read_json(folder / f"{name}.json") for name in ("old-test", "new"))
+    new = [entry for entry in new if entry.get("split") == "test"]
+    found = []
+    for name, entries in (("old", old), ("new", new)):
+        what = f"before: exact match, {name} families"
+        found.append(row(what, exact_match(base, entries), None, ""))
+    results = {way: in_a_process("benchmarks.adapters", "--once", folder, way) for way in WAYS}
+    for way, result in results.items():
+        for what, value in result.items():
+            found.append(row(f"{way}: {what}", value, results[PEER][what], PEER))
+    return found
+
+
+def main():
+    arguments = parser(__doc__)
+    arguments.add_argument("--out", type=Path, help="keep the runs in this folder")
+    arguments.add_argument("--once", nargs=2, help="for inner use")
+    given = arguments.parse_args()
+    if given.once:
+        return print(json.dumps(once(Path(given.once[0]), given.once[1])))
+    with tempfile.TemporaryDirectory() as place:
+        report(compare(given.out or Path(place)), given.json)
+
+
+if __name__ == "__main__":
+    main()
