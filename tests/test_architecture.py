@@ -12,17 +12,18 @@ BY_FLOOR = {
     1: "cross_entropy files json_rows machine near_duplicates options ranks report requirements "
     "scoring shards shown stopping token_words tokenizer weight_names "
     "toy_instructions.words exercises.catalogue exercises.museum.exhibit",
-    2: "arguments batching checkpoint data drawings estimate generation hf_files hub optimizers "
-    "prompts token_drawing weight_files "
+    2: "arguments batching checkpoint completion data drawings estimate generation hf_files hub "
+    "optimizers prompts token_drawing weight_files "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
     "exercises.findings",
-    3: "checked_rows gguf_file loading model_card respond splits token_grid "
+    3: "checked_rows gguf_file loading model_card respond server_formats splits token_grid "
     "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks",
-    4: "batch_grid run_folder survey token_store "
+    4: "batch_grid completion_url run_folder survey token_store "
     "exercises.option_checks exercises.text_checks exercises.loss_checks "
     "exercises.attention_checks exercises.generation_probe exercises.museum.game",
-    5: "claim held_out stored_rows weights exercises.collate_checks exercises.loader_checks "
-    "exercises.step_checks exercises.block_checks exercises.generation_checks",
+    5: "backends claim held_out stored_rows weights exercises.collate_checks "
+    "exercises.loader_checks exercises.step_checks exercises.block_checks "
+    "exercises.generation_checks",
     6: "going_on plan exercises.cache_checks",
     7: "costs exercises.diagnose",
     8: "dry_run prepare exercises.child exercises.live",
