@@ -15,7 +15,7 @@ BY_FLOOR = {
     2: "arguments batching checkpoint completion data drawings estimate generation hf_files hub "
     "optimizers prompts token_drawing weight_files "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
-    "exercises.findings",
+    "exercises.findings systems.novelty",
     3: "checked_rows gguf_file loading model_card respond server_formats splits token_grid "
     "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks",
     4: "batch_grid completion_url run_folder survey token_store "
