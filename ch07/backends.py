@@ -48,22 +48,23 @@ def from_run(folder, raw=True, device="cpu"):
     return complete
 
 
-def open_backend(name, model=None, kind=None, raw=True, first=0, device="cpu", **server):
+def open_backend(name, model=None, kind=None, raw=None, first=0, device="cpu", **server):
     """`complete` for `scripted:FILE`, a run folder, or an address (then with a `model`).
 
     `first`: the first answer of a script that is used. `kind` of server is told by the address, if
-    not given: Ollama's own port is 11434. `raw` is for runs, and for Ollama. `server`: what else
+    not given: Ollama's own port is 11434. `raw` None: a run continues the prompt, a server answers
+    it as a message. `server`: what else
     `from_url` takes. OptionError for what doesn't go together.
     """
     if name.startswith(SCRIPT):
         return scripted(read_script(name.removeprefix(SCRIPT)), first)
     if "://" not in name:
-        return from_run(name, raw, device)
+        return from_run(name, raw is not False, device)
     if not model:
         raise OptionError(f"--backend {name} needs --model: which of the server's models to ask")
     kind = kind or ("ollama" if ":11434" in name or "/api" in name else "openai")
     try:
-        return from_url(name, model, kind=kind, raw=raw and kind == "ollama", **server)
+        return from_url(name, model, kind=kind, raw=bool(raw), **server)
     except ValueError as error:
         raise OptionError(str(error)) from None
 

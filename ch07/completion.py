@@ -9,6 +9,7 @@ may be, and what a stop string does stand here once. Knows nothing of files, mod
 """
 
 import math
+import re
 from dataclasses import dataclass
 
 from ch07.tokenizer import load_tokenizer
@@ -22,7 +23,10 @@ class CompletionError(RuntimeError):
 
 @dataclass(frozen=True)
 class Completion:
-    """What was written, and why it ends: "stop" (by itself, or at a stop string) or "length"."""
+    """What was written, and why it ends: "stop" (by itself, or at a stop string) or "length".
+
+    Half a character (a lone surrogate, as a server may send one) becomes U+FFFD, as everywhere.
+    """
 
     text: str
     finish_reason: str = "stop"
@@ -30,6 +34,7 @@ class Completion:
     def __post_init__(self):
         if self.finish_reason not in REASONS:
             raise ValueError(f"finish_reason is {self.finish_reason!r}: neither stop nor length")
+        object.__setattr__(self, "text", re.sub("[\ud800-\udfff]", "\ufffd", self.text))
 
 
 @dataclass(frozen=True)

@@ -280,7 +280,7 @@ def test_a_backend_has_a_name(tmp_path, run):
     assert open_backend(f"scripted:{path}", first=1)("?") == Completion("b", "length")
     assert open_backend("RUN")("one", max_new_tokens=1).finish_reason == "length"
     with serving((200, ollama("ok", raw=True))) as stub:
-        assert open_backend(f"{stub.url}/api", model="m")("?").text == "ok"
+        assert open_backend(f"{stub.url}/api", model="m", raw=True)("?").text == "ok"
     assert stub.asked[0][0] == "/api/generate"
     with serving(GOOD) as stub:
         assert open_backend(stub.url, model="m")("?").text == "ok"

@@ -30,6 +30,7 @@ class Pool:
 
     def __init__(self, texts=(), unicode=True):
         self.unicode = unicode
+        self.texts = []
         self._words = []  # of each text
         self._lengths = array("q")
         self._having = {}  # (word, k): the texts in which the word stands k times or more
@@ -37,13 +38,14 @@ class Pool:
             self.add(text)
 
     def __len__(self):
-        return len(self._words)
+        return len(self.texts)
 
     def add(self, text):
         """Take one more text into the pool; its number is the next one."""
         found = words(text, self.unicode)
         for key in _counted(found):
             self._having.setdefault(key, array("q")).append(len(self))
+        self.texts.append(text)
         self._words.append(found)
         self._lengths.append(len(found))
 
