@@ -119,10 +119,7 @@ def make_parser():
 
     _add_self_instruct(command("self-instruct", "new instructions from a few, by any model"))
 
-    verify = command("verify-weights", "hold published weights against what others published")
-    verify.add_argument("name", choices=PUBLISHED_SIZES)
-    verify.add_argument("--path", help="a file that was downloaded by hand")
-    verify.add_argument("--device", default="auto")
+    _add_verify(command("verify-weights", "hold published weights against what others published"))
     return parser
 
 
@@ -210,6 +207,12 @@ def _add_self_instruct(sub):
     sub.add_argument("--timeout", type=_number(float, 1, 3600), default=120, help="seconds")
     sub.add_argument("--allow-http", action="store_true", help="also to other machines")
     sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+
+
+def _add_verify(sub):
+    sub.add_argument("name", choices=PUBLISHED_SIZES)
+    sub.add_argument("--path", help="a file that was downloaded by hand")
+    sub.add_argument("--device", default="auto")
 
 
 def _add_check(sub):

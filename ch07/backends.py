@@ -63,6 +63,7 @@ def open_backend(name, model=None, kind=None, raw=None, first=0, device="cpu", *
     if not model:
         raise OptionError(f"--backend {name} needs --model: which of the server's models to ask")
     kind = kind or ("ollama" if ":11434" in name or "/api" in name else "openai")
+    server.setdefault("stream", kind == "ollama")  # so that slow models aren't taken for dead ones
     try:
         return from_url(name, model, kind=kind, raw=bool(raw), **server)
     except ValueError as error:

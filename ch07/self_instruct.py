@@ -31,7 +31,6 @@ def self_instruct(
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise OptionError(f"{out} can't be written: give --out a file in a folder that exists")
     server = {name: given.pop(name) for name in ("model", "kind", "timeout", "allow_http")}
-    server["stream"] = server["kind"] == "ollama"
     tasks, sha256 = load_seeds(seeds or SEED_TASKS, given["n_examples"])
     name = backend if server["model"] is None else f"{backend} {server['model']}"
     strict = {"strict": not original, "unicode": not original}

@@ -281,7 +281,7 @@ def test_a_backend_has_a_name(tmp_path, run):
     assert open_backend("RUN")("one", max_new_tokens=1).finish_reason == "length"
     with serving((200, ollama("ok", raw=True))) as stub:
         assert open_backend(f"{stub.url}/api", model="m", raw=True)("?").text == "ok"
-    assert stub.asked[0][0] == "/api/generate"
+    assert stub.asked[0][0] == "/api/generate" and stub.asked[0][2]["stream"] is True
     with serving(GOOD) as stub:
         assert open_backend(stub.url, model="m")("?").text == "ok"
     with pytest.raises(OptionError, match="needs --model"):
