@@ -26,6 +26,12 @@ from ch07.systems.self_instruct import (
 )
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    """A power cut isn't tested here, and a hundred flushes take seconds."""
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+
+
 def test_a_prompt_shows_the_examples_and_begins_the_next():
     examples = [
         {"instruction": " Add  the\nnumbers:: ", "input": "2 and 3", "output": "5"},
