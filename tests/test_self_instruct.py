@@ -223,6 +223,9 @@ def test_a_list_of_instructions_is_split_at_its_numbers():
 
 # --- a file that grows --------------------------------------------------------------------------
 
+SEEDS, SHA256 = load_seeds()
+SETTINGS = Settings("stub", SHA256, seed=5)
+
 
 def numbered(*tasks):
     """An answer in the form that is asked for, from the fourth task on."""
@@ -234,7 +237,7 @@ def numbered(*tasks):
 
 
 def test_two_are_new_and_three_are_not(tmp_path):
-    seeds, sha256 = load_seeds()
+    seeds = [*SEEDS]
     seeds[0] = {**seeds[0], "instruction": "Name three large cities in the north of France now"}
     answer = numbered(
         ("Explain why the sea is salty", "Rivers carry salt."),
@@ -243,7 +246,7 @@ def test_two_are_new_and_three_are_not(tmp_path):
         ("List four rivers of Asia", "Indus"),
         ("Say something that is never", ""),
     )
-    file = GrowingFile(tmp_path / "new.jsonl", Settings("stub", sha256))
+    file = GrowingFile(tmp_path / "new.jsonl", SETTINGS)
     complete = scripted([Completion(answer, "length")])
     assert grow(file, complete, seeds, number=2)
     assert [row["instruction"] for row in file.rows] == [
@@ -264,6 +267,15 @@ def test_two_are_new_and_three_are_not(tmp_path):
     assert len(load_entries(tmp_path / "new.jsonl")) == 2, "can be trained on"
 
 
+def test_seven_tenths_are_new_and_more_is_not(tmp_path):
+    seeds = [{**seed, "instruction": "a b c d e f g h i j"} for seed in SEEDS]
+    for last, kept in (("x y z", 1), ("h y z", 0)):
+        file = GrowingFile(tmp_path / f"{last}.jsonl", SETTINGS)
+        grow(file, scripted([numbered((f"a b c d e f g {last}", "x"))]), seeds, 1, patience=1)
+        assert len(file.rows) == kept
+        assert [row["score"] for row in file.rows] == [0.7] * kept
+
+
 WORDS = "apple bridge cloud dance engine forest".split()
 
 
@@ -271,10 +283,6 @@ def inventive(prompt):
     """A model whose answer depends on the prompt alone; some of what it says was said before."""
     draw = random.Random(prompt)
     return numbered(*((" ".join(draw.sample(WORDS, k=5)), "é" * draw.randrange(4)) for _ in "abc"))
-
-
-SEEDS, SHA256 = load_seeds()
-SETTINGS = Settings("stub", SHA256, seed=5)
 
 
 def grown(path, number, stop_after=10**6):
@@ -347,12 +355,11 @@ def test_a_smaller_file_is_the_beginning_of_a_larger(tmp_path, whole):
 
 
 def test_it_gives_up_where_nothing_comes_and_stays_so(tmp_path):
-    seeds, sha256 = load_seeds()
     asked = []
     for _ in range(2):
-        file = GrowingFile(tmp_path / "new.jsonl", Settings("stub", sha256))
+        file = GrowingFile(tmp_path / "new.jsonl", SETTINGS)
         complete = scripted(lambda prompt: asked.append(prompt) or "banana")
-        assert not grow(file, complete, seeds, number=5, patience=3)
+        assert not grow(file, complete, SEEDS, number=5, patience=3)
     assert len(asked) == 3 and reasons(file.requests) == {"not in the form": 3}
 
 
@@ -378,7 +385,7 @@ def test_a_file_that_was_changed_is_refused_and_left_alone(tmp_path, whole, name
 
 
 def test_our_seeds_are_many_different_and_pass_every_filter():
-    seeds, _ = load_seeds()
+    seeds = SEEDS
     assert len(seeds) >= 30 and len({seed["family"] for seed in seeds}) >= 30
     assert sum(seed["input"] == "" for seed in seeds) >= 5
     pool = growing.Pool()

@@ -81,12 +81,13 @@ def plain(pool, text):
     return (scores.index(max(scores)), max(scores)) if pool else (None, 0.0)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.lists(texts, max_size=12), texts)
 def test_the_neighbour_is_that_of_comparing_with_every_text(pool, text):
     assert Pool(pool, unicode=False).nearest(text) == plain(pool, text), "to the bit"
 
 
+@settings(max_examples=80)
 @given(st.lists(texts, max_size=12), texts)
 def test_with_unicode_words_too(pool, text):
     scores = [_slow(words(text), words(other)) for other in pool]
