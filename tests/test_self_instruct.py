@@ -71,6 +71,18 @@ CASES = {  # an answer, how it ended: rows of the original, rows of ours
         [(ONE, "", "")],
         [(ONE, "", "### Answer\nLyon"), GOOD[1]],
     ),
+    "signs within a line": (
+        FOUR.replace("Lyon", "Use ### here") + "###\n" + FIVE,
+        "stop",
+        [(ONE, "", "Use")],
+        [(ONE, "", "Use ### here"), GOOD[1]],
+    ),
+    "a header within a line": (
+        FOUR.replace("Lyon", "See 4. Input: above") + "###\n" + FIVE,
+        "stop",
+        GOOD[1:],
+        [(ONE, "", "See 4. Input: above"), GOOD[1]],
+    ),
     "another number": (
         FOUR.replace("4. Input", "14. Input").replace("4. Output", "14. Output"),
         "stop",
