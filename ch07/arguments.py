@@ -195,7 +195,7 @@ def _add_self_instruct(sub):
     sub.add_argument("--out", required=True, help="JSONL file for the new rows; it is gone on with")
     sub.add_argument("--seeds", help="JSON or JSONL file of tasks (default: 36 of our own)")
     sub.add_argument("--number", type=count, default=30, help="rows that are wanted")
-    sub.add_argument("--examples", dest="n_examples", type=_number(int, 1, 20), default=3)
+    sub.add_argument("--examples", dest="n_examples", type=_number(int, 1, 10), default=3)
     sub.add_argument("--patience", type=count, default=10, help="requests without a new row")
     sub.add_argument("--original", action="store_true", help="Alpaca's own parser and filters")
     sub.add_argument("--seed", type=_number(int, 0, 2**31 - 1), default=123)

@@ -52,17 +52,19 @@ def open_backend(name, model=None, kind=None, raw=None, first=0, device="cpu", *
     """`complete` for `scripted:FILE`, a run folder, or an address (then with a `model`).
 
     `first`: the first answer of a script that is used. `kind` of server is told by the address, if
-    not given: Ollama's own port is 11434. `raw` None: a run continues the prompt, a server answers
-    it as a message. `server`: what else
-    `from_url` takes. OptionError for what doesn't go together.
+    not given: Ollama's has port 11434, or ends in /api. `raw` None: a run continues the prompt, a
+    server answers it as a message. `server`: what else `from_url` takes. OptionError for what
+    doesn't go together.
     """
+    if not name.removeprefix(SCRIPT):
+        raise OptionError("the backend is empty: give scripted:FILE, a run folder, or a URL")
     if name.startswith(SCRIPT):
         return scripted(read_script(name.removeprefix(SCRIPT)), first)
     if "://" not in name:
         return from_run(name, raw is not False, device)
     if not model:
         raise OptionError(f"--backend {name} needs --model: which of the server's models to ask")
-    kind = kind or ("ollama" if ":11434" in name or "/api" in name else "openai")
+    kind = kind or ("ollama" if ":11434" in name or name.endswith("/api") else "openai")
     server.setdefault("stream", kind == "ollama")  # so that slow models aren't taken for dead ones
     try:
         return from_url(name, model, kind=kind, raw=bool(raw), **server)

@@ -109,8 +109,8 @@ def _checked(url, allow_http):
         raise ValueError(f"the address of {host} must not hold a password, a ? or a #")
     if parts.scheme == "http" and host not in HERE and not allow_http:
         raise ValueError(
-            f"{host} is asked over http, where anybody could read along: use https (or allow_http, "
-            "if the network is your own)"
+            f"{host} is asked over http, where anybody could read along: use https, or allow "
+            "http (--allow-http) if the network is your own"
         )
     return host
 

@@ -68,7 +68,7 @@ def read_ollama(data):
         try:
             text += part["response"] if "response" in part else part["message"]["content"]
             if part["done"] is True:
-                return _checked_answer(text, part.get("done_reason", "stop"))
+                return _checked_answer(text, part.get("done_reason") or "stop")
         except (KeyError, TypeError):
             raise CompletionError(
                 f"this isn't Ollama's interface: its answer has {_keys(part)}, but no "

@@ -6,12 +6,10 @@ from contextlib import suppress
 
 import pytest
 
-from ch07.backends import open_backend
 from ch07.cli import main
 from ch07.completion import Completion, CompletionError, scripted
 from ch07.data import load_entries
 from ch07.json_rows import DataError
-from ch07.options import OptionError
 from ch07.scoring import rouge_l
 from ch07.systems import four_stages as stages
 from ch07.systems import growing
@@ -382,7 +380,7 @@ def test_it_gives_up_where_nothing_comes_and_stays_so(tmp_path):
         ("new.jsonl", lambda data: b"{}\n" + data, "wasn't written by this command"),
         ("new.jsonl", lambda data: b"[\n" + data, "a line that isn't JSON"),
         ("new.jsonl", lambda data: b"\xff\n" + data, "a line that isn't JSON"),
-        ("new.requests.jsonl", lambda data: b"", "doesn't stand beside it"),
+        ("new.requests.jsonl", lambda data: b"", "is there already, and no new"),
         ("new.requests.jsonl", lambda data: b"1\n", "was begun with backend None"),
         ("new.requests.jsonl", lambda data: data.replace(b'"seed": 5', b'"seed": 6'), "seed 6"),
     ],
@@ -394,6 +392,15 @@ def test_a_file_that_was_changed_is_refused_and_left_alone(tmp_path, whole, name
     with pytest.raises(DataError, match=message):
         grown(tmp_path / "new.jsonl", 20)
     assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["new.jsonl", "new.requests.jsonl"])
+@pytest.mark.parametrize("data", [b"[1, 2]", b'{"instruction": "mine"}', b"x\n", b"1\n2"])
+def test_somebody_elses_file_is_left_alone(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=r"choose another"):
+        grown(tmp_path / "new.jsonl", 3)
+    assert content(tmp_path) == {name: data}
 
 
 def test_our_seeds_are_many_different_and_pass_every_filter():
@@ -455,6 +462,8 @@ def test_the_command_gives_up_in_plain_words(tmp_path, capsys):
     [
         (["--out", "nowhere/x.jsonl"], 2, "a folder that exists"),
         (["--out", "."], 2, "can't be written"),
+        (["--backend", ""], 2, "the backend is empty"),
+        (["--backend", "scripted:"], 2, "the backend is empty"),
         (["--backend", "nowhere"], 1, "not a run folder"),
         (["--backend", "scripted:nowhere"], 1, "nowhere: No such file"),
         (["--backend", "http://example.org", "--model", "m"], 2, "over http"),
@@ -475,8 +484,3 @@ def test_what_cannot_be_is_one_sentence_and_leaves_nothing(
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and message in error and "secret" not in error
     assert not (tmp_path / "new.jsonl").exists()
-
-
-def test_a_backend_that_is_misspelled_is_wrong_usage():
-    with pytest.raises(OptionError, match="needs --model"):
-        open_backend("https://example.org", model="")

@@ -117,13 +117,10 @@ class GrowingFile:
         self.path, self.settings = Path(path), settings
         self.log = self.path.with_suffix(".requests.jsonl")
         rows, log = _whole_lines(self.path), _whole_lines(self.log)
-        if rows and not log:
-            raise DataError(
-                f"{self.path} has rows, but {self.log.name} doesn't stand beside it: choose "
-                "another --out"
-            )
         if log:
             self._check_settings(log[0][0])
+        else:
+            self._check_untouched()
         self.requests = [value for value, _ in log[1:]]
         try:
             expected = sum(request["accepted"] for request in self.requests)
@@ -137,6 +134,17 @@ class GrowingFile:
             )
         self.rows = [value for value, _ in kept]
         self._sizes = {self.path: sum(n for _, n in kept), self.log: sum(n for _, n in log)}
+
+    def _check_untouched(self):
+        """Somebody else's file is never written to, nor cut."""
+        begun = self.log.read_bytes() if self.log.exists() else b""  # at most half of our own line
+        if self.path.exists() and self.path.stat().st_size:
+            raise DataError(
+                f"{self.path} is there already, and no {self.log.name} beside it: choose another "
+                "--out"
+            )
+        if not _lines([asdict(self.settings)]).startswith(begun):
+            raise DataError(f"{self.log} is there already: choose another --out")
 
     def _check_settings(self, before):
         now = asdict(self.settings)
@@ -159,13 +167,17 @@ class GrowingFile:
 
     def _write(self, path, values):
         """Add lines after the last one that counts; what stands behind it is no whole line."""
-        data = "".join(json.dumps(v, ensure_ascii=False) + "\n" for v in values).encode()
+        data = _lines(values)
         with open(path, "ab") as file:
             file.truncate(self._sizes[path])
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         self._sizes[path] += len(data)
+
+
+def _lines(values):
+    return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values).encode()
 
 
 def _whole_lines(path):
