@@ -123,10 +123,9 @@ def make_parser():
     export.add_argument("target", metavar="DIR", help="the new folder")
     export.add_argument("--gguf", choices=FORMATS, help="also as one file for llama.cpp")
 
-    verify = command("verify-weights", "hold published weights against what others published")
-    verify.add_argument("name", choices=PUBLISHED_SIZES)
-    verify.add_argument("--path", help="a file that was downloaded by hand")
-    verify.add_argument("--device", default="auto")
+    _add_self_instruct(command("self-instruct", "new instructions from a few, by any model"))
+
+    _add_verify(command("verify-weights", "hold published weights against what others published"))
     return parser
 
 
@@ -195,6 +194,32 @@ def _add_tokenize(sub):
     sub.add_argument("folder", metavar="STORE", help="the new folder")
     sub.add_argument("--prompt-style", choices=CHOICES["prompt_style"])
     sub.add_argument("--skip-bad-rows", action="store_true", help=HELP["skip_bad_rows"])
+
+
+def _add_self_instruct(sub):
+    count, share = _number(int, 1, 10**6), _number(float, 1e-9, 1.0)
+    sub.add_argument("--backend", required=True, help="scripted:FILE, a run folder, or a URL")
+    sub.add_argument("--out", required=True, help="JSONL file for the new rows; it is gone on with")
+    sub.add_argument("--seeds", help="JSON or JSONL file of tasks (default: 36 of our own)")
+    sub.add_argument("--number", type=count, default=30, help="rows that are wanted")
+    sub.add_argument("--examples", dest="n_examples", type=_number(int, 1, 10), default=3)
+    sub.add_argument("--patience", type=count, default=10, help="requests without a new row")
+    sub.add_argument("--original", action="store_true", help="Alpaca's own parser and filters")
+    sub.add_argument("--seed", type=_number(int, 0, 2**31 - 1), default=123)
+    sub.add_argument("--temperature", type=_number(float, 0.0, 1e6), default=1.0)
+    sub.add_argument("--top-p", type=share, default=1.0)
+    sub.add_argument("--max-new-tokens", type=count, default=3072)
+    sub.add_argument("--model", help="at a URL: which of the server's models")
+    sub.add_argument("--kind", choices=("openai", "ollama"), help="at a URL: how it is spoken to")
+    sub.add_argument("--timeout", type=_number(float, 1, 3600), default=120, help="seconds")
+    sub.add_argument("--allow-http", action="store_true", help="also to other machines")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+
+
+def _add_verify(sub):
+    sub.add_argument("name", choices=PUBLISHED_SIZES)
+    sub.add_argument("--path", help="a file that was downloaded by hand")
+    sub.add_argument("--device", default="auto")
 
 
 def _add_check(sub):

@@ -161,6 +161,12 @@ def _export(**arguments):
     return export(**arguments)
 
 
+def _self_instruct(**arguments):
+    from ch07.self_instruct import self_instruct
+
+    return self_instruct(**arguments)
+
+
 def _verify(**arguments):
     from ch07.verify import verify
 
@@ -178,5 +184,6 @@ COMMANDS = {
     "check": _check,
     "chat": _chat,
     "export": _export,
+    "self-instruct": _self_instruct,
     "verify-weights": _verify,
 }

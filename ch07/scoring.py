@@ -9,6 +9,20 @@ import re
 from collections import Counter, defaultdict
 
 Z95 = 1.959964  # normal quantile of a two-sided 95 % interval
+_WORD = r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+"
+
+
+def words(text, unicode=True):
+    """Lower-case runs of letters and digits; each Chinese or Japanese character by itself.
+
+    Without `unicode` only a to z and 0 to 9, as the package rouge-score and the papers that use it
+    have it: a text in another script has no words at all.
+
+    >>> words("B4 the 猫!"), words("B4 the 猫!", unicode=False)
+    (['b4', 'the', '猫'], ['b4', 'the'])
+    """
+    pattern = _WORD if unicode else "[a-z0-9]+"
+    return re.findall(pattern, text.lower())
 
 
 def exact_match(answer, reference):
@@ -24,10 +38,10 @@ def token_f1(answer, reference):
     >>> round(token_f1("the red cat", "the cat"), 3)
     0.8
     """
-    a, b = _words(answer), _words(reference)
+    a, b = words(answer), words(reference)
     if not a and not b:  # an answer of signs alone
         return exact_match(answer, reference)
-    return _f1(sum((Counter(a) & Counter(b)).values()), a, b)
+    return f1_of(sum((Counter(a) & Counter(b)).values()), len(a), len(b))
 
 
 def rouge_l(answer, reference):
@@ -38,17 +52,37 @@ def rouge_l(answer, reference):
     >>> round(rouge_l("police killed the gunman", "the gunman killed police"), 3)
     0.5
     """
-    a, b = _words(answer), _words(reference)
+    a, b = words(answer), words(reference)
     if not a and not b:
         return exact_match(answer, reference)
-    best = [0] * (len(b) + 1)  # longest common subsequence of a[:i] and b[:j]
-    for word in a:
-        diagonal = 0
-        for j, other in enumerate(b, start=1):
-            above = best[j]
-            best[j] = diagonal + 1 if word == other else max(above, best[j - 1])
-            diagonal = above
-    return _f1(best[-1], a, b)
+    return f1_of(lcs_length(a, b), len(a), len(b))
+
+
+def lcs_length(a, b):
+    """How many items the longest common subsequence of two lists has.
+
+    One bit for each place of `a`, and one addition for each item of `b` that moves all of them
+    (Allison and Dix 1986; the form of Hyyro 2004): a zero bit stands where the length grows.
+
+    >>> lcs_length("police killed the gunman".split(), "the gunman killed police".split())
+    2
+    """
+    places = {}
+    for i, item in enumerate(a):
+        places[item] = places.get(item, 0) | 1 << i
+    row = everywhere = (1 << len(a)) - 1
+    for item in b:
+        here = row & places.get(item, 0)
+        row = (row + here | row - here) & everywhere
+    return len(a) - row.bit_count()
+
+
+def f1_of(common, n_a, n_b):
+    """Harmonic mean of the share of `n_a` and that of `n_b` items that are common to both."""
+    if common == 0:
+        return 0.0
+    precision, recall = common / n_a, common / n_b
+    return 2 * precision * recall / (precision + recall)
 
 
 def wilson_interval(successes, n):
@@ -110,17 +144,3 @@ def _scores(entries, answers, stopped):
         result[name] = sum(values) / n
         result[f"{name}_interval"] = mean_interval(values)
     return result
-
-
-def _words(text):
-    """Lower-case runs of letters and digits; each Chinese or Japanese character by itself."""
-    return re.findall(
-        r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+", text.lower()
-    )
-
-
-def _f1(common, a, b):
-    if common == 0:
-        return 0.0
-    precision, recall = common / len(a), common / len(b)
-    return 2 * precision * recall / (precision + recall)

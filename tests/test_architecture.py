@@ -12,28 +12,30 @@ BY_FLOOR = {
     1: "cross_entropy files json_rows machine near_duplicates options ranks report requirements "
     "scoring shards shown stopping token_words tokenizer weight_names "
     "toy_instructions.words "
-    "exercises.catalogue exercises.museum.exhibit",
-    2: "arguments batching checkpoint data drawings estimate generation hf_files hub lora "
-    "optimizers prefix_tuning prompts seams token_drawing weight_files "
+    "exercises.catalogue exercises.museum.exhibit "
+    "systems.four_stages systems.self_instruct",
+    2: "arguments batching checkpoint completion data drawings estimate generation hf_files hub "
+    "lora optimizers prefix_tuning prompts seams token_drawing weight_files "
     "toy_instructions.facts toy_instructions.lists toy_instructions.sentences "
     "exercises.findings "
-    "systems.embedding_resize systems.label_batches",
-    3: "adapter_files adapters checked_rows gguf_file loading model_card respond splits "
-    "token_grid "
+    "systems.embedding_resize systems.label_batches systems.novelty",
+    3: "adapter_files adapters checked_rows gguf_file loading model_card respond server_formats "
+    "splits token_grid "
     "toy_instructions.build "
     "exercises.batch_checks exercises.museum.rooms exercises.sandbox "
-    "systems.label_rows",
-    4: "batch_grid run_folder survey token_store "
+    "systems.growing systems.label_rows",
+    4: "batch_grid completion_url run_folder survey token_store "
     "exercises.attention_checks exercises.generation_probe exercises.loss_checks "
     "exercises.museum.game exercises.option_checks exercises.text_checks "
     "systems.chatglm_rows",
-    5: "claim held_out stored_rows weights "
+    5: "backends claim held_out stored_rows weights "
     "exercises.block_checks exercises.collate_checks exercises.generation_checks "
     "exercises.loader_checks exercises.step_checks",
     6: "going_on plan exercises.cache_checks",
     7: "costs exercises.diagnose",
     8: "dry_run prepare exercises.child exercises.live",
-    9: "chat check checkup compare evaluate export finetune grid picture storing verify",
+    9: "chat check checkup compare evaluate export finetune grid picture self_instruct storing "
+    "verify",
     10: "doctor",
     11: "cli",
     12: "__main__",
