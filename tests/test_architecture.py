@@ -11,9 +11,10 @@ TOY, EX = "ch07.toy_instructions.", "ch07.exercises."
 BY_FLOOR = {
     1: "cross_entropy files json_rows machine near_duplicates options ranks report requirements "
     "scoring shards shown stopping token_words tokenizer weight_names "
+    "systems.api_call systems.retriever systems.toolbox_calls "
     "toy_instructions.words exercises.catalogue exercises.museum.exhibit",
     2: "arguments batching checkpoint data drawings estimate generation hf_files hub optimizers "
-    "prompts token_drawing weight_files "
+    "prompts token_drawing weight_files systems.api_scores systems.toolbox "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
     "exercises.findings",
     3: "checked_rows gguf_file loading model_card respond splits token_grid "
@@ -26,7 +27,7 @@ BY_FLOOR = {
     6: "going_on plan exercises.cache_checks",
     7: "costs exercises.diagnose",
     8: "dry_run prepare exercises.child exercises.live",
-    9: "checkup finetune evaluate chat compare grid check export storing verify picture",
+    9: "api_calls checkup finetune evaluate chat compare grid check export storing verify picture",
     10: "doctor",
     11: "cli",
     12: "__main__",
@@ -114,7 +115,7 @@ def test_only_those_who_may_print():
     may = {
         f"ch07.{name}"
         for name in "cli finetune evaluate chat compare doctor grid check export storing "
-        "verify report".split()
+        "verify report api_calls".split()
     }
     may.add(TOY + "build")
     for name, path in MODULES.items():

@@ -14,10 +14,7 @@ whether the call itself is right is told apart from whether its domain is.
 import ast
 import re
 import warnings
-from collections import Counter
 from dataclasses import dataclass, field, replace
-
-from ch07.scoring import wilson_interval
 
 OUTCOMES = ("correct", "wrong_api", "hallucination", "unparsable")
 LONGEST = 4000  # characters of an answer that are looked at
@@ -134,53 +131,15 @@ def find_by_substring(call, catalogue):
     return None
 
 
-def score_api_calls(answers, golds, catalogue):
-    """Counts of the four outcomes, and shares with 95 % intervals, as a dict.
-
-    `answers` are texts, `golds` the right calls as text. "identity" is the share that is the right
-    call, "domain" the share in the right domain; "substring_rule" holds what the original's rule
-    would have said. ValueError for no answer, and for a gold that the catalogue doesn't have.
-    """
-    if not answers:
-        raise ValueError("there is no answer to score")
-    calls, wanted = [parse_api_call(text) for text in answers], [_gold(text) for text in golds]
-    pairs = list(zip(calls, wanted, strict=True))
-    outcomes = Counter(match_api_call(call, gold, catalogue) for call, gold in pairs)
-    n, domain = len(pairs), _right_domain(pairs, catalogue, find_api)
-    scores = {"n": n, "outcomes": {outcome: outcomes[outcome] for outcome in OUTCOMES}}
-    shares = {"identity": outcomes["correct"], "domain": domain}
-    for name, k in (shares | {name: outcomes[name] for name in OUTCOMES[2:]}).items():
-        scores |= {name: k / n, f"{name}_interval": wilson_interval(k, n)}
-    found = [call is not None and find_by_substring(call, catalogue) for call in calls]
-    scores["substring_rule"] = {
-        "correct": _right_domain(pairs, catalogue, find_by_substring),
-        "hallucination": sum(one is None for one in found),
-    }
-    return scores
-
-
-def _right_domain(pairs, catalogue, find):
-    """How many calls are, as `find` finds them, in the domain of the right one."""
-    found = [(call and find(call, catalogue), find_api(gold, catalogue)) for call, gold in pairs]
-    return sum(api is not None and api.domain == wanted.domain for api, wanted in found)
-
-
-def _gold(text):
-    call = parse_api_call(text)
-    if call is None:
-        raise ValueError(f"the right answer {text[:60]!r} is no call")
-    return call
-
-
 def _is_call_of(call, wanted):
     """Whether a call is the one in the catalogue, whether or not it names its arguments."""
-    given, n = call.args, len(wanted.args)
-    keywords = list(wanted.kwargs)[: len(given) - n] if len(given) > n else []
-    named = dict(zip(keywords, given[n:], strict=False))
-    whole = given[:n] == wanted.args and len(given) == n + len(named)
+    n = len(wanted.args)
+    unnamed = call.args[n:]
+    named = dict(zip(wanted.kwargs, unnamed, strict=False))
     return (
         call.name == wanted.name
-        and whole
+        and call.args[:n] == wanted.args
+        and len(named) == len(unnamed)
         and not named.keys() & call.kwargs.keys()
         and named | call.kwargs == wanted.kwargs
     )
