@@ -13,18 +13,18 @@ from collections import defaultdict
 from pathlib import Path
 
 from ch07 import run_folder as rf
-from ch07.data import load_entries, read_data, summary
+from ch07.data import count, load_entries, read_data, summary
 from ch07.files import write_bytes
 from ch07.machine import choose_device
 from ch07.options import OptionError
 from ch07.report import printable
 from ch07.respond import respond
-from ch07.systems.api_scores import SHARES, score_api_calls
+from ch07.systems.api_scores import score_api_calls
 from ch07.systems.toolbox import build_entries, catalogue_of
 from ch07.toy_instructions.build import as_json as as_text
 
 LONGEST_CALL = 64  # tokens of an answer
-TITLES = {
+TITLES = {  # the shares, each with its 95 % interval
     "identity": "right call",
     "domain": "right domain",
     "hallucination": "invented",
@@ -123,19 +123,16 @@ def _scores(entries, answers):
 
 
 def _table(scores):
-    """A line per family and one for all: each share with its count and 95 % interval."""
+    """Of each family and of all: each share with its count and 95 % interval."""
     families = {printable(name): part for name, part in scores["families"].items()}
-    width = max(map(len, ["answers", *families]))
-    yield f"{'answers':<{width}}    n" + "".join(f"  {TITLES[name]:>22}" for name in SHARES)
     for name, part in (*families.items(), ("all", scores)):
-        shares = (_share(part[share], *part[f"{share}_interval"]) for share in SHARES)
-        yield f"{name:<{width}} {part['n']:>4}" + "".join(f"  {share:>22}" for share in shares)
+        yield f"{name}, {count(part['n'], 'answer')}:"
+        for share, title in TITLES.items():
+            n, low, high = round(part[share] * part["n"]), *part[f"{share}_interval"]
+            rate = f"{100 * part[share]:.1f} %"
+            yield f"  {title:<12} {n:>6} {rate:>9}   {100 * low:.1f} to {100 * high:.1f} %"
     rule = scores["substring_rule"]
     yield (
         f"By the original's substring rule {rule['correct']} of {scores['n']} would be correct "
-        f"(the domain is right) and {rule['hallucination']} invented."
+        f"(the right domain) and {rule['hallucination']} invented."
     )
-
-
-def _share(rate, low, high):
-    return f"{100 * rate:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
