@@ -13,6 +13,7 @@ from ch07.cli import main
 from ch07.data import read_data
 from ch07.splits import split_entries
 from ch07.systems.api_call import (
+    DEEPEST,
     LONGEST,
     OUTCOMES,
     Api,
@@ -74,7 +75,9 @@ TABLE = [
     ("load(model='small', width=1)", "hallucination"),
     ("my.hub.load(model='small', width=1)", "hallucination"),
     ("hub.load(model=hub.load(model='small', width=1), width=1)", "hallucination"),
+    (r"hub.load(model='\d', width=1)", "hallucination"),
     ("hub.load(model='small, width=1)", "unparsable"),
+    ("hub.load(model='small, width=1)\nhub.load(model='small', width=1)", "correct"),
     ("hub.load(model='small', width=1", "unparsable"),
     ("hub.load(model='small', width=f(1)", "unparsable"),
     ("hub.load(model='small', model='small', width=1)", "unparsable"),
@@ -154,6 +157,11 @@ def test_huge_and_deep_texts_end_soon(text):
     assert time.monotonic() - started < 1, "a few milliseconds on a quiet machine"
 
 
+def test_brackets_may_stand_so_deep_and_no_deeper():
+    call, deeper = ("f" + "(" * n + ")" * n for n in (DEEPEST, DEEPEST + 1))
+    assert parse_api_call(call) is not None and parse_api_call(deeper) is None
+
+
 def test_nothing_is_run(tmp_path):
     target = tmp_path / "made"
     call = parse_api_call(f"__import__('pathlib').Path({str(target)!r}).touch()")
@@ -175,12 +183,12 @@ def test_the_four_outcomes_share_every_set_out(answers):
 
 
 def test_the_call_and_its_domain_are_two_questions():
-    """By hand: the right one, another of its domain, one of another domain, invented, none."""
+    """By hand: invented, the right one, another of its domain, one of another domain, none."""
     answers = [
+        "hub.load(model='tiny', width=1)",
         GOLD,
         "hub.other('x', deep=True)",
         "hub.load(model='small_v2', width=1)",
-        "hub.load(model='tiny', width=1)",
         "hub.load(",
     ]
     scores = score_api_calls(answers, [GOLD] * 5, CATALOGUE)
@@ -238,7 +246,6 @@ def test_twenty_calls_with_ten_instructions_that_do_not_name_them():
         assert parse_api_call(tool.document) == tool.api.call
         for text in tool.instructions:
             assert tool.api.call.name.split(".")[1] not in text.casefold()
-            assert str(value) not in text.casefold().split(), text
 
 
 @pytest.mark.parametrize("documents", DOCUMENTS)

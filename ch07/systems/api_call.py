@@ -21,9 +21,9 @@ LONGEST = 4000  # characters of an answer that are looked at
 DEEPEST = 40  # brackets within brackets
 _BEGIN = re.compile(r"(?<![\w.])[^\W\d]\w*(?:\.[^\W\d]\w*)*\(")  # a dotted name and its bracket
 _SIGN = re.compile(
-    r"""'{3}[\s\S]*?'{3}|"{3}[\s\S]*?"{3}"""  # texts, whatever stands in them
-    r"""|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*\""""
-    r"""|\#.*\n|[()\[\]{}'"]"""  # comments; brackets; quotes that nothing closes
+    r"""'{3}[\s\S]*?'{3}|"{3}[\s\S]*?"{3}"""  # texts and comments, whatever stands in them
+    r"""|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|\#.*\n"""
+    r"""|[()\[\]{}]"""
 )
 
 
@@ -149,7 +149,7 @@ def _is_call_of(call, wanted):
 
 
 def _end_of_call(text, start):
-    """Where the bracket before `start` is closed, brackets in quotes apart; None: nowhere."""
+    """Where the bracket before `start` is closed, brackets in texts apart; None: nowhere."""
     depth = 1
     for found in _SIGN.finditer(text, start):
         sign = found.group()
@@ -157,8 +157,6 @@ def _end_of_call(text, start):
             depth += 1
         elif sign in ")]}":
             depth -= 1
-        elif len(sign) == 1:  # a quote that nothing closes
-            return None
         if depth == 0:
             return found.end()
         if depth > DEEPEST:
