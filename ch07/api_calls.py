@@ -8,6 +8,7 @@ is not compared letter by letter but as calls. Changes nothing in the run folder
 """
 
 import json
+import shlex
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -70,9 +71,9 @@ def _write(path, documents, renamed):
         raise OptionError(f"{path.parent} is no folder: choose another for --write")
     entries = build_entries(documents, renamed)
     write_bytes(path, as_text(entries).encode())
-    name = printable(str(path), width=None)
-    print(f"{name}: {len(entries)} entries; train on them with:")
-    print(f"  python -m ch07 finetune --data {name} --epochs 60")
+    print(f"{printable(str(path), width=None)}: {len(entries)} entries; train on them with:")
+    data = printable(shlex.quote(str(path)), width=None)
+    print(f"  python -m ch07 finetune --data {data} --epochs 60")
     return 0
 
 

@@ -99,7 +99,7 @@ def test_the_table_of_answers(text, outcome):
 SIGNS = st.text("ab.()[]{}'\"\\#=,*1- \n", max_size=40)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.text(max_size=40) | SIGNS | SIGNS.map("f({})".format))
 @example("f(a=1)(b)")
 @example("f('\\d')")

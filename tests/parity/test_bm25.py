@@ -47,7 +47,7 @@ def test_thirty_documents_score_the_same():
         check_same(texts, dice.choices(some, k=dice.randint(1, 10)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(documents.filter(any), questions, st.floats(0.01, 3), st.floats(0, 0.99), st.floats(0, 1))
 def test_any_documents_score_the_same(texts, question, k1, b, epsilon):
     check_same(texts, question, k1=k1, b=b, epsilon=epsilon)
