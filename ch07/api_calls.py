@@ -83,7 +83,7 @@ def _kept(path):
         rf.read_config(path)
         path = path / rf.RESPONSES
     if not path.is_file():
-        raise rf.RunFolderError(f"{path} is not there: no answers to judge")
+        raise rf.RunFolderError(f"no answers to judge: {path} is no file")
     entries = load_entries(path)
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry.get("model_response"), str):
