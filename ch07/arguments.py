@@ -48,6 +48,7 @@ CHOICES = {
     "split": ("groups", "book"),
     "optimizer": ("auto", "adamw", "muon"),
     "dtype": ("auto", "float32", "bfloat16"),
+    "documents": ("none", "oracle", "bm25"),
 }
 TYPES = {
     int: int,
@@ -111,8 +112,8 @@ def make_parser():
     _add_grid(command("grid", "show a batch token by token: id, text, role, target"))
 
     _add_tokenize(command("tokenize", "write a JSONL file of any size as a store to train on"))
-
     _add_check(command("check", "check an exercise: the mistake is named, not the line"))
+    _add_api_calls(command("api-calls", "data that asks for API calls, and answers judged as such"))
 
     chat = command("chat", "talk to a run in the terminal")
     chat.add_argument("folder", metavar="RUN", help="a run folder")
@@ -229,6 +230,20 @@ def _add_check(sub):
     sub.add_argument("--level", type=_number(int, 1, 3), default=1, help="1, 2 or 3: says more")
     sub.add_argument("--seconds", type=_number(float, 0.1, 3600), default=10.0, help="time limit")
     sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+
+
+def _add_api_calls(sub):
+    sub.add_argument("run", metavar="RUN", nargs="?", help="a run folder, or a responses.json")
+    sub.add_argument("--data", help="answer this file's test entries (default: the kept answers)")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+    sub.add_argument("--device", default="auto")
+    sub.add_argument("--write", metavar="FILE", help="write the data that asks for calls instead")
+    sub.add_argument(
+        "--documents",
+        choices=CHOICES["documents"],
+        help="beside each instruction in FILE: nothing, the right document, or what BM25 finds",
+    )
+    sub.add_argument("--renamed", action="store_true", help="new keywords in FILE's test entries")
 
 
 def _add_generation(sub):

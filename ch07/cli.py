@@ -149,6 +149,12 @@ def _check(**arguments):
     return check(**arguments)
 
 
+def _api_calls(**arguments):
+    from ch07.api_calls import api_calls
+
+    return api_calls(**arguments)
+
+
 def _chat(**arguments):
     from ch07.chat import chat
 
@@ -182,6 +188,7 @@ COMMANDS = {
     "grid": _grid,
     "tokenize": _tokenize,
     "check": _check,
+    "api-calls": _api_calls,
     "chat": _chat,
     "export": _export,
     "self-instruct": _self_instruct,

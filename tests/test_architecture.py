@@ -13,12 +13,14 @@ BY_FLOOR = {
     "scoring shards shown stopping token_words tokenizer weight_names "
     "toy_instructions.words "
     "exercises.catalogue exercises.museum.exhibit "
-    "systems.four_stages systems.self_instruct",
+    "systems.api_call systems.four_stages systems.retriever systems.self_instruct "
+    "systems.toolbox_calls",
     2: "arguments batching checkpoint completion data drawings estimate generation hf_files hub "
     "lora optimizers prefix_tuning prompts seams token_drawing weight_files "
     "toy_instructions.facts toy_instructions.lists toy_instructions.sentences "
     "exercises.findings "
-    "systems.embedding_resize systems.label_batches systems.novelty",
+    "systems.api_scores systems.embedding_resize systems.label_batches systems.novelty "
+    "systems.toolbox",
     3: "adapter_files adapters checked_rows gguf_file loading model_card respond server_formats "
     "splits token_grid "
     "toy_instructions.build "
@@ -34,8 +36,8 @@ BY_FLOOR = {
     6: "going_on plan exercises.cache_checks",
     7: "costs exercises.diagnose",
     8: "dry_run prepare exercises.child exercises.live",
-    9: "chat check checkup compare evaluate export finetune grid picture self_instruct storing "
-    "verify",
+    9: "api_calls chat check checkup compare evaluate export finetune grid picture self_instruct "
+    "storing verify",
     10: "doctor",
     11: "cli",
     12: "__main__",
