@@ -12,21 +12,24 @@ BY_FLOOR = {
     1: "cross_entropy files json_rows machine near_duplicates options ranks report requirements "
     "scoring shards shown stopping token_words tokenizer weight_names "
     "toy_instructions.words exercises.catalogue exercises.museum.exhibit",
-    2: "arguments batching checkpoint data drawings estimate generation hf_files hub optimizers "
-    "prompts token_drawing weight_files "
+    2: "arguments batching checkpoint data drawings estimate generation hf_files hub lines "
+    "optimizers prompts token_drawing weight_files "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
     "exercises.findings",
     3: "checked_rows gguf_file loading model_card respond splits token_grid "
-    "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks",
-    4: "batch_grid run_folder survey token_store "
+    "systems.streaming toy_instructions.build "
+    "exercises.museum.rooms exercises.sandbox exercises.batch_checks",
+    4: "batch_grid run_folder survey systems.lamini token_store "
     "exercises.option_checks exercises.text_checks exercises.loss_checks "
     "exercises.attention_checks exercises.generation_probe exercises.museum.game",
-    5: "claim held_out stored_rows weights exercises.collate_checks exercises.loader_checks "
-    "exercises.step_checks exercises.block_checks exercises.generation_checks",
+    5: "claim held_out sources stored_rows weights "
+    "exercises.collate_checks exercises.loader_checks exercises.step_checks "
+    "exercises.block_checks exercises.generation_checks",
     6: "going_on plan exercises.cache_checks",
     7: "costs exercises.diagnose",
     8: "dry_run prepare exercises.child exercises.live",
-    9: "checkup finetune evaluate chat compare grid check export storing verify picture",
+    9: "checkup finetune evaluate chat compare grid check export prepare_data storing verify "
+    "picture",
     10: "doctor",
     11: "cli",
     12: "__main__",
@@ -113,8 +116,8 @@ def test_only_those_who_may_print():
     """Library functions return; commands, reports and scripts print."""
     may = {
         f"ch07.{name}"
-        for name in "cli finetune evaluate chat compare doctor grid check export storing "
-        "verify report".split()
+        for name in "cli finetune evaluate chat compare doctor grid check export prepare_data "
+        "storing verify report".split()
     }
     may.add(TOY + "build")
     for name, path in MODULES.items():
