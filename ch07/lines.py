@@ -18,28 +18,31 @@ SIP = 1 << 14  # bytes that are asked of a file at a time
 
 
 def read_lines(source, digest=None):
-    """Each line of a UTF-8 file without its end; `source` is a path, or a file from `open_bytes`.
+    """Each line of a UTF-8 file without its end; what `source` may be, `opened` says.
 
     `digest` (of hashlib) is fed with all bytes, unpacked ones. DataError names the line that is
     too long, not UTF-8, or where the packed data is damaged.
     """
-    if hasattr(source, "peek"):
-        yield from _lines_of(getattr(source, "name", "the file"), source, digest)
-        return
-    with open_bytes(source) as file:
-        yield from _lines_of(source, file, digest)
+    with opened(source) as (name, file):
+        yield from _lines_of(name, file, digest)
 
 
 @contextmanager
-def open_bytes(path):
-    """A plain file opened for reading; DataError if it isn't there, or is none."""
-    if Path(path).exists() and not Path(path).is_file():
-        raise DataError(f"{path} is no file")
+def opened(source):
+    """(name, file) of a path, or of a buffered binary file, which is left open.
+
+    DataError if the path can't be opened, or is no plain file.
+    """
+    if hasattr(source, "peek"):
+        yield getattr(source, "name", "the file"), source
+        return
+    if Path(source).exists() and not Path(source).is_file():
+        raise DataError(f"{source} is no file")
     try:
-        with open(path, "rb", buffering=SIP) as file:
-            yield file
+        with open(source, "rb", buffering=SIP) as file:
+            yield str(source), file
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
+        raise DataError(f"{source}: {error.strerror or error}") from None
 
 
 def _lines_of(name, file, digest):

@@ -7,6 +7,7 @@ that it had. The package `datasets` is optional, and imported when a dataset is 
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from ch07.data import CHATS, CONTEXT, KNOWN, SCHEMAS, SPLITS, DataError, check_rows, read_data
@@ -60,16 +61,18 @@ def _rows_of(source, findings):
 
 def _name_and_split(source):
     """("NAME", "SPLIT" or None); DataError for what can't be a dataset's name."""
-    name, _, split = source.removeprefix(HUB).rpartition(":")
-    if not name or "/" in split or "\\" in split:  # no colon, or one within a path
-        name, split = source.removeprefix(HUB), None
-    if split == "" or not name.strip("/"):
-        raise DataError(f"{source!r} is no dataset: write {HUB}OWNER/NAME or {HUB}OWNER/NAME:SPLIT")
-    here = name.startswith((".", "/", "~")) or Path(name).is_dir()
-    if here and not Path(name).is_dir():
+    # a colon within a path is none before a split, which may be "train" or "train[:100]"
+    match = re.fullmatch(r"(.+?)(?::([\w.+-]+(?:\[.*\])?))?", source.removeprefix(HUB))
+    name, split = match.groups() if match else ("", None)
+    if name and Path(name).is_dir():
+        return name, split
+    if name.startswith((".", "/", "~")):
         raise DataError(f"{source}: there is no folder {name}")
-    if not here and name.count("/") != 1:  # "json" alone would be every file that lies here
-        raise DataError(f"{source}: a dataset's name is OWNER/NAME, as in {HUB}lamini/lamini_docs")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):  # "json" alone would be all such files here
+        raise DataError(
+            f"{source!r} is no dataset: write {HUB}OWNER/NAME or {HUB}OWNER/NAME:SPLIT, as "
+            f"{HUB}lamini/lamini_docs"
+        )
     return name, split
 
 

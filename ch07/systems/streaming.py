@@ -10,7 +10,7 @@ should hold.
 from itertools import islice
 
 from ch07.json_rows import PACKED, TWICE, DataError, named, parse_lines, type_name
-from ch07.lines import open_bytes, read_lines
+from ch07.lines import SIP, opened, read_lines
 from ch07.requirements import optional
 
 AT_ONCE = 16  # rows of Parquet that are unpacked together
@@ -27,8 +27,7 @@ def stream_rows(source, limit=None):
     >>> list(stream_rows(file, limit=1))
     [{'text': 'one'}]
     """
-    rows = numbered_rows(source, _Refused(source))
-    return islice((_checked(source, where, row) for where, row in rows), limit)
+    return islice(_checked_rows(source), limit)
 
 
 def in_batches(rows, size):
@@ -45,15 +44,11 @@ def in_batches(rows, size):
 
 def numbered_rows(source, findings):
     """("line 3" or "row 3", row) for each row; lines that are no JSON go to `findings`."""
-    if hasattr(source, "peek"):
-        yield from _rows_of(source, findings)
-        return
-    with open_bytes(source) as file:
-        yield from _rows_of(file, findings)
+    with opened(source) as (name, file):
+        yield from _rows_of(name, file, findings)
 
 
-def _rows_of(file, findings):
-    name = getattr(file, "name", "the file")
+def _rows_of(name, file, findings):
     if file.peek(4).startswith(PACKED["Parquet"]):
         yield from ((f"row {i}", row) for i, row in enumerate(_parquet_rows(name, file), start=1))
     else:
@@ -62,29 +57,34 @@ def _rows_of(file, findings):
 
 def _parquet_rows(name, file):
     """Dicts, a few at a time; of a large file only the parts in which they lie are read."""
-    parquet = optional("pyarrow.parquet", "reading Parquet", "pyarrow")
+    pyarrow, parquet = (optional(n, "Parquet", "pyarrow") for n in ("pyarrow", "pyarrow.parquet"))
     try:
-        for batch in parquet.ParquetFile(file).iter_batches(batch_size=AT_ONCE):
+        # else all that follows is fetched beforehand
+        table = parquet.ParquetFile(file, pre_buffer=False, buffer_size=SIP)
+        for batch in table.iter_batches(batch_size=AT_ONCE):
             yield from batch.to_pylist()
-    except (parquet.lib.ArrowException, OSError, ValueError, OverflowError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         why = str(error).strip().split("\n")[0]
         raise DataError(f"{name}: this Parquet file can't be read: {why}") from None
+
+
+def _checked_rows(source):
+    """The rows; DataError for the first thing that is no row."""
+    with opened(source) as (name, file):
+        for where, row in _rows_of(name, file, _Refused(name)):
+            if not isinstance(row, dict):
+                found = type_name(row)
+                raise DataError(f"{name}: {where}: expected an object, found a {found}")
+            if TWICE in row:
+                raise DataError(f"{name}: {where}: the key {named(row[TWICE])} stands twice")
+            yield row
 
 
 class _Refused:
     """Takes the place of a list of findings, and takes none."""
 
-    def __init__(self, source):
-        self._name = getattr(source, "name", source)
+    def __init__(self, name):
+        self._name = name
 
     def append(self, finding):
         raise DataError(f"{self._name}: {finding.where}: {finding.what}")
-
-
-def _checked(source, where, row):
-    name = getattr(source, "name", source)
-    if not isinstance(row, dict):
-        raise DataError(f"{name}: {where}: expected an object, found a {type_name(row)}")
-    if TWICE in row:
-        raise DataError(f"{name}: {where}: the key {named(row[TWICE])} stands twice")
-    return row
