@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import datasets
 import pytest
@@ -11,8 +12,12 @@ from hypothesis import strategies as st
 from ch07 import sources
 from ch07.cli import main
 from ch07.data import load_entries
-from ch07.files import read_json, write_jsonl
+from ch07.files import write_json, write_jsonl
+from ch07.going_on import check_sources, check_the_same, options_like
 from ch07.json_rows import DataError
+from ch07.options import FinetuneOptions
+from ch07.prepare import prepare
+from ch07.run_folder import describe
 from ch07.sources import read_source
 from ch07.splits import hf_split
 from ch07.systems.streaming import stream_rows
@@ -59,7 +64,7 @@ def test_the_courses_split():
 
 def test_the_same_split_for_every_size_and_seed():
     r = random.Random(0)
-    for n in [*range(2, 40), 97, 100, 1001, 5000]:
+    for n in [*range(2, 22), 97, 1001, 5000]:
         share = r.choice([0.1, 0.25, 0.5, r.uniform(0.01, 0.99), r.randint(1, n - 1)])
         seed = r.randrange(2**31)
         for options in ({"test_size": 0.1, "seed": seed}, {"test_size": share, "seed": seed}):
@@ -240,22 +245,25 @@ def test_a_dataset_that_does_not_fit(docs, monkeypatch):
         read_source(f"hf:{docs}")
 
 
-def test_a_run_on_a_dataset_goes_on_and_is_done_again(docs, tmp_path, monkeypatch, capsys):
+def test_a_run_on_a_dataset_goes_on_and_is_done_again(docs, tmp_path, monkeypatch):
     """By its name, as a stub of the Hub gives it; with other rows it is refused."""
     load = datasets.load_dataset
     monkeypatch.setattr(datasets, "load_dataset", lambda name, split: load(str(docs), split=split))
-    monkeypatch.chdir(tmp_path)
-    name = "hf:lamini/lamini_docs:train"
-    assert main(["finetune", "--data", name, "--out", "run", "--max-steps", "1"]) == 0
-    config = read_json("run/config.json")
-    assert config["options"]["data"] == name
-    assert config["facts"]["data_sha256"] == read_source(name).sha256
-    assert main(["finetune", "--resume", "--out", "run"]) == 0
+    options, said = FinetuneOptions(data="hf:lamini/lamini_docs:train"), []
+    job = prepare(options, said.append)
+    config = describe(options, job)
+    write_json(tmp_path / "config.json", config)
+    assert options_like(tmp_path, {}).data == options.data
+    assert config["facts"]["data_sha256"] == read_source(options.data).sha256
+    check_sources(tmp_path, options, job)  # of --like
+    check_the_same(tmp_path, config, options, job, said.append)  # of --resume
     write_jsonl(docs / "train.jsonl", [{**DOCS[0], "answer": "changed"}, *DOCS[1:]])
-    capsys.readouterr()
-    for arguments in (["--resume", "--out", "run"], ["--like", "run", "--out", "two"]):
-        assert main(["finetune", *arguments]) == 1
-        assert "data_sha256 was" in capsys.readouterr().err
+    changed = read_source(options.data).sha256
+    job = replace(job, facts=job.facts | {"data_sha256": changed})
+    with pytest.raises(ValueError, match="data_sha256 was"):
+        check_sources(tmp_path, options, job)
+    with pytest.raises(ValueError, match="data_sha256 was"):
+        check_the_same(tmp_path, config, options, job, said.append)
 
 
 def test_the_rows_hash_is_of_what_is_trained_on(docs):
