@@ -2,9 +2,8 @@
 
 The one idea: a file is an iterator of rows, so that to see five rows of a terabyte costs five rows.
 The course "Finetuning Large Language Models" (DeepLearning.AI and Lamini) looks at web text this
-way: `itertools.islice` over a dataset that `datasets` streams. C4, which it streams, is 1,024 files
-of gzipped JSONL with the keys text, timestamp and url (allenai/c4). Knows nothing of what a row
-should hold.
+way: `itertools.islice` over C4 as `datasets` streams it, rows with the keys text, timestamp and
+url (allenai/c4, files of gzipped JSONL). Knows nothing of what a row should hold.
 """
 
 from itertools import islice
