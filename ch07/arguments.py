@@ -9,8 +9,8 @@ from dataclasses import fields
 from ch07.options import METHODS, RECIPES, FinetuneOptions
 
 HELP = {
-    "data": "JSON or JSONL file in Alpaca form, or a token store (default: the bundled toy "
-    "instructions)",
+    "data": "JSON or JSONL file in Alpaca form, a token store, or hf:NAME[:SPLIT], a dataset on "
+    "the Hugging Face Hub (default: the bundled toy instructions)",
     "model": "gpt2-tiny (random weights), gpt2-small, -medium, -large or -xl (published ones, "
     "downloaded once), or a folder or file with weights",
     "out": "run folder (default: the next free runs/N)",
@@ -30,7 +30,8 @@ HELP = {
     "loss_on": "count all targets, or those of the response only",
     "allowed_max_length": "cut rows to so many tokens",
     "prompt_style": "how an entry is written as text (default: as the model was trained, or book)",
-    "split": "by groups of equal prompts, or by position as in the book",
+    "split": "by groups of equal prompts, by position as in the book, or as train_test_split of "
+    "Hugging Face's datasets (which validates nothing)",
     "device": "auto, cpu, cuda or mps",
     "dtype": "number format of matrix products",
     "eval_freq": "updates between two evaluations",
@@ -45,7 +46,7 @@ CHOICES = {
     "method": METHODS,
     "loss_on": ("all", "response"),
     "prompt_style": ("book", "alpaca", "chinese-alpaca", "question-answer", "phi3"),
-    "split": ("groups", "book"),
+    "split": ("groups", "book", "hf"),
     "optimizer": ("auto", "adamw", "muon"),
     "dtype": ("auto", "float32", "bfloat16"),
     "documents": ("none", "oracle", "bm25"),
@@ -111,6 +112,7 @@ def make_parser():
     _add_doctor(command("doctor", "is this machine, and this data file, ready?"))
     _add_grid(command("grid", "show a batch token by token: id, text, role, target"))
 
+    _add_prepare(command("prepare-data", "write rows of any form as JSONL in Alpaca form"))
     _add_tokenize(command("tokenize", "write a JSONL file of any size as a store to train on"))
     _add_check(command("check", "check an exercise: the mistake is named, not the line"))
     _add_api_calls(command("api-calls", "data that asks for API calls, and answers judged as such"))
@@ -190,8 +192,15 @@ def _add_grid(sub):
     sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
 
 
+def _add_prepare(sub):
+    sub.add_argument("path", metavar="FILE", help="JSONL, perhaps gzip, or Parquet, of any size")
+    sub.add_argument("out", metavar="OUT", help="the new file")
+    sub.add_argument("--limit", type=_number(int, 1, 10**12), help="the first so many rows")
+    sub.add_argument("--skip-bad-rows", action="store_true", help=HELP["skip_bad_rows"])
+
+
 def _add_tokenize(sub):
-    sub.add_argument("path", metavar="FILE", help="a JSONL file, read line by line")
+    sub.add_argument("path", metavar="FILE", help="JSONL, perhaps gzip, read line by line")
     sub.add_argument("folder", metavar="STORE", help="the new folder")
     sub.add_argument("--prompt-style", choices=CHOICES["prompt_style"])
     sub.add_argument("--skip-bad-rows", action="store_true", help=HELP["skip_bad_rows"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ch07.options import OptionError
 from ch07.run_folder import (
     CHECKPOINT,
     CONFIG,
@@ -37,6 +38,14 @@ def check_new_folder(wanted):
     if wanted is not None and folder.is_dir() and any(p.name[0] != "." for p in folder.iterdir()):
         raise RunFolderError(f"{folder} is not empty: choose another --out")
     check_writable(folder)
+
+
+def check_new_file(path, what):
+    """OptionError if a file is there already, or can't be; `what` is how a reader names it."""
+    if Path(path).exists():
+        raise OptionError(f"{path} exists: choose another name for {what}")
+    if not Path(path).absolute().parent.is_dir():
+        raise OptionError(f"{Path(path).parent} is no folder: choose another for {what}")
 
 
 def check_writable(folder):

@@ -137,6 +137,12 @@ def _grid(**arguments):
     return grid(**arguments)
 
 
+def _prepare_data(**arguments):
+    from ch07.prepare_data import prepare_data
+
+    return prepare_data(**arguments)
+
+
 def _tokenize(**arguments):
     from ch07.storing import tokenize
 
@@ -186,6 +192,7 @@ COMMANDS = {
     "compare": _compare,
     "doctor": _doctor,
     "grid": _grid,
+    "prepare-data": _prepare_data,
     "tokenize": _tokenize,
     "check": _check,
     "api-calls": _api_calls,

@@ -21,7 +21,13 @@ from ch07.json_rows import (
 )
 
 # Other names for (instruction, output) that are read as such, and reported.
-SCHEMAS = [("question", "answer"), ("prompt", "completion"), ("instruction", "response")]
+SCHEMAS = [
+    ("question", "answer"),
+    ("instruction", "response"),
+    ("prompt", "response"),
+    ("prompt", "completion"),
+]
+CONTEXT = "context"  # another name for the input
 SPLITS = ("train", "test", "validation")
 CHATS = ("messages", "conversations")  # keys of rows that can't be read, and get a hint
 KNOWN = ("instruction", "input", "output", "family", "split")
@@ -33,11 +39,11 @@ LONGEST = 100_000  # characters of a field: no model here could read more
 class DataFile:
     """A file that was read: its entries, where each stands in it, and what was seen."""
 
-    path: Path
+    path: Path | str  # of the file, or the name of the dataset
     entries: list
     places: list  # "row 3" or "line 3" for each entry
     findings: list
-    sha256: str  # of the bytes that were read
+    sha256: str  # of the bytes, or the rows, that were read
 
     @property
     def by_entry(self):
@@ -56,11 +62,15 @@ def load_entries(path, skip_bad_rows=False):
 
 def read_data(path, skip_bad_rows=False):
     """`load_entries`, with the place of each entry and the findings, as a `DataFile`."""
-    path = Path(path)
-    findings, entries, places, first_seen = [], [], [], {}
+    path, findings = Path(path), []
     text, digest = read_utf8(path)
-    bad = 0
-    for where, row in parse(text, path, findings, _is_row):
+    return check_rows(path, parse(text, path, findings, _is_row), digest, findings, skip_bad_rows)
+
+
+def check_rows(path, rows, sha256, findings, skip_bad_rows=False):
+    """The `DataFile` of (where, row) pairs, as `read_data` has it; `findings` grow."""
+    entries, places, first_seen, bad = [], [], {}, 0
+    for where, row in rows:
         entry = checked_row(where, row, findings)
         if entry is None:
             bad += 1
@@ -77,7 +87,7 @@ def read_data(path, skip_bad_rows=False):
         refuse(path, len(errors), errors[:SHOWN])
     if not entries:
         raise DataError(f"{path}: no usable row" + "".join(f"\n  {s}" for s in summary(findings)))
-    return DataFile(path, entries, places, findings, digest)
+    return DataFile(path, entries, places, findings, sha256)
 
 
 def refuse(path, n, errors):
@@ -152,16 +162,9 @@ def checked_row(where, row, findings):
         return report("error", f"expected an object, found a {type_name(row)}")
     if TWICE in row:
         return report("error", f"the key {named(row[TWICE])} stands twice")
-    entry = dict(row)
-    if not ("instruction" in row and "output" in row):
-        names = next((keys for keys in SCHEMAS if all(key in row for key in keys)), None)
-        if names is None:
-            return report("error", _missing(row))
-        both = [key for key in ("instruction", "output") if key in row and key not in names]
-        if both:
-            return report("error", f"{both[0]!r} stands beside {names[0]!r} and {names[1]!r}")
-        entry["instruction"], entry["output"] = (entry.pop(name) for name in names)
-        report("note", f"{names[0]}/{names[1]} read as instruction/output")
+    entry = _with_our_names(row, report)
+    if entry is None:
+        return None
     if entry.get("input") is None:
         entry["input"] = ""
     for key in ("instruction", "input", "output", *(("family",) if "family" in entry else ())):
@@ -192,10 +195,32 @@ def checked_row(where, row, findings):
     return entry
 
 
+def _with_our_names(row, report):
+    """The row as a new dict with "instruction" and "output", or None if it can't be told."""
+    entry = dict(row)
+    if not ("instruction" in row and "output" in row):
+        names = next((keys for keys in SCHEMAS if all(key in row for key in keys)), None)
+        if names is None:
+            return report("error", _missing(row))
+        both = [key for key in ("instruction", "output") if key in row and key not in names]
+        if both:
+            return report("error", f"{both[0]!r} stands beside {names[0]!r} and {names[1]!r}")
+        entry["instruction"], entry["output"] = (entry.pop(name) for name in names)
+        report("note", f"{names[0]}/{names[1]} read as instruction/output")
+    if "input" not in entry and isinstance(entry.get(CONTEXT), str):
+        entry["input"] = entry.pop(CONTEXT)
+        report("note", f"{CONTEXT!r} read as 'input'")
+    return entry
+
+
 def _missing(row):
     keys = ", ".join(map(named, list(row)[:SHOWN])) or "none"
     missing = " and ".join(repr(key) for key in ("instruction", "output") if key not in row)
     missing += " are" if " and " in missing else " is"
     chat = next((key for key in CHATS if key in row), None)
     hint = f"; {chat!r} looks like a chat: make it one instruction and one output" if chat else ""
+    if "input" in row and "output" in row:
+        hint = "; if 'input' asks: python -m ch07 prepare-data FILE OUT reads it so"
+    elif "text" in row:
+        hint = "; 'text' alone is to pre-train on: here each row needs a question and its answer"
     return f"{missing} missing; keys found: {keys}{hint}"

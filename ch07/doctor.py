@@ -13,8 +13,9 @@ from itertools import chain, count
 from pathlib import Path
 
 from ch07.checkup import Check, check_data, check_machine, check_run, check_tokens
+from ch07.claim import check_new_file
 from ch07.data import DataError
-from ch07.files import write_bytes
+from ch07.files import write_bytes, write_jsonl
 from ch07.options import FinetuneOptions, OptionError
 from ch07.plan import make_plan
 from ch07.report import json_text, safe
@@ -30,7 +31,7 @@ def doctor(write_clean=None, as_json=False, **given):
     if is_store(options.data):
         raise OptionError(f"{options.data} is a token store: give the file that it was made from")
     if write_clean is not None:
-        _check_target(write_clean)
+        check_new_file(write_clean, "--write-clean")
     clean = _typed("doctor", {**given, "write_clean": _clean_name(options)})
     checks, details, lines, written = check_machine(), {}, [], None
     try:  # faulty rows are left out, to see what the rest is like; they are reported all the same
@@ -111,17 +112,10 @@ def _lines_below(part, lines):
 
 def _clean_name(options):
     """A name that is free, in the folder where the reader stands."""
-    path = Path(options.data or "data.json")
+    path = Path((options.data or "data.json").replace(":", "-"))
     end = ".jsonl" if path.suffix == ".jsonl" else ".json"
     names = chain([f"{path.stem}.clean{end}"], (f"{path.stem}.clean.{n}{end}" for n in count(2)))
     return next(name for name in names if not Path(name).exists())
-
-
-def _check_target(path):
-    if Path(path).exists():
-        raise OptionError(f"{path} exists: choose another name for --write-clean")
-    if not Path(path).absolute().parent.is_dir():
-        raise OptionError(f"{Path(path).parent} is no folder: choose another for --write-clean")
 
 
 def _write_clean(path, plan):
@@ -129,9 +123,9 @@ def _write_clean(path, plan):
     used = {id(entry) for dataset in plan.datasets.values() for entry in dataset.data}
     entries = [entry for entry in plan.file.entries if id(entry) in used]
     if path.suffix == ".jsonl":
-        text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+        write_jsonl(path, entries, strict=False)
     else:
         text = json.dumps(entries, ensure_ascii=False, indent=2) + "\n"
-    # half a character, in a key that isn't trained on, is written as the escape that it was
-    write_bytes(path, text.encode(errors="backslashreplace"))
+        # half a character, in a key that isn't trained on, is written as the escape that it was
+        write_bytes(path, text.encode(errors="backslashreplace"))
     return {"file": str(path), "rows": len(entries)}

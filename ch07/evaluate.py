@@ -8,13 +8,14 @@ import math
 import sys
 
 from ch07 import run_folder as rf
-from ch07.data import load_entries, read_data, summary
+from ch07.data import load_entries, summary
 from ch07.going_on import check_data, options_like, tell_versions
 from ch07.machine import choose_device, versions
 from ch07.plan import make_plan
 from ch07.report import print_scores, printable
 from ch07.respond import respond
 from ch07.scoring import score_answers
+from ch07.sources import read_source
 from train_loop import evaluate_model
 
 
@@ -92,7 +93,7 @@ def _last(folder):
 
 def _entries(run, data, skip_bad_rows):
     if data is not None:
-        file = read_data(data, skip_bad_rows)
+        file = read_source(data, skip_bad_rows)
         for line in summary(file.findings):
             _note(f"data: {line}")
         return file.entries

@@ -54,6 +54,27 @@ def write_json(path, value):
     write_bytes(path, (text + "\n").encode())
 
 
+def write_jsonl(path, rows, strict=True):
+    """Write each row of an iterator as a line of UTF-8 JSON; returns how many there were.
+
+    Letters stand as themselves, U+2028 too, since a line ends at "\\n" alone. A ValueError names
+    the row that holds NaN, which JSON doesn't have, or half a character (a lone surrogate), which
+    UTF-8 doesn't. If not `strict`, these are written as Python's json writes and reads them.
+    """
+    n = 0
+    with written_beside(path) as new, open(new, "wb") as file:
+        for n, row in enumerate(rows, start=1):
+            try:
+                line = json.dumps(row, ensure_ascii=False, allow_nan=not strict)
+                file.write(line.encode(errors="strict" if strict else "backslashreplace") + b"\n")
+            except UnicodeEncodeError:
+                where = f"{path}: row {n}"
+                raise ValueError(f"{where} holds half a character (a lone surrogate)") from None
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path}: row {n} can't be written: {error}") from None
+    return n
+
+
 def read_json(path):
     """The JSON value in a UTF-8 file; ValueError names the file that holds none."""
     try:

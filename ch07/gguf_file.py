@@ -11,6 +11,7 @@ import torch
 
 from ch07.files import written_beside
 from ch07.hf_files import END, chat_template
+from ch07.requirements import optional
 from ch07.tokenizer import merges_of, vocabulary_files
 from ch07.weight_names import renames
 from collate import END_OF_TEXT
@@ -33,19 +34,9 @@ KEPT_FLOAT32 = ("position_embd.weight",)  # whatever the format, as llama.cpp's 
 NORMAL, CONTROL = 1, 3  # kinds of tokens
 
 
-class MissingPackage(RuntimeError):
-    """The optional package that writes GGUF isn't installed."""
-
-
 def find_writer():
     """The package's writer; MissingPackage says how to get it."""
-    try:
-        from gguf import GGUFWriter
-    except ImportError:
-        raise MissingPackage(
-            "writing GGUF needs a package that is not installed: pip install gguf==0.19.0"
-        ) from None
-    return GGUFWriter
+    return optional("gguf", "writing GGUF", "gguf==0.19.0").GGUFWriter
 
 
 def write_gguf(model, path, style, name, number_format="f32"):

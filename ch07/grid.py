@@ -8,11 +8,12 @@ import sys
 
 from ch07 import run_folder as rf
 from ch07.batch_grid import batch_grid
-from ch07.data import read_data, summary
+from ch07.data import summary
 from ch07.files import write_bytes
 from ch07.json_rows import Finding
 from ch07.prompts import get_style
 from ch07.report import printable
+from ch07.sources import read_source
 from ch07.tokenizer import load_tokenizer
 from ch07.toy_instructions.build import DATA_FILE
 
@@ -34,7 +35,7 @@ def grid(
     With a run folder, its prompt style is used, and its model's loss is told for each token.
     """
     model, style = _model_and_style(folder, prompt_style)
-    file = read_data(DATA_FILE if data is None else data, skip_bad_rows)
+    file = read_source(DATA_FILE if data is None else data, skip_bad_rows)
     for line in summary(file.findings):
         print(f"data: {printable(line, width=None)}", file=sys.stderr)
     shown = batch_grid(

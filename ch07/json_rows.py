@@ -21,6 +21,7 @@ SHOWN = 10  # findings or row numbers listed before "and so on"
 # What a byte of JSON can become in memory, as measured: "{}," is three bytes, an empty dict 64, and
 # one emoji makes four bytes of every letter of the text.
 BLOW_UP = 40
+PACKED = {"gzip": b"\x1f\x8b", "Parquet": b"PAR1"}  # their first bytes (RFC 1952; Parquet's format)
 SMALL = 5_000_000  # bytes: many times what a config.json or an index of weights has
 TOO_MANY = 100_000  # faulty rows, if most are: whatever the file is, it isn't instruction data
 
@@ -40,13 +41,17 @@ class Finding:
 
 def read_utf8(path):
     """The file's text and the sha256 of its bytes; DataError if it is no UTF-8 or too large."""
-    largest = _fitting()
+    largest = fitting()
     try:
         data = _read(path, largest + 1)
         if len(data) > largest:
             raise DataError(
                 f"{path}: more than {largest / 1e6:,.0f} MB, which may not fit into the free "
                 "memory once it is read: split the file"
+            )
+        if kind := next((kind for kind, first in PACKED.items() if data.startswith(first)), None):
+            raise DataError(
+                f"{path} is {kind}: unpack it with: python -m ch07 prepare-data {path} OUT.jsonl"
             )
         text = data.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n")
         return text, hashlib.sha256(data).hexdigest()
@@ -61,7 +66,7 @@ def read_utf8(path):
         raise DataError(f"{path}: {error.strerror or error}") from None
 
 
-def _fitting():
+def fitting():
     """Bytes of JSON that fit into the free memory, whatever they hold."""
     return psutil.virtual_memory().available // BLOW_UP
 
@@ -93,7 +98,7 @@ def check_size(path, largest=None):
     path = Path(path)
     if path.exists() and not path.is_file():
         raise DataError(f"{path} is no file")
-    largest = _fitting() if largest is None else largest
+    largest = fitting() if largest is None else largest
     if path.exists() and path.stat().st_size > largest:
         raise DataError(f"{path} is too large to be read: more than {largest / 1e6:,.0f} MB")
 
@@ -190,4 +195,5 @@ def type_name(value):
     if isinstance(value, float) and value != value:
         return "NaN"
     names = {dict: "object", list: "list", bool: "boolean", type(None): "null", str: "text"}
-    return names.get(type(value), "number")
+    number = "number" if isinstance(value, int | float) else type(value).__name__
+    return names.get(type(value), number)

@@ -40,7 +40,7 @@ RECIPES = {
 class FinetuneOptions:
     """What `python -m ch07 finetune` can be told; each field is a flag."""
 
-    data: str | None = None  # a JSON or JSONL file; None: the bundled toy instructions
+    data: str | None = None  # a file, a store, or hf:NAME; None: the bundled toy instructions
     model: str = "gpt2-tiny"  # or a published size, or a folder or file with weights
     out: str | None = None  # the run folder; None: the next free runs/N
     epochs: int | None = None  # these three: None is what suits the model's start, see RECIPES
@@ -59,7 +59,7 @@ class FinetuneOptions:
     loss_on: str = "response"  # or "all"
     allowed_max_length: int | None = None  # tokens; None: nothing is cut
     prompt_style: str | None = None  # as the model was trained, else the book's
-    split: str = "groups"  # or "book": by position
+    split: str = "groups"  # or "book": by position; or "hf": as `datasets` does it
     device: str = "auto"
     dtype: str = "auto"  # or "float32", "bfloat16"
     eval_freq: int = 100  # updates between two evaluations

@@ -13,11 +13,12 @@ from ch07 import ranks, survey
 from ch07.batching import make_loader
 from ch07.checked_rows import checked_datasets
 from ch07.cross_entropy import summed_cross_entropy_in_place
-from ch07.data import DataError, DataFile, count, read_data, summary
+from ch07.data import DataError, DataFile, count, summary
 from ch07.machine import choose_device, choose_dtype
 from ch07.options import OptionError
 from ch07.prompts import get_style
-from ch07.splits import about_own_split, overlap, positional_split, split_entries
+from ch07.sources import read_source
+from ch07.splits import about_own_split, blind_split, overlap, split_entries
 from ch07.stored_rows import checked_stored, file_of, open_store, stored_splits, told_of_splits
 from ch07.token_store import is_store
 from ch07.tokenizer import load_tokenizer
@@ -110,7 +111,7 @@ def make_plan(options, tell):
 
 def _rows(options, style, room, limit, told):
     """What a plan holds of a file's rows, all of them in memory."""
-    file = read_data(DATA_FILE if options.data is None else options.data, options.skip_bad_rows)
+    file = read_source(options.data or DATA_FILE, options.skip_bad_rows)
     for line in summary(file.findings):
         told.found(line)
     splits = _split(file.entries, options, told.found, told.note)
@@ -139,7 +140,7 @@ def _rows_of(store, options, room, limit, told):
     datasets, seen = checked_stored(store, splits, options, room, limit)
     for line in summary(seen):
         told.found(line)
-    for line in told_of_splits(store, datasets, options.split == "book"):
+    for line in told_of_splits(store, datasets, options.split != "groups"):
         told.found(line)
     rows = datasets["train"].rows
     return {
@@ -176,10 +177,13 @@ def _style(options, source, note):
 
 
 def _split(entries, options, found, note):
-    own, by_position = sum("split" in entry for entry in entries), options.split == "book"
+    own, blind = sum("split" in entry for entry in entries), options.split != "groups"
     if own:
-        note(f"data: {about_own_split(own, len(entries), by_position)}")
-    splits = positional_split(entries) if by_position else split_entries(entries, seed=options.seed)
+        note(f"data: {about_own_split(own, len(entries), blind)}")
+    if blind:
+        splits = blind_split(options.split, entries, options.seed)
+    else:
+        splits = split_entries(entries, seed=options.seed)
     for name, n in overlap(splits).items():
         if n:
             found(f"{n} of {len(splits[name])} {name} prompts are also in training")

@@ -3,11 +3,25 @@
 The one idea: this file imports nothing that might be missing, so it can say what is.
 """
 
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 FILE = Path(__file__).resolve().parent.parent / "requirements.txt"
 INSTALL = "python -m pip install -r requirements.txt"
+
+
+class MissingPackage(RuntimeError):
+    """An optional package isn't installed; the message says how to get it."""
+
+
+def optional(name, purpose, install):
+    """A module that only some readers need; MissingPackage says what to install for it."""
+    try:
+        return import_module(name)
+    except ImportError:
+        raise MissingPackage(
+            f"{purpose} needs a package that is not installed: pip install {install}"
+        ) from None
 
 
 def wanted():

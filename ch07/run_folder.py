@@ -13,7 +13,7 @@ import torch
 
 from ch07.adapter_files import TENSORS, load_adapter, save_adapter
 from ch07.adapters import base_of, plain
-from ch07.files import read_json, sha256_of, write_bytes, write_json, write_tensors
+from ch07.files import read_json, sha256_of, write_json, write_jsonl, write_tensors
 from ch07.json_rows import SMALL, check_size, named
 from ch07.loading import build_model
 from ch07.options import FREE_ON_RESUME, FinetuneOptions
@@ -148,8 +148,7 @@ def _check_kinds(config):
 
 def save_metrics(folder, history):
     """metrics.jsonl: one line per evaluation."""
-    lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in history)
-    write_bytes(folder / METRICS, lines.encode())
+    write_jsonl(folder / METRICS, history)
 
 
 def read_metrics(folder):

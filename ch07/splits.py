@@ -8,6 +8,8 @@ import math
 import random
 from collections import defaultdict
 
+import numpy as np
+
 from ch07.data import SPLITS
 
 BOOK_FRACTIONS = (0.85, 0.10, 0.05)  # in the order of SPLITS
@@ -77,10 +79,35 @@ def positional_split(entries, fractions=BOOK_FRACTIONS):
     return {"train": entries[:a], "test": entries[a:b], "validation": entries[b:]}
 
 
-def about_own_split(own, n, by_position):
+def hf_split(entries, test_size=0.1, seed=123):
+    """The split of Hugging Face `datasets`: `train_test_split(test_size, shuffle=True, seed=seed)`.
+
+    The rows are shuffled by NumPy's generator; the first of them test, all others train, and none
+    validate. `test_size` is a share, rounded up, or a number of rows; ValueError if no row is left
+    to train on, or to test. It looks at no prompt, so it can leak: see `overlap`.
+    Source: `datasets`, `arrow_dataset.py`.
+
+    >>> {name: len(rows) for name, rows in hf_split(range(1400)).items()}
+    {'train': 1260, 'test': 140, 'validation': 0}
+    """
+    n = len(entries)
+    n_test = math.ceil(test_size * n) if isinstance(test_size, float) else test_size
+    if not 0 < n_test < n:
+        raise ValueError(f"a test_size of {test_size} leaves {n} rows none to test or to train on")
+    order = np.random.default_rng(seed).permutation(n).tolist()
+    test, train = ([entries[i] for i in part] for part in (order[:n_test], order[n_test:]))
+    return {"train": train, "test": test, "validation": []}
+
+
+def blind_split(rule, entries, seed):
+    """`positional_split` ("book") or `hf_split` ("hf"): those that look at no entry."""
+    return positional_split(entries) if rule == "book" else hf_split(entries, seed=seed)
+
+
+def about_own_split(own, n, ignored):
     """What to tell of `n` rows of which `own` say in which split they are."""
     rest = f", {n - own} rows without one train" if own < n else ""
-    return f"the file's own 'split' is {'ignored' if by_position else f'used{rest}'}"
+    return f"the file's own 'split' is {'ignored' if ignored else f'used{rest}'}"
 
 
 def overlap(splits):

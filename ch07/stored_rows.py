@@ -13,7 +13,7 @@ from ch07.checked_rows import looked_at, refuse_unusable
 from ch07.data import SPLITS, DataFile
 from ch07.json_rows import Finding
 from ch07.options import OptionError
-from ch07.splits import about_own_split, positional_split, split_rows
+from ch07.splits import about_own_split, blind_split, split_rows
 from ch07.token_store import TokenStore
 
 
@@ -82,23 +82,23 @@ def file_of(store):
 
 
 def stored_splits(store, options):
-    """Row numbers of each split, as `split_entries` or `positional_split` would have them."""
+    """Row numbers of each split, as `split_entries` or `blind_split` would have them."""
     rows = range(len(store))
-    if options.split == "book":
-        return positional_split(rows)
+    if options.split != "groups":
+        return blind_split(options.split, rows, options.seed)
     if store.splits.any():
         own = np.maximum(store.splits, 1) - 1  # a row that says nothing trains
         return {name: np.flatnonzero(own == i) for i, name in enumerate(SPLITS)}
     return split_rows(store.keys.tolist(), seed=options.seed)
 
 
-def told_of_splits(store, datasets, by_position):
+def told_of_splits(store, datasets, blind):
     """Sentences: whether the rows' own splits are used, how many held-out prompts are trained on.
 
     A prompt is known by its hash, of 8 bytes.
     """
     if own := int(np.count_nonzero(store.splits)):
-        yield about_own_split(own, len(store), by_position)
+        yield about_own_split(own, len(store), blind)
     trained = store.keys[datasets["train"].rows]
     for name in SPLITS[1:]:
         asked = store.keys[datasets[name].rows]

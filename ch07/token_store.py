@@ -27,6 +27,7 @@ from ch07.files import (
     write_sealed_json,
 )
 from ch07.json_rows import DataError, Finding, parse_lines
+from ch07.lines import read_lines
 from ch07.prompts import get_style
 from ch07.splits import normalised_prompt
 from ch07.tokenizer import load_tokenizer
@@ -43,7 +44,6 @@ ARRAYS = {  # the type codes of the module array: 2, 8, 4, 8, 8, 8 and 1 bytes
     "splits": "B",  # 0, or which of SPLITS the row says that it is in, from 1
 }
 AT_ONCE = 1000  # rows in memory while a store is written
-LONGEST_LINE = 10_000_000  # bytes
 
 
 def is_store(path):
@@ -55,7 +55,7 @@ def is_store(path):
 
 
 def write_store(source, folder, style, skip_bad_rows=False):
-    """Read JSONL line by line into a new folder; the `TokenStore` there.
+    """Read JSONL, packed by gzip or not, line by line into a new folder; the `TokenStore` there.
 
     DataError names the rows that can't be used, unless they shall be left out. Holds a thousand
     rows at a time, and 8 bytes for each row.
@@ -130,37 +130,10 @@ def _hash(text):
 
 def _rows(source, digest, tally):
     """(line, entry) for each row that can be used."""
-    for where, row in parse_lines(_lines(source, digest), source, tally):
+    for where, row in parse_lines(read_lines(source, digest), source, tally):
         entry = checked_row(where, row, tally)
         if entry is not None:
             yield int(where.removeprefix("line ")), entry
-
-
-def _lines(source, digest):
-    """The lines of a file as text; `digest` hashes all of its bytes."""
-    if source.exists() and not source.is_file():
-        raise DataError(f"{source} is no file")
-    try:
-        with open(source, "rb") as file:
-            number, begun = 0, False
-            while line := file.readline(LONGEST_LINE + 1):
-                number += 1
-                digest.update(line)
-                if len(line) > LONGEST_LINE:
-                    most = f"{LONGEST_LINE / 1e6:.0f} MB"
-                    raise DataError(f"{source}: line {number} is longer than {most}: is it JSONL?")
-                text = line.decode("utf-8").removeprefix("\ufeff" if number == 1 else "")
-                if not begun and text.lstrip().startswith("["):
-                    raise DataError(
-                        f"{source}: a JSON list must be read whole. Make it JSONL, an entry on "
-                        f"each line: jq -c '.[]' {source}"
-                    )
-                begun = begun or bool(text.strip())
-                yield text.rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise DataError(f"{source}: line {number} is not UTF-8") from None
-    except OSError as error:
-        raise DataError(f"{source}: {error.strerror or error}") from None
 
 
 # --- reading ------------------------------------------------------------------------------------

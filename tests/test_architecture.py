@@ -16,7 +16,7 @@ BY_FLOOR = {
     "systems.api_call systems.four_stages systems.retriever systems.self_instruct "
     "systems.toolbox_calls",
     2: "arguments batching checkpoint completion data drawings estimate generation hf_files hub "
-    "lora optimizers prefix_tuning prompts seams token_drawing weight_files "
+    "lines lora optimizers prefix_tuning prompts seams token_drawing weight_files "
     "toy_instructions.facts toy_instructions.lists toy_instructions.sentences "
     "exercises.findings "
     "systems.api_scores systems.embedding_resize systems.label_batches systems.novelty "
@@ -25,19 +25,19 @@ BY_FLOOR = {
     "splits token_grid "
     "toy_instructions.build "
     "exercises.batch_checks exercises.museum.rooms exercises.sandbox "
-    "systems.growing systems.label_rows",
+    "systems.growing systems.label_rows systems.streaming",
     4: "batch_grid completion_url run_folder survey token_store "
     "exercises.attention_checks exercises.generation_probe exercises.loss_checks "
     "exercises.museum.game exercises.option_checks exercises.text_checks "
-    "systems.chatglm_rows",
-    5: "backends claim held_out stored_rows weights "
+    "systems.chatglm_rows systems.lamini",
+    5: "backends claim held_out sources stored_rows weights "
     "exercises.block_checks exercises.collate_checks exercises.generation_checks "
     "exercises.loader_checks exercises.step_checks",
     6: "going_on plan exercises.cache_checks",
     7: "costs exercises.diagnose",
     8: "dry_run prepare exercises.child exercises.live",
-    9: "api_calls chat check checkup compare evaluate export finetune grid picture self_instruct "
-    "storing verify",
+    9: "api_calls chat check checkup compare evaluate export finetune grid picture prepare_data "
+    "self_instruct storing verify",
     10: "doctor",
     11: "cli",
     12: "__main__",

@@ -93,7 +93,13 @@ def test_a_chat_of_a_single_line_gets_the_same_hint_as_two(write, key):
 
 
 @pytest.mark.parametrize(
-    "names", [("question", "answer"), ("prompt", "completion"), ("instruction", "response")]
+    "names",
+    [
+        ("question", "answer"),
+        ("instruction", "response"),
+        ("prompt", "response"),
+        ("prompt", "completion"),
+    ],
 )
 def test_other_schemas_are_recognised_and_reported(write, names):
     path = write([dict(zip(names, ("Name a colour.", "Red"), strict=True))])
@@ -237,9 +243,8 @@ def test_other_keys_are_kept(write):
 
 
 def test_keys_that_are_not_trained_on_are_said(write):
-    """Dolly's context would otherwise be lost without a word."""
-    row = {"instruction": "Who?", "context": "Anna sang.", "response": "Anna"}
-    assert "the key 'context' is not trained on (1: row 1)" in notes(write([row]))
+    row = {"instruction": "Who?", "colour": "red", "response": "Anna"}
+    assert "the key 'colour' is not trained on (1: row 1)" in notes(write([row]))
     assert "not trained on" not in notes(write([{**GOOD, "family": "x", "split": "test"}]))
 
 

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from ch07 import token_store
+from ch07 import lines, token_store
 from ch07.cli import main
 from ch07.files import read_json, sha256_of, write_json, write_sealed_json
 from ch07.json_rows import DataError
@@ -111,7 +111,7 @@ def test_what_was_found_in_the_file_is_told(tmp_path):
     ],
 )
 def test_files_that_are_no_jsonl(tmp_path, monkeypatch, content, message):
-    monkeypatch.setattr(token_store, "LONGEST_LINE", 90)
+    monkeypatch.setattr(lines, "LONGEST_LINE", 90)
     if content is not None:
         (tmp_path / "rows.jsonl").write_bytes(content)
     with pytest.raises(DataError, match=message):
