@@ -96,6 +96,8 @@ def make_parser():
 
     _add_evaluate(command("evaluate", "score a run on its held-out entries, or on a file"))
 
+    _add_prefer(command("prefer", "train a run on pairs: which answer is liked better (DPO)"))
+
     compare = command("compare", "name the first step at which two runs depart, and why")
     compare.add_argument("one", metavar="RUN", help="a run folder")
     compare.add_argument("two", metavar="RUN", help="another")
@@ -132,6 +134,25 @@ def _add_evaluate(sub):
     sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
     sub.add_argument("--max-new-tokens", type=TOKENS, default=256)
     sub.add_argument("--device", default="auto")
+
+
+def _add_prefer(sub):
+    above_0, whole = _number(float, 1e-12, 1e6), _number(int, 1, 10**9)
+    sub.add_argument("folder", metavar="RUN", help="the run to start from; it stays as it is")
+    pairs = "JSON or JSONL rows of instruction, input, chosen, rejected (default: toy pairs)"
+    sub.add_argument("data", nargs="?", help=pairs)
+    sub.add_argument("--out", help=HELP["out"])
+    sub.add_argument("--beta", type=above_0, default=0.1, help="larger: stays closer to RUN")
+    sub.add_argument("--label-smoothing", type=_number(float, 0, 0.499), default=0.0)
+    sub.add_argument("--reduction", choices=("sum", "mean"), default="sum", help="over tokens")
+    sub.add_argument("--epochs", type=whole, default=1)
+    sub.add_argument("--batch-size", type=whole, default=8, help="pairs in a batch")
+    sub.add_argument("--lr", type=above_0, default=5e-6, help=HELP["lr"])
+    sub.add_argument("--seed", type=_number(int, 0, 2**31 - 1), default=123)
+    sub.add_argument("--eval-freq", type=whole, default=10, help=HELP["eval_freq"])
+    sub.add_argument("--max-steps", type=whole, help=HELP["max_steps"])
+    sub.add_argument("--device", default="auto")
+    sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
 
 
 def _add_doctor(sub):

@@ -11,13 +11,15 @@ TOY, EX = "ch07.toy_instructions.", "ch07.exercises."
 BY_FLOOR = {
     1: "cross_entropy files json_rows machine near_duplicates options ranks report requirements "
     "scoring shards shown stopping token_words tokenizer weight_names "
-    "toy_instructions.words exercises.catalogue exercises.museum.exhibit",
+    "toy_instructions.words exercises.catalogue exercises.museum.exhibit "
+    "systems.toy_preferences",
     2: "arguments batching checkpoint completion data drawings estimate generation hf_files hub "
     "optimizers prompts token_drawing weight_files "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
-    "exercises.findings",
+    "exercises.findings systems.dpo",
     3: "checked_rows gguf_file loading model_card respond server_formats splits token_grid "
-    "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks",
+    "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks "
+    "systems.preferences",
     4: "batch_grid completion_url run_folder survey token_store "
     "exercises.option_checks exercises.text_checks exercises.loss_checks "
     "exercises.attention_checks exercises.generation_probe exercises.museum.game",
@@ -27,7 +29,7 @@ BY_FLOOR = {
     6: "going_on plan exercises.cache_checks",
     7: "costs exercises.diagnose",
     8: "dry_run prepare exercises.child exercises.live",
-    9: "checkup finetune evaluate chat compare grid check export storing verify picture",
+    9: "checkup finetune evaluate chat compare grid check export storing verify picture prefer",
     10: "doctor",
     11: "cli",
     12: "__main__",
@@ -115,7 +117,7 @@ def test_only_those_who_may_print():
     may = {
         f"ch07.{name}"
         for name in "cli finetune evaluate chat compare doctor grid check export storing "
-        "verify report".split()
+        "verify report prefer".split()
     }
     may.add(TOY + "build")
     for name, path in MODULES.items():
