@@ -98,11 +98,7 @@ def make_parser():
 
     _add_prefer(command("prefer", "train a run on pairs: which answer is liked better (DPO)"))
 
-    compare = command("compare", "name the first step at which two runs depart, and why")
-    compare.add_argument("one", metavar="RUN", help="a run folder")
-    compare.add_argument("two", metavar="RUN", help="another")
-    compare.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
-
+    _add_compare(command("compare", "name the first step at which two runs depart, and why"))
     _add_doctor(command("doctor", "is this machine, and this data file, ready?"))
     _add_grid(command("grid", "show a batch token by token: id, text, role, target"))
 
@@ -147,12 +143,18 @@ def _add_prefer(sub):
     sub.add_argument("--reduction", choices=("sum", "mean"), default="sum", help="over tokens")
     sub.add_argument("--epochs", type=whole, default=1)
     sub.add_argument("--batch-size", type=whole, default=8, help="pairs in a batch")
-    sub.add_argument("--lr", type=above_0, default=5e-6, help=HELP["lr"])
+    sub.add_argument("--lr", type=above_0, help="at its peak (default: 5e-6; small models 5e-5)")
     sub.add_argument("--seed", type=_number(int, 0, 2**31 - 1), default=123)
     sub.add_argument("--eval-freq", type=whole, default=10, help=HELP["eval_freq"])
     sub.add_argument("--max-steps", type=whole, help=HELP["max_steps"])
     sub.add_argument("--device", default="auto")
     sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
+
+
+def _add_compare(sub):
+    sub.add_argument("one", metavar="RUN", help="a run folder")
+    sub.add_argument("two", metavar="RUN", help="another")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
 
 
 def _add_doctor(sub):

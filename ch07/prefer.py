@@ -32,6 +32,8 @@ from train_loop import TrainSettings, make_optimizer, total_steps
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
 WEIGHT_DECAY = 0.01  # of the matrices
+# Raschka's, for 355M parameters; so few steps of it leave the small model here as it was
+LR, LR_OF_SMALL, SMALL = 5e-6, 5e-5, 20_000_000
 
 
 def note(text):
@@ -55,7 +57,9 @@ def prefer(folder, data=None, out=None, device="auto", skip_bad_rows=False, **ho
         note(f"data: {line}")
     if not len(pairs["train"]):
         raise DataError(f"{file.path}: no pair is left to train on")
-    check_space(out, count_parameters(run.model.config)[0])
+    n_parameters = count_parameters(run.model.config)[0]
+    check_space(out, n_parameters)
+    how["lr"] = how["lr"] or (LR_OF_SMALL if n_parameters < SMALL else LR)
     with ExitStack() as until_the_end:
         new = until_the_end.enter_context(held(new_run_folder(out)))
         asked = {"data": data, "model": str(folder), "out": out, "device": device}
@@ -161,10 +165,6 @@ def _tell(records):
     print("\nstep   pairs       loss  margin  accuracy")
     for record in (records[0], records[-1]):
         for name, kind in (("train", "training"), ("val", "held out")):
-            if record[f"{name}_loss"] is not None:
-                loss, margin, right = (
-                    record[f"{name}_{x}"] for x in ("loss", "margin", "accuracy")
-                )
-                print(
-                    f"{record['step']:>4}   {kind:<9} {loss:>6.3f}  {margin:>6.3f}  {right:>8.3f}"
-                )
+            found = [record[f"{name}_{what}"] for what in ("loss", "margin", "accuracy")]
+            if None not in found:
+                print(f"{record['step']:>4}   {kind:<9} " + "  ".join(f"{x:>7.4f}" for x in found))

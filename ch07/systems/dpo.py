@@ -137,17 +137,16 @@ def train_on_pairs(
     """
     how, loss_of = {"device": device, "reduction": reduction}, (beta, label_smoothing)
     check_beta(*loss_of)
-    first = _first(loader, settings.eval_iter)
-    reference = {"train": reference_logprobs(model, loader, **how)}
-    reference["val"] = reference_logprobs(model, held_out, **how)
+    reference = reference_logprobs(model, loader, **how)
+    evaluated = {"train": _first(loader, settings.eval_iter), "val": held_out}
+    known = {name: reference_logprobs(model, each, **how) for name, each in evaluated.items()}
     started, history, n_steps = time.monotonic(), [], total_steps(loader, settings)
 
     def evaluate(step, lr):
         record = {"step": step, "epoch": step / len(loader), "tokens_seen": None, "lr": lr}
         record["seconds"] = round(time.monotonic() - started, 2)
-        for name, each in (("train", first), ("val", held_out)):
-            known = reference[name][: len(each.dataset)]
-            found = evaluate_pairs(model, each, known, *loss_of, **how)
+        for name, each in evaluated.items():
+            found = evaluate_pairs(model, each, known[name], *loss_of, **how)
             record |= {f"{name}_{what}": value for what, value in found.items()}
         history.append(record)
         on_eval(record)
@@ -156,7 +155,7 @@ def train_on_pairs(
         evaluate(0, lr=0.0)
         for step, batch in enumerate(_batches(loader, n_steps)):
             lr = learning_rate(step, n_steps, settings)
-            _step(model, batch, reference["train"], optimizer, lr, settings, loss_of, how)
+            _step(model, batch, reference, optimizer, lr, settings, loss_of, how)
             bar.update()
             if (step + 1) % settings.eval_freq == 0 or step + 1 == n_steps:
                 evaluate(step + 1, lr)
