@@ -126,7 +126,12 @@ def _add_evaluate(sub):
     sub.add_argument("folder", metavar="RUN", help="a run folder")
     sub.add_argument("--data", help="JSON or JSONL file (default: the run's held-out entries)")
     sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
-    sub.add_argument("--losses", action="store_true", help="the last logged losses, computed anew")
+    what = sub.add_mutually_exclusive_group()
+    what.add_argument("--losses", action="store_true", help="the last logged losses, computed anew")
+    judges = "a language model scores too: an address, a run folder, or scripted:FILE"
+    what.add_argument("--judge", metavar="BACKEND", help=judges)
+    sub.add_argument("--judge-model", metavar="NAME", help="which of a server's models")
+    sub.add_argument("--judge-scale", choices=("0-100", "1-5"), default="0-100")
     sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
     sub.add_argument("--max-new-tokens", type=TOKENS, default=256)
     sub.add_argument("--device", default="auto")

@@ -12,11 +12,11 @@ BY_FLOOR = {
     1: "cross_entropy files json_rows machine near_duplicates options ranks report requirements "
     "scoring shards shown stopping token_words tokenizer weight_names "
     "toy_instructions.words exercises.catalogue exercises.museum.exhibit "
-    "systems.toy_preferences",
+    "systems.toy_preferences systems.agreement",
     2: "arguments batching checkpoint completion data drawings estimate generation hf_files hub "
     "optimizers prompts token_drawing weight_files "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
-    "exercises.findings systems.dpo",
+    "exercises.findings systems.dpo systems.judge",
     3: "checked_rows gguf_file loading model_card respond server_formats splits token_grid "
     "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks "
     "systems.preferences",

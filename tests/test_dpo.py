@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ch07 import run_folder as rf
@@ -145,6 +145,7 @@ def test_the_loss_in_closed_form(h, loss):
     assert loss_at(h) == pytest.approx(math.log1p(math.exp(-0.1 * h)), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(numbers, st.floats(0.01, 1), st.floats(0, 0.49))
 def test_smoothing_mixes_both_directions(logprobs, beta, smoothing):
     a, b, ra, rb = (torch.tensor([x], dtype=torch.float64) for x in logprobs)
