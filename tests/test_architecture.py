@@ -16,10 +16,10 @@ BY_FLOOR = {
     2: "arguments batching checkpoint completion data drawings estimate generation hf_files hub "
     "optimizers prompts token_drawing weight_files "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
-    "exercises.findings systems.dpo systems.judge systems.magpie",
+    "exercises.findings systems.dpo systems.judge",
     3: "checked_rows gguf_file loading model_card respond server_formats splits token_grid "
     "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks "
-    "systems.preferences",
+    "systems.preferences systems.magpie",
     4: "batch_grid completion_url run_folder survey token_store "
     "exercises.option_checks exercises.text_checks exercises.loss_checks "
     "exercises.attention_checks exercises.generation_probe exercises.museum.game",
