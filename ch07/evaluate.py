@@ -9,7 +9,7 @@ import sys
 
 from ch07 import run_folder as rf
 from ch07.backends import open_backend
-from ch07.data import load_entries, read_data, summary
+from ch07.data import count, load_entries, read_data, summary
 from ch07.going_on import check_data, options_like, tell_versions
 from ch07.machine import choose_device, versions
 from ch07.options import OptionError
@@ -72,7 +72,8 @@ def _told(scores, as_json):
     elif judged:
         print("\n" + "\n".join(lines(judged)))
     if judged and judged["error"] is not None:
-        _note(f"error: the judge stopped after {judged['n_judged']} answers: {judged['error']}")
+        n = count(judged["n_judged"], "answer")
+        _note(f"error: the judge stopped after {n}: {judged['error']}")
         return 1
     return 0
 

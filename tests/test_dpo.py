@@ -33,7 +33,7 @@ from ch07.systems.toy_preferences import FORMS, toy_preferences
 from collate import custom_collate_fn, custom_collate_response_fn
 from gpt_model import GPTModel
 from instruction_dataset import RESPONSE_HEADER, encode_prompt
-from train_loop import TrainSettings, calc_loss_batch, make_optimizer
+from train_loop import TrainSettings, calc_loss_batch, learning_rate, make_optimizer
 
 PAIR = {"instruction": "Say yes.", "input": "", "chosen": "Yes, gladly.", "rejected": "No"}
 PAD = 96
@@ -228,6 +228,30 @@ def test_the_cached_reference_is_the_model_before_training(small_model):
     again = reference_logprobs(frozen, loader_of(some_pairs(20), 3))
     torch.testing.assert_close(again, kept, atol=1e-4, rtol=1e-5)
     assert not torch.allclose(reference_logprobs(small_model, loader), kept, atol=0.1)
+
+
+def test_training_equals_training_beside_a_frozen_second_model(small_model):
+    """As the authors do it: the reference runs again for every batch."""
+    settings = TrainSettings(num_epochs=2, max_steps=6, peak_lr=3e-3, eval_freq=2)
+    frozen, twin = copy.deepcopy(small_model), copy.deepcopy(small_model)
+    loader = loader_of(some_pairs(32), 8, seed=1)
+    optimizer = make_optimizer(small_model.parameters(), 3e-3)
+    train_on_pairs(small_model, loader, loader_of(Pairs()), optimizer, settings, progress=False)
+    optimizer = make_optimizer(twin.parameters(), 3e-3)
+    for step in range(6):
+        loader.batch_sampler.set_epoch(step // 4)
+        *sides, _ = list(loader)[step % 4]
+        now = [sequence_logprobs(twin, *side) for side in sides]
+        with torch.no_grad():
+            then = [sequence_logprobs(frozen, *side) for side in sides]
+        (-torch.log(torch.sigmoid(0.1 * (now[0] - then[0] - now[1] + then[1])))).mean().backward()
+        torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, 6, settings)
+        optimizer.step()
+        optimizer.zero_grad()
+    for a, b, start in zip(*(m.parameters() for m in (small_model, twin, frozen)), strict=True):
+        assert (a - b).norm() < 0.01 * (b - start).norm()
 
 
 def test_dropout_is_off_and_evaluation_changes_nothing(small_model):

@@ -209,7 +209,7 @@ def test_a_server_that_dies_half_way(asked, capsys):
         assert main([*asked, "--judge", stub.url, "--judge-model", "m"]) == 1
     told = capsys.readouterr()
     assert "1 of 3 answers judged, 1 got a score" in told.out and "mean 70.00" in told.out
-    assert "the judge stopped after 1 answers: 127.0.0.1" in told.err
+    assert "the judge stopped after 1 answer: 127.0.0.1" in told.err
     with serving((200, openai("70")), (401, "")) as stub:
         assert main([*asked, "--judge", stub.url, "--judge-model", "m", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["judge"]["scores"] == [70]
