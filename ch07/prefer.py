@@ -151,6 +151,7 @@ def _config(run, pairs, asked, settings, data_sha256):
             "data_sha256": data_sha256,
             "start_sha256": sha256_of(run.folder / rf.MODEL),
             "rows": {name: len(dataset) for name, dataset in pairs.items()},
+            "tokenizer": run.tokenizer.name,
             "versions": versions(next(run.model.parameters()).device),
         },
     }

@@ -232,12 +232,12 @@ def test_the_cached_reference_is_the_model_before_training(small_model):
 
 def test_training_equals_training_beside_a_frozen_second_model(small_model):
     """As the authors do it: the reference runs again for every batch."""
-    settings = TrainSettings(num_epochs=2, max_steps=6, peak_lr=3e-3, eval_freq=2)
+    settings = TrainSettings(num_epochs=2, max_steps=6, peak_lr=0.1, eval_freq=2)
     frozen, twin = copy.deepcopy(small_model), copy.deepcopy(small_model)
     loader = loader_of(some_pairs(32), 8, seed=1)
-    optimizer = make_optimizer(small_model.parameters(), 3e-3)
+    optimizer = torch.optim.SGD(small_model.parameters())  # Adam would enlarge what is rounded
     train_on_pairs(small_model, loader, loader_of(Pairs()), optimizer, settings, progress=False)
-    optimizer = make_optimizer(twin.parameters(), 3e-3)
+    optimizer = torch.optim.SGD(twin.parameters())
     for step in range(6):
         loader.batch_sampler.set_epoch(step // 4)
         *sides, _ = list(loader)[step % 4]
@@ -250,8 +250,10 @@ def test_training_equals_training_beside_a_frozen_second_model(small_model):
             group["lr"] = learning_rate(step, 6, settings)
         optimizer.step()
         optimizer.zero_grad()
-    for a, b, start in zip(*(m.parameters() for m in (small_model, twin, frozen)), strict=True):
-        assert (a - b).norm() < 0.01 * (b - start).norm()
+    for a, b in zip(small_model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    moved = (twin.tok_emb.weight - frozen.tok_emb.weight).abs().max()
+    assert moved > 1e-3, "far more than the tolerance"
 
 
 def test_dropout_is_off_and_evaluation_changes_nothing(small_model):
