@@ -68,9 +68,9 @@ def prefer(folder, data=None, out=None, device="auto", skip_bad_rows=False, **ho
 
 
 def toy_file(seed):
-    """Toy pairs of the bundled entries, as if they stood in a file; the split is the bundled one's.
+    """Toy pairs of the bundled entries, as if they stood in a file: 400 to train on, 50 held out.
 
-    Of both kinds some, since held-out entries are few.
+    What is held out was so when the bundled data were trained on, too.
     """
     entries = load_entries(DATA_FILE)
     kept = [entry for entry in entries if "split" in entry]
