@@ -7,8 +7,9 @@ something else. The one idea (Reflection-Tuning): a model finds fault with a row
 better one; where its reply can't be read, the row stays what it was, and says so.
 Knows nothing of servers or files: it is given a `complete` (`ch07.completion`).
 
-Sources: Xu et al. 2024, "Magpie"; Li et al. 2023, "Reflection-Tuning"; both as in Raschka's 05_dataset-generation. There `seed` and `temperature` stand where Ollama doesn't
-look, and a reply that can't be read leaves the first letter of the old answer as the new one.
+Sources: Xu et al. 2024, "Magpie"; Li et al. 2023, "Reflection-Tuning"; both as in Raschka's
+05_dataset-generation. There `seed` and `temperature` stand where Ollama doesn't look, and a reply
+that can't be read leaves the first letter of the old answer as the new one.
 """
 
 import re
