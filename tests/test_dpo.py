@@ -192,10 +192,10 @@ def test_equal_answers_teach_exactly_nothing(tied):
         assert weight.grad.abs().max() < 1e-7
 
 
-def learned(model, **how):
+def learned(model, steps=40, **how):
     train, held_out = some_pairs(64), some_pairs(16, seed=1)
     optimizer = make_optimizer(model.parameters(), 3e-3, 0.01)
-    settings = TrainSettings(num_epochs=9, max_steps=40, peak_lr=3e-3, eval_freq=20)
+    settings = TrainSettings(num_epochs=9, max_steps=steps, peak_lr=3e-3, eval_freq=steps // 2)
     return train_on_pairs(
         model, loader_of(train, 8, seed=1), loader_of(held_out), optimizer, settings,
         progress=False, **how,
@@ -224,7 +224,7 @@ def test_the_cached_reference_is_the_model_before_training(small_model):
     assert small_model.training and not kept.requires_grad
     for old, new in zip(frozen.parameters(), small_model.parameters(), strict=True):
         assert torch.equal(old, new) and new.grad is None
-    learned(small_model)
+    learned(small_model, steps=10)
     again = reference_logprobs(frozen, loader_of(some_pairs(20), 3))
     torch.testing.assert_close(again, kept, atol=1e-4, rtol=1e-5)
     assert not torch.allclose(reference_logprobs(small_model, loader), kept, atol=0.1)
@@ -261,11 +261,11 @@ def test_dropout_is_off_and_evaluation_changes_nothing(small_model):
     for model in (small_model, twin):
         model.drop_emb.p = 0.5
         model.train()
-    often = learned(small_model)
+    often = learned(small_model, steps=10)
     seldom = train_on_pairs(
         twin, loader_of(some_pairs(64), 8, seed=1), loader_of(Pairs()),
         make_optimizer(twin.parameters(), 3e-3, 0.01),
-        TrainSettings(num_epochs=9, max_steps=40, peak_lr=3e-3, eval_freq=1000), progress=False,
+        TrainSettings(num_epochs=9, max_steps=10, peak_lr=3e-3, eval_freq=1000), progress=False,
     )  # fmt: skip
     assert often[0]["val_loss"] == pytest.approx(math.log(2)) and small_model.training
     assert len(seldom) == 2 and seldom[-1]["val_loss"] is None
