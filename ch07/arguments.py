@@ -104,11 +104,9 @@ def make_parser():
 
     _add_evaluate(command("evaluate", "score a run on its held-out entries, or on a file"))
 
-    compare = command("compare", "name the first step at which two runs depart, and why")
-    compare.add_argument("one", metavar="RUN", help="a run folder")
-    compare.add_argument("two", metavar="RUN", help="another")
-    compare.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+    _add_prefer(command("prefer", "train a run on pairs: which answer is liked better (DPO)"))
 
+    _add_compare(command("compare", "name the first step at which two runs depart, and why"))
     _add_doctor(command("doctor", "is this machine, and this data file, ready?"))
     _add_grid(command("grid", "show a batch token by token: id, text, role, target"))
 
@@ -136,10 +134,40 @@ def _add_evaluate(sub):
     sub.add_argument("folder", metavar="RUN", help="a run folder")
     sub.add_argument("--data", help="JSON or JSONL file (default: the run's held-out entries)")
     sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
-    sub.add_argument("--losses", action="store_true", help="the last logged losses, computed anew")
+    what = sub.add_mutually_exclusive_group()
+    what.add_argument("--losses", action="store_true", help="the last logged losses, computed anew")
+    judges = "a language model scores too: an address, a run folder, or scripted:FILE"
+    what.add_argument("--judge", metavar="BACKEND", help=judges)
+    sub.add_argument("--judge-model", metavar="NAME", help="which of a server's models")
+    sub.add_argument("--judge-scale", choices=("0-100", "1-5"), default="0-100")
     sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
     sub.add_argument("--max-new-tokens", type=TOKENS, default=256)
     sub.add_argument("--device", default="auto")
+
+
+def _add_prefer(sub):
+    above_0, whole = _number(float, 1e-12, 1e6), _number(int, 1, 10**9)
+    sub.add_argument("folder", metavar="RUN", help="the run to start from; it stays as it is")
+    pairs = "JSON or JSONL rows of instruction, input, chosen, rejected (default: toy pairs)"
+    sub.add_argument("data", nargs="?", help=pairs)
+    sub.add_argument("--out", help=HELP["out"])
+    sub.add_argument("--beta", type=above_0, default=0.1, help="larger: stays closer to RUN")
+    sub.add_argument("--label-smoothing", type=_number(float, 0, 0.499), default=0.0)
+    sub.add_argument("--reduction", choices=("sum", "mean"), default="sum", help="over tokens")
+    sub.add_argument("--epochs", type=whole, default=1)
+    sub.add_argument("--batch-size", type=whole, default=8, help="pairs in a batch")
+    sub.add_argument("--lr", type=above_0, help="at its peak (default: 5e-6; small models 5e-5)")
+    sub.add_argument("--seed", type=_number(int, 0, 2**31 - 1), default=123)
+    sub.add_argument("--eval-freq", type=whole, default=10, help=HELP["eval_freq"])
+    sub.add_argument("--max-steps", type=whole, help=HELP["max_steps"])
+    sub.add_argument("--device", default="auto")
+    sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
+
+
+def _add_compare(sub):
+    sub.add_argument("one", metavar="RUN", help="a run folder")
+    sub.add_argument("two", metavar="RUN", help="another")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
 
 
 def _add_doctor(sub):

@@ -113,6 +113,12 @@ def _evaluate(losses, **arguments):
     return evaluate(**arguments)
 
 
+def _prefer(**arguments):
+    from ch07.prefer import prefer
+
+    return prefer(**arguments)
+
+
 def _doctor(**arguments):
     from ch07.requirements import INSTALL, unmet
 
@@ -189,6 +195,7 @@ COMMANDS = {
     "finetune": _finetune,
     "respond": _respond,
     "evaluate": _evaluate,
+    "prefer": _prefer,
     "compare": _compare,
     "doctor": _doctor,
     "grid": _grid,

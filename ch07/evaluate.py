@@ -1,6 +1,6 @@
 """A finished run against entries with known answers: scores with counts and intervals.
 
-python -m ch07 evaluate RUN [--data FILE] [--losses] [--json]
+python -m ch07 evaluate RUN [--data FILE] [--losses] [--json] [--judge BACKEND]
 """
 
 import json
@@ -8,33 +8,74 @@ import math
 import sys
 
 from ch07 import run_folder as rf
-from ch07.data import load_entries, summary
+from ch07.backends import open_backend
+from ch07.data import count, load_entries, summary
 from ch07.going_on import check_data, options_like, tell_versions
 from ch07.machine import choose_device, versions
+from ch07.options import OptionError
 from ch07.plan import make_plan
 from ch07.report import print_scores, printable
 from ch07.respond import respond
 from ch07.scoring import score_answers
 from ch07.sources import read_source
+from ch07.systems.judge import HUNDRED, SCALES, lines, summarise
+from ch07.systems.judge import judge as judge_answers
 from train_loop import evaluate_model
 
 
 def evaluate(
-    folder, data=None, device="auto", max_new_tokens=256, as_json=False, skip_bad_rows=False
+    folder,
+    data=None,
+    device="auto",
+    max_new_tokens=256,
+    as_json=False,
+    skip_bad_rows=False,
+    judge=None,
+    judge_model=None,
+    judge_scale=HUNDRED.name,
 ):
     """Answer and score every entry of `data`, or the run's own held-out entries; returns 0.
 
-    Changes nothing in the run folder.
+    With a `judge` (a backend's name) it scores them too; 1 if it stopped half-way. Changes nothing
+    in the run folder.
     """
+    complete = _open_judge(judge, judge_model, device)
     run = rf.load_run(folder, choose_device(device))
     entries = _entries(run, data, skip_bad_rows)
     answers = respond(run.model, run.tokenizer, entries, run.style, max_new_tokens)
     texts, stopped = [a.text for a in answers], [a.stopped == "end" for a in answers]
     scores = score_answers(entries, texts, stopped)
+    if not as_json:
+        print_scores(scores)
+    if complete is not None:
+        _note(f"the judge reads {len(texts)} answers ...")
+        judgement = judge_answers(complete, entries, texts, SCALES[judge_scale])
+        scores["judge"] = summarise(judgement, entries, texts)
+    return _told(scores, as_json)
+
+
+def _open_judge(name, model, device):
+    """The judge as `complete`; OptionError for what can't be asked, before anything is answered."""
+    if name is None:
+        if model is not None:
+            raise OptionError("--judge-model needs --judge ADDRESS: the server that has it")
+        return None
+    if "://" in name and not model:
+        raise OptionError(f"--judge {name} needs --judge-model: which of its models to ask")
+    return open_backend(name, model, raw=False, device=choose_device(device))
+
+
+def _told(scores, as_json):
+    """Print what isn't printed yet; the exit code."""
+    judged = scores.get("judge")
     if as_json:
         print(json.dumps(scores, indent=2))
-    else:
-        print_scores(scores)
+    elif judged:
+        print("\n" + "\n".join(lines(judged)))
+    if judged and judged["error"] is not None:
+        n = count(judged["n_judged"], "answer")
+        _note(f"error: the judge stopped after {n}: {judged['error']}")
+        return 1
     return 0
 
 

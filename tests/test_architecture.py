@@ -13,19 +13,19 @@ BY_FLOOR = {
     "scoring shards shown stopping token_words tokenizer weight_names "
     "toy_instructions.words "
     "exercises.catalogue exercises.museum.exhibit "
-    "systems.api_call systems.four_stages systems.retriever systems.self_instruct "
-    "systems.toolbox_calls",
+    "systems.agreement systems.api_call systems.four_stages systems.retriever "
+    "systems.self_instruct systems.toolbox_calls systems.toy_preferences",
     2: "arguments batching checkpoint completion data drawings estimate generation hf_files hub "
     "lines lora optimizers prefix_tuning prompts seams token_drawing weight_files "
     "toy_instructions.facts toy_instructions.lists toy_instructions.sentences "
     "exercises.findings "
-    "systems.api_scores systems.embedding_resize systems.label_batches systems.novelty "
-    "systems.toolbox",
+    "systems.api_scores systems.dpo systems.embedding_resize systems.judge "
+    "systems.label_batches systems.novelty systems.toolbox",
     3: "adapter_files adapters checked_rows gguf_file loading model_card respond server_formats "
     "splits token_grid "
     "toy_instructions.build "
     "exercises.batch_checks exercises.museum.rooms exercises.sandbox "
-    "systems.growing systems.label_rows systems.streaming",
+    "systems.growing systems.label_rows systems.magpie systems.preferences systems.streaming",
     4: "batch_grid completion_url run_folder survey token_store "
     "exercises.attention_checks exercises.generation_probe exercises.loss_checks "
     "exercises.museum.game exercises.option_checks exercises.text_checks "
@@ -36,8 +36,8 @@ BY_FLOOR = {
     6: "going_on plan exercises.cache_checks",
     7: "costs exercises.diagnose",
     8: "dry_run prepare exercises.child exercises.live",
-    9: "api_calls chat check checkup compare evaluate export finetune grid picture prepare_data "
-    "self_instruct storing verify",
+    9: "api_calls chat check checkup compare evaluate export finetune grid picture prefer "
+    "prepare_data self_instruct storing verify",
     10: "doctor",
     11: "cli",
     12: "__main__",

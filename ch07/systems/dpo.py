@@ -1,0 +1,217 @@
+"""Direct preference optimization: a model learns which of two answers people like better.
+
+The one idea: a model is its own reward. How much more likely it makes an answer than it did before
+training (in logarithms, times beta) is the reward of that answer, and the loss is logistic
+regression on the difference of two rewards; so no reward model is trained, and nothing is sampled.
+The reference is the model before the first step: its log-probabilities never change, so they are
+computed once and kept, and there is no second model. Knows nothing of text and files.
+
+Axes: B pairs, T tokens, N counted targets, V vocabulary. Source: Rafailov et al. 2023, "Direct
+Preference Optimization", sections 4 and 5.1 and its authors' `preference_loss`, where the
+log-probabilities of an answer's tokens are summed. Raschka's notebook (04_preference-tuning-with-
+dpo) takes their mean, and leaves the end-of-text out: `reduction="mean"` is the former alone.
+"""
+
+import math
+import time
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from train_loop import IGNORE_INDEX, TrainSettings, learning_rate, total_steps
+
+REDUCTIONS = ("sum", "mean")
+
+
+def sequence_logprobs(model, inputs, targets, reduction="sum"):
+    """The log-probability of each row's counted targets, summed or averaged: (B,) float32.
+
+    `inputs` and `targets` (B, T) are those of a collate; what isn't counted is -100 in the targets,
+    so padding and prompt take no part. ValueError for a row without any counted target.
+    """
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction is {reduction!r}: choose one of {', '.join(REDUCTIONS)}")
+    counted = targets != IGNORE_INDEX  # (B, T)
+    n = counted.sum(1)
+    if not n.all():
+        row = int(n.argmin())
+        raise ValueError(f"row {row} of the batch has no counted target, so it has no probability")
+    rows, places = counted.nonzero(as_tuple=True)
+    logits = model(inputs, wanted=(rows, places))  # (B, T) -> (N, V)
+    each = -F.cross_entropy(logits.float(), targets[counted], reduction="none")  # (N,)
+    total = each.new_zeros(len(inputs)).index_add(0, rows, each)  # (N,) -> (B,)
+    return total if reduction == "sum" else total / n
+
+
+def dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta=0.1, label_smoothing=0.0):
+    """The loss of each pair, from log-probabilities (B,) of model and reference: (B,).
+
+    -log sigmoid(beta * h) with h = (chosen - rejected) - (ref_chosen - ref_rejected): equation 7 of
+    the paper. With `label_smoothing` a pair is taken to be labelled the wrong way round with that
+    probability (Mitchell 2023, "A note on DPO with noisy preferences", as in the authors' code).
+
+    >>> zero = torch.zeros(3)
+    >>> [f"{x:.5f}" for x in dpo_loss(torch.tensor([0.0, 1.0, -1.0]), zero, zero, zero)]
+    ['0.69315', '0.64440', '0.74440']
+    """
+    check_beta(beta, label_smoothing)
+    scaled = beta * ((chosen - rejected) - (ref_chosen - ref_rejected))
+    right, wrong = -F.logsigmoid(scaled), -F.logsigmoid(-scaled)
+    return (1 - label_smoothing) * right + label_smoothing * wrong
+
+
+def check_beta(beta, label_smoothing=0.0):
+    """ValueError for what makes no loss; a larger beta holds the model closer to the reference."""
+    if not 0 < beta < math.inf:
+        raise ValueError(f"beta is {beta}, but must be a number above 0")
+    if not 0 <= label_smoothing < 0.5:
+        raise ValueError(
+            f"label_smoothing is {label_smoothing}, but must be 0 or more and below 0.5: at 0.5 "
+            "nobody knows which answer is the better one"
+        )
+
+
+def rewards(logprobs, reference, beta=0.1):
+    """What the model itself pays for an answer: beta times how much likelier it made it (B,)."""
+    return beta * (logprobs - reference)
+
+
+# --- a model and its pairs ----------------------------------------------------------------------
+
+
+def reference_logprobs(model, loader, device="cpu", reduction="sum"):
+    """(n, 2): of chosen and rejected, for every pair of the loader, in the order of its dataset.
+
+    The model is left as it was found. A loader gives (chosen, rejected, numbers of the pairs),
+    where chosen and rejected are each (inputs, targets): `preferences.pair_loader`.
+    """
+    kept = torch.empty(len(loader.dataset), 2, device=device)
+    with _without_dropout(model), torch.no_grad():
+        for chosen, rejected, numbers in loader:
+            kept[numbers] = torch.stack(_of_pair(model, chosen, rejected, device, reduction), 1)
+    return kept
+
+
+def evaluate_pairs(model, loader, reference, beta=0.1, label_smoothing=0.0, **how):
+    """{"loss", "margin", "accuracy"}: means over all pairs of a loader; None without a pair.
+
+    The margin is how much more the chosen answer is rewarded; accuracy is the share of pairs in
+    which it is rewarded more. `how`: device and reduction.
+    """
+    if not len(loader.dataset):
+        return {"loss": None, "margin": None, "accuracy": None}
+    now = reference_logprobs(model, loader, **how)
+    losses = dpo_loss(*now.T, *reference.T, beta, label_smoothing)
+    reward = rewards(now, reference, beta)
+    margin = reward[:, 0] - reward[:, 1]
+    found = {"loss": losses, "margin": margin, "accuracy": (margin > 0).float()}
+    found = {name: values.double().mean().item() for name, values in found.items()}
+    if not math.isfinite(found["loss"]):
+        raise FloatingPointError("the loss of an evaluation is not finite")
+    return found
+
+
+def train_on_pairs(
+    model,
+    loader,
+    held_out,
+    optimizer,
+    settings=TrainSettings(),
+    beta=0.1,
+    label_smoothing=0.0,
+    device="cpu",
+    reduction="sum",
+    on_eval=lambda record: None,
+    on_step=lambda step: None,
+    progress=True,
+):
+    """Train the model against itself as it is now; the records of all evaluations.
+
+    Two loaders of pairs, as in `reference_logprobs`. A record says step, epoch, lr, seconds, and
+    loss, margin and accuracy of the first training pairs (`settings.eval_iter` batches of them) and
+    of all that are held out. `on_step(step)` may say to stop. Dropout stays off, since model and
+    reference must be compared as one and the same net.
+    """
+    how, loss_of = {"device": device, "reduction": reduction}, (beta, label_smoothing)
+    check_beta(*loss_of)
+    reference = reference_logprobs(model, loader, **how)
+    evaluated = {"train": _first(loader, settings.eval_iter), "val": held_out}
+    known = {name: reference_logprobs(model, each, **how) for name, each in evaluated.items()}
+    started, history, n_steps = time.monotonic(), [], total_steps(loader, settings)
+
+    def evaluate(step, lr):
+        record = {"step": step, "epoch": step / len(loader), "tokens_seen": None, "lr": lr}
+        record["seconds"] = round(time.monotonic() - started, 2)
+        for name, each in evaluated.items():
+            found = evaluate_pairs(model, each, known[name], *loss_of, **how)
+            record |= {f"{name}_{what}": value for what, value in found.items()}
+        history.append(record)
+        on_eval(record)
+
+    with _without_dropout(model), tqdm(total=n_steps, disable=not progress) as bar:
+        evaluate(0, lr=0.0)
+        for step, batch in enumerate(_batches(loader, n_steps)):
+            lr = learning_rate(step, n_steps, settings)
+            _step(model, batch, reference, optimizer, lr, settings, loss_of, how)
+            bar.update()
+            if (step + 1) % settings.eval_freq == 0 or step + 1 == n_steps:
+                evaluate(step + 1, lr)
+            if on_step(step + 1):
+                break
+    return history
+
+
+def _first(loader, n_batches):
+    """A loader of the first pairs of another one's dataset, in their own order."""
+    size, pairs = loader.batch_sampler.batch_size, loader.dataset
+    n = len(pairs) if n_batches is None else min(len(pairs), n_batches * size)
+    return DataLoader([pairs[i] for i in range(n)], size, collate_fn=loader.collate_fn)
+
+
+def _batches(loader, n_steps):
+    """So many batches, epoch after epoch, each in an order of its own."""
+    epoch = 0
+    while n_steps > 0:
+        if hasattr(loader.batch_sampler, "set_epoch"):
+            loader.batch_sampler.set_epoch(epoch)
+        for batch in loader:
+            if n_steps > 0:
+                yield batch
+            n_steps -= 1
+        epoch += 1
+
+
+def _step(model, batch, reference, optimizer, lr, settings, loss_of, how):
+    """One update by the mean loss of a batch of pairs."""
+    *pair, numbers = batch
+    now = _of_pair(model, *pair, **how)
+    loss = dpo_loss(*now, *reference[numbers].T, *loss_of).mean()
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
+    if not math.isfinite(float(norm) + loss.item()):
+        raise FloatingPointError("loss or gradient is not finite; try a lower learning rate")
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _of_pair(model, chosen, rejected, device, reduction):
+    """Log-probabilities (B,) of the chosen answers, and of the rejected ones."""
+    both = ([tensor.to(device) for tensor in side] for side in (chosen, rejected))
+    return [sequence_logprobs(model, *side, reduction) for side in both]
+
+
+@contextmanager
+def _without_dropout(model):
+    """Evaluation mode inside; afterwards every module's mode is as before."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -1,0 +1,141 @@
+"""Preference data: rows of an instruction and two answers, of which one was liked better.
+
+The one idea: a pair is two rows of instruction data with the same prompt, so it is checked,
+written, tokenized and masked by what does that for any row: the answer and its end-of-text are
+counted, the prompt with its response header isn't.
+
+The form {instruction, input, chosen, rejected} is that of Raschka's preference file
+(04_preference-tuning-with-dpo), whose further key `output` is passed over. Its 1,100 rows hold six
+whose two answers are the same: they teach nothing, so such rows are left out here, and counted.
+"""
+
+from pathlib import Path
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
+
+from ch07.batching import LengthGroupedBatches
+from ch07.data import DataError, DataFile, checked_row, refuse, summary
+from ch07.json_rows import SHOWN, TWICE, Finding, named, parse, read_utf8, refuse_many
+from ch07.tokenizer import load_tokenizer
+from collate import custom_collate_response_fn
+from instruction_dataset import BOOK_STYLE, InstructionDataset
+
+SIDES = ("chosen", "rejected")
+FIELDS = ("instruction", *SIDES)
+
+
+def read_preferences(path, skip_bad_rows=False):
+    """The pairs of a JSON or JSONL file as a `DataFile`; DataError lists what can't be used.
+
+    A pair is a dict with "instruction", "input", "chosen" and "rejected". Faulty rows are left out
+    with `skip_bad_rows`; rows with an empty answer or with two equal ones in any case.
+    """
+    path, findings, pairs, places, bad = Path(path), [], [], [], 0
+    text, digest = read_utf8(path)
+    for where, row in parse(text, path, findings, lambda row: set(FIELDS) <= set(row)):
+        pair = checked_pair(where, row, findings)
+        if pair is None:
+            bad += 1
+            refuse_many(path, bad, len(pairs))
+        else:
+            pairs.append(pair)
+            places.append(where)
+    errors = [finding for finding in findings if finding.level == "error"]
+    if errors and not skip_bad_rows:
+        refuse(path, len(errors), errors[:SHOWN])
+    if not pairs:
+        raise DataError(f"{path}: no usable row" + "".join(f"\n  {s}" for s in summary(findings)))
+    return DataFile(path, pairs, places, findings, digest)
+
+
+def checked_pair(where, row, findings):
+    """The row as a pair with stripped fields, or None; what was seen goes to `findings`."""
+    if not isinstance(row, dict) or TWICE in row:
+        return checked_row(where, row, findings)  # says what is wrong with it
+    missing = [repr(key) for key in FIELDS if key not in row]
+    if missing:
+        keys = ", ".join(map(named, list(row)[:SHOWN])) or "none"
+        what = f"missing: {', '.join(missing)}; keys found: {keys}"
+        findings.append(Finding(where, "error", what))
+        return None
+    shared = {key: value for key, value in row.items() if key not in (*SIDES, "output")}
+    answers, seen = {}, {}
+    for side in SIDES:
+        found = []
+        entry = checked_row(where, {**shared, "output": row[side]}, found)
+        seen |= dict.fromkeys(Finding(f.where, f.level, _renamed(f.what, side)) for f in found)
+        answers[side] = entry and entry.pop("output")
+        shared = shared if entry is None else entry
+    if None not in answers.values() and answers["chosen"] == answers["rejected"]:
+        seen[Finding(where, "dropped", "'chosen' and 'rejected' are the same")] = None
+    findings += seen
+    lost = any(finding.level != "note" for finding in seen)
+    return None if lost else {**shared, **answers}
+
+
+def _renamed(what, side):
+    return what.replace("'output'", repr(side))
+
+
+class PairDataset(Dataset):
+    """Pairs as token ids: (chosen, rejected, number), each answer as (prompt_length, ids).
+
+    Both start with the very same prompt ids. ValueError for a pair that isn't text.
+    """
+
+    def __init__(self, pairs, tokenizer, style=BOOK_STYLE):
+        self.pairs = list(pairs)
+        self.sides = [
+            InstructionDataset(
+                [{**pair, "output": pair[side]} for pair in self.pairs], tokenizer, style, True
+            )
+            for side in SIDES
+        ]
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def __getitem__(self, number):
+        return *(side[number] for side in self.sides), number
+
+    @property
+    def lengths(self):
+        """Tokens of the longer answer of each pair, prompt included, the end-of-text not."""
+        return [max(both) for both in zip(*(side.lengths for side in self.sides), strict=True)]
+
+
+def fitting(file, pairs, style, context_length, skip_bad_rows=False):
+    """(`PairDataset` of those pairs whose rows fit into the model, a `Finding` for each other).
+
+    DataError names the others, unless `skip_bad_rows`: a cut answer isn't the one that was liked.
+    """
+    dataset = PairDataset(pairs, load_tokenizer(), style)
+    long = {i for i, n in enumerate(dataset.lengths) if n > context_length}
+    if not long:
+        return dataset, []
+    what, places = f"more tokens than the model's context of {context_length}", file.by_entry
+    found = [Finding(places[id(dataset.pairs[i])], "error", what) for i in sorted(long)]
+    if not skip_bad_rows:
+        refuse(file.path, len(found), found[:SHOWN])
+    kept = [pair for i, pair in enumerate(dataset.pairs) if i not in long]
+    return PairDataset(kept, load_tokenizer(), style), found
+
+
+def collate_pairs(batch, **options):
+    """((inputs, targets) of the chosen, (inputs, targets) of the rejected, numbers (B,)).
+
+    Each side is padded to its own longest row. `options` are `custom_collate_response_fn`'s.
+    """
+    *sides, numbers = zip(*batch, strict=True)
+    both = (custom_collate_response_fn(side, **options) for side in sides)
+    return *both, torch.tensor(numbers)
+
+
+def pair_loader(dataset, batch_size, seed=None):
+    """A DataLoader of `collate_pairs`; in order without a seed, length-grouped with one."""
+    if seed is None:
+        batches = BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
+    else:
+        batches = LengthGroupedBatches(dataset.lengths, batch_size, seed)
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate_pairs)
