@@ -25,7 +25,7 @@ from ch07.scoring import score_answers
 from ch07.toy_instructions.build import DATA_FILE
 from gpt_model import GPTConfig
 
-NEW = ("antonym", "passive", "plural", "spell")
+NEW = ("negation", "passive", "past tense", "question")
 PEER = "all weights"
 SHARED = ["--epochs", "6", "--batch-size", "16"]
 WAYS = {

@@ -1,12 +1,11 @@
-"""What each command can be told: its arguments, their help, and what they may be.
+"""What a run can be told: a flag for each option, its help, and what it may be.
 
 Imports nothing heavy, so that `--help` answers at once.
 """
 
 import argparse
-from dataclasses import fields
 
-from ch07.options import METHODS, RECIPES, FinetuneOptions
+from ch07.options import METHODS, RECIPES
 
 HELP = {
     "data": "JSON or JSONL file in Alpaca form, a token store, or hf:NAME[:SPLIT], a dataset on "
@@ -64,7 +63,7 @@ FORMATS = ("f32", "f16")
 PUBLISHED_SIZES = ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
 
 
-def _number(kind, low, high):
+def number(kind, low, high):
     """An argparse type: a number from low to high."""
 
     def parse(text):
@@ -77,116 +76,11 @@ def _number(kind, low, high):
     return parse
 
 
-TOKENS = _number(int, 0, 10**6)
+TOKENS = number(int, 0, 10**6)
 
 
-def make_parser():
-    """The parser; what it gives has the name of the command in `command`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ch07", description="Instruction fine-tuning by hand."
-    )
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("-v", "--verbose", action="store_true", help="show tracebacks")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name, text):
-        sub = commands.add_parser(name, help=text, description=text, parents=[common])
-        sub.set_defaults(command=name)
-        return sub
-
-    _add_finetune(command("finetune", "train, answer, score (the default command)"))
-
-    respond = command("respond", "print one answer")
-    respond.add_argument("folder", metavar="RUN", help="a run folder")
-    respond.add_argument("instruction")
-    respond.add_argument("--input", dest="text", default="", help="what the instruction works on")
-    _add_generation(respond)
-
-    _add_evaluate(command("evaluate", "score a run on its held-out entries, or on a file"))
-
-    _add_prefer(command("prefer", "train a run on pairs: which answer is liked better (DPO)"))
-
-    _add_compare(command("compare", "name the first step at which two runs depart, and why"))
-    _add_doctor(command("doctor", "is this machine, and this data file, ready?"))
-    _add_grid(command("grid", "show a batch token by token: id, text, role, target"))
-
-    _add_prepare(command("prepare-data", "write rows of any form as JSONL in Alpaca form"))
-    _add_tokenize(command("tokenize", "write a JSONL file of any size as a store to train on"))
-    _add_check(command("check", "check an exercise: the mistake is named, not the line"))
-    _add_api_calls(command("api-calls", "data that asks for API calls, and answers judged as such"))
-
-    chat = command("chat", "talk to a run in the terminal")
-    chat.add_argument("folder", metavar="RUN", help="a run folder")
-    _add_generation(chat)
-
-    export = command("export", "write a run as a folder that Hugging Face's transformers loads")
-    export.add_argument("folder", metavar="RUN", help="a run folder")
-    export.add_argument("target", metavar="DIR", help="the new folder")
-    export.add_argument("--gguf", choices=FORMATS, help="also as one file for llama.cpp")
-
-    _add_self_instruct(command("self-instruct", "new instructions from a few, by any model"))
-
-    _add_verify(command("verify-weights", "hold published weights against what others published"))
-    return parser
-
-
-def _add_evaluate(sub):
-    sub.add_argument("folder", metavar="RUN", help="a run folder")
-    sub.add_argument("--data", help="JSON or JSONL file (default: the run's held-out entries)")
-    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
-    what = sub.add_mutually_exclusive_group()
-    what.add_argument("--losses", action="store_true", help="the last logged losses, computed anew")
-    judges = "a language model scores too: an address, a run folder, or scripted:FILE"
-    what.add_argument("--judge", metavar="BACKEND", help=judges)
-    sub.add_argument("--judge-model", metavar="NAME", help="which of a server's models")
-    sub.add_argument("--judge-scale", choices=("0-100", "1-5"), default="0-100")
-    sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
-    sub.add_argument("--max-new-tokens", type=TOKENS, default=256)
-    sub.add_argument("--device", default="auto")
-
-
-def _add_prefer(sub):
-    above_0, whole = _number(float, 1e-12, 1e6), _number(int, 1, 10**9)
-    sub.add_argument("folder", metavar="RUN", help="the run to start from; it stays as it is")
-    pairs = "JSON or JSONL rows of instruction, input, chosen, rejected (default: toy pairs)"
-    sub.add_argument("data", nargs="?", help=pairs)
-    sub.add_argument("--out", help=HELP["out"])
-    sub.add_argument("--beta", type=above_0, default=0.1, help="larger: stays closer to RUN")
-    sub.add_argument("--label-smoothing", type=_number(float, 0, 0.499), default=0.0)
-    sub.add_argument("--reduction", choices=("sum", "mean"), default="sum", help="over tokens")
-    sub.add_argument("--epochs", type=whole, default=1)
-    sub.add_argument("--batch-size", type=whole, default=8, help="pairs in a batch")
-    sub.add_argument("--lr", type=above_0, help="at its peak (default: 5e-6; small models 5e-5)")
-    sub.add_argument("--seed", type=_number(int, 0, 2**31 - 1), default=123)
-    sub.add_argument("--eval-freq", type=whole, default=10, help=HELP["eval_freq"])
-    sub.add_argument("--max-steps", type=whole, help=HELP["max_steps"])
-    sub.add_argument("--device", default="auto")
-    sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
-
-
-def _add_compare(sub):
-    sub.add_argument("one", metavar="RUN", help="a run folder")
-    sub.add_argument("two", metavar="RUN", help="another")
-    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
-
-
-def _add_doctor(sub):
-    sub.add_argument("data", nargs="?", default=argparse.SUPPRESS, help=HELP["data"])
-    sub.add_argument("--data", default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # as finetune has
-    sub.add_argument("--write-clean", metavar="FILE", help="write the rows that can be used")
-    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
-    _add_options(sub, [field for field in fields(FinetuneOptions) if field.name not in NOT_ASKED])
-
-
-def _add_finetune(sub):
-    _add_options(sub, fields(FinetuneOptions))
-    start = sub.add_mutually_exclusive_group()
-    start.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    start.add_argument("--like", metavar="RUN", help="a new run with the settings of another")
-
-
-def _add_options(sub, asked):
-    """One flag for each field of FinetuneOptions; what isn't given isn't in the namespace."""
+def add_options(sub, asked):
+    """One flag for each of these fields of `FinetuneOptions`; what isn't given isn't there."""
     for field in asked:
         flag = "--" + field.name.replace("_", "-")
         text = HELP[field.name]
@@ -205,89 +99,3 @@ def _add_options(sub, asked):
             default=argparse.SUPPRESS,
             help=text + shown,
         )
-
-
-def _add_grid(sub):
-    sub.add_argument("data", nargs="?", help="JSON or JSONL file (default: the bundled data)")
-    sub.add_argument("--rows", type=_number(int, 1, 1000), default=3, help="the first N rows")
-    sub.add_argument("--run", dest="folder", metavar="RUN", help="with its style and its losses")
-    sub.add_argument("--png", metavar="FILE", help="draw a picture instead")
-    sub.add_argument("--sentences", action="store_true", help="a line per token, to be read aloud")
-    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
-    sub.add_argument("--allowed-max-length", type=_number(int, 1, 10**6), help="tokens of a row")
-    sub.add_argument("--loss-on", choices=CHOICES["loss_on"], default="response")
-    sub.add_argument("--prompt-style", choices=CHOICES["prompt_style"])
-    sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
-
-
-def _add_prepare(sub):
-    sub.add_argument("path", metavar="FILE", help="JSONL, perhaps gzip, or Parquet, of any size")
-    sub.add_argument("out", metavar="OUT", help="the new file")
-    sub.add_argument("--limit", type=_number(int, 1, 10**12), help="the first so many rows")
-    sub.add_argument("--skip-bad-rows", action="store_true", help=HELP["skip_bad_rows"])
-
-
-def _add_tokenize(sub):
-    sub.add_argument("path", metavar="FILE", help="JSONL, perhaps gzip, read line by line")
-    sub.add_argument("folder", metavar="STORE", help="the new folder")
-    sub.add_argument("--prompt-style", choices=CHOICES["prompt_style"])
-    sub.add_argument("--skip-bad-rows", action="store_true", help=HELP["skip_bad_rows"])
-
-
-def _add_self_instruct(sub):
-    count, share = _number(int, 1, 10**6), _number(float, 1e-9, 1.0)
-    sub.add_argument("--backend", required=True, help="scripted:FILE, a run folder, or a URL")
-    sub.add_argument("--out", required=True, help="JSONL file for the new rows; it is gone on with")
-    sub.add_argument("--seeds", help="JSON or JSONL file of tasks (default: 36 of our own)")
-    sub.add_argument("--number", type=count, default=30, help="rows that are wanted")
-    sub.add_argument("--examples", dest="n_examples", type=_number(int, 1, 10), default=3)
-    sub.add_argument("--patience", type=count, default=10, help="requests without a new row")
-    sub.add_argument("--original", action="store_true", help="Alpaca's own parser and filters")
-    sub.add_argument("--seed", type=_number(int, 0, 2**31 - 1), default=123)
-    sub.add_argument("--temperature", type=_number(float, 0.0, 1e6), default=1.0)
-    sub.add_argument("--top-p", type=share, default=1.0)
-    sub.add_argument("--max-new-tokens", type=count, default=3072)
-    sub.add_argument("--model", help="at a URL: which of the server's models")
-    sub.add_argument("--kind", choices=("openai", "ollama"), help="at a URL: how it is spoken to")
-    sub.add_argument("--timeout", type=_number(float, 1, 3600), default=120, help="seconds")
-    sub.add_argument("--allow-http", action="store_true", help="also to other machines")
-    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
-
-
-def _add_verify(sub):
-    sub.add_argument("name", choices=PUBLISHED_SIZES)
-    sub.add_argument("--path", help="a file that was downloaded by hand")
-    sub.add_argument("--device", default="auto")
-
-
-def _add_check(sub):
-    sub.add_argument("path", metavar="FILE", nargs="?", help="your file, or a folder of them")
-    sub.add_argument("--start", metavar="FOLDER", help="copy the stubs of all exercises there")
-    sub.add_argument("--hint", metavar="NAME", help="a hint for an exercise")
-    sub.add_argument("--level", type=_number(int, 1, 3), default=1, help="1, 2 or 3: says more")
-    sub.add_argument("--seconds", type=_number(float, 0.1, 3600), default=10.0, help="time limit")
-    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
-
-
-def _add_api_calls(sub):
-    sub.add_argument("run", metavar="RUN", nargs="?", help="a run folder, or a responses.json")
-    sub.add_argument("--data", help="answer this file's test entries (default: the kept answers)")
-    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
-    sub.add_argument("--device", default="auto")
-    sub.add_argument("--write", metavar="FILE", help="write the data that asks for calls instead")
-    sub.add_argument(
-        "--documents",
-        choices=CHOICES["documents"],
-        help="beside each instruction in FILE: nothing, the right document, or what BM25 finds",
-    )
-    sub.add_argument("--renamed", action="store_true", help="new keywords in FILE's test entries")
-
-
-def _add_generation(sub):
-    temperature, share = _number(float, 0.0, 1e6), _number(float, 1e-9, 1.0)
-    sub.add_argument("--max-new-tokens", type=TOKENS, default=256)
-    sub.add_argument("--temperature", type=temperature, default=0.0, help="0: the likeliest token")
-    sub.add_argument("--top-k", type=_number(int, 1, 10**6), help="among the k likeliest tokens")
-    sub.add_argument("--top-p", type=share, help="among the fewest tokens with this share")
-    sub.add_argument("--seed", type=_number(int, 0, 2**31 - 1), help="of sampling")
-    sub.add_argument("--device", default="auto")

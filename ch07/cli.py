@@ -8,8 +8,8 @@ import io
 import os
 import sys
 
-from ch07.arguments import make_parser
 from ch07.options import OptionError
+from ch07.parser import make_parser
 from ch07.report import safe
 
 # Large pages for large tensors on Linux, where they save a tenth of a training step. PyTorch reads

@@ -22,11 +22,11 @@ BY_FLOOR = {
     "systems.api_scores systems.dpo systems.embedding_resize systems.judge "
     "systems.label_batches systems.novelty systems.toolbox",
     3: "adapter_files adapters checked_rows gguf_file loading model_card respond server_formats "
-    "splits token_grid "
+    "splits system_arguments token_grid "
     "toy_instructions.build "
     "exercises.batch_checks exercises.museum.rooms exercises.sandbox "
     "systems.growing systems.label_rows systems.magpie systems.preferences systems.streaming",
-    4: "batch_grid completion_url run_folder survey token_store "
+    4: "batch_grid completion_url parser run_folder survey token_store "
     "exercises.attention_checks exercises.generation_probe exercises.loss_checks "
     "exercises.museum.game exercises.option_checks exercises.text_checks "
     "systems.chatglm_rows systems.lamini",

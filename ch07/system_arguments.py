@@ -1,0 +1,66 @@
+"""What the commands around the chapter's systems can be told: data, generators, judges, liking.
+
+Imports nothing heavy, so that `--help` answers at once.
+"""
+
+from ch07.arguments import CHOICES, HELP, number
+
+
+def add_prefer(sub):
+    above_0, whole = number(float, 1e-12, 1e6), number(int, 1, 10**9)
+    sub.add_argument("folder", metavar="RUN", help="the run to start from; it stays as it is")
+    pairs = "JSON or JSONL rows of instruction, input, chosen, rejected (default: toy pairs)"
+    sub.add_argument("data", nargs="?", help=pairs)
+    sub.add_argument("--out", help=HELP["out"])
+    sub.add_argument("--beta", type=above_0, default=0.1, help="larger: stays closer to RUN")
+    sub.add_argument("--label-smoothing", type=number(float, 0, 0.499), default=0.0)
+    sub.add_argument("--reduction", choices=("sum", "mean"), default="sum", help="over tokens")
+    sub.add_argument("--epochs", type=whole, default=1)
+    sub.add_argument("--batch-size", type=whole, default=8, help="pairs in a batch")
+    sub.add_argument("--lr", type=above_0, help="at its peak (default: 5e-6; small models 5e-5)")
+    sub.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=123)
+    sub.add_argument("--eval-freq", type=whole, default=10, help=HELP["eval_freq"])
+    sub.add_argument("--max-steps", type=whole, help=HELP["max_steps"])
+    sub.add_argument("--device", default="auto")
+    sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
+
+
+def add_prepare(sub):
+    sub.add_argument("path", metavar="FILE", help="JSONL, perhaps gzip, or Parquet, of any size")
+    sub.add_argument("out", metavar="OUT", help="the new file")
+    sub.add_argument("--limit", type=number(int, 1, 10**12), help="the first so many rows")
+    sub.add_argument("--skip-bad-rows", action="store_true", help=HELP["skip_bad_rows"])
+
+
+def add_self_instruct(sub):
+    count, share = number(int, 1, 10**6), number(float, 1e-9, 1.0)
+    sub.add_argument("--backend", required=True, help="scripted:FILE, a run folder, or a URL")
+    sub.add_argument("--out", required=True, help="JSONL file for the new rows; it is gone on with")
+    sub.add_argument("--seeds", help="JSON or JSONL file of tasks (default: 36 of our own)")
+    sub.add_argument("--number", type=count, default=30, help="rows that are wanted")
+    sub.add_argument("--examples", dest="n_examples", type=number(int, 1, 10), default=3)
+    sub.add_argument("--patience", type=count, default=10, help="requests without a new row")
+    sub.add_argument("--original", action="store_true", help="Alpaca's own parser and filters")
+    sub.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=123)
+    sub.add_argument("--temperature", type=number(float, 0.0, 1e6), default=1.0)
+    sub.add_argument("--top-p", type=share, default=1.0)
+    sub.add_argument("--max-new-tokens", type=count, default=3072)
+    sub.add_argument("--model", help="at a URL: which of the server's models")
+    sub.add_argument("--kind", choices=("openai", "ollama"), help="at a URL: how it is spoken to")
+    sub.add_argument("--timeout", type=number(float, 1, 3600), default=120, help="seconds")
+    sub.add_argument("--allow-http", action="store_true", help="also to other machines")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+
+
+def add_api_calls(sub):
+    sub.add_argument("run", metavar="RUN", nargs="?", help="a run folder, or a responses.json")
+    sub.add_argument("--data", help="answer this file's test entries (default: the kept answers)")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+    sub.add_argument("--device", default="auto")
+    sub.add_argument("--write", metavar="FILE", help="write the data that asks for calls instead")
+    sub.add_argument(
+        "--documents",
+        choices=CHOICES["documents"],
+        help="beside each instruction in FILE: nothing, the right document, or what BM25 finds",
+    )
+    sub.add_argument("--renamed", action="store_true", help="new keywords in FILE's test entries")
