@@ -11,11 +11,11 @@ TOY, EX = "ch07.toy_instructions.", "ch07.exercises."
 BY_FLOOR = {
     1: "cross_entropy files json_rows machine near_duplicates options ranks report requirements "
     "scoring shards shown stopping token_words tokenizer weight_names "
-    "toy_instructions.words exercises.catalogue exercises.museum.exhibit",
+    "toy_instructions.words exercises.catalogue exercises.museum.exhibit systems.arithmetic",
     2: "arguments batching checkpoint data drawings estimate generation hf_files hub optimizers "
     "prompts token_drawing weight_files "
     "toy_instructions.sentences toy_instructions.lists toy_instructions.facts "
-    "exercises.findings",
+    "exercises.findings systems.curation systems.quality",
     3: "checked_rows gguf_file loading model_card respond splits token_grid "
     "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks",
     4: "batch_grid run_folder survey token_store "
