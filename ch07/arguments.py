@@ -42,6 +42,7 @@ CHOICES = {
     "split": ("groups", "book"),
     "optimizer": ("auto", "adamw", "muon"),
     "dtype": ("auto", "float32", "bfloat16"),
+    "how": ("diverse", "longest", "random"),
 }
 TYPES = {
     int: int,
@@ -52,6 +53,7 @@ TYPES = {
     str | None: str,
 }
 NOT_ASKED = ("data", "out", "checkpoint_minutes", "eval_freq", "compile", "shard")  # of a doctor
+FIELDS = ("instruction", "input", "output")
 FORMATS = ("f32", "f16")
 PUBLISHED_SIZES = ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
 
@@ -96,15 +98,14 @@ def make_parser():
 
     _add_evaluate(command("evaluate", "score a run on its held-out entries, or on a file"))
 
-    compare = command("compare", "name the first step at which two runs depart, and why")
-    compare.add_argument("one", metavar="RUN", help="a run folder")
-    compare.add_argument("two", metavar="RUN", help="another")
-    compare.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+    _add_compare(command("compare", "name the first step at which two runs depart, and why"))
 
     _add_doctor(command("doctor", "is this machine, and this data file, ready?"))
     _add_grid(command("grid", "show a batch token by token: id, text, role, target"))
 
     _add_tokenize(command("tokenize", "write a JSONL file of any size as a store to train on"))
+
+    _add_curate(command("curate", "choose few rows out of many, and say why not the others"))
 
     _add_check(command("check", "check an exercise: the mistake is named, not the line"))
 
@@ -132,6 +133,12 @@ def _add_evaluate(sub):
     sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
     sub.add_argument("--max-new-tokens", type=TOKENS, default=256)
     sub.add_argument("--device", default="auto")
+
+
+def _add_compare(sub):
+    sub.add_argument("one", metavar="RUN", help="a run folder")
+    sub.add_argument("two", metavar="RUN", help="another")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
 
 
 def _add_doctor(sub):
@@ -188,6 +195,19 @@ def _add_tokenize(sub):
     sub.add_argument("folder", metavar="STORE", help="the new folder")
     sub.add_argument("--prompt-style", choices=CHOICES["prompt_style"])
     sub.add_argument("--skip-bad-rows", action="store_true", help=HELP["skip_bad_rows"])
+
+
+def _add_curate(sub):
+    sub.add_argument("path", metavar="FILE", help="JSON or JSONL file")
+    sub.add_argument("target", metavar="NEW", help="the new file, .json or .jsonl")
+    sub.add_argument("--keep", type=_number(int, 1, 10**9), required=True, help="rows to choose")
+    sub.add_argument("--how", choices=CHOICES["how"], default="diverse", help="which to prefer")
+    sub.add_argument("--per-group", type=_number(int, 1, 10**9), help="diverse: most of a family")
+    sub.add_argument("--lima", action="store_true", help="LIMA's rules for answers, too")
+    sub.add_argument("--distinct", choices=FIELDS, help="leave out what nearly repeats this field")
+    sub.add_argument("--seed", type=_number(int, 0, 2**31 - 1), default=123, help="of the choice")
+    sub.add_argument("--skip-bad-rows", action="store_true", help=HELP["skip_bad_rows"])
+    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
 
 
 def _add_check(sub):

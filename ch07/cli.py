@@ -143,6 +143,12 @@ def _tokenize(**arguments):
     return tokenize(**arguments)
 
 
+def _curate(**arguments):
+    from ch07.curate import curate
+
+    return curate(**arguments)
+
+
 def _check(**arguments):
     from ch07.check import check
 
@@ -175,6 +181,7 @@ COMMANDS = {
     "doctor": _doctor,
     "grid": _grid,
     "tokenize": _tokenize,
+    "curate": _curate,
     "check": _check,
     "chat": _chat,
     "export": _export,

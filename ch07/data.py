@@ -1,13 +1,15 @@
-"""Reading instruction data: a JSON or JSONL file becomes a list of checked entries.
+"""Reading instruction data: a JSON or JSONL file becomes a list of checked entries, and back.
 
 The one idea: every fault is collected with its row and reported with the others; nothing is
 changed, dropped or cut in silence. Knows nothing of tokens or models.
 """
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from ch07.files import write_bytes
 from ch07.json_rows import (
     SHOWN,
     TWICE,
@@ -19,6 +21,7 @@ from ch07.json_rows import (
     refuse_many,
     type_name,
 )
+from ch07.options import OptionError
 
 # Other names for (instruction, output) that are read as such, and reported.
 SCHEMAS = [("question", "answer"), ("prompt", "completion"), ("instruction", "response")]
@@ -78,6 +81,25 @@ def read_data(path, skip_bad_rows=False):
     if not entries:
         raise DataError(f"{path}: no usable row" + "".join(f"\n  {s}" for s in summary(findings)))
     return DataFile(path, entries, places, findings, digest)
+
+
+def check_new_file(path, name):
+    """OptionError if a file can't be new at `path`; `name` is the option that said so."""
+    if Path(path).exists():
+        raise OptionError(f"{path} exists: choose another name for {name}")
+    if not Path(path).absolute().parent.is_dir():
+        raise OptionError(f"{Path(path).parent} is no folder: choose another for {name}")
+
+
+def write_entries(path, entries):
+    """Entries as a file that `load_entries` reads: JSONL if its name says so, else JSON."""
+    path = Path(path)
+    if path.suffix == ".jsonl":
+        text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+    else:
+        text = json.dumps(entries, ensure_ascii=False, indent=2) + "\n"
+    # half a character, in a key that isn't trained on, is written as the escape that it was
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def refuse(path, n, errors):

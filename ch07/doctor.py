@@ -6,15 +6,13 @@ The one idea: it looks at what `finetune` would do, with the same plan, so the t
 different stories. Exit code 1 when training would be wrong.
 """
 
-import json
 import shlex
 from dataclasses import asdict, replace
 from itertools import chain, count
 from pathlib import Path
 
 from ch07.checkup import Check, check_data, check_machine, check_run, check_tokens
-from ch07.data import DataError
-from ch07.files import write_bytes
+from ch07.data import DataError, check_new_file, write_entries
 from ch07.options import FinetuneOptions, OptionError
 from ch07.plan import make_plan
 from ch07.report import json_text, safe
@@ -30,7 +28,7 @@ def doctor(write_clean=None, as_json=False, **given):
     if is_store(options.data):
         raise OptionError(f"{options.data} is a token store: give the file that it was made from")
     if write_clean is not None:
-        _check_target(write_clean)
+        check_new_file(write_clean, "--write-clean")
     clean = _typed("doctor", {**given, "write_clean": _clean_name(options)})
     checks, details, lines, written = check_machine(), {}, [], None
     try:  # faulty rows are left out, to see what the rest is like; they are reported all the same
@@ -117,21 +115,9 @@ def _clean_name(options):
     return next(name for name in names if not Path(name).exists())
 
 
-def _check_target(path):
-    if Path(path).exists():
-        raise OptionError(f"{path} exists: choose another name for --write-clean")
-    if not Path(path).absolute().parent.is_dir():
-        raise OptionError(f"{Path(path).parent} is no folder: choose another for --write-clean")
-
-
 def _write_clean(path, plan):
     """The rows that a run would use, in the file's order; JSONL if the name says so."""
     used = {id(entry) for dataset in plan.datasets.values() for entry in dataset.data}
     entries = [entry for entry in plan.file.entries if id(entry) in used]
-    if path.suffix == ".jsonl":
-        text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
-    else:
-        text = json.dumps(entries, ensure_ascii=False, indent=2) + "\n"
-    # half a character, in a key that isn't trained on, is written as the escape that it was
-    write_bytes(path, text.encode(errors="backslashreplace"))
+    write_entries(path, entries)
     return {"file": str(path), "rows": len(entries)}

@@ -26,7 +26,7 @@ BY_FLOOR = {
     6: "going_on plan exercises.cache_checks",
     7: "costs exercises.diagnose",
     8: "dry_run prepare exercises.child exercises.live",
-    9: "checkup finetune evaluate chat compare grid check export storing verify picture",
+    9: "checkup curate finetune evaluate chat compare grid check export storing verify picture",
     10: "doctor",
     11: "cli",
     12: "__main__",
@@ -113,7 +113,7 @@ def test_only_those_who_may_print():
     """Library functions return; commands, reports and scripts print."""
     may = {
         f"ch07.{name}"
-        for name in "cli finetune evaluate chat compare doctor grid check export storing "
+        for name in "cli finetune evaluate chat compare curate doctor grid check export storing "
         "verify report".split()
     }
     may.add(TOY + "build")

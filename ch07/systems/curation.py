@@ -113,10 +113,11 @@ def select_diverse(
     texts = [f"{row['instruction']} {row.get('input') or ''}" for row in kept]
     chosen = farthest_in_turns(texts, groups, _checked(k), per_group, cap)
     if len(chosen) < k:
+        most = "as many as there are" if per_group is None else f"at most {per_group:,}"
         raise ValueError(
-            f"only {len(chosen):,} of the {k:,} rows asked for can be chosen: of {len(rows):,}, "
-            f"{len(kept):,} pass the filters, in groups: {len(set(groups)):,}. Ask for fewer, or "
-            f"allow more a group ({per_group or 'any number'}), or rows more alike (cap {cap:g})"
+            f"{k:,} rows are asked for, but only {len(chosen):,} can be chosen: of {len(rows):,}, "
+            f"{len(kept):,} pass the filters, from each group {most} were taken, and no two more "
+            f"alike than {cap:g}"
         )
     return [kept[i] for i in chosen]
 
