@@ -1,11 +1,12 @@
 """Do few chosen rows teach more than many unchosen ones, if a quarter of the answers is spoiled?
 
-    python -m benchmarks.curation [--seeds 3] [--keep 1000] [--steps 240] [--json FILE]
+    python -m benchmarks.curation [--seeds 3] [--keep 500] [--steps 400] [--json FILE]
 
-The pool is the training split of the bundled instructions, with a quarter of its answers spoiled in
-six ways: three that `quality_flags` can see, three that no rule sees. Four choices of it train the
-same model for the same number of steps, and answer the same untouched test entries: all rows; k at
-random; the k longest answers; k that no rule objects to and that differ (`select_diverse`).
+The pool is what the bundled training rows have on sentences, eleven families, with a quarter of the
+answers spoiled in six ways: three that `quality_flags` can see, three that no rule sees. Four
+choices of it train the same model for the same number of steps, and answer the same untouched
+held-out entries: all rows; k at random; the k longest answers; k that no rule objects to and that
+differ (`select_diverse`).
 
 Each seed spoils, chooses, starts and trains anew. "Interval" is a 95 % bootstrap over test entries,
 paired where two choices are compared; it says nothing of the seeds, so their range stands beside
@@ -14,12 +15,12 @@ pretraining. This model knows nothing but its rows.
 """
 
 import random
-import statistics
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+from statistics import mean
 
 from benchmarks.measured import parser, report
 from ch07.data import load_entries
@@ -33,10 +34,18 @@ from ch07.systems.curation import select_diverse, select_longest, select_random
 from ch07.systems.quality import quality_flags
 from ch07.tokenizer import load_tokenizer
 from ch07.toy_instructions.build import DATA_FILE
+from collate import custom_collate_response_fn
+from instruction_dataset import InstructionDataset
 from train_loop import calc_loss_loader, train_model
 
+FAMILIES = (
+    "past tense", "future tense", "negation", "question", "passive", "pronoun", "object", "subject",
+    "find the adjective", "replace a word", "join with and",
+)  # fmt: skip
+BATCH_SIZE = 16  # small, so that a minute has many steps
 SPOILED = 0.25  # of the pool
 RESAMPLES = 2000
+MEASURES = ("exact match", "loss", "share spoiled")
 ANSWER = 40  # tokens; the longest right answer has fewer
 
 
@@ -108,98 +117,87 @@ def choices(pool, k, seed):
 
 
 def trained(rows, test, steps, seed, folder):
-    """Train the default model on rows; (1 or 0 for each test entry, loss on them, seconds)."""
+    """Train the default model on rows; per test entry exact match and the answer's mean loss."""
     path = Path(folder) / "rows.json"
     train = [{key: row[key] for key in ("instruction", "input", "output")} for row in rows]
     write_json(path, train + [{**row, "split": "test"} for row in test])
     options = FinetuneOptions(
-        data=str(path), seed=seed, max_steps=steps, epochs=10**6, eval_freq=10**9, force=True
-    )
-    started = time.perf_counter()
+        data=str(path), seed=seed, batch_size=BATCH_SIZE, max_steps=steps, epochs=10**6,
+        eval_freq=10**9, force=True,
+    )  # fmt: skip
     job = prepare(options, lambda text: None)
-    train_model(
-        job.model, job.train_loader, None, job.optimizer, job.device, job.settings, progress=False
-    )
-    seconds = time.perf_counter() - started
+    loop = job.model, job.train_loader, None, job.optimizer, job.device, job.settings
+    train_model(*loop, progress=False)
     answers = respond(job.model, load_tokenizer(), test, job.style, ANSWER)
-    right = [exact_match(a.text, row["output"]) for a, row in zip(answers, test, strict=True)]
-    return right, test_loss(job, test), seconds
-
-
-def test_loss(job, test):
-    """Mean loss of the answers' tokens."""
-    from ch07.batching import make_loader
-    from instruction_dataset import InstructionDataset
-
+    pairs = zip(answers, test, strict=True)
+    right = [exact_match(answer.text, row["output"]) for answer, row in pairs]
     dataset = InstructionDataset(test, load_tokenizer(), job.style, with_prompt_length=True)
-    loader = make_loader(dataset, 64, "response")
-    return calc_loss_loader(loader, job.model, job.device, dtype=job.settings.dtype)
+    how = {"dtype": job.settings.dtype}
+    one_by_one = ([custom_collate_response_fn([item])] for item in dataset)
+    losses = [calc_loss_loader(batch, job.model, job.device, **how) for batch in one_by_one]
+    return {"exact match": right, "loss": losses}
 
 
 def bootstrap(values, resamples=RESAMPLES, seed=0):
-    """95 % interval of a mean: what the middle 95 % of means of redrawn values are."""
+    """95 % interval of a mean: the middle 95 % of the means of values drawn anew from these."""
     dice, n = random.Random(seed), len(values)
     means = sorted(sum(dice.choices(values, k=n)) / n for _ in range(resamples))
     return [means[int(0.025 * resamples)], means[int(0.975 * resamples) - 1]]
 
 
 def compare(given):
-    splits = split_entries(load_entries(DATA_FILE))
-    test, done = splits["test"], defaultdict(list)
+    splits = split_entries([row for row in load_entries(DATA_FILE) if row["family"] in FAMILIES])
+    test, done = splits["test"] + splits["validation"], defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(given.seeds):
             pool = spoiled(splits["train"], seed)
             for name, rows in choices(pool, given.keep, seed).items():
-                right, loss, seconds = trained(rows, test, given.steps, seed, folder)
+                started = time.process_time()
+                found = trained(rows, test, given.steps, seed, folder)
                 bad = sum("spoiled" in row for row in rows) / len(rows)
-                done[name].append({"right": right, "loss": loss, "spoiled": bad})
+                done[name].append(found | {"share spoiled": [bad]})
+                scores = ", ".join(f"{key} {mean(values):.3f}" for key, values in found.items())
                 print(
-                    f"seed {seed}, {name}: {len(rows):,} rows, {100 * bad:.1f} % spoiled: "
-                    f"{100 * statistics.mean(right):.1f} % right, loss {loss:.3f}, {seconds:.0f} s",
+                    f"seed {seed}, {name}: {len(rows):,} rows, {100 * bad:.1f} % spoiled: {scores} "
+                    f"of {len(test)}, {time.process_time() - started:.0f} s",
                     file=sys.stderr, flush=True,
                 )  # fmt: skip
-    return [line for name in done for line in lines(name, done)]
+    return [line for name in done for key in MEASURES for line in lines(name, key, done)]
 
 
-def lines(name, done):
-    """A choice's rows of the table: what it scores, beside "all"."""
-
-    def of(name, key):
-        return [run[key] for run in done[name]]
+def lines(name, key, done):
+    """Rows of the table: a choice's score beside that of "all", and how far they are apart."""
 
     def per_entry(name):
-        return [statistics.mean(column) for column in zip(*of(name, "right"), strict=True)]
+        columns = zip(*(run[key] for run in done[name]), strict=True)
+        return [mean(column) for column in columns]
 
     mine, theirs = per_entry(name), per_entry("all")
+    table = {"peer": mean(theirs), "peer_name": "all", "ratio": None, "floor_share": None}
+    by_seed = [mean(run[key]) for run in done[name]]
+    alone = {"what": f"{name}: {key}", "ours": mean(mine), **table, "seeds": by_seed}
+    if len(mine) == 1:
+        return [alone]
     apart = [a - b for a, b in zip(mine, theirs, strict=True)]
-    by_seed = [statistics.mean(right) for right in of(name, "right")]
-    found = {
-        "exact match": (mine, theirs, bootstrap(mine), by_seed),
-        "exact match beyond all's": (apart, None, bootstrap(apart), None),
-        "loss": (of(name, "loss"), of("all", "loss"), None, of(name, "loss")),
-        "share spoiled": (of(name, "spoiled"), of("all", "spoiled"), None, of(name, "spoiled")),
-    }
-    for what, (ours, peer, interval, seeds) in found.items():
-        yield {
-            "what": f"{name}: {what}", "ours": statistics.mean(ours),
-            "peer": peer and statistics.mean(peer), "peer_name": "all", "ratio": None,
-            "floor_share": None, "interval": interval, "seeds": seeds,
-        }  # fmt: skip
+    beyond = {"what": f"{name}: {key} less all's", "ours": mean(apart), **table, "peer": None}
+    by_seed = [a - mean(run[key]) for a, run in zip(by_seed, done["all"], strict=True)]
+    beyond |= {"interval": bootstrap(apart), "seeds": by_seed}
+    return [alone | {"interval": bootstrap(mine)}, beyond][: 1 if name == "all" else 2]
 
 
 def main():
     arguments = parser(__doc__)
     arguments.add_argument("--seeds", type=int, default=3)
-    arguments.add_argument("--keep", type=int, default=1000, help="rows of a choice")
-    arguments.add_argument("--steps", type=int, default=240, help="updates of each run")
+    arguments.add_argument("--keep", type=int, default=500, help="rows of a choice")
+    arguments.add_argument("--steps", type=int, default=400, help="updates of each run")
     given = arguments.parse_args()
     rows = compare(given)
     report(rows, given.json)
     for row in rows:
-        if row["interval"]:
+        if "interval" in row:
             low, high = row["interval"]
-            seeds = ", ".join(f"{value:.3f}" for value in row["seeds"] or ())
-            print(f"{row['what']}: {row['ours']:.3f}, 95 % {low:.3f} to {high:.3f}  {seeds}")
+            seeds = ", ".join(f"{value:.3f}" for value in row["seeds"])
+            print(f"{row['what']}: {row['ours']:.3f}, 95 % {low:.3f} to {high:.3f}; seeds {seeds}")
 
 
 if __name__ == "__main__":

@@ -46,13 +46,18 @@ FOLDED = {
 EXPRESSION = re.compile(r"[\d.+*/() -]*[\d)]\s*[-+*/]\s*[\d.+*/() -]*")
 ANSWERED = re.compile(rf"(?:[^\d=]{{0,60}}[\s:=$€£])?[$€£]?(?P<said>{NUMBER})\s*[.!]?")
 STATED = re.compile(
-    rf"(?<![\w.,^%$€£)\]])(?P<sum>[(\d][\d.+*/() -]{0, 200}[\d)])\s{0, 3}=\s*(?P<said>{NUMBER})"
+    rf"(?<![\w.,^%$€£)\]])(?P<sum>[(\d][\d.+*/() -]{{0,200}}[\d)])\s{{0,3}}=\s*(?P<said>{NUMBER})"
     r"(?!\s*[-+*/^%(!=]|[.,]?\d|\s*(?:r|rem|remainder|mod)\b|[^\W\d])",
     re.IGNORECASE,
 )
 # Before an expression: it goes on to the left, or a function is taken of what follows.
 OPEN_LEFT = re.compile(r"(?:[-+*/^%]|\b(?:sqrt|root|log|ln|sin|cos|tan|of|from|mod))\s*$", re.I)
-OTHER_RULES = re.compile(r"\b(?:binary|hex\w*|octal|base|mod|modulo|modular|clock)\b", re.I)
+# Where a number counts otherwise, or is only near: not judged.
+OTHER_RULES = re.compile(
+    r"\b(?:binary|hex\w*|octal|base|mod|modul\w+|clock|about|approx\w*|round\w*|nearest|whole"
+    r"|integer division|estimate\w*|quotient|remainder)\b",
+    re.IGNORECASE,
+)
 
 
 def wrong_arithmetic(row):
@@ -125,9 +130,9 @@ def _asked(prompt):
 
 
 def _agrees(value, said):
-    """Whether a number as written is the value, or the value rounded or cut to its digits."""
+    """Whether a number as written is the value, or the value rounded or cut to its decimals."""
     said = said.replace(",", "")
-    if value.denominator == 1:
-        return Fraction(said) == value
     digits = len(said.partition(".")[2])
+    if value.denominator == 1 or not digits:
+        return Fraction(said) == value
     return abs(Fraction(said) - value) < Fraction(1, 10**digits)
