@@ -65,6 +65,7 @@ FLAGGED = [  # (flag, a row that has it, a row that nearly has)
     ("missing_picture", row(IMAGE), row(IMAGE, "A cat asleep.")),
     ("asks_for_picture", row("Create a graphic or logo."), row("Create an image classifier.")),
     ("asks_for_picture", row("Draw a red house."), row("Draw a conclusion from it.")),
+    ("asks_for_picture", row("Paint a cat."), row("Paint a picture in words of a storm.")),
     ("asks_for_picture", row("Make a picture of a cat."), row("Make a title for a picture.")),
     ("missing_code", row(ADDS, output="It adds."), row(ADDS, output="def add(a, b): return a")),
     ("missing_code", row(CODE_BELOW), row(CODE_BELOW, "print(3)")),

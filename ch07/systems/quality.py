@@ -79,9 +79,9 @@ SMALL_WORD = r"(?:for|of|about|on|to|from|with|in|that|which|as|and|based|using)
 ABOUT_IT = r"(?:caption|title|description|name|slogan|brief|process|class|recogni|edit|file|model)"
 ASKS_FOR_PICTURE = re.compile(
     r"(?:please )?(?:(?:can|could) you )?(?:(?:draw|paint|sketch|create|generate|make|design"
-    r"|produce|render|show|take)(?: me| us)?(?: an?| the| some)?"
+    r"|produce|render|take)(?: me| us)?(?: an?| the| some)?"
     rf"(?: (?!{SMALL_WORD})[\w-]+,?){{0,3}}?"
-    rf"(?: or| and)? {PICTURES}\b(?! {ABOUT_IT})"
+    rf"(?: or| and)? {PICTURES}\b(?! (?:{ABOUT_IT}|in words))"
     r"|(?:draw|paint|sketch)(?: me| us)? (?:an? |the )(?!.*\b(?:conclusion|comparison|parallel"
     r"|inference|distinction|line between|lesson|analogy|connection|words)))",
     re.IGNORECASE,
