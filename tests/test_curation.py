@@ -153,6 +153,7 @@ def test_sums_that_are_wrong(instruction, input, output):
         ("What is 24/7?", "", "It means all day, every day of the week."),
         ("Solve the equation.", "2x + 3 = 8", "x = 2.5"),
         ("Solve it.", "", "2x + 3 = 7, so x = 2"),
+        ("Solve it.", "", "y + 2 + 3 = 9, so y = 4, and sqrt 9 + 16 = 5"),
         ("What is 20% of 50 + 3?", "", "13"),
         ("What is the difference between 3 and 10?", "", "7"),
         ("Name a number between 3 and 7.", "", "5"),
