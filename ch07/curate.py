@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 
 from ch07.data import check_new_file, read_data, summary, write_entries
+from ch07.options import OptionError
 from ch07.report import json_text, safe
 from ch07.systems.curation import (
     LIMA_LENGTHS,
@@ -35,6 +36,8 @@ def curate(
     skip_bad_rows=False, as_json=False,
 ):  # fmt: skip
     """Write the chosen rows to a new file and say what became of the others; returns 0."""
+    if per_group is not None and how != "diverse":
+        raise OptionError(f"--per-group is for --how diverse, not {how}")
     check_new_file(target, "NEW")
     file = read_data(path, skip_bad_rows)
     for line in summary(file.findings):

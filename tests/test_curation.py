@@ -113,11 +113,15 @@ def test_any_text_can_be_looked_at(instruction, input, output):
     assert set(quality_flags(row(instruction, input, output))) <= set(FLAGS)
 
 
-@pytest.mark.parametrize("piece", ["\n", " ", "a(", "1 ", "1+1=3 ", "sum of 1 ", "select ", "<a"])
+@pytest.mark.parametrize(
+    "piece", ["\n", " ", "a(", "1 ", "1+1=3 ", "sum of 1 ", "select ", "<a", "[", "<pre "]
+)
 def test_the_longest_field_is_looked_at_in_a_moment(piece):
     """Patterns that try every place from every place would take minutes."""
     text, started = (piece * LONGEST)[:LONGEST], time.process_time()
     quality_flags(row(text, text, text))
+    strip_links(text)
+    reasons_against(answer(text), banned_patterns=LIMA_PATTERNS)
     assert time.process_time() - started < 2
 
 
@@ -308,6 +312,11 @@ def test_each_choice_is_the_farthest_as_a_look_at_all_pairs_finds_it(pairs, k, p
 BUNDLED = load_entries(DATA_FILE)
 
 
+def test_a_group_that_has_no_more_costs_no_other_its_turn():
+    texts, groups = [""] * 6, list("xxxyzz")
+    assert farthest_in_turns(texts, groups, 5) == [0, 3, 4, 1, 5]
+
+
 def toy(n=400, seed=0):
     return [dict(r) for r in random.Random(seed).sample(BUNDLED, n)]
 
@@ -353,7 +362,7 @@ def test_rows_in_the_same_words_are_chosen_once():
 
 
 def test_what_can_not_be_chosen_is_said():
-    with pytest.raises(ValueError, match="from each group at most 1 were taken"):
+    with pytest.raises(ValueError, match="a group gives at most 1, and no two"):
         select_diverse(toy(), 100, "family", per_group=1)
     with pytest.raises(ValueError, match="no row has the key 'famly'"):
         select_diverse(toy(), 5, "famly")
@@ -484,6 +493,8 @@ def test_bad_input_ends_in_a_sentence(data, tmp_path, capsys):
     assert code == 2 and "is no folder" in err
     code, _, err = curated(capsys, tmp_path, new, "--keep", 3)
     assert code == 1 and "is a folder" in err
+    code, _, err = curated(capsys, data, new, "--keep", 3, "--how", "longest", "--per-group", 1)
+    assert code == 2 and "--per-group is for --how diverse" in err
     assert not new.exists()
 
 

@@ -31,15 +31,16 @@ LIMA_PATTERNS = {
 }
 LIMA_LENGTHS = 1200, 4096  # characters of an answer, both allowed
 
-_CODE = r"```.*?```|`[^`\n]+`|<pre\b.*?</pre>|<code\b.*?</code>"
+# What opens twice before it closes is no code; so no text makes the search try again and again.
+_CODE = r"```.*?```|`[^`\n]+`|<(?P<tag>pre|code)\b(?:(?!<(?P=tag)\b).)*?</(?P=tag)>"
 _TAGS = (
     "a|abbr|b|blockquote|br|center|del|div|em|font|h[1-6]|hr|i|img|kbd|p|s|small|span|strike|strong"
     "|sub|sup|table|tbody|td|th|thead|tr|u"
 )  # not ul, ol and li: lists stay
 _LINKED = re.compile(
     rf"(?P<code>{_CODE})"
-    r"|!\[[^\]\n]*\]\([^)\s]*(?:\s+\"[^\"\n]*\")?\)"  # a picture in Markdown
-    r"|\[(?P<text>[^\]\n]+)\]\([^)\s]*(?:\s+\"[^\"\n]*\")?\)"  # a link: its text stays
+    r"|!\[[^\[\]\n]*\]\([^)\s]*(?:\s+\"[^\"\n]*\")?\)"  # a picture in Markdown
+    r"|\[(?P<text>[^\[\]\n]+)\]\([^)\s]*(?:\s+\"[^\"\n]*\")?\)"  # a link: its text stays
     r"| ?<?https?://[^\s<>()\]]*[^\s<>()\].,;:!?'\"]>?"
     rf"|</?(?:{_TAGS})(?:\s+[\w-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/?>",
     re.DOTALL | re.IGNORECASE,
@@ -113,11 +114,10 @@ def select_diverse(
     texts = [f"{row['instruction']} {row.get('input') or ''}" for row in kept]
     chosen = farthest_in_turns(texts, groups, _checked(k), per_group, cap)
     if len(chosen) < k:
-        most = "as many as there are" if per_group is None else f"at most {per_group:,}"
+        limit = "" if per_group is None else f"a group gives at most {per_group:,}, and "
         raise ValueError(
             f"{k:,} rows are asked for, but only {len(chosen):,} can be chosen: of {len(rows):,}, "
-            f"{len(kept):,} pass the filters, from each group {most} were taken, and no two more "
-            f"alike than {cap:g}"
+            f"{len(kept):,} pass the filters, {limit}no two may be more alike than {cap:g}"
         )
     return [kept[i] for i in chosen]
 
@@ -139,7 +139,9 @@ def farthest_in_turns(texts, groups, k, per_group=None, cap=CAP):
     most = dict.fromkeys(left, len(texts) if per_group is None else per_group)
     chosen = []
     while left and len(chosen) < k:
-        for group, numbers in list(left.items())[: k - len(chosen)]:
+        for group, numbers in list(left.items()):
+            if len(chosen) == k:
+                break
             at = nearest[numbers].argmin() if len(numbers) and most[group] else None
             if at is None or nearest[numbers[at]] > cap:
                 del left[group]
