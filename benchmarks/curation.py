@@ -10,8 +10,8 @@ differ (`select_diverse`).
 
 Each seed spoils, chooses, starts and trains anew. "Interval" is a 95 % bootstrap over test entries,
 paired where two choices are compared; it says nothing of the seeds, so each one's score stands
-beside it. This can't show what LIMA claims: there, few rows only bring out what a large model learned in
-pretraining. This model knows nothing but its rows.
+beside it. This can't show what LIMA claims: there, few rows only bring out what a large model
+learned in pretraining. This model knows nothing but its rows.
 """
 
 import random
