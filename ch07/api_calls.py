@@ -14,6 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from ch07 import run_folder as rf
+from ch07.claim import check_new_file
 from ch07.data import count, load_entries, read_data, summary
 from ch07.files import write_bytes
 from ch07.machine import choose_device
@@ -65,10 +66,7 @@ def api_calls(
 
 
 def _write(path, documents, renamed):
-    if path.exists():
-        raise OptionError(f"{path} exists: choose another name for --write")
-    if not path.absolute().parent.is_dir():
-        raise OptionError(f"{path.parent} is no folder: choose another for --write")
+    check_new_file(path, "--write")
     entries = build_entries(documents, renamed)
     write_bytes(path, as_text(entries).encode())
     print(f"{printable(str(path), width=None)}: {len(entries)} entries; train on them with:")

@@ -49,6 +49,7 @@ CHOICES = {
     "optimizer": ("auto", "adamw", "muon"),
     "dtype": ("auto", "float32", "bfloat16"),
     "documents": ("none", "oracle", "bm25"),
+    "how": ("diverse", "longest", "random"),
 }
 TYPES = {
     int: int,

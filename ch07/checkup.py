@@ -23,6 +23,7 @@ from ch07.hub import PUBLISHED
 from ch07.machine import available_memory, cpu_has_bfloat16
 from ch07.requirements import INSTALL, unmet, wanted
 from ch07.splits import normalised_prompt
+from ch07.systems.quality import FLAGS, count_flags
 from ch07.tokenizer import TokenizerError, load_tokenizer
 
 HELLO = "Hello world", [15496, 995]  # the ids of transformers' documentation of GPT2Tokenizer
@@ -106,6 +107,12 @@ def _about_rows(plan, options, clean):
         rows = tuple(places[id(entry)] for group in groups for entry in group)
         text = f"{count(len(groups), 'prompt')} asked more than once, with different answers"
         yield Check(part, "look", text, rows=rows)
+    flagged = count_flags(plan.file.entries)
+    if flagged:
+        rows = {id(plan.file.entries[i]): None for numbers in flagged.values() for i in numbers}
+        kinds = "; ".join(f"{FLAGS[name]} ({len(numbers)})" for name, numbers in flagged.items())
+        text = f"{count(len(rows), 'row')} may teach something wrong: {kinds}"
+        yield Check(part, "look", text, rows=tuple(places[i] for i in rows))
 
 
 def _about_splits(plan):

@@ -155,6 +155,12 @@ def _tokenize(**arguments):
     return tokenize(**arguments)
 
 
+def _curate(**arguments):
+    from ch07.curate import curate
+
+    return curate(**arguments)
+
+
 def _check(**arguments):
     from ch07.check import check
 
@@ -201,6 +207,7 @@ COMMANDS = {
     "grid": _grid,
     "prepare-data": _prepare_data,
     "tokenize": _tokenize,
+    "curate": _curate,
     "check": _check,
     "api-calls": _api_calls,
     "chat": _chat,

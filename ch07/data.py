@@ -1,13 +1,15 @@
-"""Reading instruction data: a JSON or JSONL file becomes a list of checked entries.
+"""Reading instruction data: a JSON or JSONL file becomes a list of checked entries, and back.
 
 The one idea: every fault is collected with its row and reported with the others; nothing is
 changed, dropped or cut in silence. Knows nothing of tokens or models.
 """
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from ch07.files import write_bytes, write_jsonl
 from ch07.json_rows import (
     SHOWN,
     TWICE,
@@ -88,6 +90,17 @@ def check_rows(path, rows, sha256, findings, skip_bad_rows=False):
     if not entries:
         raise DataError(f"{path}: no usable row" + "".join(f"\n  {s}" for s in summary(findings)))
     return DataFile(path, entries, places, findings, sha256)
+
+
+def write_entries(path, entries):
+    """Entries as a file that `load_entries` reads: JSONL if its name says so, else JSON."""
+    path = Path(path)
+    if path.suffix == ".jsonl":
+        write_jsonl(path, entries, strict=False)
+    else:
+        text = json.dumps(entries, ensure_ascii=False, indent=2) + "\n"
+        # half a character, in a key that isn't trained on, is written as the escape that it was
+        write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def refuse(path, n, errors):

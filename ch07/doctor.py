@@ -6,7 +6,6 @@ The one idea: it looks at what `finetune` would do, with the same plan, so the t
 different stories. Exit code 1 when training would be wrong.
 """
 
-import json
 import shlex
 from dataclasses import asdict, replace
 from itertools import chain, count
@@ -14,8 +13,7 @@ from pathlib import Path
 
 from ch07.checkup import Check, check_data, check_machine, check_run, check_tokens
 from ch07.claim import check_new_file
-from ch07.data import DataError
-from ch07.files import write_bytes, write_jsonl
+from ch07.data import DataError, write_entries
 from ch07.options import FinetuneOptions, OptionError
 from ch07.plan import make_plan
 from ch07.report import json_text, safe
@@ -122,10 +120,5 @@ def _write_clean(path, plan):
     """The rows that a run would use, in the file's order; JSONL if the name says so."""
     used = {id(entry) for dataset in plan.datasets.values() for entry in dataset.data}
     entries = [entry for entry in plan.file.entries if id(entry) in used]
-    if path.suffix == ".jsonl":
-        write_jsonl(path, entries, strict=False)
-    else:
-        text = json.dumps(entries, ensure_ascii=False, indent=2) + "\n"
-        # half a character, in a key that isn't trained on, is written as the escape that it was
-        write_bytes(path, text.encode(errors="backslashreplace"))
+    write_entries(path, entries)
     return {"file": str(path), "rows": len(entries)}

@@ -97,7 +97,7 @@ def _similar(vectors, threshold, n_first, one_each):
     in_rare = rare[vectors.columns]
     # what the common pieces can add to a product of two rows is at most that of their lengths
     common = np.sqrt(np.bincount(vectors.row_numbers, vectors.values**2 * ~in_rare, n))
-    lookup = _by_column(vectors, in_rare)
+    lookup = by_column(vectors, in_rare)
     dense = np.zeros(vectors.n_columns)
     for i in range(n - 1 if n_first is None else n_first):
         start = i + 1 if n_first is None else n_first
@@ -123,8 +123,8 @@ def _similar(vectors, threshold, n_first, one_each):
             yield i, alike, products
 
 
-def _by_column(vectors, wanted):
-    """A function: column -> (rows that have it, in order; their values)."""
+def by_column(vectors, wanted):
+    """A function: column -> (rows that have it, in order; their values), of the `wanted` pairs."""
     order = np.flatnonzero(wanted)
     order = order[np.argsort(vectors.columns[order], kind="stable")]
     rows, values = vectors.row_numbers[order], vectors.values[order]

@@ -17,7 +17,13 @@ from ch07.arguments import (
     number,
 )
 from ch07.options import FinetuneOptions
-from ch07.system_arguments import add_api_calls, add_prefer, add_prepare, add_self_instruct
+from ch07.system_arguments import (
+    add_api_calls,
+    add_curate,
+    add_prefer,
+    add_prepare,
+    add_self_instruct,
+)
 
 
 def make_parser():
@@ -50,6 +56,7 @@ def make_parser():
     _add_doctor(command("doctor", "is this machine, and this data file, ready?"))
     _add_grid(command("grid", "show a batch token by token: id, text, role, target"))
 
+    add_curate(command("curate", "choose few rows out of many, and say why not the others"))
     add_prepare(command("prepare-data", "write rows of any form as JSONL in Alpaca form"))
     _add_tokenize(command("tokenize", "write a JSONL file of any size as a store to train on"))
     _add_check(command("check", "check an exercise: the mistake is named, not the line"))

@@ -5,8 +5,11 @@ Imports nothing heavy, so that `--help` answers at once.
 
 from ch07.arguments import CHOICES, HELP, number
 
+FIELDS = ("instruction", "input", "output")
+
 
 def add_prefer(sub):
+    """Of `prefer`."""
     above_0, whole = number(float, 1e-12, 1e6), number(int, 1, 10**9)
     sub.add_argument("folder", metavar="RUN", help="the run to start from; it stays as it is")
     pairs = "JSON or JSONL rows of instruction, input, chosen, rejected (default: toy pairs)"
@@ -26,6 +29,7 @@ def add_prefer(sub):
 
 
 def add_prepare(sub):
+    """Of `prepare-data`."""
     sub.add_argument("path", metavar="FILE", help="JSONL, perhaps gzip, or Parquet, of any size")
     sub.add_argument("out", metavar="OUT", help="the new file")
     sub.add_argument("--limit", type=number(int, 1, 10**12), help="the first so many rows")
@@ -33,6 +37,7 @@ def add_prepare(sub):
 
 
 def add_self_instruct(sub):
+    """Of `self-instruct`."""
     count, share = number(int, 1, 10**6), number(float, 1e-9, 1.0)
     sub.add_argument("--backend", required=True, help="scripted:FILE, a run folder, or a URL")
     sub.add_argument("--out", required=True, help="JSONL file for the new rows; it is gone on with")
@@ -53,6 +58,7 @@ def add_self_instruct(sub):
 
 
 def add_api_calls(sub):
+    """Of `api-calls`."""
     sub.add_argument("run", metavar="RUN", nargs="?", help="a run folder, or a responses.json")
     sub.add_argument("--data", help="answer this file's test entries (default: the kept answers)")
     sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
@@ -64,3 +70,17 @@ def add_api_calls(sub):
         help="beside each instruction in FILE: nothing, the right document, or what BM25 finds",
     )
     sub.add_argument("--renamed", action="store_true", help="new keywords in FILE's test entries")
+
+
+def add_curate(sub):
+    """Of `curate`."""
+    sub.add_argument("path", metavar="FILE", help="JSON or JSONL file")
+    sub.add_argument("target", metavar="NEW", help="the new file, .json or .jsonl")
+    sub.add_argument("--keep", type=number(int, 1, 10**9), required=True, help="rows to choose")
+    sub.add_argument("--how", choices=CHOICES["how"], default="diverse", help="which to prefer")
+    sub.add_argument("--per-group", type=number(int, 1, 10**9), help="diverse: most of a family")
+    sub.add_argument("--lima", action="store_true", help="LIMA's rules for answers, too")
+    sub.add_argument("--distinct", choices=FIELDS, help="leave out what nearly repeats this field")
+    sub.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=123, help="of the choice")
+    sub.add_argument("--skip-bad-rows", action="store_true", help=HELP["skip_bad_rows"])
+    sub.add_argument("--json", dest="as_json", action="store_true", help="print JSON")

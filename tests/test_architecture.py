@@ -13,14 +13,14 @@ BY_FLOOR = {
     "scoring shards shown stopping token_words tokenizer weight_names "
     "toy_instructions.words "
     "exercises.catalogue exercises.museum.exhibit "
-    "systems.agreement systems.api_call systems.four_stages systems.retriever "
-    "systems.self_instruct systems.toolbox_calls systems.toy_preferences",
+    "systems.agreement systems.api_call systems.arithmetic systems.four_stages "
+    "systems.retriever systems.self_instruct systems.toolbox_calls systems.toy_preferences",
     2: "arguments batching checkpoint completion data drawings estimate generation hf_files hub "
     "lines lora optimizers prefix_tuning prompts seams token_drawing weight_files "
     "toy_instructions.facts toy_instructions.lists toy_instructions.sentences "
     "exercises.findings "
-    "systems.api_scores systems.dpo systems.embedding_resize systems.judge "
-    "systems.label_batches systems.novelty systems.toolbox",
+    "systems.api_scores systems.curation systems.dpo systems.embedding_resize systems.judge "
+    "systems.label_batches systems.novelty systems.quality systems.toolbox",
     3: "adapter_files adapters checked_rows gguf_file loading model_card respond server_formats "
     "splits system_arguments token_grid "
     "toy_instructions.build "
@@ -36,7 +36,7 @@ BY_FLOOR = {
     6: "going_on plan exercises.cache_checks",
     7: "costs exercises.diagnose",
     8: "dry_run prepare exercises.child exercises.live",
-    9: "api_calls chat check checkup compare evaluate export finetune grid picture prefer "
+    9: "api_calls chat check checkup compare curate evaluate export finetune grid picture prefer "
     "prepare_data self_instruct storing verify",
     10: "doctor",
     11: "cli",
@@ -124,8 +124,8 @@ def test_only_those_who_may_print():
     """Library functions return; commands, reports and scripts print."""
     may = {
         f"ch07.{name}"
-        for name in "cli finetune evaluate chat compare doctor grid check export storing "
-        "verify report".split()
+        for name in "api_calls cli finetune evaluate chat compare curate doctor grid check export "
+        "prefer prepare_data self_instruct storing verify report".split()
     }
     may.add(TOY + "build")
     for name, path in MODULES.items():

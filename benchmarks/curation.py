@@ -1,0 +1,204 @@
+"""Do few chosen rows teach more than many unchosen ones, if a quarter of the answers is spoiled?
+
+    python -m benchmarks.curation [--seeds 3] [--keep 500] [--steps 400] [--json FILE]
+
+The pool is what the bundled training rows have on sentences, eleven families, with a quarter of the
+answers spoiled in six ways: three that `quality_flags` can see, three that no rule sees. Four
+choices of it train the same model for the same number of steps, and answer the same untouched
+held-out entries: all rows; k at random; the k longest answers; k that no rule objects to and that
+differ (`select_diverse`).
+
+Each seed spoils, chooses, starts and trains anew. "Interval" is a 95 % bootstrap over test entries,
+paired where two choices are compared; it says nothing of the seeds, so each one's score stands
+beside it. This can't show what LIMA claims: there, few rows only bring out what a large model
+learned in pretraining. This model knows nothing but its rows.
+"""
+
+import random
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean
+
+from benchmarks.measured import parser, report
+from ch07.data import load_entries
+from ch07.files import write_json
+from ch07.options import FinetuneOptions
+from ch07.prepare import prepare
+from ch07.respond import respond
+from ch07.scoring import exact_match
+from ch07.splits import split_entries
+from ch07.systems.curation import select_diverse, select_longest, select_random
+from ch07.systems.quality import quality_flags
+from ch07.tokenizer import load_tokenizer
+from ch07.toy_instructions.build import DATA_FILE
+from collate import custom_collate_response_fn
+from instruction_dataset import InstructionDataset
+from train_loop import calc_loss_loader, train_model
+
+FAMILIES = (
+    "past tense", "future tense", "negation", "question", "passive", "pronoun", "object", "subject",
+    "find the adjective", "replace a word", "join with and",
+)  # fmt: skip
+BATCH_SIZE = 16  # small, so that a minute has many steps
+SPOILED = 0.25  # of the pool
+RESAMPLES = 2000
+MEASURES = ("exact match", "loss", "share spoiled")
+ANSWER = 40  # tokens; the longest right answer has fewer
+
+
+# --- spoiling -----------------------------------------------------------------------------------
+
+
+def not_available(row, other, dice):
+    return "N/A"
+
+
+def merged(row, other, dice):
+    n = dice.randint(4, 20)
+    return (
+        f"{row['output']}\n##\n{n}. Instruction: {other['instruction']}\n"
+        f"{n}. Input:\n{other['input'] or '<noinput>'}\n{n}. Output:\n{other['output']}"
+    )
+
+
+def control_character(row, other, dice):
+    place = dice.randrange(len(row["output"]) + 1)
+    return row["output"][:place] + dice.choice("\x00\x07\x1b\x7f") + row["output"][place:]
+
+
+def answer_of_another(row, other, dice):
+    return other["output"]
+
+
+def wrong_word(row, other, dice):
+    words = row["output"].split(" ")
+    words[dice.randrange(len(words))] = dice.choice(other["output"].split(" "))
+    return " ".join(words)
+
+
+def cut_off(row, other, dice):
+    return row["output"][: max(1, len(row["output"]) // 2)]
+
+
+WAYS = (not_available, merged, control_character, answer_of_another, wrong_word, cut_off)
+
+
+def spoiled(rows, seed, share=SPOILED):
+    """The rows, a share of them with an answer that differs; those have the way in "spoiled"."""
+    dice, families = random.Random(seed), defaultdict(list)
+    for row in rows:
+        families[row["family"]].append(row)
+    result = [dict(row) for row in rows]
+    for i in dice.sample(range(len(rows)), int(share * len(rows))):
+        row, way = rows[i], dice.choice(WAYS)
+        output = row["output"]
+        while output == row["output"]:  # a word may be replaced by itself, a letter has no half
+            output = way(row, dice.choice(families[row["family"]]), dice).strip()
+            way = dice.choice(WAYS) if output == row["output"] else way
+        result[i] |= {"output": output, "spoiled": way.__name__}
+    return result
+
+
+# --- choosing and training ----------------------------------------------------------------------
+
+
+def choices(pool, k, seed):
+    """{name: rows} of the four choices."""
+    clean = [row for row in pool if not quality_flags(row)]
+    return {
+        "all": pool,
+        "random": select_random(pool, k, seed),
+        "longest": select_longest(pool, k),
+        "curated": select_diverse(clean, k, "family", seed=seed),
+    }
+
+
+def trained(rows, test, steps, seed, folder):
+    """Train the default model on rows; per test entry exact match and the answer's mean loss."""
+    path = Path(folder) / "rows.json"
+    train = [{key: row[key] for key in ("instruction", "input", "output")} for row in rows]
+    write_json(path, train + [{**row, "split": "test"} for row in test])
+    options = FinetuneOptions(
+        data=str(path), seed=seed, batch_size=BATCH_SIZE, max_steps=steps, epochs=10**6,
+        eval_freq=10**9, force=True,
+    )  # fmt: skip
+    job = prepare(options, lambda text: None)
+    loop = job.model, job.train_loader, None, job.optimizer, job.device, job.settings
+    train_model(*loop, progress=False)
+    answers = respond(job.model, load_tokenizer(), test, job.style, ANSWER)
+    pairs = zip(answers, test, strict=True)
+    right = [exact_match(answer.text, row["output"]) for answer, row in pairs]
+    dataset = InstructionDataset(test, load_tokenizer(), job.style, with_prompt_length=True)
+    how = {"dtype": job.settings.dtype}
+    one_by_one = ([custom_collate_response_fn([item])] for item in dataset)
+    losses = [calc_loss_loader(batch, job.model, job.device, **how) for batch in one_by_one]
+    return {"exact match": right, "loss": losses}
+
+
+def bootstrap(values, resamples=RESAMPLES, seed=0):
+    """95 % interval of a mean: the middle 95 % of the means of values drawn anew from these."""
+    dice, n = random.Random(seed), len(values)
+    means = sorted(sum(dice.choices(values, k=n)) / n for _ in range(resamples))
+    return [means[int(0.025 * resamples)], means[int(0.975 * resamples) - 1]]
+
+
+def compare(given):
+    splits = split_entries([row for row in load_entries(DATA_FILE) if row["family"] in FAMILIES])
+    test, done = splits["test"] + splits["validation"], defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(given.seeds):
+            pool = spoiled(splits["train"], seed)
+            for name, rows in choices(pool, given.keep, seed).items():
+                started = time.process_time()
+                found = trained(rows, test, given.steps, seed, folder)
+                bad = sum("spoiled" in row for row in rows) / len(rows)
+                done[name].append(found | {"share spoiled": [bad]})
+                scores = ", ".join(f"{key} {mean(values):.3f}" for key, values in found.items())
+                print(
+                    f"seed {seed}, {name}: {len(rows):,} rows, {100 * bad:.1f} % spoiled: {scores} "
+                    f"of {len(test)}, {time.process_time() - started:.0f} s",
+                    file=sys.stderr, flush=True,
+                )  # fmt: skip
+    return [line for name in done for key in MEASURES for line in lines(name, key, done)]
+
+
+def lines(name, key, done):
+    """Rows of the table: a choice's score beside that of "all", and how far they are apart."""
+
+    def per_entry(name):
+        columns = zip(*(run[key] for run in done[name]), strict=True)
+        return [mean(column) for column in columns]
+
+    mine, theirs = per_entry(name), per_entry("all")
+    table = {"peer": mean(theirs), "peer_name": "all", "ratio": None, "floor_share": None}
+    by_seed = [mean(run[key]) for run in done[name]]
+    alone = {"what": f"{name}: {key}", "ours": mean(mine), **table, "seeds": by_seed}
+    if len(mine) == 1:
+        return [alone]
+    apart = [a - b for a, b in zip(mine, theirs, strict=True)]
+    beyond = {"what": f"{name}: {key} less all's", "ours": mean(apart), **table, "peer": None}
+    by_seed = [a - mean(run[key]) for a, run in zip(by_seed, done["all"], strict=True)]
+    beyond |= {"interval": bootstrap(apart), "seeds": by_seed}
+    return [alone | {"interval": bootstrap(mine)}, beyond][: 1 if name == "all" else 2]
+
+
+def main():
+    arguments = parser(__doc__)
+    arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--keep", type=int, default=500, help="rows of a choice")
+    arguments.add_argument("--steps", type=int, default=400, help="updates of each run")
+    given = arguments.parse_args()
+    rows = compare(given)
+    report(rows, given.json)
+    for row in rows:
+        if "interval" in row:
+            low, high = row["interval"]
+            seeds = ", ".join(f"{value:.3f}" for value in row["seeds"])
+            print(f"{row['what']}: {row['ours']:.3f}, 95 % {low:.3f} to {high:.3f}; seeds {seeds}")
+
+
+if __name__ == "__main__":
+    main()
