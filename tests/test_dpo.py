@@ -13,6 +13,7 @@ from ch07 import run_folder as rf
 from ch07.cli import main
 from ch07.files import read_json
 from ch07.json_rows import DataError
+from ch07.prefix_tuning import PrefixEncoder, PrefixTuned
 from ch07.prompts import STYLES
 from ch07.systems.dpo import (
     dpo_loss,
@@ -408,8 +409,9 @@ def test_prefer_says_what_is_wrong(arguments, code, message, small_run, tmp_path
 
 
 def test_a_prefix_is_no_model_to_train(small_run, tmp_path, capsys):
-    config = read_json(small_run / rf.CONFIG)
+    model, config = rf.load_run(small_run).model, read_json(small_run / rf.CONFIG)
     config["options"]["method"] = "prefix"
     (small_run / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    rf.save_model(small_run, PrefixTuned(model, PrefixEncoder(model.config, 3)))
     assert main(["prefer", str(small_run), "--out", str(tmp_path / "new")]) == 2
     assert "a prefix beside frozen weights" in capsys.readouterr().err
