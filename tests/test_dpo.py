@@ -410,7 +410,7 @@ def test_prefer_says_what_is_wrong(arguments, code, message, small_run, tmp_path
 
 def test_a_prefix_is_no_model_to_train(small_run, tmp_path, capsys):
     model, config = rf.load_run(small_run).model, read_json(small_run / rf.CONFIG)
-    config["options"]["method"] = "prefix"
+    config["options"] |= {"method": "prefix", "model": "gpt2-tiny"}
     (small_run / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
     rf.save_model(small_run, PrefixTuned(model, PrefixEncoder(model.config, 3)))
     assert main(["prefer", str(small_run), "--out", str(tmp_path / "new")]) == 2
