@@ -227,7 +227,7 @@ class GPTModel(nn.Module):
         None stands for the plain causal triangle. With a cache the triangle is aligned to the
         lower right: query i is column past + i (`is_causal` would align it to the upper left).
         """
-        past, prefix = (0, 0) if cache is None else (cache.length, cache.prefix)
+        past, prefix = (0 if cache is None else cache.length), getattr(cache, "prefix", 0)
         T, device = token_ids.shape[1], token_ids.device
         queries = torch.arange(past, past + T, device=device)
         shortest = 0 if left_padding is None else int(left_padding.min())
