@@ -21,6 +21,8 @@ HELP = {
     "weight_decay": "AdamW's weight decay",
     "optimizer": "auto is muon for a model that starts from random weights, else adamw",
     "accumulation_steps": "batches that make up one update",
+    "train_rows": "train on so many of the training rows, of all families alike; what is held out "
+    "stays the same",
     "seed": "of weights, order, dropout and split",
     "loss_on": "count all targets, or those of the response only",
     "allowed_max_length": "cut rows to so many tokens",
@@ -51,7 +53,13 @@ TYPES = {
     str: str,
     str | None: str,
 }
-NOT_ASKED = ("data", "out", "checkpoint_minutes", "eval_freq", "compile", "shard")  # of a doctor
+NOT_ASKED = (  # of a doctor
+    "data", "out", "checkpoint_minutes", "eval_freq", "compile", "shard", "text"
+)  # fmt: skip
+OF_TEXT = (  # what pretraining is asked
+    "out epochs max_steps batch_size lr allowed_max_length seed eval_freq checkpoint_minutes device "
+    "dtype force"
+).split()
 FORMATS = ("f32", "f16")
 PUBLISHED_SIZES = ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
 
@@ -87,6 +95,7 @@ def make_parser():
         return sub
 
     _add_finetune(command("finetune", "train, answer, score (the default command)"))
+    _add_pretrain(command("pretrain", "read plain text from random weights, before any instruction"))
 
     respond = command("respond", "print one answer")
     respond.add_argument("folder", metavar="RUN", help="a run folder")
@@ -143,13 +152,26 @@ def _add_doctor(sub):
 
 
 def _add_finetune(sub):
-    _add_options(sub, fields(FinetuneOptions))
+    _add_options(sub, [field for field in fields(FinetuneOptions) if field.name != "text"])
     start = sub.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on with the run in --out")
     start.add_argument("--like", metavar="RUN", help="a new run with the settings of another")
 
 
-def _add_options(sub, asked):
+def _add_pretrain(sub):
+    what = "plain text in UTF-8; its documents stand between blank lines, or between <|endoftext|>"
+    what += " (default: the small world of the toy instructions)"
+    suppressed = argparse.SUPPRESS
+    sub.add_argument("--corpus", dest="data", metavar="FILE", default=suppressed, help=what)
+    sub.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    asked = [field for field in fields(FinetuneOptions) if field.name in OF_TEXT]
+    _add_options(sub, asked, {"text": "{}"})
+
+
+FINETUNING = {"random": "{} from random weights", "trained": "{} from trained ones"}
+
+
+def _add_options(sub, asked, starts=FINETUNING):
     """One flag for each field of FinetuneOptions; what isn't given isn't in the namespace."""
     for field in asked:
         flag = "--" + field.name.replace("_", "-")
@@ -158,9 +180,9 @@ def _add_options(sub, asked):
             sub.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
             continue
         shown = "" if field.default is None else f" (default: {field.default})"
-        if field.name in RECIPES["random"]:
-            values = [RECIPES[start][field.name] for start in ("random", "trained")]
-            shown = " (default: {} from random weights, {} from trained ones)".format(*values)
+        if all(field.name in RECIPES[start] for start in starts):
+            values = [said.format(RECIPES[start][field.name]) for start, said in starts.items()]
+            shown = f" (default: {', '.join(values)})"
         sub.add_argument(
             flag,
             type=TYPES[field.type],

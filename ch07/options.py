@@ -13,6 +13,7 @@ AT_LEAST_1 = (
     "allowed_max_length",
     "eval_freq",
     "max_steps",
+    "train_rows",
 )
 
 
@@ -26,12 +27,14 @@ RANDOM_START = "gpt2-tiny"  # the one size that no weights are published for
 RECIPES = {
     "random": {"epochs": 6, "batch_size": 48, "lr": 2.5e-3},
     "trained": {"epochs": 2, "batch_size": 8, "lr": 5e-5},
+    # Reading plain text, whose every token is a target: rows are long, and there are few steps.
+    "text": {"epochs": 1, "batch_size": 8, "lr": 2.5e-3, "allowed_max_length": 128},
 }
 
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """What `python -m ch07 finetune` can be told; each field is a flag."""
+    """What `python -m ch07 finetune` can be told; each field but `text` is a flag."""
 
     data: str | None = None  # a JSON or JSONL file; None: the bundled toy instructions
     model: str = "gpt2-tiny"  # or a published size, or a folder or file with weights
@@ -43,6 +46,7 @@ class FinetuneOptions:
     weight_decay: float = 0.1
     optimizer: str = "auto"  # or "adamw", "muon"; auto: muon if the weights start at random
     accumulation_steps: int = 1
+    train_rows: int | None = None  # so many training rows, of all families alike; None: all
     seed: int = 123
     loss_on: str = "response"  # or "all"
     allowed_max_length: int | None = None  # tokens; None: nothing is cut
@@ -57,6 +61,7 @@ class FinetuneOptions:
     force: bool = False  # start also where memory seems too small
     compile: bool = False  # by torch.compile, where that works
     shard: bool = False  # under torchrun: a part of the weights on each process, not a copy
+    text: bool = False  # pretraining: `data` is plain text (None: the toy corpus), not rows
 
     @property
     def from_random(self):
@@ -70,7 +75,8 @@ class FinetuneOptions:
         return auto if self.optimizer == "auto" else self.optimizer
 
     def __post_init__(self):
-        for name, value in RECIPES["random" if self.from_random else "trained"].items():
+        start = "text" if self.text else "random" if self.from_random else "trained"
+        for name, value in RECIPES[start].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         for name in AT_LEAST_1:
@@ -85,6 +91,8 @@ class FinetuneOptions:
         for name in ("weight_decay", "warmup_steps", "checkpoint_minutes"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise OptionError(f"{name} is {getattr(self, name)}, but must be 0 or more")
+        if self.text and (self.loss_on != "all" or self.train_rows is not None):
+            raise OptionError("plain text has neither responses nor rows: no --loss-on, --train-rows")
         if not 0 <= self.seed < 2**31:
             raise OptionError(f"seed is {self.seed}, but must be between 0 and 2**31 - 1")
 

@@ -16,8 +16,9 @@ from ch07.cross_entropy import summed_cross_entropy_in_place
 from ch07.data import DataError, DataFile, count, read_data, summary
 from ch07.machine import choose_device, choose_dtype
 from ch07.prompts import get_style
-from ch07.splits import about_own_split, overlap, positional_split, split_entries
+from ch07.splits import about_own_split, few_rows, overlap, positional_split, split_entries
 from ch07.stored_rows import checked_stored, file_of, open_store, stored_splits, told_of_splits
+from ch07.text_rows import rows_of_text
 from ch07.token_store import is_store
 from ch07.tokenizer import load_tokenizer
 from ch07.toy_instructions.build import DATA_FILE
@@ -77,7 +78,9 @@ def make_plan(options, tell):
     asked = options if store is None else replace(options, prompt_style=store.style.name)
     style = _style(asked, source, told.note)
     limit = _limit(options.allowed_max_length, config.context_length, told.note)
-    if store is None:
+    if options.text:
+        rows = rows_of_text(options.data, limit, told.found)
+    elif store is None:
         rows = _rows(options, style, config, limit, told)
     else:
         rows = _rows_of(store, options, config, limit, told)
@@ -173,6 +176,10 @@ def _split(entries, options, found, note):
     if own:
         note(f"data: {about_own_split(own, len(entries), by_position)}")
     splits = positional_split(entries) if by_position else split_entries(entries, seed=options.seed)
+    if options.train_rows is not None:
+        few = few_rows(splits["train"], options.train_rows, options.seed)
+        note(f"data: {len(few):,} of {len(splits['train']):,} training rows are trained on")
+        splits["train"] = few
     for name, n in overlap(splits).items():
         if n:
             found(f"{n} of {len(splits[name])} {name} prompts are also in training")

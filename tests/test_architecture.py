@@ -18,16 +18,16 @@ BY_FLOOR = {
     "exercises.findings",
     3: "checked_rows gguf_file loading model_card respond splits token_grid "
     "toy_instructions.build exercises.museum.rooms exercises.sandbox exercises.batch_checks",
-    4: "batch_grid run_folder survey token_store "
+    4: "batch_grid run_folder survey token_store toy_instructions.corpus "
     "exercises.option_checks exercises.text_checks exercises.loss_checks "
     "exercises.attention_checks exercises.generation_probe exercises.museum.game",
-    5: "claim held_out stored_rows weights exercises.collate_checks exercises.loader_checks "
+    5: "claim held_out stored_rows text_rows weights exercises.collate_checks exercises.loader_checks "
     "exercises.step_checks exercises.block_checks exercises.generation_checks",
     6: "going_on plan exercises.cache_checks",
     7: "costs exercises.diagnose",
     8: "dry_run prepare exercises.child exercises.live",
     9: "checkup finetune evaluate chat compare grid check export storing verify picture",
-    10: "doctor",
+    10: "doctor pretrain",
     11: "cli",
     12: "__main__",
 }

@@ -1,0 +1,188 @@
+"""Plain text of the small world, to be read before any instruction: stories, lists, facts.
+
+The one idea: whoever has read how a world is told needs few instructions to answer in it. Here
+stand the words, facts and turns of speech of the instruction data as statements: no task is given,
+and nothing that a held-out entry composes is composed here, in any form. Facts are shared with
+the held-out entries, as the world's are with any text about it. Knows nothing of tokens or models.
+
+That reading comes first, and why: Radford et al. 2018, "Improving Language Understanding by
+Generative Pre-Training", section 3.
+"""
+
+import random
+from itertools import combinations
+
+from ch07.toy_instructions.build import SEED, held_out_keys
+from ch07.toy_instructions.facts import FACT_FAMILIES
+from ch07.toy_instructions.lists import LIST_FAMILIES, LIST_WORDS
+from ch07.toy_instructions.words import (
+    ACTORS,
+    ADJECTIVES,
+    ANIMALS,
+    DAYS,
+    INTRANSITIVE,
+    MONTHS,
+    NUMBER_WORDS,
+    THINGS,
+    VERBS,
+)
+
+N_DOCUMENTS = 40_000
+AFTER = {  # what may follow "The {who} {past} the {what}."
+    "trio": [
+        "The {what} was {participle} by the {who}.",
+        "That is not true. The {who} did not {base} the {what}.",
+        '"Did the {who} {base} the {what}?" asked the {other}.',
+        "{he} {past} the {what}.",
+        "The {who} {third} the {what} every day.",
+        "The {who} will {base} the {what} tomorrow.",
+        "It was the {who} who {past} it.",
+        "It was the {what} that was {participle}.",
+    ],
+    "list": [
+        "Read backwards, that is {backwards}.",
+        "Backwards it is {backwards}.",
+        "From A to Z, it is {sorted}.",
+        "The alphabet puts them so: {sorted}.",
+        "It begins with {first} and ends with {last}.",
+        "The first word is {first}. The last word is {last}.",
+        "That makes {n} words.",
+        "There are {n} words in it.",
+    ],
+}
+FACTS = {
+    "plural": ["There was one {w}, and then there were two {it}.", "Many {it} follow one {w}."],
+    "antonym": ["The opposite of {w} is {it}.", "What is not {w} but the opposite is {it}."],
+    "capital": ["The capital of {w} is {it}.", "The way to {w} leads to {it}, its capital."],
+    "classify": ["The word {w} names a kind of {it}.", "Some {it} words: one is {w}."],
+    "spell": ["The word {w} is spelled {it}.", "Letter by letter, {w} is {it}."],
+    "capital letters": ["In capitals, {w} is {it}.", "On the sign for {w} stood {it}."],
+    "add": ["The sum of {a} and {b} is {it}.", "{a} plus {b} is {it}.", "{a} + {b} = {it}"],
+    "convert": ["In {large} there are {it}.", "{it} fill {large}."],
+    "before or after": ["The {kind} {way} {w} is {it}.", "Right {way} {w} comes {it}."],
+    "number in words": ["The number {w} is written {it}.", "In words, {w} is {it}."],
+}
+
+
+def make_corpus(seed=SEED, n_documents=N_DOCUMENTS):
+    """A list of short texts, each a story, a list or some facts; the same for the same seed.
+
+    >>> make_corpus(seed=1, n_documents=1)
+    []
+    """
+    rng, taken, facts = random.Random(f"{seed} corpus"), _held_out(), _facts()
+    tellers = [_trio] * 6 + [_adjective, _instead, _both] + [_list] * 7 + [_numbers] + [_told] * 4
+    told = []
+    while len(told) < n_documents:
+        text, composed = rng.choice(tellers)(rng, facts)
+        if not taken.intersection(composed):
+            told.append(text)
+    return told
+
+
+def _held_out():
+    """What held-out entries compose: who did what to what, who did two things, words of a list.
+
+    In whatever tense, voice, colour or order: the words alone are told apart.
+    """
+    taken, base = set(), {past: base for base, _, past, _ in VERBS}
+    for family, keys in held_out_keys().items():
+        for key in keys:
+            if family in LIST_FAMILIES:
+                taken.add(frozenset(key) - {"first", "last"})
+            elif family == "join with and":
+                taken.add(key)
+            elif family == "find the adjective":
+                who, what, did = key
+                taken.add((who.split()[-1], base[did], what.split()[-1]))
+            elif family == "replace a word":
+                who, did, *things = key
+                taken |= {(who, base[did], what) for what in things}
+            else:
+                who, (verb, *_), what = key
+                taken.add((who, verb, what))
+    return taken
+
+
+# --- tellers: (text, what it composes) ----------------------------------------------------------
+
+
+def _words(rng):
+    """Who did what to what, in all forms, and the trio that it composes."""
+    who, verb, what = rng.choice(list(ACTORS)), rng.choice(VERBS), rng.choice(THINGS + ANIMALS)
+    forms = dict(zip(("base", "third", "past", "participle"), verb, strict=True))
+    other, how, new = rng.choice(list(ACTORS)), rng.choice(ADJECTIVES), rng.choice(THINGS + ANIMALS)
+    words = dict(who=who, what=what, he=ACTORS[who], other=other, how=how, new=new, **forms)
+    return words, (who, verb[0], what)
+
+
+def _trio(rng, facts):
+    words, trio = _words(rng)
+    after = rng.sample(AFTER["trio"], rng.randint(2, 3))
+    return " ".join(["The {who} {past} the {what}.", *after]).format(**words), [trio]
+
+
+def _adjective(rng, facts):
+    words, trio = _words(rng)
+    text = rng.choice([
+        "The {who} {past} the {how} {what}. The {what} was {how}.",
+        "The {how} {who} {past} the {what}. The {who} was {how}.",
+    ])  # fmt: skip
+    return text.format(**words), [trio]
+
+
+def _instead(rng, facts):
+    words, trio = _words(rng)
+    text = "The {who} {past} the {what}. With the {new} for the {what}: The {who} {past} the {new}."
+    return text.format(**words), [trio, (*trio[:2], words["new"])]
+
+
+def _both(rng, facts):
+    one, two = rng.sample(list(ACTORS), 2)
+    (_, did_one), (_, did_two) = rng.sample(INTRANSITIVE, 2)
+    first, second = f"The {one} {did_one}", f"the {two} {did_two}"
+    text = f"{first}. {second.capitalize()}. {first} and {second}."
+    return text, [(one, did_one, two, did_two), (two, did_two, one, did_one)]
+
+
+def _list(rng, facts):
+    words = rng.sample(LIST_WORDS, rng.choice([2, 3, 3, 3, 3, 4, 5, 6, 7]))
+    in_order = sorted(words)
+    slots = dict(
+        backwards=", ".join(reversed(words)),
+        sorted=", ".join(in_order),
+        first=words[0],
+        last=words[-1],
+        n=len(words),
+    )
+    after = rng.sample(AFTER["list"], rng.randint(2, 3))
+    text = " ".join(["On the list: {all}.", *after]).format(all=", ".join(words), **slots)
+    return text, [*_runs(words), *_runs(in_order)]
+
+
+def _runs(words):
+    """Neighbours in a list, any number of them: each run is a list as well."""
+    ends = combinations(range(len(words) + 1), 2)
+    return [frozenset(words[start:end]) for start, end in ends]
+
+
+def _numbers(rng, facts):
+    a, b = rng.sample(range(1, 41), 2)
+    text = f"There are {a} and {b}. The larger number is {max(a, b)}, the smaller {min(a, b)}."
+    return text, [frozenset((a, b))]
+
+
+def _facts():
+    """Every fact of the world: (how it may be told, its words)."""
+    facts = [
+        (FACTS[family], slots | {"it": answer})
+        for family, (known, _) in FACT_FAMILIES.items()
+        for slots, answer in known
+    ]
+    rows = {"days": DAYS, "months": MONTHS, "numbers": NUMBER_WORDS}
+    return facts + [([f"The {name} are {', '.join(row)}."], {}) for name, row in rows.items()]
+
+
+def _told(rng, facts):
+    some = rng.sample(facts, 3)
+    return " ".join(rng.choice(ways).format(**words) for ways, words in some), []
