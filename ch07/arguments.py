@@ -57,8 +57,8 @@ NOT_ASKED = (  # of a doctor
     "data", "out", "checkpoint_minutes", "eval_freq", "compile", "shard", "text"
 )  # fmt: skip
 OF_TEXT = (  # what pretraining is asked
-    "out epochs max_steps batch_size lr allowed_max_length seed eval_freq checkpoint_minutes device "
-    "dtype force"
+    "out epochs max_steps batch_size lr allowed_max_length seed eval_freq checkpoint_minutes "
+    "device dtype force"
 ).split()
 FORMATS = ("f32", "f16")
 PUBLISHED_SIZES = ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
@@ -95,7 +95,7 @@ def make_parser():
         return sub
 
     _add_finetune(command("finetune", "train, answer, score (the default command)"))
-    _add_pretrain(command("pretrain", "read plain text from random weights, before any instruction"))
+    _add_pretrain(command("pretrain", "learn to say the next word of plain text"))
 
     respond = command("respond", "print one answer")
     respond.add_argument("folder", metavar="RUN", help="a run folder")
@@ -159,10 +159,14 @@ def _add_finetune(sub):
 
 
 def _add_pretrain(sub):
-    what = "plain text in UTF-8; its documents stand between blank lines, or between <|endoftext|>"
-    what += " (default: the small world of the toy instructions)"
-    suppressed = argparse.SUPPRESS
-    sub.add_argument("--corpus", dest="data", metavar="FILE", default=suppressed, help=what)
+    sub.add_argument(
+        "--corpus",
+        dest="data",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="plain text in UTF-8; its documents stand between blank lines, or between "
+        "<|endoftext|> (default: stories of the toy instructions' world)",
+    )
     sub.add_argument("--resume", action="store_true", help="go on with the run in --out")
     asked = [field for field in fields(FinetuneOptions) if field.name in OF_TEXT]
     _add_options(sub, asked, {"text": "{}"})

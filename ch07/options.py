@@ -92,7 +92,7 @@ class FinetuneOptions:
             if not 0 <= getattr(self, name) < math.inf:
                 raise OptionError(f"{name} is {getattr(self, name)}, but must be 0 or more")
         if self.text and (self.loss_on != "all" or self.train_rows is not None):
-            raise OptionError("plain text has neither responses nor rows: no --loss-on, --train-rows")
+            raise OptionError("plain text has no responses or rows: no --loss-on, no --train-rows")
         if not 0 <= self.seed < 2**31:
             raise OptionError(f"seed is {self.seed}, but must be between 0 and 2**31 - 1")
 

@@ -3,8 +3,8 @@
 import json
 
 # Fine-tuning on few rows, as measured on the toy instructions; RECIPES are for other cases.
-FEW_ROWS = "--train-rows 1000 --epochs 12"
-FROM_PRETRAINED = "--optimizer muon --batch-size 48 --lr 1e-3"
+FROM_TEXT = "--train-rows 1000 --epochs 12 --batch-size 16 --lr 1e-3 --optimizer muon"
+FROM_NOTHING = "--train-rows 1000 --epochs 12 --batch-size 16 --lr 2.5e-3"
 WIDTH = 88  # columns of a before-and-after line
 
 
@@ -37,8 +37,8 @@ def next_steps(folder, text=False):
     """What to type after a run: talk to it, or fine-tune one that has read plain text only."""
     if not text:
         return f"  python -m ch07 chat {folder}"
-    start = f"  python -m ch07 finetune {FEW_ROWS}"
-    return f"{start} {FROM_PRETRAINED} --model {folder}\nand, to see what reading was worth,\n{start}"
+    tuned, plain = (f"  python -m ch07 finetune {flags}" for flags in (FROM_TEXT, FROM_NOTHING))
+    return f"{tuned} --model {folder}\nand, to see what reading was worth,\n{plain}"
 
 
 def safe(text):

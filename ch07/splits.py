@@ -84,7 +84,7 @@ def about_own_split(own, n, by_position):
 
 
 def few_rows(entries, n, seed=123):
-    """`n` of the entries, in their order: families take turns, each in an order that `seed` shuffles.
+    """`n` of the entries, in their order: families take turns, each shuffled by `seed`.
 
     Entries without a family are one family. All entries if there are no more than `n`.
 

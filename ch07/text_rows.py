@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
-from collate import END_OF_TEXT
 from ch07.data import DataError, DataFile, count
 from ch07.json_rows import read_utf8
 from ch07.tokenizer import load_tokenizer
 from ch07.toy_instructions.corpus import make_corpus
+from collate import END_OF_TEXT
 
 HELD_BACK = 0.02  # the last share of the rows: for the validation loss alone
 BETWEEN = "<|endoftext|>"  # as plain text has it; in an instruction it would be ordinary text

@@ -21,7 +21,8 @@ BY_FLOOR = {
     4: "batch_grid run_folder survey token_store toy_instructions.corpus "
     "exercises.option_checks exercises.text_checks exercises.loss_checks "
     "exercises.attention_checks exercises.generation_probe exercises.museum.game",
-    5: "claim held_out stored_rows text_rows weights exercises.collate_checks exercises.loader_checks "
+    5: "claim held_out stored_rows text_rows weights "
+    "exercises.collate_checks exercises.loader_checks "
     "exercises.step_checks exercises.block_checks exercises.generation_checks",
     6: "going_on plan exercises.cache_checks",
     7: "costs exercises.diagnose",

@@ -52,8 +52,8 @@ def build_entries(seed=SEED):
 def held_out_keys(seed=SEED):
     """{family: what its held-out entries compose}, for the families that compose words.
 
-    >>> [(verb, what) for who, (verb, *_), what in held_out_keys()["passive"]][0]
-    ('X', 'Y')
+    >>> held_out_keys()["join with and"][0]
+    ('waitress', 'shouted', 'aunt', 'ran')
     """
     held_out = {}
     for name, (draw, phrasings) in (SENTENCE_FAMILIES | LIST_FAMILIES).items():
@@ -74,7 +74,7 @@ def _composed(rng, name, draw, phrasings):
 
 
 def _looked_up(rng, name, facts, phrasings):
-    """(entry, fact) for pairs of fact and phrasing; a fact keeps three quarters of its phrasings."""
+    """(entry, fact) for facts in many phrasings; each fact keeps three quarters of them."""
     pairs = [(fact, phrasing) for fact in range(len(facts)) for phrasing in range(len(phrasings))]
     rng.shuffle(pairs)
     n_held_out = [0] * len(facts)
