@@ -99,7 +99,7 @@ def rows_of_text(path, width, found):
             "add text, or choose a smaller --allowed-max-length"
         )
     n_rows = len(TextRows(ids, width))
-    n_train = n_rows - int(n_rows * HELD_BACK)
+    n_train = n_rows - -(-n_rows // HELD_BACK)
     found(f"{count(len(documents), 'document')} of {len(ids):,} tokens in {n_rows:,} rows")
     parts = {"train": range(n_train), "test": range(0), "validation": range(n_train, n_rows)}
     return {

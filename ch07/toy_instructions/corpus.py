@@ -27,7 +27,7 @@ from ch07.toy_instructions.words import (
     VERBS,
 )
 
-N_DOCUMENTS = 40_000
+N_DOCUMENTS = 24_000
 AFTER = {  # what may follow "The {who} {past} the {what}."
     "trio": [
         "The {what} was {participle} by the {who}.",
@@ -119,10 +119,8 @@ def _words(rng):
 def _trio(rng, facts):
     words, trio = _words(rng)
     after = rng.sample(AFTER["trio"], rng.randint(2, 3))
-    return " ".join(["The {who} {past} the {what}.", *after]).format(**words), [
-        trio,
-        (words["he"], *trio[1:]),
-    ]
+    text = " ".join(["The {who} {past} the {what}.", *after]).format(**words)
+    return text, [trio, (words["he"], *trio[1:])]
 
 
 def _adjective(rng, facts):
