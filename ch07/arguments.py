@@ -112,9 +112,7 @@ def make_parser():
 
     _add_doctor(command("doctor", "is this machine, and this data file, ready?"))
     _add_grid(command("grid", "show a batch token by token: id, text, role, target"))
-
     _add_tokenize(command("tokenize", "write a JSONL file of any size as a store to train on"))
-
     _add_check(command("check", "check an exercise: the mistake is named, not the line"))
 
     chat = command("chat", "talk to a run in the terminal")

@@ -19,49 +19,73 @@ from ch07.toy_instructions.words import (
     ACTORS,
     ADJECTIVES,
     ANIMALS,
-    DAYS,
     INTRANSITIVE,
-    MONTHS,
-    NUMBER_WORDS,
     THINGS,
     VERBS,
 )
 
 N_DOCUMENTS = 24_000
-AFTER = {  # what may follow "The {who} {past} the {what}."
+# How things are told: as prose, sentence after sentence, or as notes, line by line. What comes
+# first is told always; of the others, some.
+PROSE = {
     "trio": [
+        "The {who} {past} the {what}.",
         "The {what} was {participle} by the {who}.",
         "That is not true. The {who} did not {base} the {what}.",
         '"Did the {who} {base} the {what}?" asked the {other}.',
         "{he} {past} the {what}.",
-        "The {who} {third} the {what} every day.",
-        "The {who} will {base} the {what} tomorrow.",
+        "The {who} {third} the {what}.",
+        "The {who} will {base} the {what}.",
         "It was the {who} who {past} it.",
         "It was the {what} that was {participle}.",
     ],
     "list": [
-        "Read backwards, that is {backwards}.",
+        "On the list: {all}.",
         "Backwards it is {backwards}.",
-        "From A to Z, it is {sorted}.",
-        "The alphabet puts them so: {sorted}.",
-        "It begins with {first} and ends with {last}.",
-        "The first word is {first}. The last word is {last}.",
+        "From A to Z it is {sorted}.",
+        "It begins with {first}.",
+        "It ends with {last}.",
         "That makes {n} words.",
-        "There are {n} words in it.",
     ],
+    "plural": ["One {w}, many {it}."],
+    "antonym": ["The opposite of {w} is {it}."],
+    "capital": ["The capital of {w} is {it}."],
+    "classify": ["The word {w} names a kind of {it}."],
+    "spell": ["The word {w} is spelled {it}."],
+    "capital letters": ["In capitals, {w} is {it}."],
+    "add": ["{a} plus {b} is {it}.", "{a} + {b} = {it}."],
+    "convert": ["In {large} there are {it}."],
+    "before or after": ["The {kind} {way} {w} is {it}."],
+    "number in words": ["The number {w} is written {it}."],
 }
-FACTS = {
-    "plural": ["There was one {w}, and then there were two {it}.", "Many {it} follow one {w}."],
-    "antonym": ["The opposite of {w} is {it}.", "What is not {w} but the opposite is {it}."],
-    "capital": ["The capital of {w} is {it}.", "The way to {w} leads to {it}, its capital."],
-    "classify": ["The word {w} names a kind of {it}.", "Some {it} words: one is {w}."],
-    "spell": ["The word {w} is spelled {it}.", "Letter by letter, {w} is {it}."],
-    "capital letters": ["In capitals, {w} is {it}.", "On the sign for {w} stood {it}."],
-    "add": ["The sum of {a} and {b} is {it}.", "{a} plus {b} is {it}.", "{a} + {b} = {it}"],
-    "convert": ["In {large} there are {it}.", "{it} fill {large}."],
-    "before or after": ["The {kind} {way} {w} is {it}.", "Right {way} {w} comes {it}."],
-    "number in words": ["The number {w} is written {it}.", "In words, {w} is {it}."],
+NOTES = {
+    "trio": [
+        *PROSE["trio"][:3],
+        "Did the {who} {base} the {what}?",
+        *PROSE["trio"][4:7],
+        "Who {past} it:\nthe {who}",
+        "What was {participle}:\nthe {what}",
+    ],
+    "list": [
+        "{all}",
+        "Backwards:\n{backwards}",
+        "From A to Z:\n{sorted}",
+        "It begins with:\n{first}",
+        "It ends with:\n{last}",
+        "How many:\n{n}",
+    ],
+    "plural": ["One '{w}', many:\n{it}", "{w}\nIn the plural:\n{it}"],
+    "antonym": ["Not '{w}' but:\n{it}", "{w}\nThe opposite:\n{it}"],
+    "capital": ["{w} has the capital:\n{it}", "{w}\nThe capital:\n{it}"],
+    "classify": ["The word '{w}' is a kind of:\n{it}", "{w}\nIts kind:\n{it}"],
+    "spell": ["The letters of '{w}':\n{it}", "{w}\nLetter by letter:\n{it}"],
+    "capital letters": ["Large letters for '{w}':\n{it}", "{w}\nIn capitals:\n{it}"],
+    "add": ["{a} plus {b}:\n{it}", "{a} + {b}\nThe sum:\n{it}"],
+    "convert": ["There are, in {large}:\n{it}", "{large}\nIn {small}:\n{it}"],
+    "before or after": ["The {kind} {way} {w}:\n{it}", "{w}\nThe {kind} {way}:\n{it}"],
+    "number in words": ["The number {w} in letters:\n{it}", "{w}\nIn letters:\n{it}"],
 }
+LAYOUTS = [(PROSE, " "), (NOTES, "\n")]
 
 
 def make_corpus(seed=SEED, n_documents=N_DOCUMENTS):
@@ -71,7 +95,7 @@ def make_corpus(seed=SEED, n_documents=N_DOCUMENTS):
     'The girl bought the car. The car was bought by the girl. She bought the car.'
     """
     rng, taken, facts = random.Random(f"{seed} corpus"), _held_out(), _facts()
-    tellers = [_trio] * 6 + [_adjective, _instead, _both] + [_list] * 7 + [_numbers] + [_told] * 4
+    tellers = [_trio] * 5 + [_adjective, _instead, _both, _numbers] + [_list] * 5 + [_told] * 7
     told = []
     while len(told) < n_documents:
         text, composed = rng.choice(tellers)(rng, facts)
@@ -116,10 +140,15 @@ def _words(rng):
     return words, (who, verb[0], what)
 
 
+def _story(rng, kind, n):
+    """The first that is told of a kind, and `n` of the others, as prose or as notes."""
+    ways, between = rng.choice(LAYOUTS)
+    return between.join([ways[kind][0], *rng.sample(ways[kind][1:], n)])
+
+
 def _trio(rng, facts):
     words, trio = _words(rng)
-    after = rng.sample(AFTER["trio"], rng.randint(2, 3))
-    text = " ".join(["The {who} {past} the {what}.", *after]).format(**words)
+    text = _story(rng, "trio", rng.randint(3, 5)).format(**words)
     return text, [trio, (words["he"], *trio[1:])]
 
 
@@ -156,8 +185,7 @@ def _list(rng, facts):
         last=words[-1],
         n=len(words),
     )
-    after = rng.sample(AFTER["list"], rng.randint(2, 3))
-    text = " ".join(["On the list: {all}.", *after]).format(all=", ".join(words), **slots)
+    text = _story(rng, "list", 3).format(all=", ".join(words), **slots)
     return text, [*_runs(words), *_runs(in_order)]
 
 
@@ -174,16 +202,15 @@ def _numbers(rng, facts):
 
 
 def _facts():
-    """Every fact of the world: (how it may be told, its words)."""
-    facts = [
-        (FACTS[family], slots | {"it": answer})
+    """Every fact of the world: (its family, its words)."""
+    return [
+        (family, slots | {"it": answer})
         for family, (known, _) in FACT_FAMILIES.items()
         for slots, answer in known
     ]
-    rows = {"days": DAYS, "months": MONTHS, "numbers": NUMBER_WORDS}
-    return facts + [([f"The {name} are {', '.join(row)}."], {}) for name, row in rows.items()]
 
 
 def _told(rng, facts):
-    some = rng.sample(facts, 3)
-    return " ".join(rng.choice(ways).format(**words) for ways, words in some), []
+    ways, between = rng.choice(LAYOUTS)
+    some = [rng.choice(ways[family]).format(**words) for family, words in rng.sample(facts, 3)]
+    return between.join(some), []
