@@ -256,11 +256,11 @@ def test_what_it_prints_can_be_typed(pretrained, capsys):
     assert main(["pretrain", "--resume", "--out", str(pretrained)]) == 0
     commands = re.findall(r"python -m ch07 (finetune .*)", capsys.readouterr().out)
     both = [vars(make_parser().parse_args(line.split())) for line in commands]
-    assert [given.get("model") for given in both] == [str(pretrained), None]
-    for given in both:
-        assert {"train_rows", "epochs", "batch_size", "lr"} <= set(given), "no hidden default"
+    assert [flags.get("model") for flags in both] == [str(pretrained), None]
+    for flags in both:
+        assert {"train_rows", "epochs", "batch_size", "lr"} <= set(flags), "no hidden default"
         unasked = ("command", "verbose", "resume", "like")
-        options = FinetuneOptions(**{k: v for k, v in given.items() if k not in unasked})
+        options = FinetuneOptions(**{k: v for k, v in flags.items() if k not in unasked})
         assert options.train_rows == 1000 and options.chosen_optimizer == "muon"
 
 

@@ -24,9 +24,9 @@ from ch07.toy_instructions.words import (
     VERBS,
 )
 
-N_DOCUMENTS = 24_000
-# How things are told: as prose, sentence after sentence, or as notes, line by line. What comes
-# first is told always; of the others, some.
+N_DOCUMENTS = 48_000
+# How things are told: as prose, sentence after sentence, or as notes, line by line. Of a trio and
+# of a list the first way always, and some of the others; of a fact and of numbers any one way.
 PROSE = {
     "trio": [
         "The {who} {past} the {what}.",
@@ -47,16 +47,20 @@ PROSE = {
         "It ends with {last}.",
         "That makes {n} words.",
     ],
-    "plural": ["One {w}, many {it}."],
-    "antonym": ["The opposite of {w} is {it}."],
-    "capital": ["The capital of {w} is {it}."],
-    "classify": ["The word {w} names a kind of {it}."],
-    "spell": ["The word {w} is spelled {it}."],
-    "capital letters": ["In capitals, {w} is {it}."],
-    "add": ["{a} plus {b} is {it}.", "{a} + {b} = {it}."],
-    "convert": ["In {large} there are {it}."],
-    "before or after": ["The {kind} {way} {w} is {it}."],
-    "number in words": ["The number {w} is written {it}."],
+    "numbers": [
+        "There are {a} and {b}. The larger number is {it}.",
+        "Of {a} and {b}, {it} is more.",
+    ],
+    "plural": ["One {w}, many {it}.", "First there was a {w}, then there were two {it}."],
+    "antonym": ["The opposite of {w} is {it}.", "What is not {w} may be {it}."],
+    "capital": ["The capital of {w} is {it}.", "In {w}, all roads lead to {it}, its capital."],
+    "classify": ["The word {w} names a kind of {it}.", "As for {w}, it is some {it}."],
+    "spell": ["The word {w} is spelled {it}.", "Letter by letter, {w} is {it}."],
+    "capital letters": ["In capitals, {w} is {it}.", "Written large, {w} looks like {it}."],
+    "add": ["{a} plus {b} is {it}.", "{a} + {b} = {it}.", "The sum of {a} and {b} is {it}."],
+    "convert": ["In {large} there are {it}.", "Counted out, {large} is {it}."],
+    "before or after": ["The {kind} {way} {w} is {it}.", "Right {way} {w} comes {it}."],
+    "number in words": ["The number {w} is written {it}.", "In words, {w} is {it}."],
 }
 NOTES = {
     "trio": [
@@ -74,13 +78,14 @@ NOTES = {
         "It ends with:\n{last}",
         "How many:\n{n}",
     ],
-    "plural": ["One '{w}', many:\n{it}", "{w}\nIn the plural:\n{it}"],
+    "numbers": ["{a} or {b}\nThe larger:\n{it}", "Larger, of {a} and {b}:\n{it}"],
+    "plural": ["Many of '{w}':\n{it}", "{w}\nIn the plural:\n{it}"],
     "antonym": ["Not '{w}' but:\n{it}", "{w}\nThe opposite:\n{it}"],
-    "capital": ["{w} has the capital:\n{it}", "{w}\nThe capital:\n{it}"],
-    "classify": ["The word '{w}' is a kind of:\n{it}", "{w}\nIts kind:\n{it}"],
+    "capital": ["The capital in {w}:\n{it}", "{w}\nIts capital:\n{it}"],
+    "classify": ["What '{w}' is a kind of:\n{it}", "{w}\nIts kind:\n{it}"],
     "spell": ["The letters of '{w}':\n{it}", "{w}\nLetter by letter:\n{it}"],
-    "capital letters": ["Large letters for '{w}':\n{it}", "{w}\nIn capitals:\n{it}"],
-    "add": ["{a} plus {b}:\n{it}", "{a} + {b}\nThe sum:\n{it}"],
+    "capital letters": ["On the sign for '{w}':\n{it}", "{w}\nIn capitals:\n{it}"],
+    "add": ["{a} plus {b}:\n{it}", "{a} + {b}\nThe sum:\n{it}", "{a} and {b}\nTogether:\n{it}"],
     "convert": ["There are, in {large}:\n{it}", "{large}\nIn {small}:\n{it}"],
     "before or after": ["The {kind} {way} {w}:\n{it}", "{w}\nThe {kind} {way}:\n{it}"],
     "number in words": ["The number {w} in letters:\n{it}", "{w}\nIn letters:\n{it}"],
@@ -89,13 +94,13 @@ LAYOUTS = [(PROSE, " "), (NOTES, "\n")]
 
 
 def make_corpus(seed=SEED, n_documents=N_DOCUMENTS):
-    """A list of short texts, each a story, a list or some facts; the same for the same seed.
+    r"""A list of short texts, each a story, a list or some facts; the same for the same seed.
 
-    >>> make_corpus(seed=1, n_documents=2)[1]
-    'The girl bought the car. The car was bought by the girl. She bought the car.'
+    >>> make_corpus(seed=8, n_documents=1)
+    ['Norway\nIts capital:\nOslo\n4 plus 7:\n11\n5 weeks\nIn days:\n35 days']
     """
     rng, taken, facts = random.Random(f"{seed} corpus"), _held_out(), _facts()
-    tellers = [_trio] * 5 + [_adjective, _instead, _both, _numbers] + [_list] * 5 + [_told] * 7
+    tellers = [_trio] * 4 + [_adjective, _instead, _both, _numbers] + [_list] * 5 + [_told] * 8
     told = []
     while len(told) < n_documents:
         text, composed = rng.choice(tellers)(rng, facts)
@@ -197,8 +202,8 @@ def _runs(words):
 
 def _numbers(rng, facts):
     a, b = rng.sample(range(1, 41), 2)
-    text = f"There are {a} and {b}. The larger number is {max(a, b)}, the smaller {min(a, b)}."
-    return text, [frozenset((a, b))]
+    ways, _ = rng.choice(LAYOUTS)
+    return rng.choice(ways["numbers"]).format(a=a, b=b, it=max(a, b)), [frozenset((a, b))]
 
 
 def _facts():
