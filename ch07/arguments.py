@@ -60,6 +60,7 @@ OF_TEXT = (  # what pretraining is asked
     "out epochs max_steps batch_size lr allowed_max_length seed eval_freq checkpoint_minutes "
     "device dtype force"
 ).split()
+FINETUNING = {"random": "{} from random weights", "trained": "{} from trained ones"}  # defaults
 FORMATS = ("f32", "f16")
 PUBLISHED_SIZES = ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
 
@@ -168,9 +169,6 @@ def _add_pretrain(sub):
     sub.add_argument("--resume", action="store_true", help="go on with the run in --out")
     asked = [field for field in fields(FinetuneOptions) if field.name in OF_TEXT]
     _add_options(sub, asked, {"text": "{}"})
-
-
-FINETUNING = {"random": "{} from random weights", "trained": "{} from trained ones"}
 
 
 def _add_options(sub, asked, starts=FINETUNING):

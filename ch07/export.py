@@ -20,6 +20,11 @@ def export(folder, target, gguf=None):
     if not target:
         raise OptionError("DIR is empty: give the name of a new folder")
     run, name = rf.load_run(folder), Path(target).resolve().name
+    if run.config["options"].get("text"):  # its card would promise answers
+        raise rf.RunFolderError(
+            f"{folder} has read plain text only, and answers no instruction: fine-tune it first, "
+            f"with: python -m ch07 finetune --model {folder}"
+        )
 
     def add(new):
         if gguf is not None:

@@ -5,8 +5,8 @@
 
 The one idea: pretraining is the same training. The loop, the loss, the optimizer, checkpoints and
 the run folder are those of `finetune`; only the rows are others, pieces of a text of which every
-token counts. So a pretraining run is a run with the option `text`, and whatever works on a run
-(`--resume`, `compare`, `chat`, `export`, `finetune --model`) works on this one.
+token counts. So a pretraining run is a run with the option `text`: `--resume`, `compare`, `chat`
+and `finetune --model` take it like any other.
 
 Source: Raschka, "Build a Large Language Model (From Scratch)", section 5.2; what it is worth before
 few labelled rows: Radford et al. 2018, "Improving Language Understanding by Generative

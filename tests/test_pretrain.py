@@ -252,6 +252,12 @@ def rows_held_out(data, train_rows):
     return [*datasets["test"].data, *datasets["validation"].data]
 
 
+def test_it_is_not_exported_as_what_answers(pretrained, tmp_path, capsys):
+    assert main(["export", str(pretrained), str(tmp_path / "hf")]) == 1
+    assert "has read plain text only" in capsys.readouterr().err
+    assert not (tmp_path / "hf").exists()
+
+
 def test_what_it_prints_can_be_typed(pretrained, capsys):
     assert main(["pretrain", "--resume", "--out", str(pretrained)]) == 0
     commands = re.findall(r"python -m ch07 (finetune .*)", capsys.readouterr().out)
