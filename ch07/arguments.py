@@ -25,6 +25,8 @@ HELP = {
     "prefix_hidden": "make the prefix by two layers of this width while it is trained",
     "optimizer": "auto is muon for a model that starts from random weights, else adamw",
     "accumulation_steps": "batches that make up one update",
+    "train_rows": "train on so many of the training rows, of all families alike; what is held out "
+    "stays the same",
     "seed": "of weights, order, dropout and split",
     "loss_on": "count all targets, or those of the response only",
     "allowed_max_length": "cut rows to so many tokens",
@@ -59,7 +61,19 @@ TYPES = {
     str: str,
     str | None: str,
 }
-NOT_ASKED = ("data", "out", "checkpoint_minutes", "eval_freq", "compile", "shard")  # of a doctor
+NOT_ASKED = (  # of a doctor
+    "data", "out", "checkpoint_minutes", "eval_freq", "compile", "shard", "text"
+)  # fmt: skip
+OF_TEXT = (  # what pretraining is asked
+    "out epochs max_steps batch_size lr allowed_max_length seed eval_freq checkpoint_minutes "
+    "device dtype force"
+).split()
+FINETUNING = {
+    "random": "{} from random weights",
+    "trained": "{} from trained ones",
+    "lora": "{} for LoRA",
+    "prefix": "{} for a prefix",
+}  # defaults
 FORMATS = ("f32", "f16")
 PUBLISHED_SIZES = ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
 
@@ -80,7 +94,7 @@ def number(kind, low, high):
 TOKENS = number(int, 0, 10**6)
 
 
-def add_options(sub, asked):
+def add_options(sub, asked, starts=FINETUNING):
     """One flag for each of these fields of `FinetuneOptions`; what isn't given isn't there."""
     for field in asked:
         flag = "--" + field.name.replace("_", "-")
@@ -89,9 +103,8 @@ def add_options(sub, asked):
             sub.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
             continue
         shown = "" if field.default is None else f" (default: {field.default})"
-        if field.name in RECIPES["random"]:
-            kinds = "from random weights", "from trained ones", "for LoRA", "for a prefix"
-            values = [f"{r[field.name]} {k}" for r, k in zip(RECIPES.values(), kinds, strict=True)]
+        if all(field.name in RECIPES[start] for start in starts):
+            values = [said.format(RECIPES[start][field.name]) for start, said in starts.items()]
             shown = f" (default: {', '.join(values)})"
         sub.add_argument(
             flag,

@@ -98,6 +98,12 @@ def _finetune(resume, like, **given):
     return finetune(given, resume, like)
 
 
+def _pretrain(**arguments):
+    from ch07.pretrain import pretrain
+
+    return pretrain(**arguments)
+
+
 def _respond(**arguments):
     from ch07.chat import respond_once
 
@@ -199,6 +205,7 @@ def _verify(**arguments):
 
 COMMANDS = {
     "finetune": _finetune,
+    "pretrain": _pretrain,
     "respond": _respond,
     "evaluate": _evaluate,
     "prefer": _prefer,

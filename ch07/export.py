@@ -24,6 +24,11 @@ def export(folder, target, gguf=None):
     run, name = rf.load_run(folder), Path(target).resolve().name
     if gguf is not None and rf.has_prefix(run.config):
         raise OptionError("GGUF has no place for a prefix: leave --gguf out")
+    if run.config["options"].get("text"):  # its card would promise answers
+        raise rf.RunFolderError(
+            f"{folder} has read plain text only, and answers no instruction: fine-tune it first, "
+            f"with: python -m ch07 finetune --model {folder}"
+        )
 
     def add(new):
         if rf.has_prefix(run.config):

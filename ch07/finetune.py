@@ -36,7 +36,7 @@ from ch07.held_out import answer, first_answers, keep_answers, shown
 from ch07.machine import give_freed_memory_back
 from ch07.options import FinetuneOptions
 from ch07.prepare import gathered, prepare, spread
-from ch07.report import print_before_after, print_scores, safe
+from ch07.report import next_steps, print_before_after, print_scores, safe
 from ch07.stopping import polite_stop
 from train_loop import TrainState, plot_losses, total_steps, train_model
 
@@ -122,18 +122,18 @@ def _finish(job, options, folder, state, config, before):
     held_out = job.splits["test"]
     note(f"answering {len(held_out)} held-out entries ...")
     answers = answer(job, held_out)
-    ranks.from_first(lambda: _report(folder, held_out, before, answers, state))
+    ranks.from_first(lambda: _report(folder, held_out, before, answers, state, options.text))
     return 0
 
 
-def _report(folder, held_out, before, after, state):
+def _report(folder, held_out, before, after, state, text):
     if held_out:
         print_scores(keep_answers(folder, held_out, after, state.seconds))
     else:
         note("no held-out rows, so there is no score")
     rows = shown(held_out)
     print_before_after([held_out[i] for i in rows], before, [after[i] for i in rows])
-    print(f"\nThe run is in {folder}: try\n  python -m ch07 chat {folder}")
+    print(f"\nThe run is in {folder}: try\n{next_steps(folder, text)}")
 
 
 # --- when it can't go on ------------------------------------------------------------------------

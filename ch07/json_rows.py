@@ -39,7 +39,7 @@ class Finding:
     what: str
 
 
-def read_utf8(path):
+def read_utf8(path, kind="a JSON or JSONL file"):
     """The file's text and the sha256 of its bytes; DataError if it is no UTF-8 or too large."""
     largest = fitting()
     try:
@@ -62,7 +62,7 @@ def read_utf8(path):
         ) from None
     except OSError as error:
         if Path(path).is_dir():
-            raise DataError(f"{path} is a folder, but must be a JSON or JSONL file") from None
+            raise DataError(f"{path} is a folder, but must be {kind}") from None
         raise DataError(f"{path}: {error.strerror or error}") from None
 
 

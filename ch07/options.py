@@ -16,6 +16,7 @@ AT_LEAST_1 = (
     "lora_rank",
     "prefix_length",
     "prefix_hidden",
+    "train_rows",
 )
 METHODS = ("full", "lora", "prefix")  # what is trained: all weights, or an adapter beside them
 
@@ -33,12 +34,14 @@ RECIPES = {
     "trained": {"epochs": 2, "batch_size": 8, "lr": 5e-5},
     "lora": {"epochs": 2, "batch_size": 8, "lr": 3e-4},
     "prefix": {"epochs": 2, "batch_size": 8, "lr": 1e-2},
+    # Reading plain text, whose every token is a target: rows are long, and there are few steps.
+    "text": {"epochs": 1, "batch_size": 8, "lr": 5e-3, "allowed_max_length": 128},
 }
 
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """What `python -m ch07 finetune` can be told; each field is a flag."""
+    """What `python -m ch07 finetune` can be told; each field but `text` is a flag."""
 
     data: str | None = None  # a file, a store, or hf:NAME; None: the bundled toy instructions
     model: str = "gpt2-tiny"  # or a published size, or a folder or file with weights
@@ -55,6 +58,7 @@ class FinetuneOptions:
     prefix_hidden: int | None = None  # width of the layers that make the prefix; None: no layers
     optimizer: str = "auto"  # or "adamw", "muon"; auto: muon if the weights start at random
     accumulation_steps: int = 1
+    train_rows: int | None = None  # so many training rows, of all families alike; None: all
     seed: int = 123
     loss_on: str = "response"  # or "all"
     allowed_max_length: int | None = None  # tokens; None: nothing is cut
@@ -69,6 +73,7 @@ class FinetuneOptions:
     force: bool = False  # start also where memory seems too small
     compile: bool = False  # by torch.compile, where that works
     shard: bool = False  # under torchrun: a part of the weights on each process, not a copy
+    text: bool = False  # pretraining: `data` is plain text (None: the toy corpus), not rows
 
     @property
     def from_random(self):
@@ -84,6 +89,8 @@ class FinetuneOptions:
     @property
     def recipe(self):
         """Which of `RECIPES` holds where nothing else is said."""
+        if self.text:
+            return "text"
         start = "random" if self.from_random else "trained"
         return start if self.method == "full" else self.method
 
@@ -111,6 +118,8 @@ class FinetuneOptions:
         for name in ("weight_decay", "warmup_steps", "checkpoint_minutes"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise OptionError(f"{name} is {getattr(self, name)}, but must be 0 or more")
+        if self.text and (self.loss_on != "all" or self.train_rows is not None):
+            raise OptionError("plain text has no responses or rows: no --loss-on, no --train-rows")
         if not 0 <= self.seed < 2**31:
             raise OptionError(f"seed is {self.seed}, but must be between 0 and 2**31 - 1")
 

@@ -11,6 +11,7 @@ from ch07.arguments import (
     FORMATS,
     HELP,
     NOT_ASKED,
+    OF_TEXT,
     PUBLISHED_SIZES,
     TOKENS,
     add_options,
@@ -41,6 +42,7 @@ def make_parser():
         return sub
 
     _add_finetune(command("finetune", "train, answer, score (the default command)"))
+    _add_pretrain(command("pretrain", "learn to say the next word of plain text"))
 
     respond = command("respond", "print one answer")
     respond.add_argument("folder", metavar="RUN", help="a run folder")
@@ -107,10 +109,24 @@ def _add_doctor(sub):
 
 
 def _add_finetune(sub):
-    add_options(sub, fields(FinetuneOptions))
+    add_options(sub, [field for field in fields(FinetuneOptions) if field.name != "text"])
     start = sub.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on with the run in --out")
     start.add_argument("--like", metavar="RUN", help="a new run with the settings of another")
+
+
+def _add_pretrain(sub):
+    sub.add_argument(
+        "--corpus",
+        dest="data",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="plain text in UTF-8; its documents stand between blank lines, or between "
+        "<|endoftext|> (default: stories of the toy instructions' world)",
+    )
+    sub.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    asked = [field for field in fields(FinetuneOptions) if field.name in OF_TEXT]
+    add_options(sub, asked, {"text": "{}"})
 
 
 def _add_grid(sub):

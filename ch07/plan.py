@@ -18,8 +18,9 @@ from ch07.machine import choose_device, choose_dtype
 from ch07.options import OptionError
 from ch07.prompts import get_style
 from ch07.sources import read_source
-from ch07.splits import about_own_split, blind_split, overlap, split_entries
+from ch07.splits import about_own_split, blind_split, few_rows, overlap, split_entries
 from ch07.stored_rows import checked_stored, file_of, open_store, stored_splits, told_of_splits
+from ch07.text_rows import rows_of_text
 from ch07.token_store import is_store
 from ch07.tokenizer import load_tokenizer
 from ch07.toy_instructions.build import DATA_FILE
@@ -85,7 +86,9 @@ def make_plan(options, tell):
             f"{config.context_length} tokens: no room would be left for text"
         )
     limit = _limit(options.allowed_max_length, room, told.note)
-    if store is None:
+    if options.text:
+        rows = rows_of_text(options.data, limit, told.found)
+    elif store is None:
         rows = _rows(options, style, room, limit, told)
     else:
         rows = _rows_of(store, options, room, limit, told)
@@ -184,6 +187,10 @@ def _split(entries, options, found, note):
         splits = blind_split(options.split, entries, options.seed)
     else:
         splits = split_entries(entries, seed=options.seed)
+    if options.train_rows is not None:
+        few = few_rows(splits["train"], options.train_rows, options.seed)
+        note(f"data: {len(few):,} of {len(splits['train']):,} training rows are trained on")
+        splits["train"] = few
     for name, n in overlap(splits).items():
         if n:
             found(f"{n} of {len(splits[name])} {name} prompts are also in training")

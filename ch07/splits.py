@@ -110,6 +110,25 @@ def about_own_split(own, n, ignored):
     return f"the file's own 'split' is {'ignored' if ignored else f'used{rest}'}"
 
 
+def few_rows(entries, n, seed=123):
+    """`n` of the entries, in their order: families take turns, each shuffled by `seed`.
+
+    Entries without a family are one family. All entries if there are no more than `n`.
+
+    >>> [e["family"] for e in few_rows([{"family": f} for f in "aaaab"], 3)]
+    ['a', 'a', 'b']
+    """
+    families = defaultdict(list)
+    for i, entry in enumerate(entries):
+        families[entry.get("family")].append(i)
+    rng, turns = random.Random(seed), []
+    for rows in families.values():
+        rng.shuffle(rows)
+        turns += enumerate(rows)
+    first = sorted(turns, key=lambda turn: turn[0])[:n]  # stable: in a turn, family by family
+    return [entries[i] for i in sorted(i for _, i in first)]
+
+
 def overlap(splits):
     """How many entries of each held-out split ask a prompt that training asks too."""
     trained = {normalised_prompt(entry) for entry in splits["train"]}

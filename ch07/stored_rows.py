@@ -84,6 +84,11 @@ def file_of(store):
 def stored_splits(store, options):
     """Row numbers of each split, as `split_entries` or `blind_split` would have them."""
     rows = range(len(store))
+    if options.train_rows is not None:
+        raise OptionError(
+            f"{store.folder} is a token store, whose families aren't known: leave --train-rows "
+            "out, or give the file that it was made from"
+        )
     if options.split != "groups":
         return blind_split(options.split, rows, options.seed)
     if store.splits.any():

@@ -27,10 +27,11 @@ BY_FLOOR = {
     "exercises.batch_checks exercises.museum.rooms exercises.sandbox "
     "systems.growing systems.label_rows systems.magpie systems.preferences systems.streaming",
     4: "batch_grid completion_url parser run_folder survey token_store "
+    "toy_instructions.corpus "
     "exercises.attention_checks exercises.generation_probe exercises.loss_checks "
     "exercises.museum.game exercises.option_checks exercises.text_checks "
     "systems.chatglm_rows systems.lamini",
-    5: "backends claim held_out sources stored_rows weights "
+    5: "backends claim held_out sources stored_rows text_rows weights "
     "exercises.block_checks exercises.collate_checks exercises.generation_checks "
     "exercises.loader_checks exercises.step_checks",
     6: "going_on plan exercises.cache_checks",
@@ -38,7 +39,7 @@ BY_FLOOR = {
     8: "dry_run prepare exercises.child exercises.live",
     9: "api_calls chat check checkup compare curate evaluate export finetune grid picture prefer "
     "prepare_data self_instruct storing verify",
-    10: "doctor",
+    10: "doctor pretrain",
     11: "cli",
     12: "__main__",
 }

@@ -22,7 +22,7 @@ def test_help_answers_at_once_and_loads_nothing_heavy(run_command):
     assert seconds < 1, "0.2 s on a quiet machine, 0.5 s promised"
 
 
-@pytest.mark.parametrize("command", ["finetune", "respond", "evaluate", "chat"])
+@pytest.mark.parametrize("command", ["finetune", "pretrain", "respond", "evaluate", "chat"])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])

@@ -9,6 +9,7 @@ seen in training, in a phrasing in which this fact was never asked.
 
 import json
 import random
+from itertools import islice
 from pathlib import Path
 
 from ch07.toy_instructions.facts import FACT_FAMILIES
@@ -39,7 +40,7 @@ def build_entries(seed=SEED):
         (_looked_up, FACT_FAMILIES),
     ):
         for name, (source, phrasings) in families.items():
-            for entry in make(random.Random(f"{seed} {name}"), name, source, phrasings):
+            for entry, _ in make(random.Random(f"{seed} {name}"), name, source, phrasings):
                 prompt = f"{entry['instruction']}\n{entry['input']}".casefold()
                 if prompt not in prompts:
                     prompts.add(prompt)
@@ -48,19 +49,32 @@ def build_entries(seed=SEED):
     return entries
 
 
+def held_out_keys(seed=SEED):
+    """{family: what its held-out entries compose}, for the families that compose words.
+
+    >>> held_out_keys()["join with and"][0]
+    ('waitress', 'shouted', 'aunt', 'ran')
+    """
+    held_out = {}
+    for name, (draw, phrasings) in (SENTENCE_FAMILIES | LIST_FAMILIES).items():
+        made = _composed(random.Random(f"{seed} {name}"), name, draw, phrasings)
+        held_out[name] = [key for _, key in islice(made, N_TEST + N_VALIDATION)]
+    return held_out
+
+
 def _composed(rng, name, draw, phrasings):
-    """Entries whose keys are all different, so that none is shared between splits."""
+    """(entry, key): the keys are all different, so that none is shared between splits."""
     keys = set()
     while len(keys) < MORE.get(name, N_TRAIN) + N_VALIDATION + N_TEST:
         slots, answer, key = draw(rng)
         if key not in keys:
             split = _split(len(keys))
             keys.add(key)
-            yield _entry(name, rng.choice(phrasings), slots, answer, split)
+            yield _entry(name, rng.choice(phrasings), slots, answer, split), key
 
 
 def _looked_up(rng, name, facts, phrasings):
-    """Entries for pairs of fact and phrasing; each fact keeps three quarters of its phrasings."""
+    """(entry, fact) for facts in many phrasings; each fact keeps three quarters of them."""
     pairs = [(fact, phrasing) for fact in range(len(facts)) for phrasing in range(len(phrasings))]
     rng.shuffle(pairs)
     n_held_out = [0] * len(facts)
@@ -70,7 +84,7 @@ def _looked_up(rng, name, facts, phrasings):
         n_held_out[fact] += wanted
         (held_out if wanted else training).append((fact, phrasing))
     for i, (fact, phrasing) in enumerate(held_out + training):
-        yield _entry(name, phrasings[phrasing], *facts[fact], _split(i))
+        yield _entry(name, phrasings[phrasing], *facts[fact], _split(i)), fact
 
 
 def _split(i):
