@@ -78,6 +78,7 @@ def test_what_is_exact_is_what_can_be():
     trained = {("04", name) for name in ("train", "weights")}
     trained |= {("05", name) for name in ("step", "train", "roles", "response", "grid")}
     trained |= {("06", name) for name in ("train", "write", "cache", "sampling")}
+    trained.add(("09", "dpo-3"))
     assert loose == trained
 
 

@@ -130,7 +130,8 @@ def test_the_error_it_shows_is_the_error_there_is(tmp_path, monkeypatch, capsys)
 def test_flags_and_settings_it_names_exist(capsys):
     from ch07.cli import main
 
-    for command in ("finetune", "evaluate", "doctor", "grid", "check", "export"):
+    commands = "finetune evaluate doctor grid check export pretrain prefer prepare-data curate"
+    for command in [*commands.split(), "self-instruct", "api-calls"]:
         with pytest.raises(SystemExit):
             main([command, "--help"])
     known = capsys.readouterr().out
