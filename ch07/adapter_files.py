@@ -6,6 +6,8 @@ layer there, which gets the three corrections as one of their joint rank, each i
 of its own.
 """
 
+import math
+import re
 from pathlib import Path
 
 import torch
@@ -13,12 +15,19 @@ from safetensors import SafetensorError
 
 from ch07.files import read_json, read_tensors, write_json, write_tensors
 from ch07.json_rows import SMALL, check_size
-from ch07.lora import LoRALinear, lora_layers
+from ch07.lora import LoRALinear, lora_layers, put_layers
 from ch07.prefix_tuning import PrefixEncoder, PrefixTuned
 from ch07.weight_names import BLOCK
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "prompt_embeddings"  # peft's name of the table
+# What may stand in a LoRA's config: what is read here, and what changes no number.
+KNOWN = set(
+    "peft_type task_type base_model_name_or_path inference_mode auto_mapping peft_version revision "
+    "r lora_alpha lora_dropout bias fan_in_fan_out target_modules rank_pattern alpha_pattern "
+    "init_lora_weights megatron_core qalora_group_size".split()
+)
+PLAIN = re.compile(r"(?:[\w.]|\\d\+?|\\\.)+")  # a stranger's pattern that can't search for ever
 WRAPPED = "base_model.model.transformer."  # what peft puts before GPT-2's names
 
 
@@ -78,7 +87,8 @@ def _lora_files(layers):
         b = torch.block_diag(*(layers[one].lora_B if one in layers else none for one in ours))
         tensors[f"{WRAPPED}{name}.lora_A.weight"] = a.detach()
         tensors[f"{WRAPPED}{name}.lora_B.weight"] = b.detach()
-        targets[name.split(".", 2)[2]] = len(a)
+        if targets.setdefault(name.split(".", 2)[2], len(a)) != len(a):
+            raise ValueError("the same layers must be corrected in every block")
     config = {
         "peft_type": "LORA",
         "r": rank,
@@ -113,8 +123,10 @@ def load_adapter(model, folder):
     try:
         check_size(folder / CONFIG, SMALL)
         config, tensors = read_json(folder / CONFIG), read_tensors(folder / TENSORS)
-        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-            raise ValueError("it holds NaN or infinity")
+        if lora_layers(model) or isinstance(model, PrefixTuned):
+            raise ValueError("the model has an adapter already")
+        if not all(t.is_floating_point() and t.isfinite().all() for t in tensors.values()):
+            raise ValueError("it holds NaN, infinity, or no fractions at all")
         kind = config["peft_type"]
         if kind == "PREFIX_TUNING":
             return _with_prefix(model, tensors)
@@ -146,39 +158,45 @@ def _with_prefix(model, tensors):
 
 
 def _with_lora(model, config, tensors):
-    odd = [name for name in ("use_rslora", "use_dora", "modules_to_save") if config.get(name)]
-    if odd or config.get("bias", "none") != "none":
-        raise ValueError(f"it uses what is not known here: {', '.join(odd) or 'bias'}")
-    names = {name.removesuffix(".lora_A.weight") for name in tensors if "lora_A" in name}
-    if 2 * len(names) != len(tensors):
-        raise ValueError("its tensors are no pairs of lora_A and lora_B")
     published = dict(_published_layers(model.config.n_layers))
+    names = _checked_lora(config, tensors, published)
     new = {}
     for name in names:
-        a, b = (tensors[f"{name}.lora_{letter}.weight"] for letter in "AB")
-        own = name.removeprefix(WRAPPED)
-        ours = published[own]
-        scale = _setting(config, own, "lora_alpha") / _setting(config, own, "r")
-        for our_name, part in zip(ours, b.chunk(len(ours)), strict=True):
-            linear = model.get_submodule(our_name)
-            layer = LoRALinear(linear, len(a), scale * len(a))
+        a, b = (tensors[f"{WRAPPED}{name}.lora_{letter}.weight"] for letter in "AB")
+        rank, alpha = (_setting(config, name, key) for key in ("r", "lora_alpha"))
+        if a.ndim != 2 or b.ndim != 2 or len(a) != rank or not math.isfinite(alpha / rank):
+            raise ValueError(f"{name} has rank {rank!r}, alpha {alpha!r} and {tuple(a.shape)}")
+        for our_name, part in zip(published[name], b.chunk(len(published[name])), strict=True):
+            layer = LoRALinear(model.get_submodule(our_name), rank, alpha)
             if layer.lora_A.shape != a.shape or layer.lora_B.shape != part.shape:
-                raise ValueError(f"{own} doesn't fit this model: {tuple(a.shape)}")
+                raise ValueError(f"{name} doesn't fit this model: {tuple(a.shape)}")
             layer.lora_A.data.copy_(a)
             layer.lora_B.data.copy_(part)
             new[our_name] = layer
-    model.requires_grad_(False)
-    for name, layer in new.items():
-        parent, _, own = name.rpartition(".")
-        setattr(model.get_submodule(parent), own, layer.requires_grad_(True))
-        layer.weight.requires_grad_(False)
-        if layer.bias is not None:
-            layer.bias.requires_grad_(False)
-    return model
+    return put_layers(model, new)
+
+
+def _checked_lora(config, tensors, published):
+    """The published layers of an adapter; ValueError for what would compute something else here."""
+    odd = [name for name, value in config.items() if value and name not in KNOWN]
+    if odd or config.get("bias", "none") != "none":
+        raise ValueError(f"it uses what is not known here: {', '.join(odd) or 'bias'}")
+    if config.get("init_lora_weights", True) not in (True, False, "gaussian", None):
+        raise ValueError("its base was changed when it was made (init_lora_weights)")
+    ends = tuple(f".{target}" for target in config["target_modules"])
+    names = [name for name in published if f".{name}".endswith(ends)]
+    expected = {f"{WRAPPED}{name}.lora_{letter}.weight" for name in names for letter in "AB"}
+    if not names or set(tensors) != expected:
+        raise ValueError(f"it has {len(tensors)} tensors that are not those of its target_modules")
+    return names
 
 
 def _setting(config, name, key):
     """A layer's own rank or alpha, where peft's patterns give it one."""
     pattern = config.get({"r": "rank_pattern", "lora_alpha": "alpha_pattern"}[key]) or {}
-    own = [value for end, value in pattern.items() if f".{name}".endswith(f".{end}")]
-    return own[0] if own else config[key]
+    for end, value in pattern.items():
+        if not PLAIN.fullmatch(end):
+            raise ValueError(f"the pattern {end!r} is no plain name")
+        if re.fullmatch(rf"(?:.*\.)?{end}", f"transformer.{name}"):
+            return value
+    return config[key]

@@ -62,7 +62,7 @@ def _weights(one, two):
     missing = [str(folder) for folder in (one, two) if not (folder / rf.MODEL).is_file()]
     if missing:
         return {"differ": len(missing) == 1, "missing": missing}
-    first, second = (_tensors(folder / rf.MODEL) for folder in (one, two))
+    first, second = map(_learned, (one, two))
     names = sorted(first.keys() | second.keys())
     other = [
         name
@@ -75,6 +75,12 @@ def _weights(one, two):
         if name in first and name in second and first[name].shape == second[name].shape
     ]
     return {"differ": bool(other), "of": len(names), "tensors": other, "largest": max(gaps or [0])}
+
+
+def _learned(folder):
+    """The tensors of the model, and those of its adapter."""
+    adapter = folder / rf.ADAPTER / rf.TENSORS
+    return _tensors(folder / rf.MODEL) | (_tensors(adapter) if adapter.is_file() else {})
 
 
 def _tensors(path):

@@ -118,7 +118,7 @@ def _equal(run, logged, now):
     """To the bit; but LoRA's corrections were rounded into the weights since: within 0.001."""
     if None in (logged, now) or run.config["options"].get("method") != "lora":
         return logged == now
-    return math.isclose(logged, now, rel_tol=1e-3, abs_tol=1e-3)
+    return abs(logged - now) <= 1e-3
 
 
 def _note(text):

@@ -100,6 +100,10 @@ def options_to_go_on(config, given):
 def options_like(run, given):
     """The options of another run for a new one; what is given besides takes their place."""
     stored = _stored_options(rf.read_config(run))
+    if given.get("method", stored.get("method")) != stored.get("method"):  # its own options go
+        stored = {
+            name: v for name, v in stored.items() if not name.startswith(("lora_", "prefix_"))
+        }
     return _options({**stored, "out": None, **given}, run)
 
 

@@ -16,8 +16,9 @@ from torch import nn
 
 from gpt_model import GPTModel
 
-ATTENTION = ("att.W_query", "att.W_key", "att.W_value", "att.out_proj")
-TARGETS = (*ATTENTION, "ff.layers.0", "ff.layers.2")  # every matrix of a block
+TARGETS = (  # every matrix of a block
+    "att.W_query", "att.W_key", "att.W_value", "att.out_proj", "ff.layers.0", "ff.layers.2"
+)  # fmt: skip
 
 
 class LoRALinear(nn.Linear):
@@ -57,16 +58,25 @@ def add_lora(model, rank, alpha, drop_rate=0.0, targets=TARGETS, generator=None)
     """
     if type(rank) is not int or rank < 1:
         raise ValueError(f"the rank is {rank!r}, but must be an int, 1 or more")
-    model.requires_grad_(False)
+    if lora_layers(model):
+        raise ValueError("the model has LoRA already: merge it first")
+    linears = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
+    chosen = {}
     for target in targets:
-        names = [name for name, _ in model.named_modules() if f".{name}".endswith(f".{target}")]
+        names = [name for name in linears if f".{name}".endswith(f".{target}")]
         if not names:
-            raise ValueError(f"no layer of this model is called {target!r}")
-        for name in names:
-            parent, _, own = name.rpartition(".")
-            linear = model.get_submodule(name)
-            changed = LoRALinear(linear, rank, alpha, drop_rate, generator)
-            setattr(model.get_submodule(parent), own, changed)
+            raise ValueError(f"no linear layer of this model is called {target!r}")
+        chosen |= {name: linears[name] for name in names}
+    how = rank, alpha, drop_rate, generator
+    return put_layers(model, {name: LoRALinear(old, *how) for name, old in chosen.items()})
+
+
+def put_layers(model, layers):
+    """Freeze a model, and put each of these {name: `LoRALinear`} in its place; the model."""
+    model.requires_grad_(False)
+    for name, layer in layers.items():
+        parent, _, own = name.rpartition(".")
+        setattr(model.get_submodule(parent), own, layer)
     return model
 
 

@@ -4,7 +4,7 @@ Imports nothing heavy, so that `--help` answers at once.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 AT_LEAST_1 = (
     "epochs",
@@ -127,6 +127,11 @@ class FinetuneOptions:
         """OptionError for a method that isn't known, or that can't be had together with others."""
         if self.method not in METHODS:
             raise OptionError(f"no method {self.method!r}; choose one of {', '.join(METHODS)}")
+        for field in fields(self):
+            of = field.name.split("_")[0]
+            if of in METHODS and of != self.method and getattr(self, field.name) != field.default:
+                flag = "--" + field.name.replace("_", "-")
+                raise OptionError(f"{flag} is for --method {of}, but the method is {self.method}")
         if self.method == "full":
             return
         if self.from_random:

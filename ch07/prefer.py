@@ -49,7 +49,7 @@ def prefer(folder, data=None, out=None, device="auto", skip_bad_rows=False, **ho
     """
     check_new_folder(out)
     run = rf.load_run(folder, choose_device(device))
-    if run.config["options"].get("method") == "prefix":
+    if rf.has_prefix(run.config):
         raise OptionError(f"{folder} is a prefix beside frozen weights: train a whole model")
     file = toy_file(how["seed"]) if data is None else read_preferences(data, skip_bad_rows)
     pairs, findings = _split(file, run, how["seed"], skip_bad_rows)

@@ -79,10 +79,11 @@ def read_sealed(folder):
             f"{folder} has no {MODEL} that is complete: the run has not finished. "
             f"Go on with: python -m ch07 finetune --resume --out {folder}"
         )
-    if has_prefix(config) and not (folder / ADAPTER / TENSORS).is_file():
+    adapted = config["options"].get("method", "full") != "full"
+    if adapted and not (folder / ADAPTER / TENSORS).is_file():
         raise RunFolderError(f"{folder} has no {ADAPTER}/{TENSORS}: it was copied in part")
     digest = sha256_of(folder / MODEL)
-    digest += sha256_of(folder / ADAPTER / TENSORS) if has_prefix(config) else ""
+    digest += sha256_of(folder / ADAPTER / TENSORS) if adapted else ""
     if _seal(config, digest) != config.get("model_sha256"):
         raise RunFolderError(
             f"{folder / MODEL}, or model and prompt_style in {CONFIG}, are not what the run wrote: "
@@ -179,8 +180,7 @@ def save_model(folder, model):
     config, weights = read_config(folder), plain(model)
     digest = write_tensors(folder / MODEL, dict(weights.named_parameters()))
     if weights is not model:
-        adapter = save_adapter(folder / ADAPTER, model, config["options"]["model"])
-        digest += adapter if has_prefix(config) else ""
+        digest += save_adapter(folder / ADAPTER, model, config["options"]["model"])
     write_json(folder / CONFIG, {**config, "model_sha256": _seal(config, digest)})
 
 

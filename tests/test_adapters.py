@@ -39,6 +39,11 @@ def options(**more):
     return FinetuneOptions(model="gpt2-small", **more)
 
 
+def short(method):
+    """Of these methods, with a prefix that leaves room in a small model's context."""
+    return options(method=method, **({"prefix_length": 4} if method == "prefix" else {}))
+
+
 def train(model, steps=5):
     optimizer = make_optimizer(model.parameters(), lr=1e-2)
     for _ in range(steps):
@@ -52,7 +57,7 @@ def train(model, steps=5):
 @pytest.mark.parametrize("method", ["lora", "prefix"])
 def test_only_the_adapter_is_trained_and_the_base_comes_back_bit_for_bit(method, small_model):
     first, before = small_model(IDS), bits(small_model)
-    model = adapt(small_model, options(method=method, prefix_length=4))
+    model = adapt(small_model, short(method))
     start = bits(model)
     assert not torch.equal(train(model)(IDS), first)
     for name, p in model.named_parameters():
@@ -152,9 +157,19 @@ def test_a_rank_that_is_none(bad, small_model):
         add_lora(small_model, bad, 8)
 
 
-def test_a_layer_that_is_not_there(small_model):
-    with pytest.raises(ValueError, match="c_attn"):
-        add_lora(small_model, 2, 8, targets=("c_attn",))
+@pytest.mark.parametrize("target", ["c_attn", "norm1", "att"])
+def test_what_is_no_layer_leaves_the_model_alone(target, small_model):
+    with pytest.raises(ValueError, match=target):
+        add_lora(small_model, 2, 8, targets=("att.W_query", target))
+    assert not lora_layers(small_model) and all(p.requires_grad for p in small_model.parameters())
+
+
+def test_a_second_correction_would_take_the_place_of_the_first(small_model, tmp_path):
+    save_adapter(tmp_path, add_lora(small_model, 2, 8))
+    with pytest.raises(ValueError, match="already"):
+        add_lora(small_model, 2, 8)
+    with pytest.raises(AdapterError, match="already"):
+        load_adapter(small_model, tmp_path)
 
 
 # --- prefix ---------------------------------------------------------------------------------------
@@ -205,7 +220,7 @@ def test_a_prefix_takes_room_from_the_text(small_model):
 
 @pytest.mark.parametrize("method", ["lora", "prefix"])
 def test_files_that_are_no_adapter_of_this_model(method, small_model, tmp_path):
-    model = adapt(GPTModel(small_model.config), options(method=method, prefix_length=3))
+    model = adapt(GPTModel(small_model.config), short(method))
     good = tmp_path / "good"
     save_adapter(good, model, "some/model")
     tensors, config = load_file(good / "adapter_model.safetensors"), good / "adapter_config.json"
@@ -236,6 +251,12 @@ def test_files_that_are_no_adapter_of_this_model(method, small_model, tmp_path):
         bad += [{"config": json.dumps(shape | {key: True})} for key in ("use_dora", "use_rslora")]
         bad += [{"config": json.dumps(shape | {"r": 0, "rank_pattern": {}})}]
         bad += [{"config": json.dumps(shape | {"bias": "all"})}]
+        bad += [{"config": json.dumps(shape | {"init_lora_weights": "pissa"})}]
+        bad += [{"config": json.dumps(shape | {"lora_alpha": 1e400})}]
+        bad += [{"config": json.dumps(shape | {"alpha_pattern": {"(.*)*c_attn": 4}})}]
+        bad += [{"tensors": {name: value for name, value in tensors.items() if ".h.0." in name}}]
+        bad += [{"tensors": {**tensors, name: tensors[name].int()}}]
+        bad += [{"tensors": {**tensors, name: tensors[name][0, 0].clone()}}]
     logits = small_model(IDS)
     for changes in bad:
         with pytest.raises(AdapterError, match="no adapter that can be used"):
@@ -255,6 +276,8 @@ def test_options_that_cannot_be_had_together():
         ({"method": "prefix", "model": "gpt2-small", "optimizer": "muon"}, "muon"),
         ({"method": "lora", "model": "gpt2-small", "shard": True}, "--shard"),
         ({"method": "sft"}, "full, lora, prefix"),
+        ({"lora_rank": 64}, "--lora-rank is for --method lora"),
+        ({"method": "lora", "model": "gpt2-small", "prefix_length": 4}, "--prefix-length is for"),
         ({"method": "lora", "model": "gpt2-small", "lora_rank": 0}, "lora_rank"),
         ({"method": "lora", "model": "gpt2-small", "lora_alpha": 0.0}, "lora_alpha"),
     ):
@@ -328,6 +351,8 @@ def test_what_a_prefix_run_cannot_do_is_said(adapted, tmp_path, capsys):
     save_file({name: value + 1 for name, value in table.items()}, path)
     assert main(["respond", str(copy), "Say hi."]) == 1
     assert "altered" in capsys.readouterr().err
+    assert main(["compare", str(folder), str(copy)]) == 1
+    assert "1 of" in capsys.readouterr().out
     path.unlink()
     assert main(["respond", str(copy), "Say hi."]) == 1
     assert "copied in part" in capsys.readouterr().err

@@ -49,9 +49,16 @@ def count(model):
 
 
 def lora_in_peft(peer):
+    """With a rank and an alpha of its own for one layer of one block."""
     torch.manual_seed(1)
     config = peft.LoraConfig(
-        r=4, lora_alpha=8, target_modules=LAYERS, fan_in_fan_out=True, task_type="CAUSAL_LM"
+        r=4,
+        lora_alpha=8,
+        rank_pattern={r"h\.1\.attn\.c_attn": 6},
+        alpha_pattern={r"h\.\d+\.attn\.c_proj": 3},
+        target_modules=LAYERS,
+        fan_in_fan_out=True,
+        task_type="CAUSAL_LM",
     )
     theirs = peft.get_peft_model(peer, config)
     with torch.no_grad():  # B is 0 at the start, and would hide every mistake
