@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from ch07.options import OptionError
 from ch07.run_folder import (
+    ADAPTER,
     CHECKPOINT,
     CONFIG,
     METRICS,
@@ -68,7 +69,8 @@ def check_run(folder):
 @contextmanager
 def held(folder):
     """No other run trains in this folder meanwhile; RunFolderError if one already does."""
-    for name in (".lock", CHECKPOINT):  # what it leads to would be emptied, or old steps deleted
+    # what a link leads to would be emptied, written to, or lose its old steps
+    for name in (".lock", CHECKPOINT, ADAPTER):
         if (Path(folder) / name).is_symlink():
             raise RunFolderError(f"{Path(folder) / name} is a link: put a real one in its place")
     lock = FileLock(Path(folder) / ".lock", timeout=0)  # the system lets go of it with the process

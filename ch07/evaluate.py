@@ -8,9 +8,11 @@ import math
 import sys
 
 from ch07 import run_folder as rf
+from ch07.adapter_files import load_adapter
 from ch07.backends import open_backend
 from ch07.data import count, load_entries, summary
 from ch07.going_on import check_data, options_like, tell_versions
+from ch07.lora import unmerged
 from ch07.machine import choose_device, versions
 from ch07.options import OptionError
 from ch07.plan import make_plan
@@ -83,7 +85,7 @@ def recompute_losses(folder, data=None, device="auto", as_json=False):
     """The losses of a run's last evaluation, computed again from its weights.
 
     On the machine and with the versions of the run they are equal, to the bit: returns 0, else 1.
-    With LoRA, whose corrections were rounded into the weights since, they are equal within 0.001.
+    With LoRA, whose corrections were inside the weights since, they are equal within 0.001.
     """
     run = rf.load_run(folder)
     given = {"device": device, "data": data, "model": str(folder), "force": True}
@@ -97,7 +99,7 @@ def recompute_losses(folder, data=None, device="auto", as_json=False):
     how = "ignore_index", "dtype", "cross_entropy"
     kinds = {name: vars(plan.settings)[name] for name in how}
     loaders = plan.train_loader, plan.val_loader
-    model = run.model.to(plan.device)
+    model = _as_trained(run).to(plan.device)
     losses = evaluate_model(model, *loaders, plan.device, plan.settings.eval_iter, **kinds)
     found = {"step": logged["step"]}
     for name, now in zip(("train_loss", "val_loss"), losses, strict=True):
@@ -114,8 +116,15 @@ def recompute_losses(folder, data=None, device="auto", as_json=False):
     return 0 if same else 1
 
 
+def _as_trained(run):
+    """The model with its corrections beside the weights, as they were in training."""
+    if run.config["options"].get("method") != "lora":
+        return run.model
+    return unmerged(load_adapter(run.model, run.folder / rf.ADAPTER)).eval()
+
+
 def _equal(run, logged, now):
-    """To the bit; but LoRA's corrections were rounded into the weights since: within 0.001."""
+    """To the bit; but LoRA's corrections went into the weights, and out again: within 0.001."""
     if None in (logged, now) or run.config["options"].get("method") != "lora":
         return logged == now
     return abs(logged - now) <= 1e-3

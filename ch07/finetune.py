@@ -34,7 +34,7 @@ from ch07.going_on import (
 )
 from ch07.held_out import answer, first_answers, keep_answers, shown
 from ch07.machine import give_freed_memory_back
-from ch07.options import FinetuneOptions
+from ch07.options import FinetuneOptions, OptionError
 from ch07.prepare import gathered, prepare, spread
 from ch07.report import next_steps, print_before_after, print_scores, safe
 from ch07.stopping import polite_stop
@@ -62,6 +62,8 @@ def finetune(given, resume=False, like=None):
 def _begin(given, like):
     def ready():
         options = FinetuneOptions(**given) if like is None else options_like(like, given)
+        if like is not None and options.text and not given.get("text"):
+            raise OptionError(f"{like} read plain text: read with python -m ch07 pretrain")
         check_new_folder(options.out)
         job = prepare(options, note)
         if like is not None:

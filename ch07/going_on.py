@@ -182,6 +182,10 @@ def tell_versions(stored, now, note):
 
 def _stored_options(config):
     """As they were: "auto" is what it was on the machine where the run began."""
+    if "preference" in config:
+        raise rf.RunFolderError(
+            "this run was trained on pairs: begin anew with python -m ch07 prefer"
+        )
     return {**config["options"], "dtype": config["settings"].get("dtype")}
 
 

@@ -85,6 +85,14 @@ def lora_layers(model):
     return {name: m for name, m in model.named_modules() if isinstance(m, LoRALinear)}
 
 
+@torch.no_grad()
+def unmerged(model):
+    """Take each correction out of the weight beside it, where it is inside already; the model."""
+    for layer in lora_layers(model).values():
+        layer.weight -= layer.scale * layer.lora_B @ layer.lora_A
+    return model
+
+
 def merged(model):
     """A plain `GPTModel` with the corrections inside its weights; the given model stays as it is.
 

@@ -91,7 +91,8 @@ def find_weights(name_or_path):
     weights = open_weights(path)
     style = None if beside is None else beside.get("prompt_style")
     style = style if isinstance(style, str) else None  # somebody else's key of that name
-    return _checked(Source(path, _config(path, weights, beside), weights, style))
+    prefixed = path.is_dir() and (path / rf.ADAPTER).exists()  # an exported run, with its prefix
+    return _checked(Source(path, _config(path, weights, beside), weights, style, prefixed))
 
 
 def _meant(name):

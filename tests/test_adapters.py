@@ -16,7 +16,7 @@ from ch07.adapters import adapt, base_of, plain
 from ch07.cli import main
 from ch07.costs import trained_of
 from ch07.generation import generate
-from ch07.lora import TARGETS, add_lora, lora_layers, merged
+from ch07.lora import TARGETS, add_lora, lora_layers, merged, unmerged
 from ch07.options import FinetuneOptions, OptionError
 from ch07.plan import make_plan
 from ch07.prefix_tuning import PrefixEncoder, PrefixTuned
@@ -367,7 +367,7 @@ def test_what_a_prefix_run_cannot_do_is_said(adapted, tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is:FutureWarning")
-def test_an_exported_run_answers_in_peft_as_here(adapted, tmp_path):
+def test_an_exported_run_answers_in_peft_as_here(adapted, tmp_path, capsys):
     import peft
     import transformers
 
@@ -377,12 +377,34 @@ def test_an_exported_run_answers_in_peft_as_here(adapted, tmp_path):
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
     if "prefix" in arguments:
         theirs = peft.PeftModel.from_pretrained(theirs, tmp_path / "hf" / "adapter")
-    else:
-        assert not (tmp_path / "hf" / "adapter").exists()  # it is in the weights
+        again = ["--data", arguments[1], "--model", str(tmp_path / "hf"), "--out"]
+        assert main([*again, str(tmp_path / "lost")]) == 1  # what was learned would be lost
+        assert "learned a prefix" in capsys.readouterr().err
     card = (tmp_path / "hf" / "README.md").read_text(encoding="utf-8")
     assert ("PeftModel" in card) == ("prefix" in arguments)
     theirs.eval()
     torch.testing.assert_close(theirs(input_ids=IDS).logits, loaded.model(IDS), atol=1e-3, rtol=0)
+
+
+def test_an_adapter_is_not_written_through_a_link(adapted, tmp_path, capsys):
+    _, folder = adapted
+    copy, other = tmp_path / "copy", tmp_path / "other"
+    shutil.copytree(folder, copy)
+    shutil.copytree(folder / "adapter", other)
+    shutil.rmtree(copy / "adapter")
+    (copy / "adapter").symlink_to(other)
+    assert main(["--resume", "--out", str(copy)]) == 1
+    assert "is a link" in capsys.readouterr().err
+
+
+def test_corrections_come_out_of_the_weights_again(small_model):
+    base = bits(small_model)
+    model = with_random_b(add_lora(small_model, 4, 8))
+    inside = merged(model)
+    for name, layer in lora_layers(model).items():
+        layer.weight.data.copy_(inside.get_submodule(name).weight)
+    for name, layer in lora_layers(unmerged(model)).items():
+        torch.testing.assert_close(layer.weight, base[f"{name}.weight"], atol=1e-6, rtol=0)
 
 
 def test_a_longer_prefix_shortens_the_longest_row(run, few_answers, tmp_path):

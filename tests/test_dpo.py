@@ -415,3 +415,10 @@ def test_a_prefix_is_no_model_to_train(small_run, tmp_path, capsys):
     rf.save_model(small_run, PrefixTuned(model, PrefixEncoder(model.config, 3)))
     assert main(["prefer", str(small_run), "--out", str(tmp_path / "new")]) == 2
     assert "a prefix beside frozen weights" in capsys.readouterr().err
+
+
+def test_a_run_trained_on_pairs_is_done_anew_by_its_own_command(small_run, tmp_path, capsys):
+    config = read_json(small_run / rf.CONFIG) | {"preference": {}}
+    (small_run / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    assert main(["finetune", "--like", str(small_run), "--out", str(tmp_path / "new")]) == 1
+    assert "python -m ch07 prefer" in capsys.readouterr().err

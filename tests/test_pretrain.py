@@ -217,6 +217,12 @@ def pretrained(tiny, text):
     return folder
 
 
+def test_it_is_not_done_again_by_finetune(pretrained, tmp_path, capsys):
+    """Which would read the rows of a data file as plain text."""
+    assert main(["finetune", "--like", str(pretrained), "--out", str(tmp_path / "new")]) == 2
+    assert "python -m ch07 pretrain" in capsys.readouterr().err
+
+
 def test_a_run_folder_like_any_other(pretrained, text, capsys):
     names = {path.name for path in pretrained.iterdir() if path.name != ".lock"}
     assert names == {rf.CONFIG, rf.MODEL, rf.METRICS, rf.PLOT, rf.CHECKPOINT}

@@ -380,6 +380,8 @@ def test_it_gives_up_where_nothing_comes_and_stays_so(tmp_path):
         ("new.jsonl", lambda data: b"{}\n" + data, "wasn't written by this command"),
         ("new.jsonl", lambda data: b"[\n" + data, "a line that isn't JSON"),
         ("new.jsonl", lambda data: b"\xff\n" + data, "a line that isn't JSON"),
+        ("new.jsonl", lambda data: data + b'{"mine": 1}', "ends in a line that this command"),
+        ("new.jsonl", lambda data: data + b"[1, 2", "ends in a line that this command"),
         ("new.requests.jsonl", lambda data: b"", "is there already, and no new"),
         ("new.requests.jsonl", lambda data: b"1\n", "was begun with backend None"),
         ("new.requests.jsonl", lambda data: data.replace(b'"seed": 5', b'"seed": 6'), "seed 6"),

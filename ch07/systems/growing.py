@@ -24,6 +24,7 @@ from ch07.systems.novelty import TOO_NEAR, Pool
 from ch07.systems.self_instruct import encode_prompt, post_process_response, stop_strings
 
 SEED_TASKS = Path(__file__).with_name("seed_tasks.jsonl")
+BEGIN = b'{"instruction": "'  # of a row
 TOO_NEAR_SAID = "too near to another"
 
 
@@ -115,10 +116,13 @@ class GrowingFile:
 
     def __init__(self, path, settings):
         self.path, self.settings = Path(path), settings
+        if self.path.suffix != ".jsonl":  # so that no other file has the same log
+            raise DataError(f"{self.path} must have a name that ends in .jsonl")
         self.log = self.path.with_suffix(".requests.jsonl")
         rows, log = _whole_lines(self.path), _whole_lines(self.log)
         if log:
             self._check_settings(log[0][0])
+            self._check_last_line(len(log) - 1)
         else:
             self._check_untouched()
         self.requests = [value for value, _ in log[1:]]
@@ -145,6 +149,19 @@ class GrowingFile:
             )
         if not _lines([asdict(self.settings)]).startswith(begun):
             raise DataError(f"{self.log} is there already: choose another --out")
+
+    def _check_last_line(self, request):
+        """A line without an end is cut off, if it is the beginning of a row of ours."""
+        tail = self.path.read_bytes().rsplit(b"\n", 1)[-1] if self.path.exists() else b""
+        try:
+            ours = json.loads(tail).get("request") == request
+        except (ValueError, AttributeError, RecursionError):
+            ours = tail.startswith(BEGIN) or BEGIN.startswith(tail)
+        if not ours:
+            raise DataError(
+                f"{self.path} ends in a line that this command didn't write: it was changed since; "
+                "choose another --out"
+            )
 
     def _check_settings(self, before):
         now = asdict(self.settings)
