@@ -32,6 +32,7 @@ SCHEMAS = [
 CONTEXT = "context"  # another name for the input
 SPLITS = ("train", "test", "validation")
 CHATS = ("messages", "conversations")  # keys of rows that can't be read, and get a hint
+FIELDS = ("instruction", "input", "output")
 KNOWN = ("instruction", "input", "output", "family", "split")
 PLACEHOLDERS = ("n/a", "<noinput>", "noinput")
 LONGEST = 100_000  # characters of a field: no model here could read more
@@ -69,16 +70,20 @@ def read_data(path, skip_bad_rows=False):
     return check_rows(path, parse(text, path, findings, _is_row), digest, findings, skip_bad_rows)
 
 
-def check_rows(path, rows, sha256, findings, skip_bad_rows=False):
-    """The `DataFile` of (where, row) pairs, as `read_data` has it; `findings` grow."""
+def check_rows(path, rows, sha256, findings, skip_bad_rows=False, check=None, fields=FIELDS):
+    """The `DataFile` of (where, row) pairs, as `read_data` has it; `findings` grow.
+
+    `check` is `checked_row`, or does as it does; rows with the same `fields` are told.
+    """
+    check = check or checked_row
     entries, places, first_seen, bad = [], [], {}, 0
     for where, row in rows:
-        entry = checked_row(where, row, findings)
+        entry = check(where, row, findings)
         if entry is None:
             bad += 1
             refuse_many(path, bad, len(entries))
             continue
-        key = (entry["instruction"], entry["input"], entry["output"])
+        key = tuple(entry[field] for field in fields)
         if first_seen.setdefault(key, where) != where:
             what = f"the same as an earlier row; first as {first_seen[key]}"
             findings.append(Finding(where, "note", what))

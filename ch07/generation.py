@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ch07.modes import evaluation_mode
 from collate import END_OF_TEXT
 
 
@@ -83,9 +84,7 @@ def continue_prompts(
         return rows
     ids, padding = _left_padded([prompts[i] for i in growing], next(model.parameters()).device)
     cache = model.new_cache(ids.shape[1] + max(row.room for row in rows)) if use_cache else None
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with evaluation_mode(model):
         unread = ids
         while growing:
             logits = model(unread, wanted=(slice(None), -1), cache=cache, left_padding=padding)
@@ -101,9 +100,6 @@ def continue_prompts(
                     cache.keep(kept)
             ids = torch.cat([ids, chosen[:, None]], dim=1)
             unread = ids if cache is None else chosen[:, None]
-    finally:
-        for module, training in modes.items():
-            module.training = training
     return rows
 
 

@@ -1,10 +1,11 @@
 """A server on this machine that stands in for OpenAI's or Ollama's, and misbehaves on request."""
 
 import json
-import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from local_server import answering
 
 
 def openai(text, reason="stop"):
@@ -68,14 +69,5 @@ class Handler(BaseHTTPRequestHandler):
 def serving(*answers):
     """A `Stub` whose `url` answers while the block lasts."""
     stub = Stub(answers)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("OneHandler", (Handler,), {"stub": stub}))
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    stub.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with answering(Handler, stub=stub) as stub.url:
         yield stub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = ("gpt_model", "instruction_dataset", "collate", "train_loop")
 TOY, EX = "ch07.toy_instructions.", "ch07.exercises."
 BY_FLOOR = {
-    1: "cross_entropy files json_rows machine near_duplicates options ranks report requirements "
-    "scoring shards shown stopping token_words tokenizer weight_names "
+    1: "cross_entropy files json_rows machine modes near_duplicates options ranks report "
+    "requirements scoring shards shown stopping token_words tokenizer weight_names "
     "toy_instructions.words "
     "exercises.catalogue exercises.museum.exhibit "
     "systems.agreement systems.api_call systems.arithmetic systems.four_stages "

@@ -422,3 +422,11 @@ def test_a_run_trained_on_pairs_is_done_anew_by_its_own_command(small_run, tmp_p
     (small_run / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
     assert main(["finetune", "--like", str(small_run), "--out", str(tmp_path / "new")]) == 1
     assert "python -m ch07 prefer" in capsys.readouterr().err
+
+
+def test_a_pair_that_comes_again_is_told(tmp_path):
+    pair = {"instruction": "Say it.", "input": "", "chosen": "Yes.", "rejected": "Yes"}
+    (tmp_path / "pairs.json").write_text(json.dumps([pair, pair]), encoding="utf-8")
+    file = read_preferences(tmp_path / "pairs.json")
+    assert len(file.entries) == 2
+    assert [f.what for f in file.findings] == ["the same as an earlier row; first as row 1"]

@@ -14,13 +14,13 @@ dpo) takes their mean, and leaves the end-of-text out: `reduction="mean"` is the
 
 import math
 import time
-from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ch07.modes import evaluation_mode
 from train_loop import IGNORE_INDEX, TrainSettings, learning_rate, total_steps
 
 REDUCTIONS = ("sum", "mean")
@@ -89,7 +89,7 @@ def reference_logprobs(model, loader, device="cpu", reduction="sum"):
     where chosen and rejected are each (inputs, targets): `preferences.pair_loader`.
     """
     kept = torch.empty(len(loader.dataset), 2, device=device)
-    with _without_dropout(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         for chosen, rejected, numbers in loader:
             kept[numbers] = torch.stack(_of_pair(model, chosen, rejected, device, reduction), 1)
     return kept
@@ -151,7 +151,7 @@ def train_on_pairs(
         history.append(record)
         on_eval(record)
 
-    with _without_dropout(model), tqdm(total=n_steps, disable=not progress) as bar:
+    with evaluation_mode(model), tqdm(total=n_steps, disable=not progress) as bar:
         evaluate(0, lr=0.0)
         for step, batch in enumerate(_batches(loader, n_steps)):
             lr = learning_rate(step, n_steps, settings)
@@ -203,15 +203,3 @@ def _of_pair(model, chosen, rejected, device, reduction):
     """Log-probabilities (B,) of the chosen answers, and of the rejected ones."""
     both = ([tensor.to(device) for tensor in side] for side in (chosen, rejected))
     return [sequence_logprobs(model, *side, reduction) for side in both]
-
-
-@contextmanager
-def _without_dropout(model):
-    """Evaluation mode inside; afterwards every module's mode is as before."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

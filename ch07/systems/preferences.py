@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
 from ch07.batching import LengthGroupedBatches
-from ch07.data import DataError, DataFile, checked_row, refuse, summary
-from ch07.json_rows import SHOWN, TWICE, Finding, named, parse, read_utf8, refuse_many
+from ch07.data import check_rows, checked_row, refuse
+from ch07.json_rows import SHOWN, TWICE, Finding, named, parse, read_utf8
 from ch07.tokenizer import load_tokenizer
 from collate import custom_collate_response_fn
 from instruction_dataset import BOOK_STYLE, InstructionDataset
@@ -31,22 +31,11 @@ def read_preferences(path, skip_bad_rows=False):
     A pair is a dict with "instruction", "input", "chosen" and "rejected". Faulty rows are left out
     with `skip_bad_rows`; rows with an empty answer or with two equal ones in any case.
     """
-    path, findings, pairs, places, bad = Path(path), [], [], [], 0
+    path, findings = Path(path), []
     text, digest = read_utf8(path)
-    for where, row in parse(text, path, findings, lambda row: set(FIELDS) <= set(row)):
-        pair = checked_pair(where, row, findings)
-        if pair is None:
-            bad += 1
-            refuse_many(path, bad, len(pairs))
-        else:
-            pairs.append(pair)
-            places.append(where)
-    errors = [finding for finding in findings if finding.level == "error"]
-    if errors and not skip_bad_rows:
-        refuse(path, len(errors), errors[:SHOWN])
-    if not pairs:
-        raise DataError(f"{path}: no usable row" + "".join(f"\n  {s}" for s in summary(findings)))
-    return DataFile(path, pairs, places, findings, digest)
+    rows = parse(text, path, findings, lambda row: set(FIELDS) <= set(row))
+    fields = ("input", *FIELDS)
+    return check_rows(path, rows, digest, findings, skip_bad_rows, checked_pair, fields)
 
 
 def checked_pair(where, row, findings):
