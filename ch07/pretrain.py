@@ -8,9 +8,9 @@ the run folder are those of `finetune`; only the rows are others, pieces of a te
 token counts. So a pretraining run is a run with the option `text`: `--resume`, `compare`, `chat`
 and `finetune --model` take it like any other.
 
-Source: Raschka, "Build a Large Language Model (From Scratch)", section 5.2; what it is worth before
+Source: Raschka, "Build a Large Language Model (From Scratch)", section 5.2; that it comes before
 few labelled rows: Radford et al. 2018, "Improving Language Understanding by Generative
-Pre-Training", sections 3 and 5.
+Pre-Training", section 3.
 """
 
 from ch07.finetune import finetune

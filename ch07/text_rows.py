@@ -23,7 +23,7 @@ from ch07.tokenizer import load_tokenizer
 from ch07.toy_instructions.corpus import make_corpus
 from collate import END_OF_TEXT
 
-HELD_BACK = 50  # one row in so many, the last ones, is for the validation loss alone
+HELD_BACK = 200  # one row in so many, the last ones, is for the validation loss alone
 BETWEEN = "<|endoftext|>"  # as plain text has it; in an instruction it would be ordinary text
 TOY = Path("toy corpus")  # what is told where there is no file
 

@@ -24,83 +24,72 @@ from ch07.toy_instructions.words import (
     VERBS,
 )
 
-N_DOCUMENTS = 48_000
+N_DOCUMENTS = 38_000
 # How things are told: as prose, sentence after sentence, or as notes, line by line. Of a trio and
 # of a list the first way always, and some of the others; of a fact and of numbers any one way.
 PROSE = {
     "trio": [
         "The {who} {past} the {what}.",
         "The {what} was {participle} by the {who}.",
-        "That is not true. The {who} did not {base} the {what}.",
-        '"Did the {who} {base} the {what}?" asked the {other}.',
+        "No. The {who} did not {base} the {what}.",
+        "Did the {who} {base} the {what}?",
         "{he} {past} the {what}.",
         "The {who} {third} the {what}.",
         "The {who} will {base} the {what}.",
-        "It was the {who} who {past} it.",
-        "It was the {what} that was {participle}.",
     ],
     "list": [
-        "On the list: {all}.",
-        "Backwards it is {backwards}.",
-        "From A to Z it is {sorted}.",
-        "It begins with {first}.",
-        "It ends with {last}.",
-        "That makes {n} words.",
+        "{all}.",
+        "Backwards: {backwards}.",
+        "From A to Z: {sorted}.",
+        "First {first}.",
+        "Last {last}.",
+        "{n} words.",
     ],
-    "numbers": [
-        "There are {a} and {b}. The larger number is {it}.",
-        "Of {a} and {b}, {it} is more.",
-    ],
-    "plural": ["One {w}, many {it}.", "First there was a {w}, then there were two {it}."],
-    "antonym": ["The opposite of {w} is {it}.", "What is not {w} may be {it}."],
-    "capital": ["The capital of {w} is {it}.", "In {w}, all roads lead to {it}, its capital."],
-    "classify": ["The word {w} names a kind of {it}.", "As for {w}, it is some {it}."],
-    "spell": ["The word {w} is spelled {it}.", "Letter by letter, {w} is {it}."],
-    "capital letters": ["In capitals, {w} is {it}.", "Written large, {w} looks like {it}."],
-    "add": ["{a} plus {b} is {it}.", "{a} + {b} = {it}.", "The sum of {a} and {b} is {it}."],
-    "convert": ["In {large} there are {it}.", "Counted out, {large} is {it}."],
-    "before or after": ["The {kind} {way} {w} is {it}.", "Right {way} {w} comes {it}."],
-    "number in words": ["The number {w} is written {it}.", "In words, {w} is {it}."],
+    "numbers": ["Of {a} and {b}, {it} is more."],
+    "plural": ["One {w}, many {it}."],
+    "antonym": ["The opposite of {w} is {it}."],
+    "capital": ["The capital of {w} is {it}."],
+    "classify": ["The word {w} is a kind of {it}."],
+    "spell": ["The word {w} is spelled {it}."],
+    "capital letters": ["In capitals, {w} is {it}."],
+    "add": ["{a} plus {b} is {it}.", "{a} + {b} = {it}."],
+    "convert": ["In {large} there are {it}."],
+    "before or after": ["The {kind} {way} {w} is {it}."],
+    "number in words": ["The number {w} in letters is {it}."],
 }
 NOTES = {
-    "trio": [
-        *PROSE["trio"][:3],
-        "Did the {who} {base} the {what}?",
-        *PROSE["trio"][4:7],
-        "Who {past} it:\nthe {who}",
-        "What was {participle}:\nthe {what}",
-    ],
+    "trio": [*PROSE["trio"], "Who:\nthe {who}", "What:\nthe {what}"],
     "list": [
         "{all}",
         "Backwards:\n{backwards}",
         "From A to Z:\n{sorted}",
-        "It begins with:\n{first}",
-        "It ends with:\n{last}",
-        "How many:\n{n}",
+        "First:\n{first}",
+        "Last:\n{last}",
+        "Words:\n{n}",
     ],
-    "numbers": ["{a} or {b}\nThe larger:\n{it}", "Larger, of {a} and {b}:\n{it}"],
-    "plural": ["Many of '{w}':\n{it}", "{w}\nIn the plural:\n{it}"],
-    "antonym": ["Not '{w}' but:\n{it}", "{w}\nThe opposite:\n{it}"],
-    "capital": ["The capital in {w}:\n{it}", "{w}\nIts capital:\n{it}"],
-    "classify": ["What '{w}' is a kind of:\n{it}", "{w}\nIts kind:\n{it}"],
-    "spell": ["The letters of '{w}':\n{it}", "{w}\nLetter by letter:\n{it}"],
-    "capital letters": ["On the sign for '{w}':\n{it}", "{w}\nIn capitals:\n{it}"],
-    "add": ["{a} plus {b}:\n{it}", "{a} + {b}\nThe sum:\n{it}", "{a} and {b}\nTogether:\n{it}"],
+    "numbers": ["{a} or {b}\nLarger:\n{it}", "Larger, of {a} and {b}:\n{it}"],
+    "plural": ["Many of '{w}':\n{it}", "{w}\nPlural:\n{it}"],
+    "antonym": ["Not '{w}' but:\n{it}", "{w}\nOpposite:\n{it}"],
+    "capital": ["The capital in {w}:\n{it}", "{w}\nCapital:\n{it}"],
+    "classify": ["What '{w}' is a kind of:\n{it}", "{w}\nKind:\n{it}"],
+    "spell": ["The letters of '{w}':\n{it}", "{w}\nLetters:\n{it}"],
+    "capital letters": ["On the sign for '{w}':\n{it}", "{w}\nCapitals:\n{it}"],
+    "add": ["{a} plus {b}:\n{it}", "{a} + {b}\nSum:\n{it}"],
     "convert": ["There are, in {large}:\n{it}", "{large}\nIn {small}:\n{it}"],
     "before or after": ["The {kind} {way} {w}:\n{it}", "{w}\nThe {kind} {way}:\n{it}"],
-    "number in words": ["The number {w} in letters:\n{it}", "{w}\nIn letters:\n{it}"],
+    "number in words": ["The number {w}:\n{it}", "{w}\nNumber:\n{it}"],
 }
 LAYOUTS = [(PROSE, " "), (NOTES, "\n")]
 
 
 def make_corpus(seed=SEED, n_documents=N_DOCUMENTS):
-    r"""A list of short texts, each a story, a list or some facts; the same for the same seed.
+    """A list of short texts, each a story, a list or some facts; the same for the same seed.
 
     >>> make_corpus(seed=8, n_documents=1)
-    ['Norway\nIts capital:\nOslo\n4 plus 7:\n11\n5 weeks\nIn days:\n35 days']
+    ['4 plus 7 is 11. In 5 weeks there are 35 days. In capitals, stone is STONE.']
     """
     rng, taken, facts = random.Random(f"{seed} corpus"), _held_out(), _facts()
-    tellers = [_trio] * 4 + [_adjective, _instead, _both, _numbers] + [_list] * 5 + [_told] * 8
+    tellers = [_trio] * 5 + [_adjective, _instead, _both, _numbers] + [_list] * 3 + [_told] * 7
     told = []
     while len(told) < n_documents:
         text, composed = rng.choice(tellers)(rng, facts)
@@ -140,8 +129,8 @@ def _words(rng):
     """Who did what to what, in all forms, and the trio that it composes."""
     who, verb, what = rng.choice(list(ACTORS)), rng.choice(VERBS), rng.choice(THINGS + ANIMALS)
     forms = dict(zip(("base", "third", "past", "participle"), verb, strict=True))
-    other, how, new = rng.choice(list(ACTORS)), rng.choice(ADJECTIVES), rng.choice(THINGS + ANIMALS)
-    words = dict(who=who, what=what, he=ACTORS[who], other=other, how=how, new=new, **forms)
+    how, new = rng.choice(ADJECTIVES), rng.choice(THINGS + ANIMALS)
+    words = dict(who=who, what=what, he=ACTORS[who], how=how, new=new, **forms)
     return words, (who, verb[0], what)
 
 
@@ -153,7 +142,7 @@ def _story(rng, kind, n):
 
 def _trio(rng, facts):
     words, trio = _words(rng)
-    text = _story(rng, "trio", rng.randint(3, 5)).format(**words)
+    text = _story(rng, "trio", rng.randint(3, 6)).format(**words)
     return text, [trio, (words["he"], *trio[1:])]
 
 
