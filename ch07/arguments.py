@@ -52,7 +52,9 @@ CHOICES = {
     "dtype": ("auto", "float32", "bfloat16"),
     "documents": ("none", "oracle", "bm25"),
     "how": ("diverse", "longest", "random"),
+    "what": ("response", "instruction"),
 }
+CHOICES["template"] = (*CHOICES["prompt_style"], "llama-3")
 TYPES = {
     int: int,
     int | None: int,

@@ -192,9 +192,21 @@ def _export(**arguments):
 
 
 def _self_instruct(**arguments):
-    from ch07.self_instruct import self_instruct
+    from ch07.new_rows import self_instruct
 
     return self_instruct(**arguments)
+
+
+def _magpie(**arguments):
+    from ch07.new_rows import magpie
+
+    return magpie(**arguments)
+
+
+def _reflect(**arguments):
+    from ch07.new_rows import reflect
+
+    return reflect(**arguments)
 
 
 def _verify(**arguments):
@@ -220,5 +232,7 @@ COMMANDS = {
     "chat": _chat,
     "export": _export,
     "self-instruct": _self_instruct,
+    "magpie": _magpie,
+    "reflect": _reflect,
     "verify-weights": _verify,
 }

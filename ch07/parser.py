@@ -21,8 +21,10 @@ from ch07.options import FinetuneOptions
 from ch07.system_arguments import (
     add_api_calls,
     add_curate,
+    add_magpie,
     add_prefer,
     add_prepare,
+    add_reflect,
     add_self_instruct,
 )
 
@@ -68,13 +70,10 @@ def make_parser():
     chat.add_argument("folder", metavar="RUN", help="a run folder")
     _add_generation(chat)
 
-    export = command("export", "write a run as a folder that Hugging Face's transformers loads")
-    export.add_argument("folder", metavar="RUN", help="a run folder")
-    export.add_argument("target", metavar="DIR", help="the new folder")
-    export.add_argument("--gguf", choices=FORMATS, help="also as one file for llama.cpp")
-
+    _add_export(command("export", "write a run as a folder that Hugging Face's transformers loads"))
     add_self_instruct(command("self-instruct", "new instructions from a few, by any model"))
-
+    add_magpie(command("magpie", "new instructions from none, by a model that has users"))
+    add_reflect(command("reflect", "have a model write a file's rows anew, one by one"))
     _add_verify(command("verify-weights", "hold published weights against what others published"))
     return parser
 
@@ -92,6 +91,12 @@ def _add_evaluate(sub):
     sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
     sub.add_argument("--max-new-tokens", type=TOKENS, default=256)
     sub.add_argument("--device", default="auto")
+
+
+def _add_export(sub):
+    sub.add_argument("folder", metavar="RUN", help="a run folder")
+    sub.add_argument("target", metavar="DIR", help="the new folder")
+    sub.add_argument("--gguf", choices=FORMATS, help="also as one file for llama.cpp")
 
 
 def _add_compare(sub):

@@ -38,18 +38,45 @@ def add_prepare(sub):
 
 def add_self_instruct(sub):
     """Of `self-instruct`."""
-    count, share = number(int, 1, 10**6), number(float, 1e-9, 1.0)
-    sub.add_argument("--backend", required=True, help="scripted:FILE, a run folder, or a URL")
-    sub.add_argument("--out", required=True, help="JSONL file for the new rows; it is gone on with")
     sub.add_argument("--seeds", help="JSON or JSONL file of tasks (default: 36 of our own)")
-    sub.add_argument("--number", type=count, default=30, help="rows that are wanted")
     sub.add_argument("--examples", dest="n_examples", type=number(int, 1, 10), default=3)
-    sub.add_argument("--patience", type=count, default=10, help="requests without a new row")
     sub.add_argument("--original", action="store_true", help="Alpaca's own parser and filters")
+    _add_growing(sub)
+    _add_writing(sub, temperature=1.0, max_new_tokens=3072)
+
+
+def add_magpie(sub):
+    """Of `magpie`."""
+    said = "what stands around a user's words (default: as RUN was trained; at a URL llama-3)"
+    sub.add_argument("--template", choices=CHOICES["template"], help=said)
+    _add_growing(sub)
+    _add_writing(sub, temperature=1.0, max_new_tokens=2048)
+
+
+def add_reflect(sub):
+    """Of `reflect`."""
+    sub.add_argument("path", metavar="DATA", help="JSON or JSONL file")
+    sub.add_argument("out", metavar="OUT", help="JSONL file for the rows; it is gone on with")
+    sub.add_argument("--what", choices=CHOICES["what"], default="response", help="to write anew")
+    sub.add_argument("--skip-bad-rows", action="store_true", help=HELP["skip_bad_rows"])
+    _add_writing(sub, temperature=0.0, max_new_tokens=2048)
+
+
+def _add_growing(sub):
+    """What is asked of a file that grows."""
+    sub.add_argument("--out", required=True, help="JSONL file for the new rows; it is gone on with")
+    count = number(int, 1, 10**6)
+    sub.add_argument("--number", type=count, default=30, help="rows that are wanted")
+    sub.add_argument("--patience", type=count, default=10, help="requests without a new row")
+
+
+def _add_writing(sub, temperature, max_new_tokens):
+    """Who writes, and how."""
+    sub.add_argument("--backend", required=True, help="scripted:FILE, a run folder, or a URL")
     sub.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=123)
-    sub.add_argument("--temperature", type=number(float, 0.0, 1e6), default=1.0)
-    sub.add_argument("--top-p", type=share, default=1.0)
-    sub.add_argument("--max-new-tokens", type=count, default=3072)
+    sub.add_argument("--temperature", type=number(float, 0.0, 1e6), default=temperature)
+    sub.add_argument("--top-p", type=number(float, 1e-9, 1.0), default=1.0)
+    sub.add_argument("--max-new-tokens", type=number(int, 1, 10**6), default=max_new_tokens)
     sub.add_argument("--model", help="at a URL: which of the server's models")
     sub.add_argument("--kind", choices=("openai", "ollama"), help="at a URL: how it is spoken to")
     sub.add_argument("--timeout", type=number(float, 1, 3600), default=120, help="seconds")

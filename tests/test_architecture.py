@@ -30,7 +30,7 @@ BY_FLOOR = {
     "toy_instructions.corpus "
     "exercises.attention_checks exercises.generation_probe exercises.loss_checks "
     "exercises.museum.game exercises.option_checks exercises.text_checks "
-    "systems.chatglm_rows systems.lamini",
+    "systems.asking systems.chatglm_rows systems.lamini",
     5: "backends claim held_out sources stored_rows text_rows weights "
     "exercises.block_checks exercises.collate_checks exercises.generation_checks "
     "exercises.loader_checks exercises.step_checks",
@@ -38,7 +38,7 @@ BY_FLOOR = {
     7: "costs exercises.diagnose",
     8: "dry_run prepare exercises.child exercises.live",
     9: "api_calls chat check checkup compare curate evaluate export finetune grid picture prefer "
-    "prepare_data self_instruct storing verify",
+    "new_rows prepare_data storing verify",
     10: "doctor pretrain",
     11: "cli",
     12: "__main__",
@@ -126,7 +126,7 @@ def test_only_those_who_may_print():
     may = {
         f"ch07.{name}"
         for name in "api_calls cli finetune evaluate chat compare curate doctor grid check export "
-        "prefer prepare_data self_instruct storing verify report".split()
+        "prefer new_rows prepare_data storing verify report".split()
     }
     may.add(TOY + "build")
     for name, path in MODULES.items():

@@ -3,6 +3,7 @@
 import json
 import random
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -12,8 +13,9 @@ from ch07.data import load_entries
 from ch07.json_rows import DataError
 from ch07.scoring import rouge_l
 from ch07.systems import four_stages as stages
-from ch07.systems import growing
-from ch07.systems.growing import GrowingFile, Settings, grow, load_seeds, reasons
+from ch07.systems.asking import Settings, load_seeds, new_tasks
+from ch07.systems.growing import GrowingFile, grow, reasons
+from ch07.systems.novelty import Pool
 from ch07.systems.self_instruct import (
     ALPACA_WORDS,
     SELF_INSTRUCT_WORDS,
@@ -258,7 +260,7 @@ def test_two_are_new_and_three_are_not(tmp_path):
     )
     file = GrowingFile(tmp_path / "new.jsonl", SETTINGS)
     complete = scripted([Completion(answer, "length")])
-    assert grow(file, complete, seeds, number=2)
+    assert grow(file, asking(file, complete, seeds), number=2)
     assert [row["instruction"] for row in file.rows] == [
         "Explain why the sea is salty",
         "List four rivers of Asia",
@@ -281,9 +283,17 @@ def test_seven_tenths_are_new_and_more_is_not(tmp_path):
     seeds = [{**seed, "instruction": "a b c d e f g h i j"} for seed in SEEDS]
     for last, kept in (("x y z", 1), ("h y z", 0)):
         file = GrowingFile(tmp_path / f"{last}.jsonl", SETTINGS)
-        grow(file, scripted([numbered((f"a b c d e f g {last}", "x"))]), seeds, 1, patience=1)
+        complete = scripted([numbered((f"a b c d e f g {last}", "x"))])
+        grow(file, asking(file, complete, seeds), 1, patience=1)
         assert len(file.rows) == kept
         assert [row["score"] for row in file.rows] == [0.7] * kept
+
+
+def asking(file, complete, seeds=SEEDS):
+    """What makes the next request for a file."""
+    pool = Pool([row["instruction"] for row in [*seeds, *file.rows]], file.settings.unicode)
+    how = {"complete": complete, "seeds": seeds, "pool": pool, "settings": file.settings}
+    return partial(new_tasks, **how)
 
 
 WORDS = "apple bridge cloud dance engine forest".split()
@@ -306,7 +316,7 @@ def grown(path, number, stop_after=10**6):
         return scripted(inventive)(prompt, **options)
 
     with suppress(CompletionError):
-        grow(file, complete, SEEDS, number)
+        grow(file, asking(file, complete), number)
     return file
 
 
@@ -369,7 +379,7 @@ def test_it_gives_up_where_nothing_comes_and_stays_so(tmp_path):
     for _ in range(2):
         file = GrowingFile(tmp_path / "new.jsonl", SETTINGS)
         complete = scripted(lambda prompt: asked.append(prompt) or "banana")
-        assert not grow(file, complete, SEEDS, number=5, patience=3)
+        assert not grow(file, asking(file, complete), number=5, patience=3)
     assert len(asked) == 3 and reasons(file.requests) == {"not in the form": 3}
 
 
@@ -383,7 +393,7 @@ def test_it_gives_up_where_nothing_comes_and_stays_so(tmp_path):
         ("new.jsonl", lambda data: data + b'{"mine": 1}', "ends in a line that this command"),
         ("new.jsonl", lambda data: data + b"[1, 2", "ends in a line that this command"),
         ("new.requests.jsonl", lambda data: b"", "is there already, and no new"),
-        ("new.requests.jsonl", lambda data: b"1\n", "was begun with backend None"),
+        ("new.requests.jsonl", lambda data: b"1\n", "was begun by another command"),
         ("new.requests.jsonl", lambda data: data.replace(b'"seed": 5', b'"seed": 6'), "seed 6"),
     ],
 )
@@ -409,7 +419,7 @@ def test_our_seeds_are_many_different_and_pass_every_filter():
     seeds = SEEDS
     assert len(seeds) >= 30 and len({seed["family"] for seed in seeds}) >= 30
     assert sum(seed["input"] == "" for seed in seeds) >= 5
-    pool = growing.Pool()
+    pool = Pool()
     for seed in seeds:
         assert reason_against(seed["instruction"], unicode=False) is None
         assert pool.nearest(seed["instruction"])[1] <= 0.7

@@ -1,105 +1,42 @@
-"""A file of instructions that grows, request by request, until it has enough rows.
+"""A file of rows that grows, request by request, until it has enough of them.
 
-The one idea: request k depends on its number, the seeds and the settings, and on nothing else that
-is random; what came of it is written down before the next one is made. So a run that was stopped,
-or killed, goes on where it was, and ends with the file of a run that never stopped.
+The one idea: request k depends on its number, the settings and the rows before it, and on nothing
+else that is random; what came of it is written down before the next one is made. So a run that was
+stopped, or killed, goes on where it was, and ends with the file of a run that never stopped. The
+last request is used whole: a smaller file is the beginning of a larger one.
 
 Beside FILE.jsonl stands FILE.requests.jsonl: a line with the settings, then a line for each request
-with what was thrown away and why. As in Stanford Alpaca, `generate_instruction_following_data`,
-examples are drawn from the seeds alone, every new row must be far from all seeds and all rows, and
-the last request is used whole: a smaller file is the beginning of a larger one.
+with what was thrown away and why. Knows nothing of models: what a request asks stands in
+`ch07.systems.asking`.
 """
 
 import json
 import os
-import random
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import takewhile
 from pathlib import Path
 
-from ch07.data import read_data
 from ch07.json_rows import DataError, check_size
-from ch07.systems.novelty import TOO_NEAR, Pool
-from ch07.systems.self_instruct import encode_prompt, post_process_response, stop_strings
 
-SEED_TASKS = Path(__file__).with_name("seed_tasks.jsonl")
 BEGIN = b'{"instruction": "'  # of a row
-TOO_NEAR_SAID = "too near to another"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What makes a file, but for its length: a run that goes on must have the same."""
-
-    backend: str  # as it was named, for the rows' provenance
-    seeds_sha256: str
-    seed: int = 123
-    n_examples: int = 3
-    n_total: int = 20
-    strict: bool = True  # the parser; False: the original's
-    unicode: bool = True  # words and first letters of any script
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_new_tokens: int = 3072
-
-
-def load_seeds(path=SEED_TASKS, n_examples=3):
-    """(seeds, sha256 of the file): entries with an "id"; DataError if they can't make a prompt."""
-    file = read_data(path)
-    if len(file.entries) < n_examples:
-        raise DataError(f"{path}: {len(file.entries)} tasks, but a prompt shows {n_examples}")
-    ids = [
-        str(entry.get("id", place)) for entry, place in zip(file.entries, file.places, strict=True)
-    ]
-    return [{**e, "id": i} for e, i in zip(file.entries, ids, strict=True)], file.sha256
-
-
-def grow(file, complete, seeds, number, patience=10, on_request=lambda request: None):
+def grow(file, ask, number, patience=10, on_request=lambda request: None):
     """Make requests until the `GrowingFile` has so many rows; True, or False if nothing comes.
 
-    It gives up after `patience` requests in a row that brought no new row. CompletionError from
-    `complete` ends it too; all that came before is in the file.
+    `ask(k)` makes request number k: (rows, what came of it). It gives up after `patience` requests
+    in a row that brought no row. What `ask` raises ends it too; all that came before is in the
+    file.
     """
-    settings = file.settings
-    pool = Pool([task["instruction"] for task in [*seeds, *file.rows]], settings.unicode)
     while len(file.rows) < number:
         latest = file.requests[-patience:]
         if len(latest) == patience and not any(request["accepted"] for request in latest):
             return False
-        rows, request = _request(len(file.requests), complete, seeds, pool, settings)
+        rows, request = ask(len(file.requests))
         file.append(rows, request)
         on_request(request)
     return True
-
-
-def _request(k, complete, seeds, pool, settings):
-    """(new rows, what came of it) of request number k."""
-    chosen = random.Random(f"{settings.seed}/{k}").sample(seeds, settings.n_examples)
-    completion = complete(
-        encode_prompt(chosen, settings.n_total),
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        stop=stop_strings(settings.n_total, settings.strict),
-        seed=(settings.seed + k) % 2**31,
-    )
-    found, rejected = post_process_response(
-        len(chosen), completion, settings.strict, unicode=settings.unicode
-    )
-    ids = [task["id"] for task in chosen]
-    rows, said = [], [asdict(one) for one in rejected]
-    for row in found:
-        nearest, score = pool.nearest(row["instruction"])
-        near = {"nearest": pool.texts[nearest], "score": score}
-        if score > TOO_NEAR:
-            said.append({"instruction": row["instruction"], "reason": TOO_NEAR_SAID, **near})
-            continue
-        pool.add(row["instruction"])
-        rows.append({**row, "backend": settings.backend, "request": k, "seeds": ids, **near})
-    reason = completion.finish_reason
-    about = {"request": k, "seeds": ids, "finish_reason": reason, "accepted": len(rows)}
-    return rows, {**about, "rejected": said}
 
 
 def reasons(requests):
@@ -165,12 +102,13 @@ class GrowingFile:
 
     def _check_settings(self, before):
         now = asdict(self.settings)
+        if not isinstance(before, dict) or before.keys() != now.keys():
+            raise DataError(f"{self.path} was begun by another command: choose another --out")
         for name, value in now.items():
-            was = before.get(name) if isinstance(before, dict) else None
-            if was != value:
+            if before[name] != value:
                 raise DataError(
-                    f"{self.path} was begun with {name} {was!r}, now it is {value!r}: go on with "
-                    "the same, or choose another --out"
+                    f"{self.path} was begun with {name} {before[name]!r}, now it is {value!r}: go "
+                    "on with the same, or choose another --out"
                 )
 
     def append(self, rows, request):

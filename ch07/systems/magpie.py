@@ -45,6 +45,27 @@ class Generated:
     error: str | None = None  # why it stopped, if the server did
 
 
+def magpie_try(
+    complete, pre_query, post_query="", is_new=lambda instruction: True, stop="\n", **options
+):
+    """(instruction, output, what became of it): kept, empty, cut, old or unanswered.
+
+    The instruction is the first line that isn't empty; half of one, and one that `is_new` says is
+    none, is not answered. Without a `post_query` none is, and the output is "".
+    """
+    written = complete(pre_query, stop=[stop], **options)
+    instruction = next(filter(None, map(str.strip, written.text.splitlines())), "")
+    if not instruction or written.finish_reason == "length":
+        return instruction, "", "cut" if instruction else "empty"
+    if not is_new(instruction):
+        return instruction, "", "old"
+    if not post_query:
+        return instruction, "", "kept"
+    answer = complete(pre_query + instruction + post_query, **options)
+    output = answer.text.strip() if answer.finish_reason == "stop" else ""
+    return instruction, output, "kept" if output else "unanswered"
+
+
 def magpie_generate(
     complete,
     pre_query,
@@ -58,35 +79,29 @@ def magpie_generate(
 ):
     """`Generated` with `n` rows, fewer if `tries` (ten for each row) didn't bring so many.
 
-    An instruction is the first line that isn't empty; half of one, one that is there already
-    (letter case and white space apart), or one that `is_new` says is none, is counted and left out.
-    With a `post_query` it is answered as well; else "output" is "". Try i is asked with `seed` + i:
-    the same seed, the same rows. `options` are `complete`'s; the defaults are those of Magpie's own
-    scripts. A server that fails ends it: what was kept until then stays, and `error` says why.
+    An instruction that is there already (letter case and white space apart) is counted and left
+    out, as those are that `magpie_try` doesn't keep. Try i is asked with `seed` + i: the same seed,
+    the same rows. `options` are `complete`'s; the defaults are those of Magpie's own scripts. A
+    server that fails ends it: what was kept until then stays, and `error` says why.
     """
     options = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 2048, **options}
     found, seen = Generated(), set()
+
+    def not_seen(instruction):
+        key = " ".join(instruction.casefold().split())
+        new = key not in seen and is_new(instruction)
+        seen.add(key)
+        return new
+
     try:
         for number in range(10 * n if tries is None else tries):
             if len(found.rows) == n:
                 break
-            how = {"seed": seed + number, **options}
-            written = complete(pre_query, stop=[stop], **how)
-            instruction = next(filter(None, map(str.strip, written.text.splitlines())), "")
-            key = " ".join(instruction.casefold().split())
-            if not instruction or written.finish_reason == "length":
-                found.counts["cut" if instruction else "empty"] += 1
-            elif key in seen or not is_new(instruction):
-                found.counts["old"] += 1
-            else:
-                seen.add(key)
-                row = {"instruction": instruction, "input": "", "output": ""}
-                if post_query:
-                    answer = complete(pre_query + instruction + post_query, **how)
-                    row["output"] = answer.text.strip() if answer.finish_reason == "stop" else ""
-                kept = bool(row["output"] or not post_query)
-                found.counts["kept" if kept else "unanswered"] += 1
-                found.rows += [row] * kept
+            how = {"stop": stop, "seed": seed + number, **options}
+            instruction, output, what = magpie_try(complete, pre_query, post_query, not_seen, **how)
+            found.counts[what] += 1
+            row = {"instruction": instruction, "input": "", "output": output}
+            found.rows += [row] * (what == "kept")
     except CompletionError as error:
         found.error = str(error)
     return found

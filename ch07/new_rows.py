@@ -1,0 +1,182 @@
+"""`python -m ch07 self-instruct`, `magpie` and `reflect`: rows that a model writes.
+
+    python -m ch07 self-instruct --backend scripted:FILE|RUN|URL --out FILE [--number N]
+    python -m ch07 magpie --backend scripted:FILE|RUN|URL --out FILE [--number N]
+    python -m ch07 reflect DATA FILE --backend scripted:FILE|RUN|URL
+
+Rows go to FILE as they come, and what was thrown away to FILE.requests.jsonl; the same command goes
+on where it stopped.
+"""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ch07 import run_folder as rf
+from ch07.backends import SCRIPT, open_backend
+from ch07.completion import CompletionError
+from ch07.data import count, read_data
+from ch07.json_rows import DataError
+from ch07.options import OptionError
+from ch07.prompts import STYLES
+from ch07.report import printable, safe
+from ch07.systems import asking
+from ch07.systems.growing import GrowingFile, grow, reasons
+from ch07.systems.magpie import CRITIC, LLAMA_3, queries_of
+from ch07.systems.novelty import Pool
+from instruction_dataset import BOOK_STYLE, PromptStyle
+
+NEIGHBOURS = 5  # rejected tasks that are shown with their nearest neighbour
+SERVER = ("model", "kind", "timeout", "allow_http")
+LLAMA = "llama-3"
+
+
+def self_instruct(
+    backend, out, seeds=None, number=30, patience=10, original=False, as_json=False, **given
+):
+    """New instructions from a few; returns 0, or 1 if nothing comes."""
+    server, name = _server(backend, given)
+    tasks, sha256 = asking.load_seeds(seeds or asking.SEED_TASKS, given["n_examples"])
+    strict = {"strict": not original, "unicode": not original}
+    settings = asking.Settings(backend=name, seeds_sha256=sha256, **strict, **given)
+
+    def ask(complete, file):
+        pool = Pool([task["instruction"] for task in [*tasks, *file.rows]], settings.unicode)
+        return partial(asking.new_tasks, complete=complete, seeds=tasks, pool=pool)
+
+    file, enough = _grown(out, settings, ask, number, patience, (backend, server), _tell)
+    _report(file, enough, number, patience, as_json)
+    return 0 if enough else 1
+
+
+def magpie(backend, out, template=None, number=30, patience=10, as_json=False, **given):
+    """What a tuned model's users ask, and its answers; returns 0, or 1 if nothing comes."""
+    server, name = _server(backend, given)
+    queries = dict(zip(("pre_query", "post_query"), _queries(backend, template), strict=True))
+    settings = asking.MagpieSettings(backend=name, **queries, **given)
+
+    def ask(complete, file):
+        pool = Pool([row["instruction"] for row in file.rows])
+        return partial(asking.new_user, complete=complete, pool=pool)
+
+    how = (backend, {**server, "raw": True})
+    file, enough = _grown(out, settings, ask, number, patience, how, _tell)
+    _report(file, enough, number, patience, as_json)
+    return 0 if enough else 1
+
+
+def reflect(path, out, backend, skip_bad_rows=False, as_json=False, **given):
+    """Each row of a file gone over again; returns 0."""
+    server, name = _server(backend, given)
+    data = read_data(path, skip_bad_rows)
+    rows = data.entries
+    settings = asking.ReflectionSettings(name, data.sha256, len(rows), **given)
+    # a run knows no system message, so that what it is told stands in the prompt alone
+    system = CRITIC if backend.startswith(SCRIPT) or "://" in backend else None
+
+    def ask(complete, file):
+        return partial(asking.again, complete=complete, rows=rows, system=system)
+
+    how = (backend, {**server, "raw": False})
+    file, _ = _grown(out, settings, ask, len(rows), len(rows), how, _tell_row)
+    _report_reflected(file, as_json)
+    return 0
+
+
+def _server(backend, given):
+    """(what a server is told, the backend's name for the rows), taken out of what was given."""
+    server = {name: given.pop(name) for name in SERVER}
+    return server, backend if server["model"] is None else f"{backend} {server['model']}"
+
+
+def _queries(backend, template):
+    """(pre-query, post-query): of the template, else of the run's own; a server's is Llama 3's."""
+    if template is None and not backend.startswith(SCRIPT):
+        if "://" not in backend:
+            return queries_of(PromptStyle(**rf.read_config(backend)["prompt_style"]))
+        template = LLAMA
+    if template == LLAMA:
+        return LLAMA_3
+    return queries_of(STYLES[template] if template else BOOK_STYLE)
+
+
+def _grown(out, settings, ask, number, patience, open_with, tell):
+    """(the file, whether it has enough rows): one process at a time, from where it stopped."""
+    out, (backend, server) = Path(out), open_with
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise OptionError(f"{out} can't be written: give --out a file in a folder that exists")
+    try:
+        with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
+            file = GrowingFile(out, settings)
+            answered = sum(request.get("answers", 1) for request in file.requests)
+            complete = open_backend(backend, first=answered, **server)
+            _say(f"{file.path}: {len(file.rows)} of {number} rows so far")
+            request = partial(ask(complete, file), settings=settings)
+            return file, grow(file, request, number, patience, tell)
+    except Timeout:
+        raise DataError(f"another process is writing {out}: wait for it") from None
+    except CompletionError:
+        _say(f"{out} has {count(len(file.rows), 'row')}: the same command goes on from there")
+        raise
+
+
+def _say(text):
+    print(safe(text), file=sys.stderr)
+
+
+def _tell_row(request):
+    now = "as it was" if request["rejected"] else "written anew"
+    _say(f"row {request['request'] + 1}: {now}")
+
+
+def _tell(request):
+    done = f"{request['accepted']} new, {len(request['rejected'])} rejected"
+    _say(f"request {request['request'] + 1}: {done}")
+
+
+def _report(file, enough, number, patience, as_json):
+    rejected = reasons(file.requests)
+    if as_json:
+        found = {"rows": len(file.rows), "wanted": number, "requests": len(file.requests)}
+        print(json.dumps({**found, "enough": enough, "rejected": rejected}, indent=2))
+        return
+    n = sum(rejected.values())
+    print(
+        f"{count(len(file.requests), 'request')}: {count(len(file.rows), 'row')} kept, {n} rejected"
+    )
+    _print_reasons(rejected)
+    near = [r for q in file.requests for r in q["rejected"] if "nearest" in r]
+    for task in near[-NEIGHBOURS:]:
+        print(f"  too near ({task['score']:.2f}): {printable(task['instruction'])}")
+        print(f"                   to: {printable(task['nearest'])}")
+    if not enough:
+        print(
+            f"Given up: the last {count(patience, 'request')} brought nothing new. The model may "
+            "not know the form of the prompt (a small one writes no tasks), or it repeats itself: "
+            "try a larger model, more --patience, or another temperature."
+        )
+    _print_next(file)
+
+
+def _report_reflected(file, as_json):
+    kept = reasons(file.requests)
+    n = sum(row["reflected"] for row in file.rows)
+    if as_json:
+        print(json.dumps({"rows": len(file.rows), "reflected": n, "as before": kept}, indent=2))
+        return
+    print(f"{n} of {count(len(file.rows), 'row')} written anew; the others are as they were:")
+    _print_reasons(kept)
+    _print_next(file)
+
+
+def _print_reasons(found):
+    for reason, times in found.items():
+        print(f"  {times:>6}  {printable(reason)}")
+
+
+def _print_next(file):
+    if file.rows:
+        print(safe(f"Train on it: python -m ch07 finetune --data {file.path}"))

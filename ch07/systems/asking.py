@@ -1,0 +1,171 @@
+"""One request to a generator -> rows, and what was thrown away: of three ways to get rows.
+
+Self-Instruct shows a few tasks and asks for more, Magpie gives the start of a template and no
+question, Reflection has an old row gone over again. Each is a function `ask(k)` here, as
+`ch07.systems.growing` wants it: request k is drawn from its number, so it can be made again.
+As in Stanford Alpaca, `generate_instruction_following_data`, examples are drawn from the seeds
+alone, and every new row must be far from all seeds and all rows (`ch07.systems.novelty`).
+"""
+
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ch07.data import read_data
+from ch07.json_rows import DataError
+from ch07.scoring import words
+from ch07.systems.magpie import magpie_try, reflect_instruction, reflect_response
+from ch07.systems.novelty import TOO_NEAR
+from ch07.systems.self_instruct import encode_prompt, post_process_response, stop_strings
+
+SEED_TASKS = Path(__file__).with_name("seed_tasks.jsonl")
+TOO_NEAR_SAID = "too near to another"
+REASONS = {"empty": "empty", "cut": "cut off", "unanswered": "no answer"}  # why Magpie's row isn't
+REFLECTIONS = {"response": reflect_response, "instruction": reflect_instruction}
+
+
+def load_seeds(path=SEED_TASKS, n_examples=3):
+    """(seeds, sha256 of the file): entries with an "id"; DataError if they can't make a prompt."""
+    file = read_data(path)
+    if len(file.entries) < n_examples:
+        raise DataError(f"{path}: {len(file.entries)} tasks, but a prompt shows {n_examples}")
+    ids = [
+        str(entry.get("id", place)) for entry, place in zip(file.entries, file.places, strict=True)
+    ]
+    return [{**e, "id": i} for e, i in zip(file.entries, ids, strict=True)], file.sha256
+
+
+def is_far(pool, instruction):
+    """(whether it is new, {"nearest", "score"} of its nearest neighbour in the pool)."""
+    nearest, score = pool.nearest(instruction)
+    near = {} if nearest is None else {"nearest": pool.texts[nearest], "score": score}
+    return score <= TOO_NEAR, near
+
+
+def _how(settings, k):
+    """How request number k is to be written."""
+    return {
+        "max_new_tokens": settings.max_new_tokens,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "seed": (settings.seed + k) % 2**31,
+    }
+
+
+# --- Self-Instruct ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What makes a file, but for its length: a run that goes on must have the same."""
+
+    backend: str  # as it was named, for the rows' provenance
+    seeds_sha256: str
+    seed: int = 123
+    n_examples: int = 3
+    n_total: int = 20
+    strict: bool = True  # the parser; False: the original's
+    unicode: bool = True  # words and first letters of any script
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 3072
+
+
+def new_tasks(k, complete, seeds, pool, settings):
+    """(new rows, what came of it) of request number k; the rows are in the pool then."""
+    chosen = random.Random(f"{settings.seed}/{k}").sample(seeds, settings.n_examples)
+    stop = stop_strings(settings.n_total, settings.strict)
+    prompt = encode_prompt(chosen, settings.n_total)
+    completion = complete(prompt, stop=stop, **_how(settings, k))
+    found, rejected = post_process_response(
+        len(chosen), completion, settings.strict, unicode=settings.unicode
+    )
+    ids = [task["id"] for task in chosen]
+    rows, said = [], [asdict(one) for one in rejected]
+    for row in found:
+        new, near = is_far(pool, row["instruction"])
+        if not new:
+            said.append({"instruction": row["instruction"], "reason": TOO_NEAR_SAID, **near})
+            continue
+        pool.add(row["instruction"])
+        rows.append({**row, "backend": settings.backend, "request": k, "seeds": ids, **near})
+    reason = completion.finish_reason
+    about = {"request": k, "seeds": ids, "finish_reason": reason, "accepted": len(rows)}
+    return rows, {**about, "rejected": said}
+
+
+# --- Magpie -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MagpieSettings:
+    """As `Settings`, of a file that Magpie makes."""
+
+    backend: str
+    pre_query: str
+    post_query: str
+    seed: int = 123
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 2048
+
+
+def new_user(k, complete, pool, settings):
+    """(a row or none, what came of it) of try number k; the row is in the pool then."""
+    found = {}
+
+    def is_new(instruction):
+        new, found["near"] = is_far(pool, instruction)
+        return new and bool(words(instruction))  # without words, nothing is near or far
+
+    queries = settings.pre_query, settings.post_query
+    instruction, output, what = magpie_try(complete, *queries, is_new, **_how(settings, k))
+    asked = 2 if settings.post_query and what in ("kept", "unanswered") else 1
+    about = {"request": k, "accepted": int(what == "kept"), "answers": asked}
+    if what != "kept":
+        near = found["near"] if what == "old" else {}
+        reason = REASONS.get(what) or (TOO_NEAR_SAID if near.get("score") else "no words")
+        said = {"instruction": instruction[:200], "reason": reason, **near}
+        return [], {**about, "rejected": [said]}
+    pool.add(instruction)
+    row = {"instruction": instruction, "input": "", "output": output}
+    row |= {"backend": settings.backend, "request": k, **found["near"]}
+    return [row], {**about, "rejected": []}
+
+
+# --- Reflection ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReflectionSettings:
+    """As `Settings`, of a file whose rows are gone over again."""
+
+    backend: str
+    data_sha256: str
+    n_rows: int
+    what: str = "response"  # or "instruction", with a new answer
+    seed: int = 123
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_new_tokens: int = 2048
+
+
+def again(k, complete, rows, settings, system):
+    """([row number k as it is now], what came of it); what was replaced is kept as "before".
+
+    A row that can't be asked about, since it is too long for the model, stays as it was.
+    """
+    row, reason, answers = rows[k], "the reply can't be read", 1
+    if settings.what == "instruction" and row["input"].strip():
+        reason, answers = "it has an input", 0
+    try:
+        reflect = REFLECTIONS[settings.what]
+        now = reflect(complete, row, system=system, **_how(settings, k))
+    except ValueError as error:
+        now, reason, answers = {**row, "reflected": False}, str(error), 0
+    now = {"instruction": "", **now, "backend": settings.backend, "request": k}
+    before = {name: row[name] for name in row if now[name] != row[name]}
+    if before:
+        now["before"] = before | ({"before": row["before"]} if "before" in row else {})
+    said = [] if now["reflected"] else [{"instruction": row["instruction"], "reason": reason}]
+    return [now], {"request": k, "accepted": 1, "answers": answers, "rejected": said}
