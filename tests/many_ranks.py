@@ -21,10 +21,12 @@ import torch.distributed.fsdp
 from torch.utils.data import Dataset
 
 from ch07 import ranks
+from ch07.adapters import adapt
 from ch07.batching import make_loader
 from ch07.checkpoint import load_checkpoint, save_checkpoint
 from ch07.cross_entropy import summed_cross_entropy_in_place
 from ch07.optimizers import choose_optimizer
+from ch07.options import FinetuneOptions
 from gpt_model import GPTModel
 from train_loop import TrainSettings, TrainState, train_model
 
@@ -48,9 +50,13 @@ class Rows(Dataset):
         return self.rows[i]
 
 
-def train(folder, shard=False, optimizer="adamw", accumulation=1, begin=None, steps=None):
+def train(
+    folder, shard=False, optimizer="adamw", accumulation=1, begin=None, steps=None, method="full"
+):
     """Train, from a checkpoint in `begin` if given, and leave one in `folder`: what came of it."""
     model = GPTModel(CONFIG, torch.Generator().manual_seed(0))
+    short = {"prefix_length": 4} if method == "prefix" else {}  # of a context of 32
+    model = adapt(model, FinetuneOptions(method=method, model="gpt2-small", **short))
     trained = ranks.spread(model, shard)
     if optimizer == "sgd":  # AdamW would forgive a gradient that is twice too long
         optimizer = torch.optim.SGD(model.parameters(), lr=LR)
@@ -164,6 +170,9 @@ def main(folder):
     do("parts_then_parts", 4, begin=folder / "half_parts", shard=True)
     do("parts_then_alone", 1, begin=folder / "half_parts")
     do("muon_parts", 2, optimizer="muon", shard=True)
+    for method in ("lora", "prefix"):
+        do(f"{method}1", 1, method=method)
+        do(f"{method}2", 2, method=method)
     do("talk3", 3, talk)
     do("fail3", 3, fail)
     (folder / "codes.json").write_text(json.dumps(codes), encoding="utf-8")

@@ -1,11 +1,13 @@
 """A job may be compiled: the same numbers, or a sentence and the model as it is."""
 
+import copy
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
+from ch07.adapters import adapt
 from ch07.options import FinetuneOptions
 from ch07.prepare import prepare, spread
 from train_loop import TrainSettings, calc_loss_batch, make_optimizer, train_step
@@ -18,6 +20,31 @@ def job(number_data, tmp_path, small_model):
     job = prepare(options, lambda text: None)
     settings = replace(job.settings, dtype="float32")
     return replace(job, model=small_model, settings=settings)
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.parametrize("method", ["lora", "prefix"])
+def test_a_compiled_adapter_learns_the_same(job, small_model, monkeypatch, method):
+    """And the weights beside it stay as they are."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    ids, losses = torch.randint(0, 97, (3, 21)), {}
+    short = {"prefix_length": 4} if method == "prefix" else {}
+    options = FinetuneOptions(compile=True, method=method, model="gpt2-small", **short)
+    for compiles in (True, False):
+        model = adapt(copy.deepcopy(small_model), options)
+        frozen = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
+        asked = replace(job, model=model, trained=model)
+        trained = spread(asked, replace(options, compile=compiles), print).trained
+        assert (trained is model) != compiles
+        optimizer = make_optimizer(p for p in model.parameters() if p.requires_grad)
+        losses[compiles] = [
+            train_step([(ids, ids)], trained, optimizer, "cpu", 1e-2, TrainSettings()).item()
+            for _ in range(3)
+        ]
+        now = dict(model.named_parameters())
+        assert frozen and all(now[name].equal(weight) for name, weight in frozen.items())
+    assert losses[True] == pytest.approx(losses[False], rel=1e-5)
+    assert losses[True][-1] < losses[True][0]
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own

@@ -34,12 +34,12 @@ def done(tmp_path_factory):
     }
 
 
-def assert_alike(one, other):
+def assert_alike(one, other, learned=100 * TOLERANCE):
     assert one["tokens"] == other["tokens"]
     assert [row[0] for row in one["losses"]] == [row[0] for row in other["losses"]]
     for a, b in zip(one["losses"], other["losses"], strict=True):
         assert a[1:] == pytest.approx(b[1:], abs=TOLERANCE)
-    assert one["losses"][-1][1] < one["losses"][0][1] - 100 * TOLERANCE  # something was learned
+    assert one["losses"][-1][1] < one["losses"][0][1] - learned
     # softmax sees no difference if all keys are moved, so their bias learns from rounding alone
     a, b = ({n: w for n, w in r["weights"].items() if "W_key.bias" not in n} for r in (one, other))
     assert a == pytest.approx(b, rel=1e-3)
@@ -50,6 +50,12 @@ def test_any_number_of_ranks_computes_the_same_losses(done, size):
     """With batches of which a rank gets no row, two of them to a step, and plain SGD."""
     assert done["codes"][f"copies{size}"] == [0] * size
     assert_alike(done[f"copies{size}"], done["copies1"])
+
+
+@pytest.mark.parametrize("method", ["lora", "prefix"])
+def test_two_ranks_train_an_adapter_as_one_does(done, method):
+    assert done["codes"][f"{method}2"] == [0, 0]
+    assert_alike(done[f"{method}2"], done[f"{method}1"], learned=10 * TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ["copies_then_parts", "parts_then_parts", "parts_then_alone"])
