@@ -101,10 +101,11 @@ def _go_on(given):
             options = ranks.agreed(lambda: options_to_go_on(config, given))
             job = ranks.agreed(lambda: prepare(options, note, new=False))
             before = first_answers(job)
-            ranks.agreed(lambda: check_the_same(folder, config, options, job, note))
-            check_alike(rf.describe(options, job))
+            now = rf.describe(options, job)
+            ranks.agreed(lambda: check_the_same(folder, config, now, note))
+            check_alike(now)
             job = spread(job, options, note)
-            state = resumed(folder, config, job, note)
+            state = resumed(folder, config, job.model, job.optimizer, note)
             return _finish(job, options, folder, state, config, before)
 
 

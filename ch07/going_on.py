@@ -141,9 +141,8 @@ def tell_differences(run, options, job, note):
     tell_versions(stored, now, note)
 
 
-def check_the_same(folder, config, options, job, note):
-    """ValueError names what is different in a run that shall go on."""
-    now = rf.describe(options, job)
+def check_the_same(folder, config, now, note):
+    """ValueError names what is different in a run that shall go on, and is now as described."""
     parts = [("facts", name) for name in SOURCES]
     parts += [(part, name) for part in ("settings", "model", "prompt_style") for name in now[part]]
     changed = [
@@ -156,9 +155,9 @@ def check_the_same(folder, config, options, job, note):
     tell_versions(config, now, note)
 
 
-def resumed(folder, config, job, note):
+def resumed(folder, config, model, optimizer, note):
     """Weights, optimizer and place of the last checkpoint; the `TrainState`."""
-    state, problems = load_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer)
+    state, problems = load_checkpoint(folder / rf.CHECKPOINT, model, optimizer)
     for problem in problems:
         note(f"checkpoint passed over: {problem}")
     if state is None and "model_sha256" in config:
@@ -184,7 +183,7 @@ def _stored_options(config):
     """As they were: "auto" is what it was on the machine where the run began."""
     if "preference" in config:
         raise rf.RunFolderError(
-            "this run was trained on pairs: begin anew with python -m ch07 prefer"
+            "this run was trained on pairs: begin anew, or go on, with python -m ch07 prefer"
         )
     return {**config["options"], "dtype": config["settings"].get("dtype")}
 

@@ -1,22 +1,25 @@
 """A run that learns which answers are liked better: direct preference optimization.
 
     python -m ch07 prefer RUN [DATA] [--out NEW] [--beta X]
+    python -m ch07 prefer --resume --out NEW
 
 The one idea: the run is both where training starts and what it is held against, and it stays as it
 is; what was learned goes into a run folder of its own, to be asked like any other.
 """
 
-import hashlib
-import json
 import sys
-from contextlib import ExitStack
-from dataclasses import asdict
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from ch07 import run_folder as rf
-from ch07.claim import check_new_folder, check_space, held, new_run_folder
-from ch07.data import DataError, DataFile, count, load_entries, summary
+from ch07.checkpoint import save_checkpoint
+from ch07.claim import check_new_folder, check_run, check_space, held, new_run_folder
+from ch07.data import DataError, count, summary
 from ch07.estimate import count_parameters
 from ch07.files import sha256_of
+from ch07.going_on import check_the_same, resumed, stored_config
 from ch07.held_out import shown
 from ch07.machine import choose_device, versions
 from ch07.options import OptionError
@@ -25,10 +28,8 @@ from ch07.respond import respond
 from ch07.splits import split_entries
 from ch07.stopping import polite_stop
 from ch07.systems.dpo import train_on_pairs
-from ch07.systems.preferences import fitting, pair_loader, read_preferences
-from ch07.systems.toy_preferences import toy_preferences
-from ch07.toy_instructions.build import DATA_FILE
-from train_loop import TrainSettings, make_optimizer, total_steps
+from ch07.systems.preferences import fitting, pair_loader, read_preferences, toy_file
+from train_loop import TrainSettings, TrainState, make_optimizer, total_steps
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
 WEIGHT_DECAY = 0.01  # of the matrices
@@ -36,48 +37,122 @@ WEIGHT_DECAY = 0.01  # of the matrices
 LR, LR_OF_SMALL, SMALL = 5e-6, 5e-5, 20_000_000
 
 
+@dataclass(frozen=True)
+class PreferOptions:
+    """What `python -m ch07 prefer` can be told."""
+
+    model: str  # the folder of the run to start from
+    data: str | None = None  # a file of pairs; None: toy pairs, with a full stop and without
+    out: str | None = None
+    beta: float = 0.1
+    label_smoothing: float = 0.0
+    reduction: str = "sum"
+    epochs: int = 1
+    batch_size: int = 8
+    lr: float | None = None  # None: what suits the model's size
+    seed: int = 123
+    eval_freq: int = 10
+    max_steps: int | None = None
+    checkpoint_minutes: float = 5.0
+    skip_bad_rows: bool = False
+    device: str = "auto"
+    optimizer: str = "adamw"  # no choice: for config.json
+
+
+OF_LOSS = ("beta", "label_smoothing", "reduction")  # they stand apart in config.json
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A job that is ready to start; what has the name of a part of `prepare.Job` is that."""
+
+    run: rf.Run
+    pairs: dict  # "train", "test", "validation" -> `PairDataset`
+    settings: TrainSettings
+    optimizer: object
+    facts: dict
+
+    @property
+    def model(self):
+        return self.run.model
+
+    @property
+    def style(self):
+        return self.run.style
+
+
 def note(text):
     """Progress and notes go to standard error."""
     print(safe(text), file=sys.stderr, flush=True)
 
 
-def prefer(folder, data=None, out=None, device="auto", skip_bad_rows=False, **how):
-    """Train the run in a folder on pairs and write a new run; the exit code.
+def prefer(resume=False, **given):
+    """Train a run on pairs and write a new run, or go on with one; the exit code."""
+    if resume:
+        return _go_on(given)
+    if "model" not in given:
+        raise OptionError("prefer needs RUN, the folder to start from, or --resume --out NEW")
+    options = PreferOptions(**given)
+    check_new_folder(options.out)
+    job = _prepare(options)
+    check_space(options.out, count_parameters(job.model.config)[0])
+    with held(new_run_folder(options.out)) as folder:
+        config = _config(options, job)
+        rf.save_config(folder, config)
+        return _finish(job, options, folder, config, TrainState)
 
-    `how`: epochs, batch_size, lr, beta, label_smoothing, reduction, seed, eval_freq, max_steps.
-    Without `data` the pairs are toy ones: the bundled answers, with a full stop and without.
-    """
-    check_new_folder(out)
-    run = rf.load_run(folder, choose_device(device))
+
+def _go_on(given):
+    if "out" not in given:
+        raise OptionError("--resume needs --out NEW, the folder of the run to go on with")
+    others = [name for name in given if name not in ("out", "device", "checkpoint_minutes")]
+    if others:
+        raise OptionError(f"{given['out']} goes on with its own settings: leave {others[0]} out")
+    check_run(given["out"])
+    with held(Path(given["out"])) as folder:
+        config = stored_config(folder, note)
+        if "preference" not in config:
+            raise rf.RunFolderError(
+                f"{folder} wasn't trained on pairs: python -m ch07 finetune --resume --out {folder}"
+            )
+        options = _stored(config, given)
+        job = _prepare(options)
+        check_the_same(folder, config, _config(options, job), note)
+        begin = partial(resumed, folder, config, job.model, job.optimizer, note)
+        return _finish(job, options, folder, config, begin)
+
+
+def _stored(config, given):
+    known = {**config["options"], **config["preference"], **given}
+    try:
+        return PreferOptions(**known)
+    except TypeError as error:
+        raise rf.RunFolderError(f"{given['out']}/{rf.CONFIG} was altered: {error}") from None
+
+
+def _prepare(options):
+    """Everything that training needs; nothing is written."""
+    run = rf.load_run(options.model, choose_device(options.device))
     if rf.has_prefix(run.config):
-        raise OptionError(f"{folder} is a prefix beside frozen weights: train a whole model")
-    file = toy_file(how["seed"]) if data is None else read_preferences(data, skip_bad_rows)
-    pairs, findings = _split(file, run, how["seed"], skip_bad_rows)
+        raise OptionError(f"{options.model} is a prefix beside frozen weights: train a whole model")
+    seed, skip = options.seed, options.skip_bad_rows
+    file = toy_file(seed) if options.data is None else read_preferences(options.data, skip)
+    pairs, findings = _split(file, run, seed, skip)
     for line in summary(file.findings + findings):
         note(f"data: {line}")
     if not len(pairs["train"]):
         raise DataError(f"{file.path}: no pair is left to train on")
-    n_parameters = count_parameters(run.model.config)[0]
-    check_space(out, n_parameters)
-    how["lr"] = how["lr"] or (LR_OF_SMALL if n_parameters < SMALL else LR)
-    with ExitStack() as until_the_end:
-        new = until_the_end.enter_context(held(new_run_folder(out)))
-        asked = {"data": data, "model": str(folder), "out": out, "device": device}
-        asked |= {"skip_bad_rows": skip_bad_rows, **how}
-        return _trained(run, pairs, new, asked, file.sha256)
-
-
-def toy_file(seed):
-    """Toy pairs of the bundled entries, as if they stood in a file: 400 to train on, 50 held out.
-
-    What is held out was so when the bundled data were trained on, too.
-    """
-    entries = load_entries(DATA_FILE)
-    kept = [entry for entry in entries if "split" in entry]
-    trained = [entry for entry in entries if "split" not in entry]
-    pairs = toy_preferences(trained, 400, seed=seed) + toy_preferences(kept, 50, seed=seed)
-    digest = hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
-    return DataFile(DATA_FILE, pairs, [f"pair {i}" for i in range(len(pairs))], [], digest)
+    small = count_parameters(run.model.config)[0] < SMALL
+    lr = options.lr or (LR_OF_SMALL if small else LR)
+    settings = TrainSettings(
+        num_epochs=options.epochs,
+        peak_lr=lr,
+        eval_freq=options.eval_freq,
+        max_steps=options.max_steps,
+        seed=seed,
+    )
+    optimizer = make_optimizer(run.model.parameters(), lr, WEIGHT_DECAY)
+    return Pairs(run, pairs, settings, optimizer, _facts(file, run, pairs))
 
 
 def _split(file, run, seed, skip_bad_rows):
@@ -89,71 +164,71 @@ def _split(file, run, seed, skip_bad_rows):
     return pairs, findings
 
 
-def _trained(run, pairs, new, asked, data_sha256):
+def _finish(job, options, folder, config, begin):
     """Train, answer a few held-out prompts before and after, and write the new run."""
-    settings = TrainSettings(
-        num_epochs=asked["epochs"],
-        peak_lr=asked["lr"],
-        eval_freq=asked["eval_freq"],
-        max_steps=asked["max_steps"],
-        seed=asked["seed"],
-    )
-    loader = pair_loader(pairs["train"], asked["batch_size"], asked["seed"])
-    held_out = pair_loader(pairs["validation"], asked["batch_size"])
-    config = _config(run, pairs, asked, settings, data_sha256)
-    rf.save_config(new, config)
-    tests = [{**pair, "output": pair["chosen"]} for pair in pairs["test"].pairs]
+    tests = [{**pair, "output": pair["chosen"]} for pair in job.pairs["test"].pairs]
     tests = [tests[i] for i in shown(tests)]
-    before = _answers(run, tests)
-    n_steps, records = total_steps(loader, settings), []
-    note(f"training on {count(len(pairs['train']), 'pair')}, {count(n_steps, 'step')}")
-
-    def keep(record):
-        records.append(record)
-        rf.save_metrics(new, records)
-
-    with polite_stop(note) as asked_to_stop:
-        train_on_pairs(
-            run.model,
-            loader,
-            held_out,
-            make_optimizer(run.model.parameters(), asked["lr"], WEIGHT_DECAY),
-            settings,
-            asked["beta"],
-            asked["label_smoothing"],
-            next(run.model.parameters()).device,
-            asked["reduction"],
-            on_eval=keep,
-            on_step=lambda step: asked_to_stop(),
+    before = _answers(job.run, tests)
+    state, whole = _train(job, options, folder, config, begin)
+    if not whole:
+        note(
+            f"\nstopped after step {state.step}; go on with:\n"
+            f"  python -m ch07 prefer --resume --out {folder}"
         )
-        stopped = asked_to_stop()
-    if stopped:
-        note(f"stopped before its end: {new} has metrics, but no model; begin anew")
         return INTERRUPTED
-    rf.save_model(new, run.model)
-    _tell(records)
-    print_before_after(tests, before, _answers(run, tests))
-    print(f"\nThe run is in {new}: try\n  python -m ch07 chat {new}")
+    rf.save_model(folder, job.model)
+    _tell(state.history)
+    print_before_after(tests, before, _answers(job.run, tests))
+    print(f"\nThe run is in {folder}: try\n  python -m ch07 chat {folder}")
     return 0
 
 
-def _config(run, pairs, asked, settings, data_sha256):
+def _train(job, options, folder, config, begin):
+    """(the `TrainState`, whether it came to its end); with checkpoints, as `finetune` has them."""
+    loader = pair_loader(job.pairs["train"], options.batch_size, options.seed)
+    held_out = pair_loader(job.pairs["validation"], options.batch_size)
+    n_steps, saved = total_steps(loader, job.settings), time.monotonic()
+    note(f"training on {count(len(job.pairs['train']), 'pair')}, {count(n_steps, 'step')}")
+
+    def on_step(state):
+        nonlocal saved
+        due = time.monotonic() - saved >= 60 * options.checkpoint_minutes
+        if due or asked_to_stop() or state.step == n_steps:
+            save_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer, state, config)
+            saved = time.monotonic()
+        return asked_to_stop()
+
+    with polite_stop(note) as asked_to_stop:
+        state = train_on_pairs(
+            job.model,
+            loader,
+            held_out,
+            job.optimizer,
+            job.settings,
+            options.beta,
+            options.label_smoothing,
+            next(job.model.parameters()).device,
+            options.reduction,
+            begin,
+            on_eval=lambda history: rf.save_metrics(folder, history),
+            on_step=on_step,
+        )
+    return state, state.step == n_steps and not asked_to_stop()
+
+
+def _config(options, job):
     """config.json of the new run: what `finetune` writes, and how its pairs were learned from."""
-    own = {"beta", "label_smoothing", "reduction"}
-    settings = {name: v for name, v in asdict(settings).items() if not callable(v)}
+    config = rf.describe(options, job)
+    return {**config, "preference": {name: config["options"].pop(name) for name in OF_LOSS}}
+
+
+def _facts(file, run, pairs):
     return {
-        "options": {k: v for k, v in asked.items() if k not in own} | {"optimizer": "adamw"},
-        "model": asdict(run.model.config),
-        "prompt_style": asdict(run.style),
-        "settings": settings,
-        "preference": {name: asked[name] for name in sorted(own)},
-        "facts": {
-            "data_sha256": data_sha256,
-            "start_sha256": sha256_of(run.folder / rf.MODEL),
-            "rows": {name: len(dataset) for name, dataset in pairs.items()},
-            "tokenizer": run.tokenizer.name,
-            "versions": versions(next(run.model.parameters()).device),
-        },
+        "data_sha256": file.sha256,
+        "start_sha256": sha256_of(run.folder / rf.MODEL),
+        "rows": {name: len(dataset) for name, dataset in pairs.items()},
+        "tokenizer": run.tokenizer.name,
+        "versions": versions(next(run.model.parameters()).device),
     }
 
 

@@ -3,29 +3,37 @@
 Imports nothing heavy, so that `--help` answers at once.
 """
 
+import argparse
+
 from ch07.arguments import CHOICES, HELP, number
 
 FIELDS = ("instruction", "input", "output")
 
 
 def add_prefer(sub):
-    """Of `prefer`."""
+    """Of `prefer`: what isn't given isn't there, so that a run that goes on keeps its own."""
     above_0, whole = number(float, 1e-12, 1e6), number(int, 1, 10**9)
-    sub.add_argument("folder", metavar="RUN", help="the run to start from; it stays as it is")
+
+    def add(*names, **how):
+        sub.add_argument(*names, default=argparse.SUPPRESS, **how)
+
+    add("model", metavar="RUN", nargs="?", help="the run to start from; it stays as it is")
     pairs = "JSON or JSONL rows of instruction, input, chosen, rejected (default: toy pairs)"
-    sub.add_argument("data", nargs="?", help=pairs)
-    sub.add_argument("--out", help=HELP["out"])
-    sub.add_argument("--beta", type=above_0, default=0.1, help="larger: stays closer to RUN")
-    sub.add_argument("--label-smoothing", type=number(float, 0, 0.499), default=0.0)
-    sub.add_argument("--reduction", choices=("sum", "mean"), default="sum", help="over tokens")
-    sub.add_argument("--epochs", type=whole, default=1)
-    sub.add_argument("--batch-size", type=whole, default=8, help="pairs in a batch")
-    sub.add_argument("--lr", type=above_0, help="at its peak (default: 5e-6; small models 5e-5)")
-    sub.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=123)
-    sub.add_argument("--eval-freq", type=whole, default=10, help=HELP["eval_freq"])
-    sub.add_argument("--max-steps", type=whole, help=HELP["max_steps"])
-    sub.add_argument("--device", default="auto")
-    sub.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
+    add("data", nargs="?", help=pairs)
+    add("--out", help=HELP["out"])
+    sub.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    add("--beta", type=above_0, help="larger: stays closer to RUN (default: 0.1)")
+    add("--label-smoothing", type=number(float, 0, 0.499), help="default: 0")
+    add("--reduction", choices=("sum", "mean"), help="over an answer's tokens (default: sum)")
+    add("--epochs", type=whole, help="default: 1")
+    add("--batch-size", type=whole, help="pairs in a batch (default: 8)")
+    add("--lr", type=above_0, help="at its peak (default: 5e-6; small models 5e-5)")
+    add("--seed", type=number(int, 0, 2**31 - 1), help="of order and split (default: 123)")
+    add("--eval-freq", type=whole, help=f"{HELP['eval_freq']} (default: 10)")
+    add("--max-steps", type=whole, help=HELP["max_steps"])
+    add("--checkpoint-minutes", type=number(float, 0, 1e6), help="default: 5")
+    add("--device", help=f"{HELP['device']} (default: auto)")
+    add("--skip-bad-rows", action="store_true", help="leave faulty rows out")
 
 
 def add_prepare(sub):

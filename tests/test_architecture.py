@@ -25,12 +25,12 @@ BY_FLOOR = {
     "splits system_arguments token_grid "
     "toy_instructions.build "
     "exercises.batch_checks exercises.museum.rooms exercises.sandbox "
-    "systems.growing systems.label_rows systems.magpie systems.preferences systems.streaming",
+    "systems.growing systems.label_rows systems.magpie systems.streaming",
     4: "batch_grid completion_url parser run_folder survey token_store "
     "toy_instructions.corpus "
     "exercises.attention_checks exercises.generation_probe exercises.loss_checks "
     "exercises.museum.game exercises.option_checks exercises.text_checks "
-    "systems.asking systems.chatglm_rows systems.lamini",
+    "systems.asking systems.chatglm_rows systems.lamini systems.preferences",
     5: "backends claim held_out sources stored_rows text_rows weights "
     "exercises.block_checks exercises.collate_checks exercises.generation_checks "
     "exercises.loader_checks exercises.step_checks",

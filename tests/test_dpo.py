@@ -3,6 +3,9 @@
 import copy
 import json
 import math
+import re
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -200,7 +203,7 @@ def learned(model, steps=40, **how):
     return train_on_pairs(
         model, loader_of(train, 8, seed=1), loader_of(held_out), optimizer, settings,
         progress=False, **how,
-    )  # fmt: skip
+    ).history  # fmt: skip
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
@@ -267,7 +270,7 @@ def test_dropout_is_off_and_evaluation_changes_nothing(small_model):
         twin, loader_of(some_pairs(64), 8, seed=1), loader_of(Pairs()),
         make_optimizer(twin.parameters(), 3e-3, 0.01),
         TrainSettings(num_epochs=9, max_steps=10, peak_lr=3e-3, eval_freq=1000), progress=False,
-    )  # fmt: skip
+    ).history  # fmt: skip
     assert often[0]["val_loss"] == pytest.approx(math.log(2)) and small_model.training
     assert len(seldom) == 2 and seldom[-1]["val_loss"] is None
     for a, b in zip(small_model.parameters(), twin.parameters(), strict=True):
@@ -406,6 +409,87 @@ def test_prefer_says_what_is_wrong(arguments, code, message, small_run, tmp_path
     except SystemExit as caught:
         assert caught.code == code
     assert message in capsys.readouterr().err and not out.exists()
+
+
+def stopping_at(step):
+    """In place of `polite_stop`: as if Ctrl-C came during this step."""
+
+    @contextmanager
+    def stop(note):
+        asked = iter([False] * (2 * (step - 1)))  # each step asks twice
+        yield lambda: next(asked, True)
+
+    return stop
+
+
+@pytest.fixture
+def pairs_file(tmp_path):
+    rows = [{**PAIR, "instruction": f"Say {i}."} for i in range(40)]
+    return str(write(tmp_path / "pairs.json", rows))
+
+
+def test_a_run_that_was_stopped_ends_at_the_same_bits(
+    small_run, pairs_file, tmp_path, monkeypatch, capsys
+):
+    """By the command that it prints; the second stop is in the second epoch."""
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    how = ["--lr", "1e-2", "--eval-freq", "2", "--epochs", "2"]
+    assert main(["prefer", str(small_run), pairs_file, *how, "--out", str(whole)]) == 0
+    command = ["prefer", str(small_run), pairs_file, *how, "--out", str(part)]
+    for step in (3, 4):
+        with monkeypatch.context() as patch:
+            patch.setattr("ch07.prefer.polite_stop", stopping_at(step))
+            assert main(command) == 130
+        assert not (part / rf.MODEL).exists()
+        (line,) = re.findall(r"python -m ch07 (.*--resume .*)", capsys.readouterr().err)
+        command = line.split()
+    assert main(command) == 0
+    assert (part / rf.MODEL).read_bytes() == (whole / rf.MODEL).read_bytes()
+    one, two = (
+        [record | {"seconds": 0} for record in rf.read_metrics(place)] for place in (whole, part)
+    )
+    assert one == two and [record["step"] for record in one] == [0, 2, 4, 6, 8, 10]
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "code", "message"),
+    [
+        (None, ["--beta", "0.2"], 2, "goes on with its own settings: leave beta out"),
+        (None, [], 0, ""),
+        ("pairs", [], 1, "its data_sha256 was"),
+        ("start", [], 1, "its start_sha256 was"),
+        ("beta", [], 1, "was altered since the run began"),
+        ("kind", [], 1, "wasn't trained on pairs"),
+    ],
+)
+def test_a_run_goes_on_only_as_it_began(
+    small_run, pairs_file, tmp_path, monkeypatch, capsys, change, arguments, code, message
+):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("ch07.prefer.polite_stop", stopping_at(2))
+        assert main(["prefer", str(small_run), pairs_file, "--out", str(out)]) == 130
+    if change == "pairs":
+        write(Path(pairs_file), [PAIR] * 40)
+    if change == "start":
+        rf.save_model(small_run, GPTModel(rf.load_run(small_run).model.config))
+    if change == "beta":
+        config = read_json(out / rf.CONFIG)
+        config["preference"]["beta"] = 0.2
+        (out / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    out = small_run if change == "kind" else out
+    assert main(["prefer", "--resume", "--out", str(out), *arguments]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_a_resume_needs_a_run(tmp_path, capsys):
+    for arguments, code, message in (
+        (["--resume"], 2, "--resume needs --out NEW"),
+        (["--resume", "--out", str(tmp_path)], 1, "is not a run folder"),
+        (["--out", str(tmp_path / "new")], 2, "prefer needs RUN"),
+    ):
+        assert main(["prefer", *arguments]) == code
+        assert message in capsys.readouterr().err
 
 
 def test_a_prefix_is_no_model_to_train(small_run, tmp_path, capsys):

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ch07.modes import evaluation_mode
-from train_loop import IGNORE_INDEX, TrainSettings, learning_rate, total_steps
+from train_loop import IGNORE_INDEX, TrainSettings, TrainState, learning_rate, total_steps
 
 REDUCTIONS = ("sum", "mean")
 
@@ -124,44 +124,61 @@ def train_on_pairs(
     label_smoothing=0.0,
     device="cpu",
     reduction="sum",
-    on_eval=lambda record: None,
-    on_step=lambda step: None,
+    begin=TrainState,
+    on_eval=lambda history: None,
+    on_step=lambda state: None,
     progress=True,
 ):
-    """Train the model against itself as it is now; the records of all evaluations.
+    """Train the model against itself as it is now; the `TrainState`, whose history is records.
 
     Two loaders of pairs, as in `reference_logprobs`. A record says step, epoch, lr, seconds, and
     loss, margin and accuracy of the first training pairs (`settings.eval_iter` batches of them) and
-    of all that are held out. `on_step(step)` may say to stop. Dropout stays off, since model and
-    reference must be compared as one and the same net.
+    of all that are held out; `on_eval(history)` hears of each. `begin()` is called once the
+    reference is known: it may put model and optimizer to where a run stopped. `on_step(state)` may
+    say to stop. Dropout stays off, since model and reference are compared as the same net.
     """
     how, loss_of = {"device": device, "reduction": reduction}, (beta, label_smoothing)
     check_beta(*loss_of)
     reference = reference_logprobs(model, loader, **how)
-    evaluated = {"train": _first(loader, settings.eval_iter), "val": held_out}
-    known = {name: reference_logprobs(model, each, **how) for name, each in evaluated.items()}
-    started, history, n_steps = time.monotonic(), [], total_steps(loader, settings)
+    judge = _judge(model, _first(loader, settings.eval_iter), held_out, loss_of, how)
+    state, end = begin(), total_steps(loader, settings)
+    started = time.monotonic() - state.seconds
 
-    def evaluate(step, lr):
-        record = {"step": step, "epoch": step / len(loader), "tokens_seen": None, "lr": lr}
-        record["seconds"] = round(time.monotonic() - started, 2)
-        for name, each in evaluated.items():
-            found = evaluate_pairs(model, each, known[name], *loss_of, **how)
-            record |= {f"{name}_{what}": value for what, value in found.items()}
-        history.append(record)
-        on_eval(record)
+    def evaluate(lr):
+        state.seconds = round(time.monotonic() - started, 2)
+        record = {"step": state.step, "epoch": state.step / len(loader), "tokens_seen": None}
+        state.history.append({**record, "lr": lr, "seconds": state.seconds, **judge()})
+        on_eval(state.history)
 
-    with evaluation_mode(model), tqdm(total=n_steps, disable=not progress) as bar:
-        evaluate(0, lr=0.0)
-        for step, batch in enumerate(_batches(loader, n_steps)):
-            lr = learning_rate(step, n_steps, settings)
+    with evaluation_mode(model), tqdm(total=end, initial=state.step, disable=not progress) as bar:
+        if not state.history:
+            evaluate(lr=0.0)
+        for batch in _batches(loader, state.step, end):
+            lr = learning_rate(state.step, end, settings)
             _step(model, batch, reference, optimizer, lr, settings, loss_of, how)
+            state.step += 1
+            state.epoch, state.batch = divmod(state.step, len(loader))
             bar.update()
-            if (step + 1) % settings.eval_freq == 0 or step + 1 == n_steps:
-                evaluate(step + 1, lr)
-            if on_step(step + 1):
+            if state.step % settings.eval_freq == 0 or state.step == end:
+                evaluate(lr)
+            if on_step(state):
                 break
-    return history
+    return state
+
+
+def _judge(model, train, held_out, loss_of, how):
+    """What `evaluate_pairs` finds whenever it is called, against the model as it is here."""
+    loaders = {"train": train, "val": held_out}
+    known = {name: reference_logprobs(model, loader, **how) for name, loader in loaders.items()}
+
+    def judge():
+        found = {}
+        for name, loader in loaders.items():
+            values = evaluate_pairs(model, loader, known[name], *loss_of, **how)
+            found |= {f"{name}_{what}": value for what, value in values.items()}
+        return found
+
+    return judge
 
 
 def _first(loader, n_batches):
@@ -171,17 +188,14 @@ def _first(loader, n_batches):
     return DataLoader([pairs[i] for i in range(n)], size, collate_fn=loader.collate_fn)
 
 
-def _batches(loader, n_steps):
-    """So many batches, epoch after epoch, each in an order of its own."""
-    epoch = 0
-    while n_steps > 0:
+def _batches(loader, first, n_steps):
+    """Batches number `first` to `n_steps`, epoch after epoch, each in an order of its own."""
+    for epoch in range(first // len(loader), -(-n_steps // len(loader))):
         if hasattr(loader.batch_sampler, "set_epoch"):
             loader.batch_sampler.set_epoch(epoch)
-        for batch in loader:
-            if n_steps > 0:
+        for number, batch in enumerate(loader, start=epoch * len(loader)):
+            if first <= number < n_steps:
                 yield batch
-            n_steps -= 1
-        epoch += 1
 
 
 def _step(model, batch, reference, optimizer, lr, settings, loss_of, how):

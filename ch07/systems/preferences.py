@@ -9,15 +9,19 @@ The form {instruction, input, chosen, rejected} is that of Raschka's preference 
 whose two answers are the same: they teach nothing, so such rows are left out here, and counted.
 """
 
+import hashlib
+import json
 from pathlib import Path
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
 from ch07.batching import LengthGroupedBatches
-from ch07.data import check_rows, checked_row, refuse
+from ch07.data import DataFile, check_rows, checked_row, load_entries, refuse
 from ch07.json_rows import SHOWN, TWICE, Finding, named, parse, read_utf8
+from ch07.systems.toy_preferences import toy_preferences
 from ch07.tokenizer import load_tokenizer
+from ch07.toy_instructions.build import DATA_FILE
 from collate import custom_collate_response_fn
 from instruction_dataset import BOOK_STYLE, InstructionDataset
 
@@ -36,6 +40,19 @@ def read_preferences(path, skip_bad_rows=False):
     rows = parse(text, path, findings, lambda row: set(FIELDS) <= set(row))
     fields = ("input", *FIELDS)
     return check_rows(path, rows, digest, findings, skip_bad_rows, checked_pair, fields)
+
+
+def toy_file(seed):
+    """Toy pairs of the bundled entries, as if they stood in a file: 400 to train on, 50 held out.
+
+    What is held out was so when the bundled data were trained on, too.
+    """
+    entries = load_entries(DATA_FILE)
+    kept = [entry for entry in entries if "split" in entry]
+    trained = [entry for entry in entries if "split" not in entry]
+    pairs = toy_preferences(trained, 400, seed=seed) + toy_preferences(kept, 50, seed=seed)
+    digest = hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+    return DataFile(DATA_FILE, pairs, [f"pair {i}" for i in range(len(pairs))], [], digest)
 
 
 def checked_pair(where, row, findings):

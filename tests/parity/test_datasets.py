@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ch07 import run_folder as rf
 from ch07 import sources
 from ch07.cli import main
 from ch07.data import load_entries
@@ -256,14 +257,14 @@ def test_a_run_on_a_dataset_goes_on_and_is_done_again(docs, tmp_path, monkeypatc
     assert options_like(tmp_path, {}).data == options.data
     assert config["facts"]["data_sha256"] == read_source(options.data).sha256
     check_sources(tmp_path, options, job)  # of --like
-    check_the_same(tmp_path, config, options, job, said.append)  # of --resume
+    check_the_same(tmp_path, config, rf.describe(options, job), said.append)  # of --resume
     write_jsonl(docs / "train.jsonl", [{**DOCS[0], "answer": "changed"}, *DOCS[1:]])
     changed = read_source(options.data).sha256
     job = replace(job, facts=job.facts | {"data_sha256": changed})
     with pytest.raises(ValueError, match="data_sha256 was"):
         check_sources(tmp_path, options, job)
     with pytest.raises(ValueError, match="data_sha256 was"):
-        check_the_same(tmp_path, config, options, job, said.append)
+        check_the_same(tmp_path, config, rf.describe(options, job), said.append)
 
 
 def test_the_rows_hash_is_of_what_is_trained_on(docs):
