@@ -1,6 +1,7 @@
 """Do few chosen rows teach more than many unchosen ones, if a quarter of the answers is spoiled?
 
-    python -m benchmarks.curation [--seeds 3] [--keep 500] [--steps 400] [--json FILE]
+    python -m benchmarks.curation [--model RUN] [--seeds 3] [--keep 500] [--steps 400]
+        [--json FILE]
 
 The pool is what the bundled training rows have on sentences, eleven families, with a quarter of the
 answers spoiled in six ways: three that `quality_flags` can see, three that no rule sees. Four
@@ -10,8 +11,9 @@ differ (`select_diverse`).
 
 Each seed spoils, chooses, starts and trains anew. "Interval" is a 95 % bootstrap over test entries,
 paired where two choices are compared; it says nothing of the seeds, so each one's score stands
-beside it. This can't show what LIMA claims: there, few rows only bring out what a large model
-learned in pretraining. This model knows nothing but its rows.
+beside it. LIMA claims that few rows only bring out what a model learned in pretraining: so start
+from a run that has read (`python -m ch07 pretrain --out RUN`), with `--model RUN`. Without it the
+model knows nothing but its rows, and 400 steps teach it little.
 """
 
 import random
@@ -44,6 +46,7 @@ FAMILIES = (
 )  # fmt: skip
 BATCH_SIZE = 16  # small, so that a minute has many steps
 SPOILED = 0.25  # of the pool
+READ = {"lr": 2.5e-3, "optimizer": "muon"}  # for a start from a run that has read
 RESAMPLES = 2000
 MEASURES = ("exact match", "loss", "share spoiled")
 ANSWER = 40  # tokens; the longest right answer has fewer
@@ -116,14 +119,17 @@ def choices(pool, k, seed):
     }
 
 
-def trained(rows, test, steps, seed, folder):
-    """Train the default model on rows; per test entry exact match and the answer's mean loss."""
+def trained(rows, test, steps, seed, folder, model=None):
+    """Train a model on rows; per test entry exact match and the answer's mean loss.
+
+    `model`: a run that has read, trained on as `pretrain` proposes; None: the default model.
+    """
     path = Path(folder) / "rows.json"
     train = [{key: row[key] for key in ("instruction", "input", "output")} for row in rows]
     write_json(path, train + [{**row, "split": "test"} for row in test])
     options = FinetuneOptions(
         data=str(path), seed=seed, batch_size=BATCH_SIZE, max_steps=steps, epochs=10**6,
-        eval_freq=10**9, force=True,
+        eval_freq=10**9, force=True, **(READ | {"model": str(model)} if model else {}),
     )  # fmt: skip
     job = prepare(options, lambda text: None)
     loop = job.model, job.train_loader, None, job.optimizer, job.device, job.settings
@@ -153,7 +159,7 @@ def compare(given):
             pool = spoiled(splits["train"], seed)
             for name, rows in choices(pool, given.keep, seed).items():
                 started = time.process_time()
-                found = trained(rows, test, given.steps, seed, folder)
+                found = trained(rows, test, given.steps, seed, folder, given.model)
                 bad = sum("spoiled" in row for row in rows) / len(rows)
                 done[name].append(found | {"share spoiled": [bad]})
                 scores = ", ".join(f"{key} {mean(values):.3f}" for key, values in found.items())
@@ -187,6 +193,7 @@ def lines(name, key, done):
 
 def main():
     arguments = parser(__doc__)
+    arguments.add_argument("--model", type=Path, help="start from this run, which has read")
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--keep", type=int, default=500, help="rows of a choice")
     arguments.add_argument("--steps", type=int, default=400, help="updates of each run")

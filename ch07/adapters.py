@@ -14,6 +14,11 @@ def adapt(model, options):
     """The model as `options.method` trains it: as it is, with LoRA, or behind a prefix."""
     stream = torch.Generator().manual_seed(options.seed)
     if options.method == "lora":
+        if options.lora_rank > model.config.emb_dim:
+            raise ValueError(
+                f"--lora-rank {options.lora_rank} is more than this model's width "
+                f"({model.config.emb_dim}): such a correction is larger than what it corrects"
+            )
         return add_lora(model, options.lora_rank, options.lora_alpha, generator=stream)
     if options.method == "prefix":
         length, hidden = options.prefix_length, options.prefix_hidden

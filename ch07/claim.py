@@ -28,6 +28,8 @@ from ch07.run_folder import (
 def check_new_folder(wanted):
     """RunFolderError if a new run can't have this folder; None is any. Nothing is written."""
     folder = Path("runs") if wanted is None else Path(wanted)
+    if any("\ud800" <= letter <= "\udfff" for letter in str(folder)):  # config.json couldn't say it
+        raise RunFolderError(f"{str(folder)!r} isn't a name in UTF-8: choose another --out")
     if wanted is not None and (folder / CONFIG).exists():
         raise RunFolderError(
             f"{folder} holds another run: choose another --out, or go on with it: "

@@ -53,14 +53,15 @@ def from_url(
     """`complete` by a server; ValueError for an address or a combination that can't be used.
 
     `kind` is "openai" (the key is `api_key`, else the environment's OPENAI_API_KEY) or "ollama",
-    which also knows `stream` (line by line, so that `timeout` counts for each) and `raw` (the
-    prompt is continued as it is, without a chat template). `timeout` is in seconds. CompletionError
-    when `retries` new tries didn't help, or at once where none could.
+    which also knows `stream` (line by line, so that `timeout` counts for each). `raw`: the prompt
+    is continued as it is, without a chat template. `timeout` is in seconds. CompletionError when
+    `retries` new tries didn't help, or at once where none could.
     """
-    _check_kind(kind, model, stream, raw)
+    _check_kind(kind, model, stream)
     host = _checked(url, allow_http)
     api_key = _key(url, host, kind, api_key)
-    write, read, path = (openai_request, read_openai, "/v1/chat/completions")
+    path = "/v1/completions" if raw else "/v1/chat/completions"
+    write, read = openai_request, read_openai
     if kind == "ollama":
         write, read, path = (ollama_request, read_ollama, "/api/generate" if raw else "/api/chat")
     headers = {"Content-Type": "application/json"}
@@ -84,11 +85,11 @@ def from_url(
     return complete
 
 
-def _check_kind(kind, model, stream, raw):
+def _check_kind(kind, model, stream):
     if kind not in ("openai", "ollama"):
         raise ValueError(f"kind is {kind!r}, but must be openai or ollama")
-    if kind == "openai" and (stream or raw):
-        raise ValueError("stream and raw are for kind ollama only")
+    if kind == "openai" and stream:
+        raise ValueError("stream is for kind ollama only")
     if not isinstance(model, str) or not model:
         raise ValueError("a server must be told which model to use: give its name")
 

@@ -6,13 +6,20 @@ nothing of networks: bytes in, text out.
 
 Sources: OpenAI's "Create chat completion" (`/v1/chat/completions`) and Ollama's docs/api.md
 (`/api/chat`, `/api/generate`), where what steers sampling stands inside "options": at the top level
-of the request it is ignored.
+of the request it is ignored. A raw prompt goes to OpenAI's older `/v1/completions`, which llama.cpp
+and vLLM have, too.
 """
 
 import json
 
 from ch07.completion import REASONS, CompletionError
 from ch07.report import printable
+from ch07.tokenizer import load_tokenizer
+
+OLLAMA_READS = (
+    2048  # tokens that some of its versions read; they cut longer prompts and say nothing
+)
+TEMPLATE = 64  # tokens that a chat template may add
 
 
 class PassesBy(Exception):
@@ -29,8 +36,9 @@ def _messages(prompt, asked):
 
 
 def openai_request(model, prompt, asked, stream, raw):
-    """The request as a dict; `asked` are the `Options`, `stream` and `raw` are Ollama's alone."""
-    body = {"model": model, "messages": _messages(prompt, asked), "temperature": asked.temperature}
+    """The request as a dict; `asked` are the `Options`, `stream` is Ollama's alone."""
+    body = {"model": model, "temperature": asked.temperature}
+    body |= {"prompt": prompt} if raw else {"messages": _messages(prompt, asked)}
     body |= {"max_tokens": asked.max_new_tokens, "top_p": asked.top_p, "seed": asked.seed}
     body["stop"] = list(asked.stop[:4]) or None  # it takes four; the text is cut here in any case
     return {name: value for name, value in body.items() if value is not None}
@@ -40,9 +48,17 @@ def ollama_request(model, prompt, asked, stream, raw):
     """The request as a dict; `raw` for /api/generate, else for /api/chat."""
     settings = {"num_predict": asked.max_new_tokens, "temperature": asked.temperature}
     settings |= {"top_p": asked.top_p, "seed": asked.seed, "stop": list(asked.stop) or None}
+    settings |= {"num_ctx": _context(prompt, asked)}
     body = {"model": model, "stream": stream}
     body |= {"prompt": prompt, "raw": True} if raw else {"messages": _messages(prompt, asked)}
     return body | {"options": {k: v for k, v in settings.items() if v is not None}}
+
+
+def _context(prompt, asked):
+    """The context to ask for, a power of two, so that few are asked for; None where any will do."""
+    n_read = len(load_tokenizer().encode_ordinary(f"{asked.system or ''}\n{prompt}"))
+    needed = n_read + TEMPLATE + asked.max_new_tokens
+    return None if needed <= OLLAMA_READS else 1 << (needed - 1).bit_length()
 
 
 def read_openai(data):
@@ -50,7 +66,8 @@ def read_openai(data):
     value = _json(data)
     try:
         choice = value["choices"][0]
-        return _checked_answer(choice["message"]["content"], choice["finish_reason"])
+        text = choice["text"] if "text" in choice else choice["message"]["content"]
+        return _checked_answer(text, choice["finish_reason"])
     except (KeyError, IndexError, TypeError):
         raise CompletionError(
             f"this isn't OpenAI's chat interface: its answer has {_keys(value)}, but no "

@@ -286,6 +286,14 @@ def test_options_that_cannot_be_had_together():
     assert options(method="lora").lr > options().lr and options().prefix_columns == 0
 
 
+def test_a_rank_beyond_the_model_is_refused_before_it_is_reckoned(small_model):
+    """Its memory would be told, and a smaller batch advised."""
+    width = small_model.config.emb_dim
+    with pytest.raises(ValueError, match=f"more than this model's width .{width}.: such"):
+        trained_of(small_model.config, options(method="lora", lora_rank=10**9))
+    assert trained_of(small_model.config, options(method="lora", lora_rank=width)) > 0
+
+
 def test_an_adapter_needs_less_memory():
     config, batches = GPTConfig(), est.Batches([800], [320])
     needed = [

@@ -101,6 +101,27 @@ def test_openai_is_asked_as_it_wants_and_the_text_is_cut_in_any_case(monkeypatch
     }
 
 
+def test_openai_continues_a_raw_prompt_at_its_older_address():
+    answer = json.dumps({"choices": [{"text": " there", "finish_reason": "stop"}]})
+    with serving((200, answer)) as stub:
+        assert ask(stub.url, raw=True, options={"seed": 1}) == Completion(" there", "stop")
+    ((path, _, body),) = stub.asked
+    assert path == "/v1/completions" and body["prompt"] == "Hello" and "messages" not in body
+
+
+@pytest.mark.parametrize(
+    ("words", "new", "context"),
+    [(1, 2048, 4096), (1, 1900, None), (1900, 60, None), (1980, 60, 4096), (5000, 9, 8192)],
+)
+def test_ollama_is_told_of_a_context_that_it_would_cut(words, new, context, tokenizer):
+    """Its default reads 2,048 tokens, and what is longer loses its beginning without a word."""
+    with serving((200, ollama("x", raw=True))) as stub:
+        complete = from_url(stub.url, "m", kind="ollama", raw=True)
+        complete(" a" * words, max_new_tokens=new)
+    ((_, _, body),) = stub.asked
+    assert body["options"].get("num_ctx") == context
+
+
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
 def test_ollama_gets_its_options_where_it_reads_them(raw, stream):
@@ -208,7 +229,7 @@ def test_nobody_at_home():
         ("https://me:secret@example.org", {}, "must not hold a password"),
         ("https://example.org?a=b", {}, "must not hold"),
         ("https://example.org", {"kind": "other"}, "kind is 'other'"),
-        ("https://example.org", {"raw": True}, "for kind ollama only"),
+        ("https://example.org", {"stream": True}, "for kind ollama only"),
         ("https://example.org", {"api_key": "a\nb"}, "signs that no key has"),
     ],
 )

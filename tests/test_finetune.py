@@ -319,6 +319,15 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path, capsys):
     assert "is not empty" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["finetune", "pretrain", "prefer"])
+def test_a_name_that_no_file_could_hold_is_refused_at_once(tmp_path, capsys, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["runs/1"] if command == "prefer" else []
+    assert main([command, *arguments, "--out", "bad\udcff"]) == 1
+    assert "isn't a name in UTF-8: choose another --out" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_full_disk_is_said_before_training(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         claim.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10**6})
