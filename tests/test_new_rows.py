@@ -6,6 +6,7 @@ import pytest
 from completion_server import ollama, serving
 
 from ch07.cli import main
+from ch07.completion import Completion, CompletionError, scripted
 from ch07.data import load_entries
 from ch07.prompts import STYLES
 from ch07.run_folder import load_run
@@ -110,10 +111,28 @@ def test_a_run_is_asked_with_its_own_template(run, tmp_path, capsys, monkeypatch
 
 
 def _noting(asked, how):
-    from ch07.completion import scripted
-
     assert how["raw"] is True
     return scripted(lambda prompt: asked.append(prompt) or "Why?")
+
+
+@pytest.mark.parametrize("command", ["magpie", "self-instruct", "reflect"])
+def test_each_request_is_drawn_with_a_seed_of_its_own(tmp_path, monkeypatch, command):
+    """With one seed for all, a model would say the same again and again."""
+    seeds = []
+
+    def complete(prompt, **how):
+        seeds.append(how["seed"])
+        return Completion("")
+
+    monkeypatch.setattr("ch07.new_rows.open_backend", lambda *given, **how: complete)
+    data = tmp_path / "old.json"
+    data.write_text(json.dumps(ROWS[::2]), encoding="utf-8")
+    out = str(tmp_path / "new.jsonl")
+    how = [str(data), out] if command == "reflect" else ["--out", out, "--patience", "2"]
+    assert main([command, *how, "--backend", "scripted:x", "--seed", "7"]) == (
+        0 if command == "reflect" else 1
+    )
+    assert seeds == [7, 8]
 
 
 def test_a_run_on_disk_is_really_asked(run, tmp_path, capsys):
@@ -199,6 +218,22 @@ def test_a_server_hears_the_critic_in_its_system_message(tmp_path):
     system, user = stub.asked[0][2]["messages"]
     assert system == {"role": "system", "content": CRITIC}
     assert "Name a colour." in user["content"] and "Red" in user["content"]
+
+
+def test_a_run_is_asked_as_it_was_trained_and_without_a_system_message(run, tmp_path, monkeypatch):
+    asked = []
+
+    def continue_prompts(model, prompts, *given, **how):
+        asked.extend(prompts)
+        raise CompletionError("enough")
+
+    monkeypatch.setattr("ch07.backends.continue_prompts", continue_prompts)
+    command = reflect(tmp_path, rows=ROWS[:1])
+    command[command.index("--backend") + 1] = str(run)
+    assert main(command) == 1
+    text = load_run(run).tokenizer.decode(asked[0])
+    before, after = queries_of(load_run(run).style)
+    assert text.startswith(before) and text.endswith(after) and "Name a colour." in text
 
 
 def test_a_run_is_asked_and_a_row_too_long_for_it_stays(run, tmp_path, capsys):
