@@ -1,6 +1,7 @@
 """The nearest neighbour is that of a plain search with rouge-score, number and score alike."""
 
 import itertools
+import random
 
 import pytest
 from hypothesis import example, given, settings
@@ -94,6 +95,32 @@ def test_with_unicode_words_too(pool, text):
     scores = [_slow(words(text), words(other)) for other in pool]
     best = (scores.index(max(scores)), max(scores)) if pool else (None, 0.0)
     assert Pool(pool).nearest(text) == best
+
+
+def test_many_texts_side_by_side_and_long_ones_too():
+    """More texts than are compared at once, with ties, and texts about the 64 bits of a row."""
+    draw = random.Random(0)
+
+    def text(n):
+        return " ".join(draw.choice("abcdef") for _ in range(n))
+
+    pool = [text(draw.choice([1, 2, 5, 5, 5, 63, 64, 65, 90])) for _ in range(300)]
+    held = Pool(pool, unicode=False)
+    for n in [1, 5, 5, 5, 5, 30, 62, 63, 64, 65, 80]:
+        one = text(n)
+        scores = [_by_lcs(one.split(), other.split()) for other in pool]
+        assert held.nearest(one) == (scores.index(max(scores)), max(scores)), n
+
+
+@pytest.mark.parametrize("n_before", [15, 16, 17, 79, 80, 81, 335, 336, 337])
+def test_as_near_and_before_it_wherever_a_part_ends(n_before):
+    """The first shares two words of four, all others four, of which two stand in order."""
+    pool = ["a b x y", *["b a d c"] * n_before]
+    assert Pool(pool).nearest("a b c d") == (0, 0.5)
+
+
+def _by_lcs(a, b):
+    return f1_of(lcs_length(a, b), len(a), len(b))
 
 
 def _slow(a, b):
