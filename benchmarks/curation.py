@@ -9,11 +9,12 @@ choices of it train the same model for the same number of steps, and answer the 
 held-out entries: all rows; k at random; the k longest answers; k that no rule objects to and that
 differ (`select_diverse`).
 
-Each seed spoils, chooses, starts and trains anew. "Interval" is a 95 % bootstrap over test entries,
-paired where two choices are compared; it says nothing of the seeds, so each one's score stands
-beside it. LIMA claims that few rows only bring out what a model learned in pretraining: so start
-from a run that has read (`python -m ch07 pretrain --out RUN`), with `--model RUN`. Without it the
-model knows nothing but its rows, and 400 steps teach it little.
+Each seed spoils, chooses and trains anew, from other first weights where there is no RUN.
+"Interval" is a 95 % bootstrap over test entries, paired where two choices are compared; it says
+nothing of the seeds, so each one's score stands beside it. LIMA claims that few rows only bring out
+what a model learned in pretraining: so start from a run that has read (`python -m ch07 pretrain
+--out RUN`), with `--model RUN`. Without it the model knows nothing but its rows, and 400 steps
+teach it little.
 """
 
 import random

@@ -7,6 +7,7 @@ trained differs, and what a run stores.
 import torch
 
 from ch07.lora import add_lora, lora_layers, merged
+from ch07.options import OptionError
 from ch07.prefix_tuning import PrefixEncoder, PrefixTuned
 
 
@@ -15,7 +16,7 @@ def adapt(model, options):
     stream = torch.Generator().manual_seed(options.seed)
     if options.method == "lora":
         if options.lora_rank > model.config.emb_dim:
-            raise ValueError(
+            raise OptionError(
                 f"--lora-rank {options.lora_rank} is more than this model's width "
                 f"({model.config.emb_dim}): such a correction is larger than what it corrects"
             )

@@ -8,7 +8,7 @@ import json
 
 import torch
 
-from ch07.completion import Completion, Options, check_prompt, ended, scripted
+from ch07.completion import Completion, Options, TooLong, check_prompt, ended, scripted
 from ch07.completion_url import from_url
 from ch07.generation import Sampling, continue_prompts
 from ch07.json_rows import DataError, read_utf8
@@ -22,7 +22,7 @@ def from_run(folder, raw=True, device="cpu"):
     """`complete` by the model of a run folder; RunFolderError if there is none.
 
     `raw`: the prompt is continued as it is; else it is an instruction, written in the run's own
-    style. What comes after a stop string is written too, and then cut off. ValueError for a prompt
+    style. What comes after a stop string is written too, and then cut off. `TooLong` for a prompt
     longer than the model's context; a context that is full ends an answer as "length".
     """
     run = load_run(folder, device)
@@ -33,11 +33,17 @@ def from_run(folder, raw=True, device="cpu"):
         if asked.system is not None:
             raise ValueError("a local run knows no system message: put it into the prompt")
         text = prompt if raw else run.style.prompt({"instruction": prompt.strip()})
+        token_ids = run.tokenizer.encode_ordinary(text)
+        n_read = run.model.config.context_length
+        if len(token_ids) > n_read:
+            raise TooLong(
+                f"a prompt of {len(token_ids)} tokens, but this model reads at most {n_read}"
+            )
         generator = torch.Generator(device)
         generator.seed() if asked.seed is None else generator.manual_seed(asked.seed)
         (row,) = continue_prompts(
             run.model,
-            [run.tokenizer.encode_ordinary(text)],
+            [token_ids],
             asked.max_new_tokens,
             Sampling(asked.temperature, top_p=asked.top_p),
             generator=generator,
@@ -56,8 +62,7 @@ def open_backend(name, model=None, kind=None, raw=None, first=0, device="cpu", *
     server answers it as a message. `server`: what else `from_url` takes. OptionError for what
     doesn't go together.
     """
-    if not name.removeprefix(SCRIPT):
-        raise OptionError("the backend is empty: give scripted:FILE, a run folder, or a URL")
+    check_name(name)
     if name.startswith(SCRIPT):
         return scripted(read_script(name.removeprefix(SCRIPT)), first)
     if "://" not in name:
@@ -70,6 +75,12 @@ def open_backend(name, model=None, kind=None, raw=None, first=0, device="cpu", *
         return from_url(name, model, kind=kind, raw=bool(raw), **server)
     except ValueError as error:
         raise OptionError(str(error)) from None
+
+
+def check_name(name):
+    """OptionError unless something is named."""
+    if not name.removeprefix(SCRIPT):
+        raise OptionError("the backend is empty: give scripted:FILE, a run folder, or a URL")
 
 
 def read_script(path):

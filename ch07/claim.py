@@ -22,6 +22,7 @@ from ch07.run_folder import (
     RESPONSES,
     SCORES,
     RunFolderError,
+    command_to_go_on,
 )
 
 
@@ -33,7 +34,7 @@ def check_new_folder(wanted):
     if wanted is not None and (folder / CONFIG).exists():
         raise RunFolderError(
             f"{folder} holds another run: choose another --out, or go on with it: "
-            f"python -m ch07 finetune --resume --out {folder}"
+            f"{command_to_go_on(folder)}"
         )
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder} is a file: choose another --out")

@@ -21,6 +21,10 @@ class CompletionError(RuntimeError):
     """No text could be had; the message says why, and what to do."""
 
 
+class TooLong(ValueError):
+    """The prompt has more tokens than the model reads; the message has both numbers."""
+
+
 @dataclass(frozen=True)
 class Completion:
     """What was written, and why it ends: "stop" (by itself, or at a stop string) or "length".

@@ -135,6 +135,8 @@ def _address(url, path):
     'https://api.openai.com/v1/chat/completions'
     """
     url, names = url.rstrip("/"), path.split("/")
+    for other in ("/v1/chat/completions", "/v1/completions", "/api/chat", "/api/generate"):
+        url = url.removesuffix(other)
     for n in range(len(names), 1, -1):
         head = "/".join(names[:n])
         if url.endswith(head):

@@ -8,16 +8,12 @@ progress and notes to standard error. Of several processes the first one writes 
 """
 
 import io
-import signal
-import sys
-import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from ch07 import ranks
 from ch07 import run_folder as rf
-from ch07.checkpoint import CheckpointError, newest_whole, save_checkpoint
 from ch07.claim import check_new_folder, check_run, held, new_run_folder
 from ch07.files import write_bytes
 from ch07.going_on import (
@@ -33,20 +29,13 @@ from ch07.going_on import (
     tell_differences,
 )
 from ch07.held_out import answer, first_answers, keep_answers, shown
+from ch07.keeping import ending_in_words, keeper, note, stopped_politely, what_is_kept
 from ch07.machine import give_freed_memory_back
 from ch07.options import FinetuneOptions, OptionError
 from ch07.prepare import gathered, prepare, spread
-from ch07.report import next_steps, print_before_after, print_scores, safe
+from ch07.report import next_steps, print_before_after, print_scores
 from ch07.stopping import polite_stop
 from train_loop import TrainState, plot_losses, total_steps, train_model
-
-INTERRUPTED = 130  # the exit code after Ctrl-C
-
-
-def note(text):
-    """Progress and notes go to standard error, of the first process alone."""
-    if ranks.rank() == 0:
-        print(safe(text), file=sys.stderr, flush=True)
 
 
 def finetune(given, resume=False, like=None):
@@ -80,7 +69,7 @@ def _begin(given, like):
             return until_the_end.enter_context(held(new_run_folder(options.out)))
 
         folder = ranks.from_first(claimed)
-        with _ending_in_words(folder):
+        with ending_in_words(folder):
             ranks.from_first(lambda: (mark_launch(folder), rf.save_config(folder, config)))
             before = first_answers(job)
             job = spread(job, options, note)
@@ -96,7 +85,7 @@ def _go_on(given):
             return until_the_end.enter_context(held(folder))
 
         ranks.from_first(claimed)
-        with _ending_in_words(folder):
+        with ending_in_words(folder):
             config = ranks.from_first(lambda: stored_config(folder, note))
             options = ranks.agreed(lambda: options_to_go_on(config, given))
             job = ranks.agreed(lambda: prepare(options, note, new=False))
@@ -117,8 +106,7 @@ def _finish(job, options, folder, state, config, before):
         about = _about_numbers(error, job, options, folder, state)
         ranks.raise_once(FloatingPointError(about), error)
     if not whole:
-        note(f"\nstopped after step {state.step}; go on with:\n{_how_to_resume(folder)}")
-        return INTERRUPTED
+        return stopped_politely(folder, state.step)
     job = gathered(job)
     ranks.from_first(lambda: rf.save_model(folder, job.model))
     give_freed_memory_back()
@@ -142,26 +130,6 @@ def _report(folder, held_out, before, after, state, text):
 # --- when it can't go on ------------------------------------------------------------------------
 
 
-@contextmanager
-def _ending_in_words(folder):
-    """A disk that is full, a second Ctrl-C: whatever ends a run, it says how to go on."""
-    try:
-        yield
-    except BrokenPipeError:  # nobody reads the results, but they are kept
-        raise
-    except (OSError, CheckpointError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise RuntimeError(f"{folder}: {why}. {_what_is_kept(folder)}") from error
-    except RuntimeError as error:
-        if not ranks.lost(error):
-            raise
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, which would cut this short
-        raise RuntimeError(f"{ranks.stopped()}. {_what_is_kept(folder)}") from error
-    except KeyboardInterrupt:
-        note(f"\nstopped at once. {_what_is_kept(folder)}")
-        raise
-
-
 def _about_numbers(error, job, options, folder, state):
     """What to do about a number that is not finite, and in which rows of the reader's file."""
     where = f"after step {state.step}: {error}"
@@ -175,18 +143,8 @@ def _about_numbers(error, job, options, folder, state):
     anew = f"python -m ch07 finetune --like {folder} --lr {options.lr / 4:g}"
     return (
         f"{where}. A resume would meet the same numbers; begin anew, more slowly:\n  {anew}\n"
-        f"{_what_is_kept(folder)}"
+        f"{what_is_kept(folder)}"
     )
-
-
-def _what_is_kept(folder):
-    place, _, problems = newest_whole(folder / rf.CHECKPOINT)
-    if place is None and problems:
-        return f"Begin anew: python -m ch07 finetune --like {folder}"
-    if place is None and not (folder / rf.CONFIG).exists():
-        return "Nothing was begun yet"
-    kept = "No checkpoint was written yet" if place is None else f"{place} is whole"
-    return f"{kept}; go on with:\n{_how_to_resume(folder)}"
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -195,23 +153,16 @@ def _what_is_kept(folder):
 def _train(job, options, folder, state, config):
     """Train with checkpoints; True if it came to its end, False if it was asked to stop."""
     n_steps = total_steps(job.train_loader, job.settings)
-    rows, last_saved = len(job.splits["train"]), time.monotonic()
+    rows = len(job.splits["train"])
     on = f"{job.device}" + f", {ranks.size()} processes" * (ranks.size() > 1)
     note(f"training on {rows} rows, {n_steps} steps in {job.settings.dtype} on {on}")
 
     def on_eval(record):
         ranks.from_first(lambda: rf.save_metrics(folder, state.history))
 
-    def on_step(state):
-        nonlocal last_saved
-        asked = ranks.any_of(asked_to_stop())
-        due = ranks.any_of(time.monotonic() - last_saved >= 60 * options.checkpoint_minutes)
-        if due or asked or state.step == n_steps:
-            save_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer, state, config)
-            last_saved = time.monotonic()
-        return asked
-
     with polite_stop(note) as asked_to_stop:
+        minutes = options.checkpoint_minutes
+        on_step = keeper(folder, job, config, minutes, n_steps, asked_to_stop)
         train_model(
             job.trained,
             job.train_loader,
@@ -237,8 +188,3 @@ def _plot(folder, history):
     png = io.BytesIO()
     figure.savefig(png, dpi=150, metadata={"Software": None})
     write_bytes(folder / rf.PLOT, png.getvalue())
-
-
-def _how_to_resume(folder):
-    many = f"torchrun --nproc-per-node {ranks.on_this_machine()}"
-    return f"  {'python' if ranks.size() == 1 else many} -m ch07 finetune --resume --out {folder}"

@@ -60,7 +60,7 @@ def stored_config(folder, note):
     """config.json of a run to go on with; if it is damaged or missing, the last checkpoint's."""
     folder = Path(folder)
     _, content, _ = newest_whole(folder / rf.CHECKPOINT)
-    kept = content and content["config"]
+    kept = content and content["config"] and _unsealed(content["config"])
     try:
         config = rf.read_config(folder)
     except rf.RunFolderError as error:
@@ -70,7 +70,7 @@ def stored_config(folder, note):
         note(f"{error}; its copy in the checkpoint of step {step} takes its place")
         write_json(folder / rf.CONFIG, kept)
         return rf.read_config(folder)
-    began = {key: value for key, value in config.items() if key != "model_sha256"}
+    began = _unsealed(config)
     if kept and began != kept:
         raise rf.RunFolderError(
             f"{folder / rf.CONFIG} was altered since the run began: "
@@ -80,9 +80,18 @@ def stored_config(folder, note):
     return config
 
 
+def _unsealed(config):
+    """As it was when the run began; a run that has finished may have gone on from a checkpoint."""
+    return {key: value for key, value in config.items() if key != "model_sha256"}
+
+
 def options_to_go_on(config, given):
     """The options of a run that goes on; OptionError names each that was given otherwise."""
-    stored = _stored_options(config)
+    return _options(values_to_go_on(_stored_options(config), given), given["out"])
+
+
+def values_to_go_on(stored, given):
+    """The stored values, and given ones that change no number; OptionError names any other."""
     changed = [
         (name, stored.get(name), value)
         for name, value in given.items()
@@ -93,8 +102,7 @@ def options_to_go_on(config, given):
             f"{given['out']} can't go on with other settings: {_listed(changed)}. "
             "Leave them out, or start a new run with --like"
         )
-    given = {name: value for name, value in given.items() if value != "auto"}
-    return _options({**stored, **given}, given["out"])
+    return {**stored, **{name: value for name, value in given.items() if value != "auto"}}
 
 
 def options_like(run, given):

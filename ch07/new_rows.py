@@ -9,17 +9,17 @@ on where it stopped.
 """
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ch07 import run_folder as rf
-from ch07.backends import SCRIPT, open_backend
+from ch07.backends import SCRIPT, check_name, open_backend
 from ch07.completion import CompletionError
-from ch07.data import count, read_data
+from ch07.data import count, read_data, summary
 from ch07.json_rows import DataError
+from ch07.keeping import note
 from ch07.options import OptionError
 from ch07.prompts import STYLES
 from ch07.report import printable, safe
@@ -72,6 +72,8 @@ def reflect(path, out, backend, skip_bad_rows=False, as_json=False, **given):
     """Each row of a file gone over again; returns 0."""
     server, name = _server(backend, given)
     data = read_data(path, skip_bad_rows)
+    for line in summary(data.findings):
+        note(f"data: {line}")
     rows = data.entries
     settings = asking.ReflectionSettings(name, data.sha256, len(rows), **given)
     # a run knows no system message, so that what it is told stands in the prompt alone
@@ -81,13 +83,14 @@ def reflect(path, out, backend, skip_bad_rows=False, as_json=False, **given):
         return partial(asking.again, complete=complete, rows=rows, system=system)
 
     how = (backend, {**server, "raw": False})
-    file, _ = _grown(out, settings, ask, len(rows), len(rows), how, _tell_row)
+    file, _ = _grown(out, settings, ask, len(rows), len(rows), how, partial(_tell_row, data.places))
     _report_reflected(file, as_json)
     return 0
 
 
 def _server(backend, given):
     """(what a server is told, the backend's name for the rows), taken out of what was given."""
+    check_name(backend)
     server = {name: given.pop(name) for name in SERVER}
     return server, backend if server["model"] is None else f"{backend} {server['model']}"
 
@@ -96,11 +99,21 @@ def _queries(backend, template):
     """(pre-query, post-query): of the template, else of the run's own; a server's is Llama 3's."""
     if template is None and not backend.startswith(SCRIPT):
         if "://" not in backend:
-            return queries_of(PromptStyle(**rf.read_config(backend)["prompt_style"]))
+            return _queries_of_run(backend)
         template = LLAMA
     if template == LLAMA:
         return LLAMA_3
     return queries_of(STYLES[template] if template else BOOK_STYLE)
+
+
+def _queries_of_run(folder):
+    config = rf.read_config(folder)
+    if config["options"].get("loss_on") == "response":
+        note(
+            f"{folder} learned to answer only, not to ask: what it writes here is not meant. A run "
+            "of `finetune --loss-on all` learned both"
+        )
+    return queries_of(PromptStyle(**config["prompt_style"]))
 
 
 def _grown(out, settings, ask, number, patience, open_with, tell):
@@ -113,28 +126,24 @@ def _grown(out, settings, ask, number, patience, open_with, tell):
             file = GrowingFile(out, settings)
             answered = sum(request.get("answers", 1) for request in file.requests)
             complete = open_backend(backend, first=answered, **server)
-            _say(f"{file.path}: {len(file.rows)} of {number} rows so far")
+            note(f"{file.path}: {len(file.rows)} of {number} rows so far")
             request = partial(ask(complete, file), settings=settings)
             return file, grow(file, request, number, patience, tell)
     except Timeout:
         raise DataError(f"another process is writing {out}: wait for it") from None
     except CompletionError:
-        _say(f"{out} has {count(len(file.rows), 'row')}: the same command goes on from there")
+        note(f"{out} has {count(len(file.rows), 'row')}: the same command goes on from there")
         raise
 
 
-def _say(text):
-    print(safe(text), file=sys.stderr)
-
-
-def _tell_row(request):
+def _tell_row(places, request):
     now = "as it was" if request["rejected"] else "written anew"
-    _say(f"row {request['request'] + 1}: {now}")
+    note(f"{places[request['request']]}: {now}")
 
 
 def _tell(request):
     done = f"{request['accepted']} new, {len(request['rejected'])} rejected"
-    _say(f"request {request['request'] + 1}: {done}")
+    note(f"request {request['request'] + 1}: {done}")
 
 
 def _report(file, enough, number, patience, as_json):

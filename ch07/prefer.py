@@ -7,23 +7,21 @@ The one idea: the run is both where training starts and what it is held against,
 is; what was learned goes into a run folder of its own, to be asked like any other.
 """
 
-import sys
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ch07 import run_folder as rf
-from ch07.checkpoint import save_checkpoint
 from ch07.claim import check_new_folder, check_run, check_space, held, new_run_folder
 from ch07.data import DataError, count, summary
 from ch07.estimate import count_parameters
 from ch07.files import sha256_of
-from ch07.going_on import check_the_same, resumed, stored_config
+from ch07.going_on import check_the_same, resumed, stored_config, values_to_go_on
 from ch07.held_out import shown
+from ch07.keeping import ending_in_words, keeper, note, stopped_politely
 from ch07.machine import choose_device, versions
 from ch07.options import OptionError
-from ch07.report import print_before_after, safe
+from ch07.report import print_before_after
 from ch07.respond import respond
 from ch07.splits import split_entries
 from ch07.stopping import polite_stop
@@ -31,7 +29,6 @@ from ch07.systems.dpo import train_on_pairs
 from ch07.systems.preferences import fitting, pair_loader, read_preferences, toy_file
 from train_loop import TrainSettings, TrainState, make_optimizer, total_steps
 
-INTERRUPTED = 130  # the exit code after Ctrl-C
 WEIGHT_DECAY = 0.01  # of the matrices
 # Raschka's, for 355M parameters; so few steps of it leave the small model here as it was
 LR, LR_OF_SMALL, SMALL = 5e-6, 5e-5, 20_000_000
@@ -81,11 +78,6 @@ class Pairs:
         return self.run.style
 
 
-def note(text):
-    """Progress and notes go to standard error."""
-    print(safe(text), file=sys.stderr, flush=True)
-
-
 def prefer(resume=False, **given):
     """Train a run on pairs and write a new run, or go on with one; the exit code."""
     if resume:
@@ -96,7 +88,7 @@ def prefer(resume=False, **given):
     check_new_folder(options.out)
     job = _prepare(options)
     check_space(options.out, count_parameters(job.model.config)[0])
-    with held(new_run_folder(options.out)) as folder:
+    with held(new_run_folder(options.out)) as folder, ending_in_words(folder):
         config = _config(options, job)
         rf.save_config(folder, config)
         return _finish(job, options, folder, config, TrainState)
@@ -105,11 +97,9 @@ def prefer(resume=False, **given):
 def _go_on(given):
     if "out" not in given:
         raise OptionError("--resume needs --out NEW, the folder of the run to go on with")
-    others = [name for name in given if name not in ("out", "device", "checkpoint_minutes")]
-    if others:
-        raise OptionError(f"{given['out']} goes on with its own settings: leave {others[0]} out")
     check_run(given["out"])
-    with held(Path(given["out"])) as folder:
+    folder = Path(given["out"])
+    with held(folder), ending_in_words(folder):
         config = stored_config(folder, note)
         if "preference" not in config:
             raise rf.RunFolderError(
@@ -123,9 +113,9 @@ def _go_on(given):
 
 
 def _stored(config, given):
-    known = {**config["options"], **config["preference"], **given}
+    known = {**config["options"], **config["preference"]}
     try:
-        return PreferOptions(**known)
+        return PreferOptions(**values_to_go_on(known, given))
     except TypeError as error:
         raise rf.RunFolderError(f"{given['out']}/{rf.CONFIG} was altered: {error}") from None
 
@@ -171,11 +161,7 @@ def _finish(job, options, folder, config, begin):
     before = _answers(job.run, tests)
     state, whole = _train(job, options, folder, config, begin)
     if not whole:
-        note(
-            f"\nstopped after step {state.step}; go on with:\n"
-            f"  python -m ch07 prefer --resume --out {folder}"
-        )
-        return INTERRUPTED
+        return stopped_politely(folder, state.step)
     rf.save_model(folder, job.model)
     _tell(state.history)
     print_before_after(tests, before, _answers(job.run, tests))
@@ -187,18 +173,12 @@ def _train(job, options, folder, config, begin):
     """(the `TrainState`, whether it came to its end); with checkpoints, as `finetune` has them."""
     loader = pair_loader(job.pairs["train"], options.batch_size, options.seed)
     held_out = pair_loader(job.pairs["validation"], options.batch_size)
-    n_steps, saved = total_steps(loader, job.settings), time.monotonic()
+    n_steps = total_steps(loader, job.settings)
     note(f"training on {count(len(job.pairs['train']), 'pair')}, {count(n_steps, 'step')}")
 
-    def on_step(state):
-        nonlocal saved
-        due = time.monotonic() - saved >= 60 * options.checkpoint_minutes
-        if due or asked_to_stop() or state.step == n_steps:
-            save_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer, state, config)
-            saved = time.monotonic()
-        return asked_to_stop()
-
     with polite_stop(note) as asked_to_stop:
+        minutes = options.checkpoint_minutes
+        on_step = keeper(folder, job, config, minutes, n_steps, asked_to_stop)
         state = train_on_pairs(
             job.model,
             loader,

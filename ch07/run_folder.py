@@ -120,6 +120,15 @@ def read_config(folder):
         raise RunFolderError(f"{Path(folder) / CONFIG} can't be read: {error}") from None
 
 
+def command_to_go_on(folder):
+    """The command that goes on with the run in a folder: the one that began it."""
+    try:
+        began = "prefer" if "preference" in read_json(Path(folder) / CONFIG) else "finetune"
+    except (OSError, ValueError, TypeError, RecursionError):
+        began = "finetune"
+    return f"python -m ch07 {began} --resume --out {folder}"
+
+
 def _check_model(shape):
     """ValueError or TypeError unless a stranger's values make a model that can be built."""
     for name, value in shape.items():

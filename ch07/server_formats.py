@@ -55,8 +55,11 @@ def ollama_request(model, prompt, asked, stream, raw):
 
 
 def _context(prompt, asked):
-    """The context to ask for, a power of two, so that few are asked for; None where any will do."""
-    n_read = len(load_tokenizer().encode_ordinary(f"{asked.system or ''}\n{prompt}"))
+    """The context to ask for, a power of two, so that few are asked for; None where any will do.
+
+    An estimate: other tokenizers, which cut every digit, say, may need twice GPT-2's tokens.
+    """
+    n_read = 2 * len(load_tokenizer().encode_ordinary(f"{asked.system or ''}\n{prompt}"))
     needed = n_read + TEMPLATE + asked.max_new_tokens
     return None if needed <= OLLAMA_READS else 1 << (needed - 1).bit_length()
 
@@ -71,7 +74,7 @@ def read_openai(data):
     except (KeyError, IndexError, TypeError):
         raise CompletionError(
             f"this isn't OpenAI's chat interface: its answer has {_keys(value)}, but no "
-            "choices[0].message.content and finish_reason"
+            "choices[0].message.content (or text) and finish_reason"
         ) from None
 
 

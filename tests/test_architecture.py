@@ -31,7 +31,7 @@ BY_FLOOR = {
     "exercises.attention_checks exercises.generation_probe exercises.loss_checks "
     "exercises.museum.game exercises.option_checks exercises.text_checks "
     "systems.asking systems.chatglm_rows systems.lamini systems.preferences",
-    5: "backends claim held_out sources stored_rows text_rows weights "
+    5: "backends claim held_out keeping sources stored_rows text_rows weights "
     "exercises.block_checks exercises.collate_checks exercises.generation_checks "
     "exercises.loader_checks exercises.step_checks",
     6: "going_on plan exercises.cache_checks",
@@ -125,8 +125,8 @@ def test_only_those_who_may_print():
     """Library functions return; commands, reports and scripts print."""
     may = {
         f"ch07.{name}"
-        for name in "api_calls cli finetune evaluate chat compare curate doctor grid check export "
-        "prefer new_rows prepare_data storing verify report".split()
+        for name in "api_calls cli finetune keeping evaluate chat compare curate doctor grid check "
+        "export prefer new_rows prepare_data storing verify report".split()
     }
     may.add(TOY + "build")
     for name, path in MODULES.items():

@@ -101,6 +101,16 @@ def test_openai_is_asked_as_it_wants_and_the_text_is_cut_in_any_case(monkeypatch
     }
 
 
+@pytest.mark.parametrize(
+    "given", ["", "/v1", "/v1/completions", "/v1/chat/completions", "/v1/chat/completions/"]
+)
+@pytest.mark.parametrize("raw", [False, True])
+def test_one_address_is_good_for_both(given, raw):
+    with serving((200, openai("ok"))) as stub:
+        ask(stub.url + given, raw=raw)
+    assert stub.asked[0][0] == ("/v1/completions" if raw else "/v1/chat/completions")
+
+
 def test_openai_continues_a_raw_prompt_at_its_older_address():
     answer = json.dumps({"choices": [{"text": " there", "finish_reason": "stop"}]})
     with serving((200, answer)) as stub:
@@ -111,7 +121,7 @@ def test_openai_continues_a_raw_prompt_at_its_older_address():
 
 @pytest.mark.parametrize(
     ("words", "new", "context"),
-    [(1, 2048, 4096), (1, 1900, None), (1900, 60, None), (1980, 60, 4096), (5000, 9, 8192)],
+    [(1, 2048, 4096), (1, 1900, None), (950, 60, None), (980, 60, 4096), (5000, 9, 16384)],
 )
 def test_ollama_is_told_of_a_context_that_it_would_cut(words, new, context, tokenizer):
     """Its default reads 2,048 tokens, and what is longer loses its beginning without a word."""

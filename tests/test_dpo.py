@@ -416,7 +416,7 @@ def stopping_at(step):
 
     @contextmanager
     def stop(note):
-        asked = iter([False] * (2 * (step - 1)))  # each step asks twice
+        asked = iter([False] * (step - 1))
         yield lambda: next(asked, True)
 
     return stop
@@ -451,10 +451,73 @@ def test_a_run_that_was_stopped_ends_at_the_same_bits(
     assert one == two and [record["step"] for record in one] == [0, 2, 4, 6, 8, 10]
 
 
+def breaking_at(step, error):
+    """In place of `polite_stop`: what a second Ctrl-C, or a full disk, does during this step."""
+
+    @contextmanager
+    def stop(note):
+        asked = iter(range(1, step))
+
+        def look():
+            if next(asked, None) is None:
+                raise error
+            return False
+
+        yield look
+
+    return stop
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_what_breaks_a_run_off_is_told_with_what_is_whole(
+    error, small_run, pairs_file, tmp_path, monkeypatch, capsys
+):
+    """By a checkpoint that was due, not one that was asked for."""
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    how = ["--lr", "1e-2", "--checkpoint-minutes", "0"]
+    assert main(["prefer", str(small_run), pairs_file, *how, "--out", str(whole)]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("ch07.prefer.polite_stop", breaking_at(4, error))
+        code = main(["prefer", str(small_run), pairs_file, *how, "--out", str(part)])
+    told = capsys.readouterr().err
+    assert code == (130 if isinstance(error, KeyboardInterrupt) else 1)
+    assert "step-00000003 is whole; go on with:" in told
+    (line,) = re.findall(r"python -m ch07 (prefer --resume .*)", told)
+    assert main(line.split()) == 0
+    assert "going on from step 3" in capsys.readouterr().err
+    assert (part / rf.MODEL).read_bytes() == (whole / rf.MODEL).read_bytes()
+
+
+def test_a_run_goes_on_where_its_sources_have_moved(
+    small_run, pairs_file, tmp_path, monkeypatch, capsys
+):
+    out, moved, pairs = tmp_path / "out", tmp_path / "moved", tmp_path / "pairs2.json"
+    with monkeypatch.context() as patch:
+        patch.setattr("ch07.prefer.polite_stop", stopping_at(2))
+        assert main(["prefer", str(small_run), pairs_file, "--out", str(out)]) == 130
+    small_run.rename(moved)
+    Path(pairs_file).rename(pairs)
+    assert main(["prefer", "--resume", "--out", str(out)]) == 1
+    assert "is not a run folder" in capsys.readouterr().err
+    assert main(["prefer", str(moved), "--resume", "--out", str(out)]) == 1
+    assert "pairs.json" in capsys.readouterr().err
+    assert main(["prefer", str(moved), str(pairs), "--resume", "--out", str(out)]) == 0
+
+
+def test_another_run_in_the_folder_is_gone_on_with_by_its_own_command(
+    small_run, pairs_file, tmp_path, capsys
+):
+    command = ["prefer", str(small_run), pairs_file, "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    for again in (command, ["finetune", "--out", str(tmp_path / "out")]):
+        assert main(again) == 1
+        assert "go on with it: python -m ch07 prefer --resume" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "arguments", "code", "message"),
     [
-        (None, ["--beta", "0.2"], 2, "goes on with its own settings: leave beta out"),
+        (None, ["--beta", "0.2"], 2, "can't go on with other settings: beta was 0.1"),
         (None, [], 0, ""),
         ("pairs", [], 1, "its data_sha256 was"),
         ("start", [], 1, "its start_sha256 was"),
@@ -480,6 +543,19 @@ def test_a_run_goes_on_only_as_it_began(
     out = small_run if change == "kind" else out
     assert main(["prefer", "--resume", "--out", str(out), *arguments]) == code
     assert message in capsys.readouterr().err
+
+
+def test_a_run_that_has_finished_may_go_on_twice(small_run, pairs_file, tmp_path, capsys):
+    """With its last checkpoint damaged, it goes on from the one before, and keeps another."""
+    out = tmp_path / "out"
+    how = ["--checkpoint-minutes", "0", "--out", str(out)]
+    assert main(["prefer", str(small_run), pairs_file, *how]) == 0
+    model = (out / rf.MODEL).read_bytes()
+    newest = max((out / rf.CHECKPOINT).glob("step-*"))
+    (newest / "model.safetensors").write_bytes(b"damaged")
+    for _ in range(2):
+        assert main(["prefer", "--resume", "--out", str(out)]) == 0, capsys.readouterr().err
+        assert (out / rf.MODEL).read_bytes() == model
 
 
 def test_a_resume_needs_a_run(tmp_path, capsys):

@@ -6,7 +6,7 @@ import pytest
 from completion_server import ollama, serving
 
 from ch07.cli import main
-from ch07.completion import Completion, CompletionError, scripted
+from ch07.completion import Completion, CompletionError, TooLong, scripted
 from ch07.data import load_entries
 from ch07.prompts import STYLES
 from ch07.run_folder import load_run
@@ -59,6 +59,7 @@ def test_what_users_would_ask_is_kept_and_the_rest_is_told(tmp_path, capsys):
     for reason in ("empty", "cut off", "too near to another", "no words", "no answer"):
         assert f"1  {reason}" in shown.out
     assert "too near (0.91): Why is the sea so salty?" in shown.out
+    assert "too near (0.00)" not in shown.out, "what has no words is near nothing"
     assert len(load_entries(tmp_path / "new.jsonl")) == 2, "can be trained on"
 
 
@@ -116,12 +117,14 @@ def _noting(asked, how):
 
 
 @pytest.mark.parametrize("command", ["magpie", "self-instruct", "reflect"])
-def test_each_request_is_drawn_with_a_seed_of_its_own(tmp_path, monkeypatch, command):
+def test_each_request_is_drawn_as_it_was_told_with_a_seed_of_its_own(
+    tmp_path, monkeypatch, command
+):
     """With one seed for all, a model would say the same again and again."""
-    seeds = []
+    asked = []
 
     def complete(prompt, **how):
-        seeds.append(how["seed"])
+        asked.append(how)
         return Completion("")
 
     monkeypatch.setattr("ch07.new_rows.open_backend", lambda *given, **how: complete)
@@ -129,10 +132,17 @@ def test_each_request_is_drawn_with_a_seed_of_its_own(tmp_path, monkeypatch, com
     data.write_text(json.dumps(ROWS[::2]), encoding="utf-8")
     out = str(tmp_path / "new.jsonl")
     how = [str(data), out] if command == "reflect" else ["--out", out, "--patience", "2"]
-    assert main([command, *how, "--backend", "scripted:x", "--seed", "7"]) == (
-        0 if command == "reflect" else 1
-    )
-    assert seeds == [7, 8]
+    how += ["--backend", "scripted:x", "--seed", "7"]
+    code = 0 if command == "reflect" else 1
+    assert main([command, *how]) == code
+    assert [one["seed"] for one in asked] == [7, 8]
+    assert {one["temperature"] for one in asked} == {0.0 if command == "reflect" else 1.0}
+    for name in ("new.jsonl", "new.requests.jsonl"):
+        (tmp_path / name).unlink()
+    more = ["--temperature", "0.3", "--top-p", "0.9", "--max-new-tokens", "17"]
+    assert main([command, *how, *more]) == code
+    told = {"temperature": 0.3, "top_p": 0.9, "max_new_tokens": 17, "seed": 8}
+    assert told.items() <= asked[-1].items()
 
 
 def test_a_run_on_disk_is_really_asked(run, tmp_path, capsys):
@@ -141,6 +151,35 @@ def test_a_run_on_disk_is_really_asked(run, tmp_path, capsys):
     assert code in (0, 1)
     shown = capsys.readouterr()
     assert ("1 row kept" in shown.out) == (code == 0) != ("Given up" in shown.out)
+
+
+def test_a_question_that_leaves_no_room_for_its_answer_is_told(tmp_path, monkeypatch, capsys):
+    """It would come again with the same seed, and the file could never go on."""
+    answers = iter(["Why?\n", TooLong("a prompt of 300 tokens"), "How?\n", "So."])
+
+    def complete(prompt, **how):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return Completion(answer)
+
+    monkeypatch.setattr("ch07.new_rows.open_backend", lambda *given, **how: complete)
+    assert main(magpie(tmp_path, "--number", "1")) == 0
+    assert "1  too long for the model" in capsys.readouterr().out
+    assert [row["instruction"] for row in lines(tmp_path / "new.jsonl")] == ["How?"]
+
+
+def test_a_run_that_never_learned_to_ask_is_told(run, tmp_path, capsys):
+    command = ["magpie", "--backend", str(run), "--out", str(tmp_path / "new.jsonl")]
+    main([*command, "--number", "1", "--patience", "1", "--max-new-tokens", "2"])
+    assert "learned to answer only, not to ask" in capsys.readouterr().err
+
+
+def test_an_empty_backend_is_wrong_use(tmp_path, capsys):
+    for command in (magpie(tmp_path), reflect(tmp_path)):
+        command[command.index("--backend") + 1] = ""
+        assert main(command) == 2
+        assert "the backend is empty" in capsys.readouterr().err
 
 
 # --- reflect ------------------------------------------------------------------------------------
@@ -172,8 +211,18 @@ def test_a_better_answer_and_rows_that_stay(tmp_path, capsys):
                    "before": {"request": 7, "before": "x"}}  # fmt: skip
     assert {name: three[name] for name in ROWS[2]} == ROWS[2] and "before" not in three
     shown = capsys.readouterr()
-    assert "1 of 3 rows written anew" in shown.out and "2  the reply can't be read" in shown.out
+    assert "1 of 3 rows written anew" in shown.out
+    assert "1  the reply can't be read" in shown.out and "1  cut off" in shown.out
     assert "row 1: written anew" in shown.err and "row 2: as it was" in shown.err
+
+
+def test_rows_that_are_left_out_are_told_and_others_by_their_place(tmp_path, capsys):
+    rows = [{"instruction": "Say it.", "output": " "}, {"output": "x"}, ROWS[0]]
+    assert main(reflect(tmp_path, rows=rows, answers=[BETTER])) == 1
+    assert "row 2" in capsys.readouterr().err and not (tmp_path / "new.jsonl").exists()
+    assert main(reflect(tmp_path, "--skip-bad-rows", rows=rows, answers=[BETTER])) == 0
+    shown = capsys.readouterr().err
+    assert "row 3: written anew" in shown and "row 1" in shown and "row 2" in shown
 
 
 def test_a_better_instruction_where_there_is_no_input(tmp_path, capsys):
@@ -243,4 +292,5 @@ def test_a_run_is_asked_and_a_row_too_long_for_it_stays(run, tmp_path, capsys):
     assert main(command) == 0
     (row,) = lines(tmp_path / "new.jsonl")
     assert row["output"] == "It" and row["reflected"] is False
-    assert "0 of 1 row written anew" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "0 of 1 row written anew" in shown and "1  too long for the model" in shown

@@ -108,9 +108,9 @@ def test_the_commands_run_as_printed(folder, run_command, few_answers, monkeypat
 
 
 def test_resume_line_in_the_text_is_what_a_stopped_run_prints():
-    from ch07.finetune import _how_to_resume
+    from ch07.keeping import how_to_go_on
 
-    assert _how_to_resume("runs/1").strip() in README
+    assert how_to_go_on("runs/1").strip() in README
 
 
 def test_links_and_pictures_exist():

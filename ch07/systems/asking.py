@@ -11,6 +11,7 @@ import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ch07.completion import TooLong
 from ch07.data import read_data
 from ch07.json_rows import DataError
 from ch07.scoring import words
@@ -20,7 +21,13 @@ from ch07.systems.self_instruct import encode_prompt, post_process_response, sto
 
 SEED_TASKS = Path(__file__).with_name("seed_tasks.jsonl")
 TOO_NEAR_SAID = "too near to another"
-REASONS = {"empty": "empty", "cut": "cut off", "unanswered": "no answer"}  # why Magpie's row isn't
+TOO_LONG_SAID = "too long for the model"
+REASONS = {  # what `magpie_try` says, in words
+    "empty": "empty",
+    "cut": "cut off",
+    "unanswered": "no answer",
+    "too long": TOO_LONG_SAID,
+}
 REFLECTIONS = {"response": reflect_response, "instruction": reflect_instruction}
 
 
@@ -50,6 +57,17 @@ def _how(settings, k):
         "top_p": settings.top_p,
         "seed": (settings.seed + k) % 2**31,
     }
+
+
+class Counted:
+    """A `complete` that keeps its replies: a script goes on after as many as were used."""
+
+    def __init__(self, complete):
+        self.complete, self.replies = complete, []
+
+    def __call__(self, prompt, **how):
+        self.replies.append(self.complete(prompt, **how))
+        return self.replies[-1]
 
 
 # --- Self-Instruct ------------------------------------------------------------------------------
@@ -112,25 +130,26 @@ class MagpieSettings:
 
 def new_user(k, complete, pool, settings):
     """(a row or none, what came of it) of try number k; the row is in the pool then."""
-    found = {}
+    near, why, ask = {}, {**REASONS}, Counted(complete)
 
     def is_new(instruction):
-        new, found["near"] = is_far(pool, instruction)
-        return new and bool(words(instruction))  # without words, nothing is near or far
+        if not words(instruction):  # nothing is near or far
+            why["old"] = "no words"
+            return False
+        new, found = is_far(pool, instruction)
+        near.update(found)
+        why["old"] = TOO_NEAR_SAID
+        return new
 
     queries = settings.pre_query, settings.post_query
-    instruction, output, what = magpie_try(complete, *queries, is_new, **_how(settings, k))
-    asked = 2 if settings.post_query and what in ("kept", "unanswered") else 1
-    about = {"request": k, "accepted": int(what == "kept"), "answers": asked}
+    instruction, output, what = magpie_try(ask, *queries, is_new, **_how(settings, k))
+    about = {"request": k, "accepted": int(what == "kept"), "answers": len(ask.replies)}
     if what != "kept":
-        near = found["near"] if what == "old" else {}
-        reason = REASONS.get(what) or (TOO_NEAR_SAID if near.get("score") else "no words")
-        said = {"instruction": instruction[:200], "reason": reason, **near}
-        return [], {**about, "rejected": [said]}
+        said = {"instruction": instruction[:200], "reason": why[what]}
+        return [], {**about, "rejected": [said | (near if what == "old" else {})]}
     pool.add(instruction)
     row = {"instruction": instruction, "input": "", "output": output}
-    row |= {"backend": settings.backend, "request": k, **found["near"]}
-    return [row], {**about, "rejected": []}
+    return [row | {"backend": settings.backend, "request": k, **near}], {**about, "rejected": []}
 
 
 # --- Reflection ---------------------------------------------------------------------------------
@@ -155,17 +174,17 @@ def again(k, complete, rows, settings, system):
 
     A row that can't be asked about, since it is too long for the model, stays as it was.
     """
-    row, reason, answers = rows[k], "the reply can't be read", 1
-    if settings.what == "instruction" and row["input"].strip():
-        reason, answers = "it has an input", 0
+    row, ask = rows[k], Counted(complete)
     try:
-        reflect = REFLECTIONS[settings.what]
-        now = reflect(complete, row, system=system, **_how(settings, k))
-    except ValueError as error:
-        now, reason, answers = {**row, "reflected": False}, str(error), 0
+        now = REFLECTIONS[settings.what](ask, row, system=system, **_how(settings, k))
+        cut = ask.replies and ask.replies[-1].finish_reason == "length"
+        reason = "cut off" if cut else "the reply can't be read"
+        reason = reason if ask.replies else "it has an input"
+    except TooLong:
+        now, reason = {**row, "reflected": False}, TOO_LONG_SAID
     now = {"instruction": "", **now, "backend": settings.backend, "request": k}
     before = {name: row[name] for name in row if now[name] != row[name]}
     if before:
         now["before"] = before | ({"before": row["before"]} if "before" in row else {})
     said = [] if now["reflected"] else [{"instruction": row["instruction"], "reason": reason}]
-    return [now], {"request": k, "accepted": 1, "answers": answers, "rejected": said}
+    return [now], {"request": k, "accepted": 1, "answers": len(ask.replies), "rejected": said}

@@ -16,7 +16,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ch07.completion import CompletionError
+from ch07.completion import CompletionError, TooLong
 from instruction_dataset import BOOK_STYLE
 
 # Llama 3's template up to where a user speaks, and from there to where the assistant does.
@@ -41,17 +41,18 @@ class Generated:
     """Rows {instruction, input, output}, and what became of all that was written."""
 
     rows: list = field(default_factory=list)
-    counts: Counter = field(default_factory=Counter)  # kept, empty, cut, old, unanswered
+    counts: Counter = field(default_factory=Counter)  # by what `magpie_try` says
     error: str | None = None  # why it stopped, if the server did
 
 
 def magpie_try(
     complete, pre_query, post_query="", is_new=lambda instruction: True, stop="\n", **options
 ):
-    """(instruction, output, what became of it): kept, empty, cut, old or unanswered.
+    """(instruction, output, what became of it): kept, empty, cut, old, unanswered or too long.
 
     The instruction is the first line that isn't empty; half of one, and one that `is_new` says is
-    none, is not answered. Without a `post_query` none is, and the output is "".
+    none, is not answered. Without a `post_query` none is, and the output is "". One that leaves a
+    model no room for an answer is too long.
     """
     written = complete(pre_query, stop=[stop], **options)
     instruction = next(filter(None, map(str.strip, written.text.splitlines())), "")
@@ -61,7 +62,10 @@ def magpie_try(
         return instruction, "", "old"
     if not post_query:
         return instruction, "", "kept"
-    answer = complete(pre_query + instruction + post_query, **options)
+    try:
+        answer = complete(pre_query + instruction + post_query, **options)
+    except TooLong:
+        return instruction, "", "too long"
     output = answer.text.strip() if answer.finish_reason == "stop" else ""
     return instruction, output, "kept" if output else "unanswered"
 
