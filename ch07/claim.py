@@ -52,12 +52,12 @@ def check_new_file(path, what):
         raise OptionError(f"{Path(path).parent} is no folder: choose another for {what}")
 
 
-def check_writable(folder):
+def check_writable(folder, right=os.W_OK | os.X_OK):
     """RunFolderError if nothing can be written in a folder, or where it shall be made."""
     place = Path(folder).absolute()
     while not place.exists():
         place = place.parent
-    if not os.access(place, os.W_OK | os.X_OK):
+    if not os.access(place, right):
         raise RunFolderError(f"{folder} can't be written to: no right to, or a read-only disk")
 
 

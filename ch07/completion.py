@@ -21,6 +21,10 @@ class CompletionError(RuntimeError):
     """No text could be had; the message says why, and what to do."""
 
 
+class Refused(CompletionError):
+    """The server has answered, but not this prompt: asking once more would not help."""
+
+
 class TooLong(ValueError):
     """The prompt has more tokens than the model reads; the message has both numbers."""
 

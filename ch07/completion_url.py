@@ -15,7 +15,7 @@ import urllib.request
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from ch07.completion import CompletionError, Options, check_prompt, ended
+from ch07.completion import CompletionError, Options, Refused, check_prompt, ended
 from ch07.report import printable
 from ch07.server_formats import (
     PassesBy,
@@ -27,6 +27,7 @@ from ch07.server_formats import (
 
 KEY = "OPENAI_API_KEY"  # the environment variable
 HERE = ("localhost", "127.0.0.1", "::1")
+NOT_THIS = (400, 413, 422)  # too long, most often, or against the server's rules
 MOST = 10_000_000  # bytes of an answer
 LONGEST = 900  # seconds in which an answer must be whole, however steadily it drips
 WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before the first new try, doubled each time; at most
@@ -219,4 +220,5 @@ def _refused(error, host, model, api_key):
         said = error.read(2000)
     said = said.decode(errors="replace")
     said = said.replace(api_key, "[key]") if api_key else said
-    return CompletionError(f"{host} answers with status {code}: {printable(said.strip(), 300)}")
+    kind = Refused if code in NOT_THIS else CompletionError
+    return kind(f"{host} answers with status {code}: {printable(said.strip(), 300)}")

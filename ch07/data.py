@@ -131,6 +131,11 @@ def by_kind(findings):
     return kinds
 
 
+def losses(findings):
+    """Those findings by which a row is lost; the others are notes."""
+    return [finding for finding in findings if finding.level != "note"]
+
+
 def summary(findings):
     """Findings in a line for each kind, with their number and the first rows."""
     kinds = by_kind(findings).items()

@@ -14,6 +14,10 @@ import torch
 from ch07.modes import evaluation_mode
 from collate import END_OF_TEXT
 
+COLDEST = (
+    1e-6  # below this temperature the likeliest token is certain, and less can't be divided by
+)
+
 
 @dataclass
 class Continuation:
@@ -110,7 +114,7 @@ def choose(logits, sampling=Sampling(), generator=None):
     tensor([1])
     """
     logits = logits.float()  # also for argmax, which takes five times as long in bfloat16
-    if sampling.temperature == 0:
+    if sampling.temperature < COLDEST:
         return logits.argmax(dim=-1)
     logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature
     if sampling.top_k is not None:

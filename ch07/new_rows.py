@@ -9,6 +9,7 @@ on where it stopped.
 """
 
 import json
+import os
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from filelock import FileLock, Timeout
 
 from ch07 import run_folder as rf
 from ch07.backends import SCRIPT, check_name, open_backend
+from ch07.claim import check_writable
 from ch07.completion import CompletionError
-from ch07.data import count, read_data, summary
+from ch07.data import count, losses, read_data, summary
 from ch07.json_rows import DataError
 from ch07.keeping import note
 from ch07.options import OptionError
@@ -30,6 +32,7 @@ from ch07.systems.novelty import Pool
 from instruction_dataset import BOOK_STYLE, PromptStyle
 
 NEIGHBOURS = 5  # rejected tasks that are shown with their nearest neighbour
+MOST_REFUSED = 3  # requests in a row: then it isn't their fault
 SERVER = ("model", "kind", "timeout", "allow_http")
 LLAMA = "llama-3"
 
@@ -39,7 +42,7 @@ def self_instruct(
 ):
     """New instructions from a few; returns 0, or 1 if nothing comes."""
     server, name = _server(backend, given)
-    tasks, sha256 = asking.load_seeds(seeds or asking.SEED_TASKS, given["n_examples"])
+    tasks, sha256 = asking.load_seeds(seeds or asking.SEED_TASKS, given["n_examples"], note)
     strict = {"strict": not original, "unicode": not original}
     settings = asking.Settings(backend=name, seeds_sha256=sha256, **strict, **given)
 
@@ -72,7 +75,7 @@ def reflect(path, out, backend, skip_bad_rows=False, as_json=False, **given):
     """Each row of a file gone over again; returns 0."""
     server, name = _server(backend, given)
     data = read_data(path, skip_bad_rows)
-    for line in summary(data.findings):
+    for line in summary(losses(data.findings)):
         note(f"data: {line}")
     rows = data.entries
     settings = asking.ReflectionSettings(name, data.sha256, len(rows), **given)
@@ -121,19 +124,29 @@ def _grown(out, settings, ask, number, patience, open_with, tell):
     out, (backend, server) = Path(out), open_with
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise OptionError(f"{out} can't be written: give --out a file in a folder that exists")
+    check_writable(out if out.exists() else out.absolute().parent, os.W_OK)
     try:
         with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
             file = GrowingFile(out, settings)
             answered = sum(request.get("answers", 1) for request in file.requests)
             complete = open_backend(backend, first=answered, **server)
             note(f"{file.path}: {len(file.rows)} of {number} rows so far")
-            request = partial(ask(complete, file), settings=settings)
+            request = partial(_tolerated, file, partial(ask(complete, file), settings=settings))
             return file, grow(file, request, number, patience, tell)
     except Timeout:
         raise DataError(f"another process is writing {out}: wait for it") from None
     except CompletionError:
         note(f"{out} has {count(len(file.rows), 'row')}: the same command goes on from there")
         raise
+
+
+def _tolerated(file, ask, k):
+    """What `ask(k)` gives; CompletionError if the server refuses all, or several in a row."""
+    latest = file.requests[-MOST_REFUSED:]
+    rows, request = ask(k=k)
+    if "refused" in request and all("refused" in one for one in latest):
+        raise CompletionError(request["refused"])
+    return rows, request
 
 
 def _tell_row(places, request):
@@ -165,7 +178,7 @@ def _report(file, enough, number, patience, as_json):
         print(
             f"Given up: the last {count(patience, 'request')} brought nothing new. The model may "
             "not know the form of the prompt (a small one writes no tasks), or it repeats itself: "
-            "try a larger model, more --patience, or another temperature."
+            "try more --patience; or, with another --out, a larger model or another temperature."
         )
     _print_next(file)
 

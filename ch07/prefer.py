@@ -7,7 +7,7 @@ The one idea: the run is both where training starts and what it is held against,
 is; what was learned goes into a run folder of its own, to be asked like any other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -113,9 +113,14 @@ def _go_on(given):
 
 
 def _stored(config, given):
-    known = {**config["options"], **config["preference"]}
     try:
-        return PreferOptions(**values_to_go_on(known, given))
+        known = {**config["options"], **config["preference"]}
+        options = PreferOptions(**values_to_go_on(known, given))
+        for field in fields(options):
+            value = getattr(options, field.name)
+            if field.type in (int, float) and type(value) not in (int, float):
+                raise TypeError(f"{field.name} is {value!r}")
+        return options
     except TypeError as error:
         raise rf.RunFolderError(f"{given['out']}/{rf.CONFIG} was altered: {error}") from None
 

@@ -114,7 +114,7 @@ def read_config(folder):
         return config
     except RunFolderError:
         raise
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RunFolderError(f"{folder} is not a run folder: it has no {CONFIG}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunFolderError(f"{Path(folder) / CONFIG} can't be read: {error}") from None

@@ -12,7 +12,7 @@ and vLLM have, too.
 
 import json
 
-from ch07.completion import REASONS, CompletionError
+from ch07.completion import REASONS, CompletionError, Refused
 from ch07.report import printable
 from ch07.tokenizer import load_tokenizer
 
@@ -98,10 +98,12 @@ def read_ollama(data):
 
 
 def _checked_answer(text, reason):
-    if not isinstance(text, str):
+    if isinstance(reason, str) and reason not in REASONS:  # as a filter's
+        raise Refused(f"the server gave no whole answer: {printable(reason, 60)}")
+    if text is None and reason == "length":  # all of it was thought, and nothing said
+        return "", reason
+    if not isinstance(text, str) or not isinstance(reason, str):
         raise TypeError("no text")
-    if reason not in REASONS:
-        raise CompletionError(f"the server gave no whole answer: {printable(str(reason), 60)}")
     return text, reason
 
 

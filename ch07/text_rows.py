@@ -25,6 +25,8 @@ from collate import END_OF_TEXT
 
 HELD_BACK = 200  # one row in so many, the last ones, is for the validation loss alone
 BETWEEN = "<|endoftext|>"  # as plain text has it; in an instruction it would be ordinary text
+MOST_BLANKS = 100_000
+BLANKS = re.compile(rf"\s{{{MOST_BLANKS}}}")
 TOY = Path("toy corpus")  # what is told where there is no file
 
 
@@ -67,7 +69,7 @@ def read_documents(path):
 
 
 def stream_of(documents, tokenizer):
-    """All documents as one array of ids, with an end-of-text between two of them.
+    """All documents as one array of ids, with an end-of-text between two; DataError for blanks.
 
     The last one's is left to collate, as the end of any row's text is.
 
@@ -76,7 +78,9 @@ def stream_of(documents, tokenizer):
     [15496, 50256, 10248, 1110]
     """
     ids = []
-    for document in documents:
+    for number, document in enumerate(documents, start=1):
+        if BLANKS.search(document):  # the tokenizer's rules would overflow its stack
+            raise DataError(f"document {number} has {MOST_BLANKS:,} blanks in a row, or more")
         ids += [*tokenizer.encode_ordinary(document), END_OF_TEXT]
     return np.array(ids[:-1], dtype=np.int32)
 

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import re
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -395,6 +396,7 @@ def test_prefer_makes_a_run_and_leaves_the_other_as_it_was(small_run, tmp_path, 
     ("arguments", "code", "message"),
     [
         (["nowhere"], 1, "nowhere is not a run folder"),
+        ([__file__], 1, "is not a run folder"),
         (["RUN", "none.json"], 1, "none.json: No such file"),
         (["RUN", "--device", "quantum"], 1, "device 'quantum' can't be used here"),
         (["RUN", "--beta", "0"], 2, "0 is not between"),
@@ -523,6 +525,8 @@ def test_another_run_in_the_folder_is_gone_on_with_by_its_own_command(
         ("start", [], 1, "its start_sha256 was"),
         ("beta", [], 1, "was altered since the run began"),
         ("kind", [], 1, "wasn't trained on pairs"),
+        ("list", [], 1, "was altered: "),
+        ("text", [], 1, "was altered: beta is 'x'"),
     ],
 )
 def test_a_run_goes_on_only_as_it_began(
@@ -540,6 +544,11 @@ def test_a_run_goes_on_only_as_it_began(
         config = read_json(out / rf.CONFIG)
         config["preference"]["beta"] = 0.2
         (out / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    if change in ("list", "text"):
+        config = read_json(out / rf.CONFIG)
+        config["preference"] = [] if change == "list" else {**config["preference"], "beta": "x"}
+        (out / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+        shutil.rmtree(out / rf.CHECKPOINT)  # which has a copy
     out = small_run if change == "kind" else out
     assert main(["prefer", "--resume", "--out", str(out), *arguments]) == code
     assert message in capsys.readouterr().err

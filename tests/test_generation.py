@@ -135,6 +135,8 @@ def test_bad_sampling_is_refused_by_name(bad):
 def test_temperature_zero_is_greedy():
     logits = torch.randn(5, 20)
     assert torch.equal(choose(logits), logits.argmax(dim=-1))
+    for cold in (1e-50, 1e-40, 1e-9, 1e-5):  # some are 0, or overflow, in the logits' format
+        assert torch.equal(choose(logits, Sampling(temperature=cold)), logits.argmax(dim=-1))
     assert torch.equal(choose(logits, Sampling(temperature=1.0, top_k=1)), logits.argmax(dim=-1))
     assert torch.equal(choose(logits, Sampling(temperature=1.0, top_p=1e-9)), logits.argmax(dim=-1))
 

@@ -167,6 +167,12 @@ def test_a_reply_that_cannot_be_read_leaves_the_row(reflect, reply):
     assert reflect(scripted([reply]), ROW) == {**ROW, "reflected": False}
 
 
+def test_a_long_reply_is_read_in_a_moment():
+    """Two nested repetitions would take hours."""
+    reply = "[Better Answer] a" + "\n" * 100_000 + "b [End]"
+    assert block(reply, "Better Answer").endswith("b")
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.text(max_size=60))
 def test_no_reply_makes_a_row_without_text(reply):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from completion_server import ollama, serving
+from completion_server import ollama, openai, serving
 
 from ch07.cli import main
 from ch07.completion import Completion, CompletionError, TooLong, scripted
@@ -267,6 +267,43 @@ def test_a_server_hears_the_critic_in_its_system_message(tmp_path):
     system, user = stub.asked[0][2]["messages"]
     assert system == {"role": "system", "content": CRITIC}
     assert "Name a colour." in user["content"] and "Red" in user["content"]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [(400, '{"error": "maximum context length"}'), (200, openai(None, "content_filter"))],
+)
+def test_a_row_that_the_server_refuses_stays_and_the_next_is_asked(tmp_path, capsys, refusal):
+    answers = [(200, openai(BETTER)), refusal, (200, openai(BETTER))]
+    with serving(*answers) as stub:
+        command = reflect(tmp_path)
+        command[command.index("--backend") + 1] = stub.url
+        assert main([*command, "--model", "m"]) == 0
+    assert [row["reflected"] for row in lines(tmp_path / "new.jsonl")] == [True, False, True]
+    assert "1  refused by the server" in capsys.readouterr().out
+
+
+def test_a_server_that_refuses_everything_is_no_matter_of_rows(tmp_path, capsys):
+    rows = [{**ROWS[0], "instruction": f"Name colour {i}."} for i in range(9)]
+    answers = [(200, openai(BETTER))] + [(400, '{"error": "no such option"}')] * 9
+    for n_answered, n_rows in ((0, 0), (1, 4)):
+        with serving(*answers[1 - n_answered :]) as stub:
+            command = reflect(tmp_path, rows=rows)
+            command[command.index("--backend") + 1] = stub.url
+            assert main([*command, "--model", "m"]) == 1
+            assert "no such option" in capsys.readouterr().err
+        path = tmp_path / "new.jsonl"
+        assert (len(lines(path)) if path.exists() else 0) == n_rows
+        for kept in tmp_path.glob("new.*"):
+            kept.unlink()
+
+
+def test_an_answer_that_is_all_thought_is_cut_off(tmp_path, capsys):
+    with serving((200, openai(None, "length"))) as stub:
+        command = reflect(tmp_path, rows=ROWS[:1])
+        command[command.index("--backend") + 1] = stub.url
+        assert main([*command, "--model", "m"]) == 0
+    assert "1  cut off" in capsys.readouterr().out
 
 
 def test_a_run_is_asked_as_it_was_trained_and_without_a_system_message(run, tmp_path, monkeypatch):

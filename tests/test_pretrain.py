@@ -378,3 +378,11 @@ def jsonl(data, folder):
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def test_more_blanks_than_the_tokenizer_bears_are_named(tmp_path, capsys):
+    """A million of them overflow its stack, and no Python error comes of that."""
+    path = tmp_path / "blanks.txt"
+    path.write_text("One.\n\nx" + " " * 1_000_000 + "y", encoding="utf-8")
+    assert main(["pretrain", "--corpus", str(path), "--out", str(tmp_path / "run")]) == 1
+    assert "document 2 has 100,000 blanks in a row" in capsys.readouterr().err

@@ -342,6 +342,27 @@ def test_stopped_after_any_request_it_ends_with_the_same_file(tmp_path, whole):
         assert content(path.parent) == content(whole), k
 
 
+ROW_OF = b'{"instruction": "my own precious row", "output": "kept?", "request": %d}\n'
+
+
+def test_rows_of_a_request_that_is_not_in_the_log_are_made_again(tmp_path, whole):
+    """As a crash leaves them, between the rows and their request; any other row is a reader's."""
+    for name, data in content(whole).items():
+        (tmp_path / name).write_bytes(data)
+    n = len(GrowingFile(tmp_path / "new.jsonl", SETTINGS).requests)
+    with open(tmp_path / "new.jsonl", "ab") as file:
+        file.write(ROW_OF % n)
+    grown(tmp_path / "new.jsonl", 12)
+    assert content(whole)["new.jsonl"] in content(tmp_path)["new.jsonl"]
+
+
+def test_half_a_character_is_kept_as_json_writes_it(tmp_path):
+    file = GrowingFile(tmp_path / "new.jsonl", SETTINGS)
+    row = {"instruction": "Name it.", "request": 0, "id": "\ud83d"}
+    file.append([row], {"request": 0, "accepted": 1, "rejected": []})
+    assert GrowingFile(tmp_path / "new.jsonl", SETTINGS).rows == [row]
+
+
 def _cuts(data):
     """The first byte, the last, and some between."""
     return range(1, len(data), max(1, (len(data) - 2) // 3)) if data else [0]
@@ -392,6 +413,13 @@ def test_it_gives_up_where_nothing_comes_and_stays_so(tmp_path):
         ("new.jsonl", lambda data: b"\xff\n" + data, "a line that isn't JSON"),
         ("new.jsonl", lambda data: data + b'{"mine": 1}', "ends in a line that this command"),
         ("new.jsonl", lambda data: data + b"[1, 2", "ends in a line that this command"),
+        ("new.jsonl", lambda data: data + ROW_OF % 77, "was changed since"),
+        ("new.jsonl", lambda data: data.replace(b'"instruction"', b'"x"'), "wasn't written by"),
+        ("new.jsonl", lambda data: data.replace(b'"request": 0', b'"request": "0"'), "wasn't wri"),
+        ("new.requests.jsonl", lambda data: data.rsplit(b"\n", 3)[0] + b"\n", "was changed since"),
+        ("new.requests.jsonl", lambda data: data.replace(b'"rejected"', b'"r"'), "wasn't written"),
+        ("new.requests.jsonl", lambda data: data.replace(b'"accepted"', b'"a"'), "wasn't written"),
+        ("new.requests.jsonl", lambda data: data.replace(b'"reason"', b'"r"'), "wasn't written"),
         ("new.requests.jsonl", lambda data: b"", "is there already, and no new"),
         ("new.requests.jsonl", lambda data: b"1\n", "was begun by another command"),
         ("new.requests.jsonl", lambda data: data.replace(b'"seed": 5', b'"seed": 6'), "seed 6"),
@@ -467,6 +495,31 @@ def test_the_command_gives_up_in_plain_words(tmp_path, capsys):
     shown = capsys.readouterr()
     assert "2  not in the form" in shown.out and "Given up: the last 2 requests" in shown.out
     assert "\x1b" not in shown.out + shown.err
+
+
+def test_a_number_of_a_thousand_digits_is_no_header(tmp_path, capsys):
+    big = numbered(("Explain why the sea is salty", "Rivers.")) + "\n" + "9" * 5000
+    command = script(tmp_path, big + ". Instruction: foo", FIRST)
+    assert main([*command, "--number", "1"]) == 0
+
+
+def test_seeds_that_are_left_out_are_told(tmp_path, capsys):
+    seeds = [{**seed, "output": seed["output"] or "x"} for seed in SEEDS[:4]]
+    path = tmp_path / "seeds.json"
+    path.write_text(json.dumps([*seeds, {**seeds[0], "output": ""}]), encoding="utf-8")
+    main([*script(tmp_path, FIRST), "--number", "1", "--seeds", str(path)])
+    assert "seeds: " in capsys.readouterr().err
+
+
+def test_a_file_without_the_right_to_write_is_found_before_anybody_is_asked(
+    tmp_path, capsys, monkeypatch
+):
+    command = script(tmp_path, FIRST, SECOND)
+    assert main([*command, "--number", "1"]) == 0
+    monkeypatch.setattr("os.access", lambda path, right: not str(path).endswith("new.jsonl"))
+    assert main([*command, "--number", "2"]) == 1
+    shown = capsys.readouterr().err
+    assert "can't be written to" in shown and "request 2" not in shown
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ch07.completion import TooLong
-from ch07.data import read_data
+from ch07.completion import Refused, TooLong
+from ch07.data import losses, read_data, summary
 from ch07.json_rows import DataError
 from ch07.scoring import words
 from ch07.systems.magpie import magpie_try, reflect_instruction, reflect_response
@@ -31,9 +31,14 @@ REASONS = {  # what `magpie_try` says, in words
 REFLECTIONS = {"response": reflect_response, "instruction": reflect_instruction}
 
 
-def load_seeds(path=SEED_TASKS, n_examples=3):
-    """(seeds, sha256 of the file): entries with an "id"; DataError if they can't make a prompt."""
+def load_seeds(path=SEED_TASKS, n_examples=3, note=lambda text: None):
+    """(seeds, sha256 of the file): entries with an "id"; DataError if they can't make a prompt.
+
+    `note(text)` hears what was seen in the file.
+    """
     file = read_data(path)
+    for line in summary(losses(file.findings)):
+        note(f"seeds: {line}")
     if len(file.entries) < n_examples:
         raise DataError(f"{path}: {len(file.entries)} tasks, but a prompt shows {n_examples}")
     ids = [
@@ -57,6 +62,13 @@ def _how(settings, k):
         "top_p": settings.top_p,
         "seed": (settings.seed + k) % 2**31,
     }
+
+
+def _refused(k, instruction, error, answers=0):
+    """What came of a request that the server refused; `ch07.new_rows` looks for "refused"."""
+    said = {"instruction": instruction, "reason": "refused by the server"}
+    about = {"request": k, "accepted": 0, "answers": answers, "refused": str(error)}
+    return {**about, "rejected": [said]}
 
 
 class Counted:
@@ -94,11 +106,14 @@ def new_tasks(k, complete, seeds, pool, settings):
     chosen = random.Random(f"{settings.seed}/{k}").sample(seeds, settings.n_examples)
     stop = stop_strings(settings.n_total, settings.strict)
     prompt = encode_prompt(chosen, settings.n_total)
-    completion = complete(prompt, stop=stop, **_how(settings, k))
+    ids = [task["id"] for task in chosen]
+    try:
+        completion = complete(prompt, stop=stop, **_how(settings, k))
+    except Refused as error:
+        return [], {**_refused(k, "", error), "seeds": ids}
     found, rejected = post_process_response(
         len(chosen), completion, settings.strict, unicode=settings.unicode
     )
-    ids = [task["id"] for task in chosen]
     rows, said = [], [asdict(one) for one in rejected]
     for row in found:
         new, near = is_far(pool, row["instruction"])
@@ -142,7 +157,10 @@ def new_user(k, complete, pool, settings):
         return new
 
     queries = settings.pre_query, settings.post_query
-    instruction, output, what = magpie_try(ask, *queries, is_new, **_how(settings, k))
+    try:
+        instruction, output, what = magpie_try(ask, *queries, is_new, **_how(settings, k))
+    except Refused as error:
+        return [], _refused(k, "", error, len(ask.replies))
     about = {"request": k, "accepted": int(what == "kept"), "answers": len(ask.replies)}
     if what != "kept":
         said = {"instruction": instruction[:200], "reason": why[what]}
@@ -174,17 +192,19 @@ def again(k, complete, rows, settings, system):
 
     A row that can't be asked about, since it is too long for the model, stays as it was.
     """
-    row, ask = rows[k], Counted(complete)
+    row, ask, about = rows[k], Counted(complete), {}
     try:
         now = REFLECTIONS[settings.what](ask, row, system=system, **_how(settings, k))
         cut = ask.replies and ask.replies[-1].finish_reason == "length"
         reason = "cut off" if cut else "the reply can't be read"
         reason = reason if ask.replies else "it has an input"
-    except TooLong:
+    except (TooLong, Refused) as error:
         now, reason = {**row, "reflected": False}, TOO_LONG_SAID
+        about = _refused(k, row["instruction"], error) if isinstance(error, Refused) else {}
     now = {"instruction": "", **now, "backend": settings.backend, "request": k}
     before = {name: row[name] for name in row if now[name] != row[name]}
     if before:
         now["before"] = before | ({"before": row["before"]} if "before" in row else {})
     said = [] if now["reflected"] else [{"instruction": row["instruction"], "reason": reason}]
-    return [now], {"request": k, "accepted": 1, "answers": len(ask.replies), "rejected": said}
+    done = {"request": k, "accepted": 1, "answers": len(ask.replies), "rejected": said}
+    return [now], {**done, **about, "accepted": 1}

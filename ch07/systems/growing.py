@@ -63,12 +63,12 @@ class GrowingFile:
         else:
             self._check_untouched()
         self.requests = [value for value, _ in log[1:]]
-        try:
-            expected = sum(request["accepted"] for request in self.requests)
-            kept = list(takewhile(lambda row: row[0]["request"] < len(self.requests), rows))
-        except (KeyError, TypeError):
-            raise DataError(f"{self.path} wasn't written by this command: choose another") from None
-        if len(kept) != expected:
+        if not all(_is_row(row) for row, _ in rows) or not all(map(_is_request, self.requests)):
+            raise DataError(f"{self.path} wasn't written by this command: choose another")
+        expected = sum(request["accepted"] for request in self.requests)
+        last = len(self.requests)  # of which rows may stand there, but not that it was made
+        kept = list(takewhile(lambda row: row[0]["request"] < last, rows))
+        if len(kept) != expected or any(row["request"] != last for row, _ in rows[expected:]):
             raise DataError(
                 f"{self.path} has {len(kept)} rows of the {expected} that were written: it was "
                 "changed since; choose another --out"
@@ -131,8 +131,25 @@ class GrowingFile:
         self._sizes[path] += len(data)
 
 
+def _is_row(row):
+    kinds = {"request": int, "instruction": str}
+    return isinstance(row, dict) and all(type(row.get(name)) is kinds[name] for name in kinds)
+
+
+def _is_request(request):
+    """Whether a line of the log has what is read from it, each of its kind."""
+    if not isinstance(request, dict) or type(request.get("accepted")) is not int:
+        return False
+    rejected = request.get("rejected")
+    if type(request.get("answers", 1)) is not int or not isinstance(rejected, list):
+        return False
+    return all(isinstance(one, dict) and isinstance(one.get("reason"), str) for one in rejected)
+
+
 def _lines(values):
-    return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values).encode()
+    """As JSONL; half a character is written as JSON writes it, with a backslash."""
+    text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+    return text.encode(errors="backslashreplace")
 
 
 def _whole_lines(path):

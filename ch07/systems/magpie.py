@@ -179,7 +179,9 @@ def block(reply, name):
     for start in (rf"\[{name}\]:?", rf"^{name}:"):
         found = re.search(rf"{start}(.*?)(?:{others})", reply, how)
         if found:
-            return re.sub(r"\n\s*\d+\.\s*$", "", found[1]).strip() or None
+            *before, last = found[1].strip().rsplit("\n", 1)
+            left_over = before and re.fullmatch(r"\s*\d+\.", last)
+            return (before[0] if left_over else found[1]).strip() or None
     return None
 
 

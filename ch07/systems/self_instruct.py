@@ -129,7 +129,7 @@ def _spaced(text):
 # --- the two parsers ----------------------------------------------------------------------------
 
 PARTS = ("Instruction", "Input", "Output")
-_HEADER = re.compile(r"^[ \t]*(\d+)\.[ \t]+(Instruction|Input|Output):", re.MULTILINE)
+_HEADER = re.compile(r"^[ \t]*(\d{1,9})\.[ \t]+(Instruction|Input|Output):", re.MULTILINE)
 _SEPARATOR = re.compile(r"(\n|^)[ \t]*##+[ \t]*$")
 
 
