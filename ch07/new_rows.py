@@ -27,7 +27,7 @@ from ch07.prompts import STYLES
 from ch07.report import printable, safe
 from ch07.systems import asking
 from ch07.systems.growing import GrowingFile, grow, reasons
-from ch07.systems.magpie import CRITIC, LLAMA_3, queries_of
+from ch07.systems.magpie import CRITIC, LLAMA_3, input_query_of, queries_of
 from ch07.systems.novelty import Pool
 from instruction_dataset import BOOK_STYLE, PromptStyle
 
@@ -58,7 +58,8 @@ def self_instruct(
 def magpie(backend, out, template=None, number=30, patience=10, as_json=False, **given):
     """What a tuned model's users ask, and its answers; returns 0, or 1 if nothing comes."""
     server, name = _server(backend, given)
-    queries = dict(zip(("pre_query", "post_query"), _queries(backend, template), strict=True))
+    names = ("pre_query", "post_query", "input_query")
+    queries = dict(zip(names, _queries(backend, template), strict=True))
     settings = asking.MagpieSettings(backend=name, **queries, **given)
 
     def ask(complete, file):
@@ -99,14 +100,18 @@ def _server(backend, given):
 
 
 def _queries(backend, template):
-    """(pre-query, post-query): of the template, else of the run's own; a server's is Llama 3's."""
+    """What stands before, after and between a user's words: as the template has it, or the run.
+
+    A server's template is Llama 3's, which has no input.
+    """
     if template is None and not backend.startswith(SCRIPT):
         if "://" not in backend:
             return _queries_of_run(backend)
         template = LLAMA
     if template == LLAMA:
-        return LLAMA_3
-    return queries_of(STYLES[template] if template else BOOK_STYLE)
+        return *LLAMA_3, None
+    style = STYLES[template] if template else BOOK_STYLE
+    return *queries_of(style), input_query_of(style)
 
 
 def _queries_of_run(folder):
@@ -116,7 +121,8 @@ def _queries_of_run(folder):
             f"{folder} learned to answer only, not to ask: what it writes here is not meant. A run "
             "of `finetune --loss-on all` learned both"
         )
-    return queries_of(PromptStyle(**config["prompt_style"]))
+    style = PromptStyle(**config["prompt_style"])
+    return *queries_of(style), input_query_of(style)
 
 
 def _grown(out, settings, ask, number, patience, open_with, tell):

@@ -12,6 +12,7 @@ from ch07.systems.magpie import (
     CRITIC,
     LLAMA_3,
     block,
+    input_query_of,
     magpie_generate,
     queries_of,
     reflect_instruction,
@@ -100,6 +101,17 @@ def test_ollama_gets_the_query_raw_and_its_options_where_it_reads_them():
     assert body["options"] == {
         "num_predict": 9, "temperature": 1.0, "top_p": 1.0, "seed": 5, "stop": ["\n"],
     }  # fmt: skip
+
+
+def test_the_input_query_of_a_style_is_in_its_prompt():
+    found = {name: input_query_of(style) for name, style in STYLES.items()}
+    assert found["alpaca"] is None, "its prompt begins otherwise where there is an input"
+    entry = {"instruction": "Sort.", "input": "b, a"}
+    for name, between in found.items():
+        if between is not None:
+            before, after = queries_of(STYLES[name])
+            assert STYLES[name].prompt(entry) == f"{before}Sort.{between}b, a{after}"
+    assert sum(between is not None for between in found.values()) >= 2
 
 
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)

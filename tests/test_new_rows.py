@@ -10,7 +10,7 @@ from ch07.completion import Completion, CompletionError, TooLong, scripted
 from ch07.data import load_entries
 from ch07.prompts import STYLES
 from ch07.run_folder import load_run
-from ch07.systems.magpie import CRITIC, LLAMA_3, queries_of
+from ch07.systems.magpie import CRITIC, LLAMA_3, input_query_of, queries_of
 
 
 @pytest.fixture(autouse=True)
@@ -87,16 +87,22 @@ def test_stopped_after_any_request_magpie_ends_with_the_same_file(tmp_path, caps
 @pytest.mark.parametrize("template", [None, "llama-3", *STYLES])
 def test_the_template_is_what_is_sent(tmp_path, template):
     """Raw: Ollama is told not to wrap it once more."""
-    answers = [(200, ollama(text, raw=True)) for text in ("Why?\n", "So.")]
+    before, after = LLAMA_3 if template in (None, "llama-3") else queries_of(STYLES[template])
+    between = None if template in (None, "llama-3") else input_query_of(STYLES[template])
+    asked_for = "Why?\n" if between is None else f"Why?{between}a, b{after}So."
+    answers = [(200, ollama(text, raw=True)) for text in (asked_for, "So.")]
     with serving(*answers) as stub:
         more = [] if template is None else ["--template", template]
         command = ["magpie", "--backend", stub.url, "--model", "m", "--kind", "ollama", *more]
         assert main([*command, "--number", "1", "--out", str(tmp_path / "new.jsonl")]) == 0
-    before, after = LLAMA_3 if template in (None, "llama-3") else queries_of(STYLES[template])
     first, second = (body for _, _, body in stub.asked)
     assert first["raw"] is True and first["prompt"] == before
-    assert second["prompt"] == before + "Why?" + after
-    assert first["options"]["temperature"] == 1.0 and first["options"]["stop"] == ["\n"]
+    given = "" if between is None else f"{between}a, b"
+    assert second["prompt"] == before + "Why?" + given + after
+    stop = "\n" if between is None else after.rstrip()
+    assert first["options"]["temperature"] == 1.0 and first["options"]["stop"] == [stop]
+    (row,) = lines(tmp_path / "new.jsonl")
+    assert (row["input"], row["output"]) == ("" if between is None else "a, b", "So.")
     assert first["options"]["seed"] == second["options"]["seed"] == 123
 
 

@@ -137,6 +137,7 @@ class MagpieSettings:
     backend: str
     pre_query: str
     post_query: str
+    input_query: str | None = None
     seed: int = 123
     temperature: float = 1.0
     top_p: float = 1.0
@@ -157,16 +158,16 @@ def new_user(k, complete, pool, settings):
         return new
 
     queries = settings.pre_query, settings.post_query
+    how = {**_how(settings, k), "input_query": settings.input_query}
     try:
-        instruction, output, what = magpie_try(ask, *queries, is_new, **_how(settings, k))
+        row, what = magpie_try(ask, *queries, is_new, **how)
     except Refused as error:
         return [], _refused(k, "", error, len(ask.replies))
     about = {"request": k, "accepted": int(what == "kept"), "answers": len(ask.replies)}
     if what != "kept":
-        said = {"instruction": instruction[:200], "reason": why[what]}
+        said = {"instruction": row["instruction"][:200], "reason": why[what]}
         return [], {**about, "rejected": [said | (near if what == "old" else {})]}
-    pool.add(instruction)
-    row = {"instruction": instruction, "input": "", "output": output}
+    pool.add(row["instruction"])
     return [row | {"backend": settings.backend, "request": k, **near}], {**about, "rejected": []}
 
 

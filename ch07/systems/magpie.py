@@ -25,6 +25,9 @@ LLAMA_3 = (
     "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
 )
 
+# What may become of an instruction; one that leaves a model no room for an answer is too long.
+WHAT = ("kept", "empty", "cut", "old", "unanswered", "too long")
+
 
 def queries_of(style=BOOK_STYLE):
     r"""(pre-query, post-query) of a prompt style: what stands before an instruction, and after it.
@@ -34,6 +37,17 @@ def queries_of(style=BOOK_STYLE):
     """
     before, after = style.no_input.split("{instruction}")
     return before, after
+
+
+def input_query_of(style=BOOK_STYLE):
+    r"""What stands between an instruction and its input; None in a style that begins otherwise.
+
+    >>> input_query_of()
+    '\n\n### Input:\n'
+    """
+    before, rest = style.with_input.split("{instruction}")
+    between, after = rest.split("{input}")
+    return between if (before, after) == queries_of(style) else None
 
 
 @dataclass
@@ -46,28 +60,37 @@ class Generated:
 
 
 def magpie_try(
-    complete, pre_query, post_query="", is_new=lambda instruction: True, stop="\n", **options
+    complete,
+    pre_query,
+    post_query="",
+    is_new=lambda instruction: True,
+    stop="\n",
+    input_query=None,
+    **options,
 ):
-    """(instruction, output, what became of it): kept, empty, cut, old, unanswered or too long.
+    """({instruction, input, output}, what became of it): see `WHAT`.
 
     The instruction is the first line that isn't empty; half of one, and one that `is_new` says is
-    none, is not answered. Without a `post_query` none is, and the output is "". One that leaves a
-    model no room for an answer is too long.
+    none, is not answered. With an `input_query` it goes on to where the answer would begin, so that
+    an input can follow: Magpie itself knows none. Without a `post_query` there is no answer.
     """
-    written = complete(pre_query, stop=[stop], **options)
-    instruction = next(filter(None, map(str.strip, written.text.splitlines())), "")
+    written = complete(pre_query, stop=[post_query.rstrip() if input_query else stop], **options)
+    head, _, given = written.text.partition(input_query or "\0")
+    instruction = next(filter(None, map(str.strip, head.splitlines())), "")
+    row = {"instruction": instruction, "input": given.strip(), "output": ""}
     if not instruction or written.finish_reason == "length":
-        return instruction, "", "cut" if instruction else "empty"
+        return row, "cut" if instruction else "empty"
     if not is_new(instruction):
-        return instruction, "", "old"
+        return row, "old"
     if not post_query:
-        return instruction, "", "kept"
+        return row, "kept"
+    between = input_query + row["input"] if row["input"] else ""
     try:
-        answer = complete(pre_query + instruction + post_query, **options)
+        answer = complete(pre_query + instruction + between + post_query, **options)
     except TooLong:
-        return instruction, "", "too long"
-    output = answer.text.strip() if answer.finish_reason == "stop" else ""
-    return instruction, output, "kept" if output else "unanswered"
+        return row, "too long"
+    row["output"] = answer.text.strip() if answer.finish_reason == "stop" else ""
+    return row, "kept" if row["output"] else "unanswered"
 
 
 def magpie_generate(
@@ -102,9 +125,8 @@ def magpie_generate(
             if len(found.rows) == n:
                 break
             how = {"stop": stop, "seed": seed + number, **options}
-            instruction, output, what = magpie_try(complete, pre_query, post_query, not_seen, **how)
+            row, what = magpie_try(complete, pre_query, post_query, not_seen, **how)
             found.counts[what] += 1
-            row = {"instruction": instruction, "input": "", "output": output}
             found.rows += [row] * (what == "kept")
     except CompletionError as error:
         found.error = str(error)
