@@ -44,7 +44,7 @@ def arguments(place, number_data):
     return [
         "finetune", "--data", number_data, "--model", place / "model", "--batch-size", "16",
         "--epochs", "2", "--eval-freq", "7", "--checkpoint-minutes", "0", "--lr", "0.01",
-        "--dtype", "float32", "--loss-on", "all",
+        "--dtype", "float32",
     ]  # fmt: skip
 
 
@@ -82,11 +82,16 @@ def begun_or_resumed(arguments, folder):
 
 def test_thirty_kills_lose_nothing_but_time(place, forks, arguments, whole):
     """kill -9, half at random operations on the disk or half-way through one, half at any time."""
-    dice, folder = random.Random(0), place / "killed"
-    for number in range(30):
-        fault, at = ("kill", dice.randint(1, 45)) if number % 2 else ("time", dice.randint(1, 350))
+    dice, folder, kills = random.Random(0), place / "killed", 0
+    while kills < 30:
+        fault, at = ("kill", dice.randint(1, 45)) if kills % 2 else ("time", dice.randint(1, 300))
         code = forks(begun_or_resumed(arguments, folder), fault, at)
-        assert code == -9, f"kill {number}: {forks.said()[-2000:]}"
+        if code == 0:  # this machine was faster than the kill: on with a new run
+            same(whole, folder)
+            shutil.rmtree(folder)
+        else:
+            assert code == -9, f"kill {kills}: {forks.said()[-2000:]}"
+            kills += 1
     assert "going on from step" in forks.said()
     assert forks(begun_or_resumed(arguments, folder)) == 0, forks.said()[-2000:]
     same(whole, folder)
