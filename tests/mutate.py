@@ -5,7 +5,7 @@
 Each mutant changes one place: a comparison, an operator, a number, a slice's end, a condition, a
 statement left out. It is run in a forked child, in which the module under test is the mutant. A
 mutant that no test kills is printed with its line. A development tool for Linux and macOS; the
-suite tries every twentieth mutant of collate.py.
+suite tries every thirtieth mutant of collate.py.
 """
 
 import argparse

@@ -220,7 +220,7 @@ def test_the_card_says_what_the_run_says(run, exported):
     assert config["facts"]["data_sha256"] in card
     assert f"| exact_match | {scores['exact_match']:.3f} |" in card
     assert f"{scores['n']:,} rows held out" in card
-    assert "random weights" in card and "Muon" in card and "steps (25 epochs) of 16 rows" in card
+    assert "random weights" in card and "Muon" in card and "steps (20 epochs) of 16 rows" in card
     code = card.split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")
     assert 'pipeline("text-generation", "numbers")' in code
