@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,12 @@ sys.path.insert(0, str(NO_NETWORK))
 os.environ["HF_HUB_OFFLINE"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of two processes would wait for each other
     os.environ["OMP_NUM_THREADS"] = "1"
+
+# Under nohup, or behind an "&", these are ignored, and would be by all that the tests start.
+for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        is_int = number == signal.SIGINT
+        signal.signal(number, signal.default_int_handler if is_int else signal.SIG_DFL)
 
 import sitecustomize  # noqa: E402
 import torch  # noqa: E402
