@@ -26,6 +26,7 @@ from ch07.options import OptionError
 from ch07.prompts import STYLES
 from ch07.report import printable, safe
 from ch07.systems import asking
+from ch07.systems.asking_in_stages import StagesSettings, new_tasks_in_stages
 from ch07.systems.growing import GrowingFile, grow, reasons
 from ch07.systems.magpie import CRITIC, LLAMA_3, input_query_of, queries_of
 from ch07.systems.novelty import Pool
@@ -38,17 +39,26 @@ LLAMA = "llama-3"
 
 
 def self_instruct(
-    backend, out, seeds=None, number=30, patience=10, original=False, as_json=False, **given
-):
-    """New instructions from a few; returns 0, or 1 if nothing comes."""
+    backend, out, seeds=None, number=30, patience=10, original=False, stages=False, as_json=False,
+    **given,
+):  # fmt: skip
+    """New instructions from a few, in one answer or in stages; returns 0, or 1 if nothing comes."""
     server, name = _server(backend, given)
-    tasks, sha256 = asking.load_seeds(seeds or asking.SEED_TASKS, given["n_examples"], note)
-    strict = {"strict": not original, "unicode": not original}
-    settings = asking.Settings(backend=name, seeds_sha256=sha256, **strict, **given)
+    if original and stages:
+        raise OptionError("--original is Alpaca's, --stages Self-Instruct's: give one of them")
+    kind = StagesSettings if stages else asking.Settings
+    given = {name: value for name, value in given.items() if value is not None}
+    n_examples = given.get("n_examples", kind.n_examples)
+    tasks, sha256 = asking.load_seeds(seeds or asking.SEED_TASKS, n_examples, note)
+    strict = {} if stages else {"strict": not original}
+    settings = kind(name, sha256, unicode=not original, **strict, **given)
 
     def ask(complete, file):
         pool = Pool([task["instruction"] for task in [*tasks, *file.rows]], settings.unicode)
-        return partial(asking.new_tasks, complete=complete, seeds=tasks, pool=pool)
+        how = {"complete": complete, "seeds": tasks, "pool": pool}
+        if stages:
+            return partial(new_tasks_in_stages, rows=file.rows, **how)
+        return partial(asking.new_tasks, **how)
 
     file, enough = _grown(out, settings, ask, number, patience, (backend, server), _tell)
     _report(file, enough, number, patience, as_json)

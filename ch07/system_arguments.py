@@ -47,10 +47,13 @@ def add_prepare(sub):
 def add_self_instruct(sub):
     """Of `self-instruct`."""
     sub.add_argument("--seeds", help="JSON or JSONL file of tasks (default: 36 of our own)")
-    sub.add_argument("--examples", dest="n_examples", type=number(int, 1, 10), default=3)
+    many = "tasks that a prompt shows (default: 3; in stages 8)"
+    sub.add_argument("--examples", dest="n_examples", type=number(int, 1, 10), help=many)
     sub.add_argument("--original", action="store_true", help="Alpaca's own parser and filters")
+    staged = "as the paper does it: a list of tasks, the kind of each, its examples"
+    sub.add_argument("--stages", action="store_true", help=staged)
     _add_growing(sub)
-    _add_writing(sub, temperature=1.0, max_new_tokens=3072)
+    _add_writing(sub)
 
 
 def add_magpie(sub):
@@ -78,12 +81,13 @@ def _add_growing(sub):
     sub.add_argument("--patience", type=count, default=10, help="requests without a new row")
 
 
-def _add_writing(sub, temperature, max_new_tokens):
-    """Who writes, and how."""
+def _add_writing(sub, temperature=None, max_new_tokens=None):
+    """Who writes, and how; None is what the way of asking has as its own."""
     sub.add_argument("--backend", required=True, help="scripted:FILE, a run folder, or a URL")
     sub.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=123)
     sub.add_argument("--temperature", type=number(float, 0.0, 1e6), default=temperature)
-    sub.add_argument("--top-p", type=number(float, 1e-9, 1.0), default=1.0)
+    top_p = None if temperature is None else 1.0
+    sub.add_argument("--top-p", type=number(float, 1e-9, 1.0), default=top_p)
     sub.add_argument("--max-new-tokens", type=number(int, 1, 10**6), default=max_new_tokens)
     sub.add_argument("--model", help="at a URL: which of the server's models")
     sub.add_argument("--kind", choices=("openai", "ollama"), help="at a URL: how it is spoken to")

@@ -31,7 +31,8 @@ BY_FLOOR = {
     "exercises.attention_checks exercises.generation_probe exercises.loss_checks "
     "exercises.museum.game exercises.option_checks exercises.text_checks "
     "systems.asking systems.chatglm_rows systems.lamini systems.preferences",
-    5: "backends claim held_out keeping sources stored_rows text_rows weights "
+    5: "backends claim held_out keeping sources stored_rows systems.asking_in_stages text_rows "
+    "weights "
     "exercises.block_checks exercises.collate_checks exercises.generation_checks "
     "exercises.loader_checks exercises.step_checks",
     6: "going_on plan exercises.cache_checks",

@@ -229,7 +229,9 @@ def test_labels_come_first_in_a_classification():
 
 def test_a_list_of_instructions_is_split_at_its_numbers():
     text = " Name a city\n10 . Use the API  in 2016.\n\n11. "
-    assert stages.read_instructions(Completion(text)) == ["Name a city", "Use the api in 2016."]
+    assert stages.read_instructions(Completion(text)) == ["Name a city", "Use the API in 2016."]
+    spoiled = ["Name a city", "Use the api in 2016."]
+    assert stages.read_instructions(Completion(text), original=True) == spoiled
     assert stages.read_instructions(Completion(text, "length")) == []
 
 

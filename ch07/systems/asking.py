@@ -22,6 +22,7 @@ from ch07.systems.self_instruct import encode_prompt, post_process_response, sto
 SEED_TASKS = Path(__file__).with_name("seed_tasks.jsonl")
 TOO_NEAR_SAID = "too near to another"
 TOO_LONG_SAID = "too long for the model"
+REFUSED_SAID = "refused by the server"
 REASONS = {  # what `magpie_try` says, in words
     "empty": "empty",
     "cut": "cut off",
@@ -54,7 +55,7 @@ def is_far(pool, instruction):
     return score <= TOO_NEAR, near
 
 
-def _how(settings, k):
+def how_of(settings, k):
     """How request number k is to be written."""
     return {
         "max_new_tokens": settings.max_new_tokens,
@@ -64,9 +65,9 @@ def _how(settings, k):
     }
 
 
-def _refused(k, instruction, error, answers=0):
+def refused(k, instruction, error, answers=0):
     """What came of a request that the server refused; `ch07.new_rows` looks for "refused"."""
-    said = {"instruction": instruction, "reason": "refused by the server"}
+    said = {"instruction": instruction, "reason": REFUSED_SAID}
     about = {"request": k, "accepted": 0, "answers": answers, "refused": str(error)}
     return {**about, "rejected": [said]}
 
@@ -108,9 +109,9 @@ def new_tasks(k, complete, seeds, pool, settings):
     prompt = encode_prompt(chosen, settings.n_total)
     ids = [task["id"] for task in chosen]
     try:
-        completion = complete(prompt, stop=stop, **_how(settings, k))
+        completion = complete(prompt, stop=stop, **how_of(settings, k))
     except Refused as error:
-        return [], {**_refused(k, "", error), "seeds": ids}
+        return [], {**refused(k, "", error), "seeds": ids}
     found, rejected = post_process_response(
         len(chosen), completion, settings.strict, unicode=settings.unicode
     )
@@ -158,11 +159,11 @@ def new_user(k, complete, pool, settings):
         return new
 
     queries = settings.pre_query, settings.post_query
-    how = {**_how(settings, k), "input_query": settings.input_query}
+    how = {**how_of(settings, k), "input_query": settings.input_query}
     try:
         row, what = magpie_try(ask, *queries, is_new, **how)
     except Refused as error:
-        return [], _refused(k, "", error, len(ask.replies))
+        return [], refused(k, "", error, len(ask.replies))
     about = {"request": k, "accepted": int(what == "kept"), "answers": len(ask.replies)}
     if what != "kept":
         said = {"instruction": row["instruction"][:200], "reason": why[what]}
@@ -195,13 +196,13 @@ def again(k, complete, rows, settings, system):
     """
     row, ask, about = rows[k], Counted(complete), {}
     try:
-        now = REFLECTIONS[settings.what](ask, row, system=system, **_how(settings, k))
+        now = REFLECTIONS[settings.what](ask, row, system=system, **how_of(settings, k))
         cut = ask.replies and ask.replies[-1].finish_reason == "length"
         reason = "cut off" if cut else "the reply can't be read"
         reason = reason if ask.replies else "it has an input"
     except (TooLong, Refused) as error:
         now, reason = {**row, "reflected": False}, TOO_LONG_SAID
-        about = _refused(k, row["instruction"], error) if isinstance(error, Refused) else {}
+        about = refused(k, row["instruction"], error) if isinstance(error, Refused) else {}
     now = {"instruction": "", **now, "backend": settings.backend, "request": k}
     before = {name: row[name] for name in row if now[name] != row[name]}
     if before:
