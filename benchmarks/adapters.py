@@ -3,13 +3,15 @@
     python -m benchmarks.adapters [--out FOLDER] [--json FILE]
 
 The bundled families are divided: a model learns all but four of them from random weights, as a
-default run does; then it learns those four, in four ways. Exact match on the held-out entries of
-the four says what was learned, on those of the others what was forgotten. "Peer" is training all
-weights, the loss on the response alone. Each way has a process of its own, so that memory is its
-own; seconds are those of training. It takes about a quarter of an hour on two cores.
+default run does; then it learns those four, in four ways, and in two of them once more with some
+old rows among the new ones. Exact match on the held-out entries of the four says what was learned,
+on those of the others what was forgotten. "Peer" is training all weights, the loss on the response
+alone. Each way has a process of its own, so that memory is its own; seconds are those of training.
+It takes about a quarter of an hour on two cores.
 """
 
 import json
+import random
 import tempfile
 from pathlib import Path
 from statistics import mean
@@ -34,14 +36,21 @@ WAYS = {  # each with the best learning rate of those tried
     "all weights, loss on all tokens": ["--lr", "1e-3", "--loss-on", "all"],
     "LoRA": ["--method", "lora", "--lr", "5e-3"],
     "prefix": "--method prefix --lr 1e-2 --prefix-length 32 --prefix-hidden 128".split(),
+    "all weights, old rows too": ["--lr", "1e-3"],
+    "LoRA, old rows too": ["--method", "lora", "--lr", "5e-3"],
 }
+OLD_ROWS = 0.5  # of old families among the new ones, for each new one
 
 
 def divided(folder):
-    """Write the rows of the old families, of the new ones, and the old held-out ones as a test."""
+    """Write the rows of the old families, of the new ones, of both, and the old held-out ones."""
     data = read_json(DATA_FILE)
-    write_json(folder / "old.json", [row for row in data if row["family"] not in NEW])
-    write_json(folder / "new.json", [row for row in data if row["family"] in NEW])
+    old, new = ([row for row in data if (row["family"] in NEW) == is_new] for is_new in (0, 1))
+    write_json(folder / "old.json", old)
+    write_json(folder / "new.json", new)
+    trained = [row for row in old if "split" not in row]
+    few = random.Random(0).sample(trained, int(OLD_ROWS * len(new)))
+    write_json(folder / "both.json", new + few)
     held_out = [e for e in data if e["family"] not in NEW and e.get("split") == "test"]
     write_json(folder / "old-test.json", held_out)
 
@@ -78,7 +87,8 @@ def once(folder, way):
     """Train one way from the base, or with `way` "base" the base itself."""
     if way == "base":
         return train(folder, "base", "--data", str(folder / "old.json"))
-    start = ["--data", str(folder / "new.json"), "--model", str(folder / "base")]
+    name = "both.json" if "old rows" in way else "new.json"
+    start = ["--data", str(folder / name), "--model", str(folder / "base")]
     return train(folder, way.replace(" ", "-"), *start, *SHARED, *WAYS[way])
 
 
