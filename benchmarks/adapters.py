@@ -10,13 +10,10 @@ alone. Each way has a process of its own, so that memory is its own; seconds are
 It takes about a quarter of an hour on two cores.
 """
 
-import json
 import random
-import tempfile
-from pathlib import Path
 from statistics import mean
 
-from benchmarks.measured import in_a_process, memory, parser, report, row
+from benchmarks.measured import in_a_folder, in_a_process, memory, row
 from ch07 import run_folder as rf
 from ch07.cli import main as ch07
 from ch07.costs import trained_of
@@ -111,16 +108,5 @@ def compare(folder):
     return found
 
 
-def main():
-    arguments = parser(__doc__)
-    arguments.add_argument("--out", type=Path, help="keep the runs in this folder")
-    arguments.add_argument("--once", nargs=2, help="for inner use")
-    given = arguments.parse_args()
-    if given.once:
-        return print(json.dumps(once(Path(given.once[0]), given.once[1])))
-    with tempfile.TemporaryDirectory() as place:
-        report(compare(given.out or Path(place)), given.json)
-
-
 if __name__ == "__main__":
-    main()
+    in_a_folder(__doc__, once, compare)

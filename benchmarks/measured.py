@@ -12,6 +12,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -176,3 +177,19 @@ def parser(doc):
     result = argparse.ArgumentParser(description=doc.splitlines()[0])
     result.add_argument("--json", metavar="FILE", help="also write the rows as JSON")
     return result
+
+
+def in_a_folder(doc, once, compare):
+    """The `main` of a benchmark whose runs are kept in a folder, and made one by one in processes.
+
+    `compare(folder)` gives the rows; `once(folder, ...)`, asked for by `--once`, does one run.
+    """
+    arguments = parser(doc)
+    arguments.add_argument("--out", type=Path, help="keep the runs in this folder")
+    arguments.add_argument("--once", nargs="+", help="for inner use")
+    given = arguments.parse_args()
+    if given.once:
+        folder, *which = given.once
+        return print(json.dumps(once(Path(folder), *which)))
+    with tempfile.TemporaryDirectory() as place:
+        report(compare(given.out or Path(place)), given.json)

@@ -11,14 +11,11 @@ training all weights. It takes about ten minutes on one core; finished runs in F
 they are, so a change of settings needs a new one.
 """
 
-import json
 import shutil
-import tempfile
 from collections import defaultdict
-from pathlib import Path
 
 from benchmarks.adapters import NEW, PEER, divided
-from benchmarks.measured import in_a_process, parser, report, row
+from benchmarks.measured import in_a_folder, in_a_process, row
 from ch07.cli import main as ch07
 from ch07.files import read_json, write_json
 from ch07.run_folder import SCORES
@@ -83,17 +80,5 @@ def compare(folder):
     return found
 
 
-def main():
-    arguments = parser(__doc__)
-    arguments.add_argument("--out", type=Path, help="keep the runs in this folder")
-    arguments.add_argument("--once", nargs=3, help="for inner use")
-    given = arguments.parse_args()
-    if given.once:
-        folder, way, family = given.once
-        return print(json.dumps(once(Path(folder), way, family)))
-    with tempfile.TemporaryDirectory() as place:
-        report(compare(given.out or Path(place)), given.json)
-
-
 if __name__ == "__main__":
-    main()
+    in_a_folder(__doc__, once, compare)

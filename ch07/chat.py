@@ -11,6 +11,7 @@ import torch
 from ch07 import run_folder as rf
 from ch07.data import LONGEST
 from ch07.generation import Sampling
+from ch07.json_rows import has_half_character
 from ch07.machine import choose_device
 from ch07.report import printable, safe
 from ch07.respond import respond
@@ -71,7 +72,7 @@ def _entry(instruction, text):
         raise ValueError("the instruction is empty")
     if len(instruction) + len(text) > LONGEST:
         raise ValueError(f"more than {LONGEST:,} characters")
-    if any("\ud800" <= letter <= "\udfff" for letter in instruction + text):
+    if has_half_character(instruction + text):
         raise ValueError("half a character (a lone surrogate) can't be read: type it as UTF-8")
     return {"instruction": instruction.strip(), "input": text.strip()}
 

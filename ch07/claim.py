@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ch07.json_rows import has_half_character
 from ch07.options import OptionError
 from ch07.run_folder import (
     ADAPTER,
@@ -29,7 +30,7 @@ from ch07.run_folder import (
 def check_new_folder(wanted):
     """RunFolderError if a new run can't have this folder; None is any. Nothing is written."""
     folder = Path("runs") if wanted is None else Path(wanted)
-    if any("\ud800" <= letter <= "\udfff" for letter in str(folder)):  # config.json couldn't say it
+    if has_half_character(str(folder)):  # config.json couldn't say it
         raise RunFolderError(f"{str(folder)!r} isn't a name in UTF-8: choose another --out")
     if wanted is not None and (folder / CONFIG).exists():
         raise RunFolderError(

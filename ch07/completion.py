@@ -12,6 +12,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from ch07.json_rows import has_half_character
 from ch07.tokenizer import load_tokenizer
 
 REASONS = ("stop", "length")
@@ -76,7 +77,7 @@ def check_prompt(prompt, name="the prompt"):
     """ValueError unless it is text that can be sent."""
     if not isinstance(prompt, str) or not prompt:
         raise ValueError(f"{name} must be text, and not empty")
-    if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+    if has_half_character(prompt):
         raise ValueError(f"{name} holds half a character (a lone surrogate)")
 
 

@@ -15,6 +15,7 @@ from ch07.json_rows import (
     TWICE,
     DataError,
     Finding,
+    has_half_character,
     named,
     parse,
     read_utf8,
@@ -195,7 +196,7 @@ def checked_row(where, row, findings):
             return report("error", f"{key!r} is a {type_name(entry[key])}, but must be text")
         if len(entry[key]) > LONGEST:
             return report("error", f"{key!r} has more than {LONGEST:,} characters")
-        if any("\ud800" <= letter <= "\udfff" for letter in entry[key]):
+        if has_half_character(entry[key]):
             return report("error", f"{key!r} holds half a character (a lone surrogate)")
         text = entry[key].replace("\r\n", "\n").strip()
         if text != entry[key]:

@@ -11,7 +11,7 @@ import re
 import stat
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import psutil
@@ -37,6 +37,23 @@ class Finding:
     where: str  # "row 3", or "line 3" in JSONL
     level: str
     what: str
+
+
+def has_half_character(text):
+    r"""Whether a text holds a lone surrogate, which no file in UTF-8 can have.
+
+    >>> has_half_character("a\ud83d"), has_half_character("\U0001f600")
+    (True, False)
+    """
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def check_kinds(kind, values):
+    """TypeError unless each value is of the kind that this field of a dataclass has."""
+    for field in fields(kind):
+        value = values.get(field.name, field.default)
+        if not isinstance(value, field.type | int if field.type is float else field.type):
+            raise TypeError(f"the option {field.name} is {named(str(value))}")
 
 
 def read_utf8(path, kind="a JSON or JSONL file"):

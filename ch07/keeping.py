@@ -23,7 +23,7 @@ def note(text):
         print(safe(text), file=sys.stderr, flush=True)
 
 
-def keeper(folder, job, state_config, minutes, last_step, asked_to_stop):
+def keeper(folder, job, config, minutes, last_step, asked_to_stop):
     """`on_step(state)` for a loop: keeps a checkpoint if one is due, and says whether to stop.
 
     One is due after so many minutes, at the last step, and when the loop is asked to stop.
@@ -35,7 +35,7 @@ def keeper(folder, job, state_config, minutes, last_step, asked_to_stop):
         asked = ranks.any_of(asked_to_stop())  # once: what is asked later is seen at the next step
         due = ranks.any_of(time.monotonic() - last_saved >= 60 * minutes)
         if due or asked or state.step == last_step:
-            save_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer, state, state_config)
+            save_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer, state, config)
             last_saved = time.monotonic()
         return asked
 

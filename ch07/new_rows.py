@@ -140,7 +140,7 @@ def _grown(out, settings, ask, number, patience, open_with, tell):
     out, (backend, server) = Path(out), open_with
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise OptionError(f"{out} can't be written: give --out a file in a folder that exists")
-    check_writable(out if out.exists() else out.absolute().parent, os.W_OK)
+    check_writable(out, os.W_OK)
     try:
         with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
             file = GrowingFile(out, settings)

@@ -7,7 +7,7 @@ The one idea: the run is both where training starts and what it is held against,
 is; what was learned goes into a run folder of its own, to be asked like any other.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ch07.estimate import count_parameters
 from ch07.files import sha256_of
 from ch07.going_on import check_the_same, resumed, stored_config, values_to_go_on
 from ch07.held_out import shown
+from ch07.json_rows import check_kinds
 from ch07.keeping import ending_in_words, keeper, note, stopped_politely
 from ch07.machine import choose_device, versions
 from ch07.options import OptionError
@@ -103,7 +104,7 @@ def _go_on(given):
         config = stored_config(folder, note)
         if "preference" not in config:
             raise rf.RunFolderError(
-                f"{folder} wasn't trained on pairs: python -m ch07 finetune --resume --out {folder}"
+                f"{folder} wasn't trained on pairs: {rf.command_to_go_on(folder)}"
             )
         options = _stored(config, given)
         job = _prepare(options)
@@ -115,12 +116,8 @@ def _go_on(given):
 def _stored(config, given):
     try:
         known = {**config["options"], **config["preference"]}
-        options = PreferOptions(**values_to_go_on(known, given))
-        for field in fields(options):
-            value = getattr(options, field.name)
-            if field.type in (int, float) and type(value) not in (int, float):
-                raise TypeError(f"{field.name} is {value!r}")
-        return options
+        check_kinds(PreferOptions, known)
+        return PreferOptions(**values_to_go_on(known, given))
     except TypeError as error:
         raise rf.RunFolderError(f"{given['out']}/{rf.CONFIG} was altered: {error}") from None
 

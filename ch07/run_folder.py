@@ -6,7 +6,7 @@ whoever loads it prompts the model as it was trained.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ import torch
 from ch07.adapter_files import TENSORS, load_adapter, save_adapter
 from ch07.adapters import base_of, plain
 from ch07.files import read_json, sha256_of, write_json, write_jsonl, write_tensors
-from ch07.json_rows import SMALL, check_size, named
+from ch07.json_rows import SMALL, check_kinds, check_size, named
 from ch07.loading import build_model
 from ch07.options import FREE_ON_RESUME, FinetuneOptions
 from ch07.tokenizer import load_tokenizer
@@ -145,10 +145,7 @@ def _check_model(shape):
 
 def _check_kinds(config):
     """ValueError or TypeError unless a stranger's values are of the kinds that are written."""
-    for field in fields(FinetuneOptions):
-        value = config["options"].get(field.name, field.default)
-        if not isinstance(value, field.type | int if field.type is float else field.type):
-            raise TypeError(f"the option {field.name} is {named(str(value))}")
+    check_kinds(FinetuneOptions, config["options"])
     if not isinstance(config["facts"].get("versions", {}), dict):
         raise TypeError("versions is not an object")
     style = PromptStyle(**config["prompt_style"])

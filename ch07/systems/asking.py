@@ -192,7 +192,7 @@ class ReflectionSettings:
 def again(k, complete, rows, settings, system):
     """([row number k as it is now], what came of it); what was replaced is kept as "before".
 
-    A row that can't be asked about, since it is too long for the model, stays as it was.
+    A row that can't be asked about, too long for the model or refused, stays as it was.
     """
     row, ask, about = rows[k], Counted(complete), {}
     try:

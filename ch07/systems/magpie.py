@@ -25,9 +25,6 @@ LLAMA_3 = (
     "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
 )
 
-# What may become of an instruction; one that leaves a model no room for an answer is too long.
-WHAT = ("kept", "empty", "cut", "old", "unanswered", "too long")
-
 
 def queries_of(style=BOOK_STYLE):
     r"""(pre-query, post-query) of a prompt style: what stands before an instruction, and after it.
@@ -68,8 +65,9 @@ def magpie_try(
     input_query=None,
     **options,
 ):
-    """({instruction, input, output}, what became of it): see `WHAT`.
+    """({instruction, input, output}, what became of it).
 
+    It is kept, empty, cut, old or unanswered; or too long, which leaves no room for an answer.
     The instruction is the first line that isn't empty; half of one, and one that `is_new` says is
     none, is not answered. With an `input_query` it goes on to where the answer would begin, so that
     an input can follow: Magpie itself knows none. Without a `post_query` there is no answer.
