@@ -41,9 +41,13 @@ class TrainSettings:
     dtype: str = "float32"  # or "bfloat16": matrix products under autocast
     ignore_index: int = IGNORE_INDEX
     seed: int = 123  # dropout's random stream
-    cross_entropy: callable = summed_cross_entropy  # ch07/cross_entropy.py: with less memory
+    cross_entropy: callable = (
+        summed_cross_entropy  # ch07/training/cross_entropy.py: with less memory
+    )
     ranks: int = 1  # processes that train together, each on its share of every batch
-    sum_ranks: callable = lambda number: number  # a number's sum over them: ch07/ranks.py
+    sum_ranks: callable = lambda number: (
+        number
+    )  # a number's sum over them: ch07/utils/distributed.py
 
     def __post_init__(self):
         counts = dict(num_epochs=1, accumulation_steps=1, eval_freq=1, warmup_steps=0, seed=0)

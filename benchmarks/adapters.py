@@ -14,15 +14,16 @@ import random
 from statistics import mean
 
 from benchmarks.measured import in_a_folder, in_a_process, memory, row
-from ch07 import run_folder as rf
-from ch07.cli import main as ch07
-from ch07.costs import trained_of
-from ch07.estimate import count_parameters
-from ch07.files import read_json, write_json
-from ch07.options import FinetuneOptions
-from ch07.respond import respond
-from ch07.scoring import exact_match
-from ch07.toy_instructions.build import DATA_FILE
+from ch07.commands.cli import main as ch07
+from ch07.config import FinetuneOptions
+from ch07.data.toy_instructions.build import DATA_FILE
+from ch07.evaluation.metrics import exact_match
+from ch07.generation.respond import respond
+from ch07.models.resource_estimate import count_parameters
+from ch07.models.saved_run import load_run
+from ch07.runs import run_folder as rf
+from ch07.training.cost_estimate import count_trained_parameters
+from ch07.utils.atomic_files import read_json, write_json
 from gpt_model import GPTConfig
 
 NEW = ("negation", "passive", "past tense", "question")
@@ -65,14 +66,14 @@ def train(folder, out, *arguments):
     assert ch07(["finetune", "--out", str(folder / out), *arguments]) == 0
     peak = memory() - before
     run, options = (
-        rf.load_run(folder / out),
+        load_run(folder / out),
         FinetuneOptions(**rf.read_config(folder / out)["options"]),
     )
     config = GPTConfig(**run.config["model"])
     whole, _ = count_parameters(config)
     scores = read_json(folder / out / rf.SCORES)
     return {
-        "share of parameters trained": (trained_of(config, options) or whole) / whole,
+        "share of parameters trained": (count_trained_parameters(config, options) or whole) / whole,
         "seconds of training": scores["train_seconds"],
         "peak memory, bytes": peak,
         "exact match, new families": scores["exact_match"],
@@ -94,7 +95,7 @@ def compare(folder):
     divided(folder)
     if not (folder / "base" / rf.SCORES).exists():
         in_a_process("benchmarks.adapters", "--once", folder, "base")
-    base = rf.load_run(folder / "base")
+    base = load_run(folder / "base")
     old, new = (read_json(folder / f"{name}.json") for name in ("old-test", "new"))
     new = [entry for entry in new if entry.get("split") == "test"]
     found = []

@@ -26,17 +26,17 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks.measured import parser, report
-from ch07.data import load_entries
-from ch07.files import write_json
-from ch07.options import FinetuneOptions
-from ch07.prepare import prepare
-from ch07.respond import respond
-from ch07.scoring import exact_match
-from ch07.splits import split_entries
-from ch07.systems.curation import select_diverse, select_longest, select_random
-from ch07.systems.quality import quality_flags
-from ch07.tokenizer import load_tokenizer
-from ch07.toy_instructions.build import DATA_FILE
+from ch07.config import FinetuneOptions
+from ch07.data.entries import load_entries
+from ch07.data.splits import split_entries
+from ch07.data.tokenizer import load_tokenizer
+from ch07.data.toy_instructions.build import DATA_FILE
+from ch07.evaluation.metrics import exact_match
+from ch07.generation.respond import respond
+from ch07.systems.data_curation.quality_flags import quality_flags
+from ch07.systems.data_curation.row_selection import select_diverse, select_longest, select_random
+from ch07.training.job import build_job
+from ch07.utils.atomic_files import write_json
 from collate import custom_collate_response_fn
 from instruction_dataset import InstructionDataset
 from train_loop import calc_loss_loader, train_model
@@ -132,7 +132,7 @@ def trained(rows, test, steps, seed, folder, model=None):
         data=str(path), seed=seed, batch_size=BATCH_SIZE, max_steps=steps, epochs=10**6,
         eval_freq=10**9, force=True, **(READ | {"model": str(model)} if model else {}),
     )  # fmt: skip
-    job = prepare(options, lambda text: None)
+    job = build_job(options, lambda text: None)
     loop = job.model, job.train_loader, None, job.optimizer, job.device, job.settings
     train_model(*loop, progress=False)
     answers = respond(job.model, load_tokenizer(), test, job.style, ANSWER)

@@ -15,9 +15,9 @@ import time
 import torch
 
 from benchmarks.measured import parser, report, row, speeds
-from ch07.data import load_entries
-from ch07.tokenizer import load_tokenizer
-from ch07.toy_instructions.build import DATA_FILE
+from ch07.data.entries import load_entries
+from ch07.data.tokenizer import load_tokenizer
+from ch07.data.toy_instructions.build import DATA_FILE
 from collate import custom_collate_fn
 from instruction_dataset import BOOK_STYLE, InstructionDataset
 

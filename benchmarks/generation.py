@@ -18,12 +18,13 @@ import torch
 
 from benchmarks import measured, peers
 from benchmarks.measured import contest_main, speeds
-from ch07.data import load_entries
-from ch07.estimate import count_parameters
-from ch07.generation import generate
-from ch07.machine import choose_dtype, keep_freed_memory
-from ch07.splits import positional_split
-from ch07.tokenizer import load_tokenizer
+from ch07.data.entries import load_entries
+from ch07.data.splits import positional_split
+from ch07.data.tokenizer import load_tokenizer
+from ch07.generation.decoding import generate
+from ch07.models.resource_estimate import count_parameters
+from ch07.utils.device import choose_dtype
+from ch07.utils.malloc_tuning import keep_freed_memory
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from instruction_dataset import encode_prompt
 

@@ -18,10 +18,10 @@ import torch
 
 from benchmarks import peers
 from benchmarks.measured import in_a_process, parser, report, row
-from ch07.cross_entropy import summed_cross_entropy_in_place
-from ch07.estimate import count_parameters
-from ch07.generation import generate
-from ch07.options import FinetuneOptions
+from ch07.config import FinetuneOptions
+from ch07.generation.decoding import generate
+from ch07.models.resource_estimate import count_parameters
+from ch07.training.cross_entropy import summed_cross_entropy_in_place
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import TrainSettings, make_optimizer, train_step
 

@@ -20,12 +20,13 @@ from pathlib import Path
 import torch
 
 from benchmarks.measured import in_a_process, memory, parser, report, row
-from ch07.cross_entropy import summed_cross_entropy_in_place
-from ch07.machine import choose_dtype, forget_old_shapes, keep_freed_memory
-from ch07.options import FinetuneOptions
-from ch07.plan import make_plan
-from ch07.prompts import get_style
-from ch07.token_store import write_store
+from ch07.config import FinetuneOptions
+from ch07.data.prompt_styles import get_style
+from ch07.data.token_store import write_store
+from ch07.training.cross_entropy import summed_cross_entropy_in_place
+from ch07.training.run_plan import build_plan
+from ch07.utils.device import choose_dtype
+from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import TrainSettings, count_tokens, make_optimizer, train_step
 
@@ -66,9 +67,9 @@ def tokenize(source, store):
 def plan(data, model):
     """From a file, or a store, to the first batch; then some steps."""
     keep_freed_memory()
-    forget_old_shapes()
+    limit_kernel_cache()
     before, started = memory("VmRSS"), time.perf_counter()
-    planned = make_plan(FinetuneOptions(data=data, batch_size=8), lambda text: None)
+    planned = build_plan(FinetuneOptions(data=data, batch_size=8), lambda text: None)
     batches = iter(planned.train_loader)
     next(batches)
     result = {"seconds": time.perf_counter() - started, "memory": memory() - before}
@@ -78,7 +79,7 @@ def plan(data, model):
 def steps(tokens, rows, model):
     """Steps on rows of so many tokens, every one counted."""
     keep_freed_memory()
-    forget_old_shapes()
+    limit_kernel_cache()
     before, stream = memory("VmRSS"), torch.Generator().manual_seed(0)
     shape = int(rows), int(tokens)
     ids = [torch.randint(0, 50257, shape, generator=stream) for _ in range(2)]

@@ -31,7 +31,7 @@ def load(who, folder):
     The token is there because a file may be mapped and not read before it is used.
     """
     if who == "ours":
-        from ch07.weights import load_gpt2 as load_model
+        from ch07.models.pretrained import load_gpt2 as load_model
     elif who == "transformers":
         import transformers
 

@@ -93,7 +93,7 @@ def in_turns(module, contestants, options, rounds):
 
 def contest_main(doc, n, contest, compare):
     """A benchmark whose contestants, `n` words each, work in turns: one of them, or the table."""
-    from ch07.toy_instructions.build import DATA_FILE
+    from ch07.data.toy_instructions.build import DATA_FILE
     from gpt_model import MODEL_SIZES
 
     result = parser(doc)

@@ -14,7 +14,7 @@ import time
 from itertools import accumulate
 
 from benchmarks.measured import parser, report, row
-from ch07.systems.novelty import Pool
+from ch07.systems.synthetic_data.novelty_filter import NoveltyPool
 
 CANDIDATES, PEER_CANDIDATES = 20, 2
 SENTENCE = "write a short story about the sea and explain why it is good".split()
@@ -47,7 +47,7 @@ def compare(n_rows):
     tokenizer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)._tokenizer
     for name, make in makers(random.Random(0)).items():
         texts = [make() for _ in range(n_rows)]
-        pool, candidates = Pool(texts), [make() for _ in range(CANDIDATES)]
+        pool, candidates = NoveltyPool(texts), [make() for _ in range(CANDIDATES)]
         tokens = [tokenizer.tokenize(text) for text in texts]
 
         def peer(text, tokens=tokens):

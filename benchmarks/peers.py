@@ -9,7 +9,7 @@ from dataclasses import asdict
 import torch
 from torch.utils.data import DataLoader
 
-from ch07.weight_names import plain_name, to_published
+from ch07.models.parameter_names import plain_name, to_published
 
 END = 50256
 

@@ -22,11 +22,12 @@ import torch
 from benchmarks import measured
 from benchmarks.measured import contest_main, row, speeds
 from benchmarks.training import DECAY, LR, rows_of
-from ch07 import ranks
-from ch07.batching import make_loader
-from ch07.cross_entropy import summed_cross_entropy_in_place
-from ch07.estimate import count_parameters
-from ch07.machine import choose_dtype, forget_old_shapes, keep_freed_memory
+from ch07.data.dataloader import make_loader
+from ch07.models.resource_estimate import count_parameters
+from ch07.training.cross_entropy import summed_cross_entropy_in_place
+from ch07.utils import distributed
+from ch07.utils.device import choose_dtype
+from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import TrainSettings, count_tokens, make_optimizer, train_step
 
@@ -41,13 +42,13 @@ CONTESTANTS = [
 
 def contest(_, what, size, data):
     """As one rank of several: a line from the first with the speed and memory of some steps."""
-    if what == "copies":  # as `ch07/prepare.py` does
+    if what == "copies":  # as `ch07/training/job.py` does
         keep_freed_memory()
-    forget_old_shapes()
+    limit_kernel_cache()
     torch.set_num_threads(1)
-    with ranks.group():
+    with distributed.process_group():
         result = _steps(what == "parts", size, data)
-        if ranks.rank() == 0:
+        if distributed.get_rank() == 0:
             print(json.dumps(result), flush=True)
 
 
@@ -55,15 +56,15 @@ def _steps(shard, size, data):
     dtype, dataset = choose_dtype("auto", torch.device("cpu")), rows_of(data)
     empty = measured.memory("VmRSS")
     model = GPTModel(GPTConfig(**MODEL_SIZES[size]), torch.Generator().manual_seed(0)).train()
-    model = ranks.spread(model, shard)
+    model = distributed.distribute_model(model, shard)
     optimizer = make_optimizer(model.parameters(), LR, DECAY)
     settings = TrainSettings(
         dtype=dtype,
         cross_entropy=summed_cross_entropy_in_place,
-        ranks=ranks.size(),
-        sum_ranks=ranks.total,
+        ranks=distributed.get_world_size(),
+        sum_ranks=distributed.all_reduce_sum,
     )
-    share = ranks.rank(), ranks.size()
+    share = distributed.get_rank(), distributed.get_world_size()
     batches, seconds, tokens = iter(make_loader(dataset, BATCH_SIZE, seed=123, share=share)), [], 0
     for i in range(BATCHES + 1):  # the first warms up
         batch = next(batches)
@@ -71,9 +72,10 @@ def _steps(shard, size, data):
         loss = train_step([batch], model, optimizer, "cpu", LR, settings)
         if i:
             seconds.append(time.perf_counter() - started)
-            tokens += ranks.total(count_tokens(batch[1]))
+            tokens += distributed.all_reduce_sum(count_tokens(batch[1]))
     return {"speed": tokens / sum(seconds), "loss": loss.item(), "step": sum(seconds) / BATCHES,
-            "memory": ranks.total(measured.memory() - empty) / ranks.size()}  # fmt: skip
+            "memory": distributed.all_reduce_sum(measured.memory() - empty)
+            / distributed.get_world_size()}  # fmt: skip
 
 
 def turn(n, what, given):

@@ -3,9 +3,9 @@
     python -m benchmarks.sizes [gpt2-tiny gpt2-small ...] [--json FILE]
 
 Random weights; batches of 8 rows of 100 tokens, 40 of them counted, AdamW, bfloat16 where the
-processor has units for it; answers to 8 prompts of 60 tokens. "Peer" is what `ch07/estimate.py`
-says before a run. The floor of memory is 16 bytes a parameter to train (weights, gradients,
-AdamW's two moments) and 4 to answer.
+processor has units for it; answers to 8 prompts of 60 tokens. "Peer" is what
+`ch07/models/resource_estimate.py` says before a run. The floor of memory is 16
+bytes a parameter to train (weights, gradients, AdamW's two moments) and 4 to answer.
 """
 
 import json
@@ -15,10 +15,11 @@ import time
 import torch
 
 from benchmarks.measured import in_a_process, memory, parser, report, row
-from ch07 import estimate as est
-from ch07.cross_entropy import summed_cross_entropy_in_place
-from ch07.generation import generate
-from ch07.machine import available_memory, choose_dtype, forget_old_shapes, keep_freed_memory
+from ch07.generation.decoding import generate
+from ch07.models import resource_estimate as est
+from ch07.training.cross_entropy import summed_cross_entropy_in_place
+from ch07.utils.device import available_memory, choose_dtype
+from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import TrainSettings, make_optimizer, train_step
 
@@ -42,7 +43,7 @@ def random_model(name):
 def train(name, dtype):
     """Seconds of a step (median, the first left out) and peak memory, as JSON."""
     keep_freed_memory()
-    forget_old_shapes()
+    limit_kernel_cache()
     before = memory("VmRSS")
     model = random_model(name).train()
     optimizer = make_optimizer(model.parameters(), 5e-5, 0.1)

@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.measured import memory, parser, report, row
-from ch07.checkpoint import load_checkpoint, save_checkpoint
-from ch07.machine import give_freed_memory_back
-from ch07.options import FinetuneOptions
-from ch07.prepare import prepare
-from ch07.respond import respond
-from ch07.tokenizer import load_tokenizer
+from ch07.config import FinetuneOptions
+from ch07.data.tokenizer import load_tokenizer
+from ch07.generation.respond import respond
+from ch07.runs.checkpoint import load_checkpoint, save_checkpoint
+from ch07.training.job import build_job
+from ch07.utils.malloc_tuning import release_freed_memory
 from train_loop import TrainState, train_model
 
 STEPS = 60  # of a round
@@ -35,7 +35,7 @@ def held():
 
 def rounds(minutes, folder):
     """Train and answer for so many minutes; (second, bytes, handles) about once a minute."""
-    job = prepare(FinetuneOptions(eval_freq=30), lambda text: None)
+    job = build_job(FinetuneOptions(eval_freq=30), lambda text: None)
     settings = replace(job.settings, num_epochs=10**6, max_steps=None)
     state, seen, started = TrainState(), [], time.monotonic()
     while time.monotonic() - started < 60 * minutes:
@@ -47,7 +47,7 @@ def rounds(minutes, folder):
         del state.history[:-1]  # it grows with the run, as it must
         save_checkpoint(folder, job.model, job.optimizer, state)
         state, _ = load_checkpoint(folder, job.model, job.optimizer)
-        give_freed_memory_back()  # as a run does before it answers
+        release_freed_memory()  # as a run does before it answers
         respond(job.model, load_tokenizer(), job.splits["test"][:64], job.style, 64)
         seconds = time.monotonic() - started
         if not seen or seconds - seen[-1][0] >= 60:

@@ -17,13 +17,14 @@ import torch
 
 from benchmarks import measured, peers
 from benchmarks.measured import contest_main, row, speeds
-from ch07.batching import make_loader
-from ch07.cross_entropy import summed_cross_entropy_in_place
-from ch07.data import load_entries
-from ch07.estimate import count_parameters
-from ch07.machine import choose_dtype, forget_old_shapes, keep_freed_memory
-from ch07.splits import positional_split
-from ch07.tokenizer import load_tokenizer
+from ch07.data.dataloader import make_loader
+from ch07.data.entries import load_entries
+from ch07.data.splits import positional_split
+from ch07.data.tokenizer import load_tokenizer
+from ch07.models.resource_estimate import count_parameters
+from ch07.training.cross_entropy import summed_cross_entropy_in_place
+from ch07.utils.device import choose_dtype
+from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from collate import custom_collate_fn
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from instruction_dataset import InstructionDataset
@@ -111,7 +112,7 @@ CONTESTANTS = {"ours": Ours, "book": Book, "transformers": Transformers}
 def contest(who, dtype, size, data):
     """One contestant, in a process of its own: a line with its loss, then one for each turn."""
     if who == "ours":
-        forget_old_shapes()
+        limit_kernel_cache()
     dataset, empty = rows_of(data), measured.memory("VmRSS")
     start = GPTModel(GPTConfig(**MODEL_SIZES[size]), torch.Generator().manual_seed(0))
     contestant = CONTESTANTS[who](start, dataset, dtype)

@@ -16,10 +16,10 @@ from collections import defaultdict
 
 from benchmarks.adapters import NEW, PEER, divided
 from benchmarks.measured import in_a_folder, in_a_process, row
-from ch07.cli import main as ch07
-from ch07.files import read_json, write_json
-from ch07.run_folder import SCORES
-from ch07.toy_instructions.build import DATA_FILE
+from ch07.commands.cli import main as ch07
+from ch07.data.toy_instructions.build import DATA_FILE
+from ch07.runs.run_folder import SCORES
+from ch07.utils.atomic_files import read_json, write_json
 
 SAYS_MORE = ("convert", "first or last word", "replace a word", "before or after")
 N_TRAIN = 240  # training rows of a family, with different inputs

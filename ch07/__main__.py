@@ -3,7 +3,7 @@
 import os
 import sys
 
-from ch07.cli import main
+from ch07.commands.cli import main
 
 try:
     code = main()

@@ -57,7 +57,7 @@ def seeded():
 
 @pytest.fixture(scope="session")
 def tokenizer(tokenizer_cache):
-    from ch07.tokenizer import load_tokenizer
+    from ch07.data.tokenizer import load_tokenizer
 
     return load_tokenizer()
 
@@ -120,7 +120,7 @@ def common(tmp_path_factory):
 @pytest.fixture(scope="session")
 def number_data(common):
     """Numbers from zero to nine in fourteen phrasings: learned in seconds."""
-    from ch07.toy_instructions.facts import FACT_FAMILIES
+    from ch07.data.toy_instructions.facts import FACT_FAMILIES
 
     facts, phrasings = FACT_FAMILIES["number in words"]
     rows = [
@@ -149,7 +149,7 @@ def few_answers(number_data, tmp_path_factory):
 @pytest.fixture(scope="session")
 def run(number_data, common, tokenizer_cache):
     """One finished run, shared by the tests that only look at it, and by pytest's processes."""
-    from ch07.cli import main
+    from ch07.commands.cli import main
 
     folder = common / "run"
     arguments = ["--data", str(number_data), "--out", str(folder), "--batch-size", "16"]

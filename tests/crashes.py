@@ -61,7 +61,7 @@ class Countdown:
 
 def rig(countdown, patch=setattr):
     """Let every change to the disk pass by the countdown first; whole-file writes twice."""
-    import ch07.files
+    import ch07.utils.atomic_files
 
     def counted(function):
         def wrapped(*args, **kwargs):
@@ -89,8 +89,12 @@ def rig(countdown, patch=setattr):
 
     for name in CHANGES:
         patch(os, name, counted(getattr(os, name)))
-    patch(ch07.files, "save_file", torn(ch07.files.save_file, lambda args: args[1]))
-    patch(ch07.files.Path, "write_bytes", half_written(countdown))
+    patch(
+        ch07.utils.atomic_files,
+        "save_file",
+        torn(ch07.utils.atomic_files.save_file, lambda args: args[1]),
+    )
+    patch(ch07.utils.atomic_files.Path, "write_bytes", half_written(countdown))
 
 
 def half_written(countdown):
@@ -108,9 +112,9 @@ def half_written(countdown):
 def serve():
     """Read commands as JSON lines, run each in a forked child, answer with how it ended."""
     sys.path.insert(0, str(ROOT))
-    import ch07.finetune  # noqa: F401
-    from ch07.cli import main
-    from ch07.tokenizer import load_tokenizer
+    import ch07.commands.finetune  # noqa: F401
+    from ch07.commands.cli import main
+    from ch07.data.tokenizer import load_tokenizer
 
     load_tokenizer()
 

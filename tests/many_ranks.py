@@ -20,13 +20,13 @@ import torch.distributed.checkpoint
 import torch.distributed.fsdp
 from torch.utils.data import Dataset
 
-from ch07 import ranks
-from ch07.adapters import adapt
-from ch07.batching import make_loader
-from ch07.checkpoint import load_checkpoint, save_checkpoint
-from ch07.cross_entropy import summed_cross_entropy_in_place
-from ch07.optimizers import choose_optimizer
-from ch07.options import FinetuneOptions
+from ch07.config import FinetuneOptions
+from ch07.data.dataloader import make_loader
+from ch07.models.adapters import add_adapter
+from ch07.runs.checkpoint import load_checkpoint, save_checkpoint
+from ch07.training.cross_entropy import summed_cross_entropy_in_place
+from ch07.training.optimizers import choose_optimizer
+from ch07.utils import distributed
 from gpt_model import GPTModel
 from train_loop import TrainSettings, TrainState, train_model
 
@@ -56,14 +56,14 @@ def train(
     """Train, from a checkpoint in `begin` if given, and leave one in `folder`: what came of it."""
     model = GPTModel(CONFIG, torch.Generator().manual_seed(0))
     short = {"prefix_length": 4} if method == "prefix" else {}  # of a context of 32
-    model = adapt(model, FinetuneOptions(method=method, model="gpt2-small", **short))
-    trained = ranks.spread(model, shard)
+    model = add_adapter(model, FinetuneOptions(method=method, model="gpt2-small", **short))
+    trained = distributed.distribute_model(model, shard)
     if optimizer == "sgd":  # AdamW would forgive a gradient that is twice too long
         optimizer = torch.optim.SGD(model.parameters(), lr=LR)
     else:
         optimizer = choose_optimizer(optimizer, model, LR, 0.1)
     state = TrainState() if begin is None else load_checkpoint(begin, model, optimizer)[0]
-    options = {"share": (ranks.rank(), ranks.size()), "batch_size": 6}
+    options = {"share": (distributed.get_rank(), distributed.get_world_size()), "batch_size": 6}
     loader = make_loader(Rows(), seed=5, **options)
     settings = TrainSettings(
         num_epochs=EPOCHS,
@@ -73,8 +73,8 @@ def train(
         eval_iter=None,
         accumulation_steps=accumulation,
         cross_entropy=summed_cross_entropy_in_place,
-        ranks=ranks.size(),
-        sum_ranks=ranks.total,
+        ranks=distributed.get_world_size(),
+        sum_ranks=distributed.all_reduce_sum,
     )
     held_out = make_loader(Rows(8), **options)
     state = train_model(
@@ -88,37 +88,45 @@ def train(
         progress=False,
     )
     save_checkpoint(folder, model, optimizer, state)
-    weights = {name: ranks.whole(weight) for name, weight in model.named_parameters()}
+    weights = {
+        name: distributed.gather_full_weight(weight) for name, weight in model.named_parameters()
+    }
     return {
         "losses": [(r["step"], r["train_loss"], r["val_loss"]) for r in state.history],
         "tokens": state.tokens_seen,
         "weights": {name: w.norm().item() for name, w in weights.items()},
-        "seed": ranks.own_seed(1),
+        "seed": distributed.seed_for_rank(1),
         "parts": sum(p.to_local().numel() for p in model.parameters()) if shard else None,
     }
 
 
 def talk(folder):
     """What the ranks tell each other."""
-    me = ranks.rank()
-    seen = {"first": ranks.from_first(lambda: me), "size": ranks.size()}
-    seen["total"] = ranks.total(me + 1), ranks.total(0.5), ranks.total(torch.tensor(2.0)).item()
-    seen["any"] = ranks.any_of(me == 1), ranks.any_of(False)
-    seen["joined"] = ranks.joined([10 * i for i in ranks.share(list(range(7)))])
-    return ranks.joined([seen])
+    me = distributed.get_rank()
+    seen = {"first": distributed.run_on_rank0(lambda: me), "size": distributed.get_world_size()}
+    seen["total"] = (
+        distributed.all_reduce_sum(me + 1),
+        distributed.all_reduce_sum(0.5),
+        distributed.all_reduce_sum(torch.tensor(2.0)).item(),
+    )
+    seen["any"] = distributed.any_rank(me == 1), distributed.any_rank(False)
+    seen["joined"] = distributed.all_gather_list(
+        [10 * i for i in distributed.items_of_rank(list(range(7)))]
+    )
+    return distributed.all_gather_list([seen])
 
 
 def fail(folder):
     """Rank 1 fails in what all agree on."""
-    (folder / f"rank{ranks.rank()}").write_text("began", encoding="utf-8")
-    ranks.agreed(lambda: 1 / (ranks.rank() - 1))
+    (folder / f"rank{distributed.get_rank()}").write_text("began", encoding="utf-8")
+    distributed.all_ranks_or_raise(lambda: 1 / (distributed.get_rank() - 1))
 
 
 def work(rank, size, port, folder, name, job, options):
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1"}
     os.environ |= {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "MASTER_PORT": port}
     os.environ |= {"TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": "0"}
-    with ranks.group():
+    with distributed.process_group():
         result = job(folder / name, **options)
         if rank == 0:
             (folder / f"{name}.json").write_text(json.dumps(result), encoding="utf-8")

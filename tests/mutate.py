@@ -29,8 +29,8 @@ TARGETS = {  # file -> (functions, or None for all; the tests that should see a 
     "collate.py": (None, "collate.py tests/test_collate.py tests/parity/test_collators.py"),
     "instruction_dataset.py": (
         None,
-        "instruction_dataset.py tests/test_instruction_dataset.py tests/test_prompts.py "
-        "tests/test_token_grid.py",
+        "instruction_dataset.py tests/test_instruction_dataset.py tests/data/test_prompt_styles.py "
+        "tests/visualization/test_token_grid.py",
     ),
     "train_loop.py": (
         "sum_loss calc_loss_batch calc_loss_loader evaluate_model count_tokens train_step",
@@ -38,7 +38,7 @@ TARGETS = {  # file -> (functions, or None for all; the tests that should see a 
     ),
     "gpt_model.py": (
         "causal_attention _positions_and_mask extend",
-        "tests/test_gpt_model.py tests/test_generation.py tests/parity/test_gpt2.py "
+        "tests/test_gpt_model.py tests/generation/test_decoding.py tests/parity/test_gpt2.py "
         "tests/exercises/test_implementation.py",
     ),
 }

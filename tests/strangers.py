@@ -15,6 +15,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
+from ch07.models.saved_run import save_model
+
 SHAPE = {
     "vocab_size": 50257, "context_length": 128, "emb_dim": 8, "n_heads": 2, "n_layers": 1,
     "drop_rate": 0.0, "qkv_bias": True, "tied_head": True,
@@ -28,8 +30,8 @@ FREE = 120_000_000
 
 def altered(folder, **changes):
     """Change parts of a run's config.json, and seal it, as whoever wants to be believed would."""
-    from ch07 import run_folder as rf
-    from ch07.files import read_json, sha256_of, write_json
+    from ch07.runs import run_folder as rf
+    from ch07.utils.atomic_files import read_json, sha256_of, write_json
 
     config = read_json(folder / rf.CONFIG)
     for part, values in changes.items():
@@ -41,20 +43,20 @@ def altered(folder, **changes):
 
 def a_run(folder, **changes):
     """A finished run of a model that knows nothing, with what a stranger would have it say."""
-    from ch07 import run_folder as rf
-    from ch07.files import write_json
+    from ch07.runs import run_folder as rf
+    from ch07.utils.atomic_files import write_json
     from gpt_model import GPTModel
 
     folder.mkdir(parents=True)
     config = {"options": {}, "model": SHAPE, "prompt_style": STYLE, "settings": {}, "facts": {}}
     write_json(folder / rf.CONFIG, config)
-    rf.save_model(folder, GPTModel(SHAPE))
+    save_model(folder, GPTModel(SHAPE))
     return altered(folder, **changes)
 
 
 def refused(capsys, *command):
     """The error of a command that ends in a sentence."""
-    from ch07.cli import main
+    from ch07.commands.cli import main
 
     assert main([str(word) for word in command]) in (1, 2)
     error = capsys.readouterr().err
@@ -168,7 +170,7 @@ def tried(command):
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        from ch07.cli import main
+        from ch07.commands.cli import main
 
         status = Path("/proc/self/status").read_text
         before = int(status("utf-8").split("VmRSS:")[1].split()[0])
@@ -192,10 +194,10 @@ def main(place):
     """Try all bombs, one after the other; print a JSON object."""
     import psutil
 
-    import ch07.chat
-    import ch07.compare
-    import ch07.finetune  # noqa: F401  (imports are no part of what is measured)
-    from ch07.tokenizer import load_tokenizer
+    import ch07.commands.chat
+    import ch07.commands.compare
+    import ch07.commands.finetune  # noqa: F401  (imports are no part of what is measured)
+    from ch07.data.tokenizer import load_tokenizer
 
     load_tokenizer()
     free = SimpleNamespace(available=FREE)

@@ -11,18 +11,20 @@ from torch.utils.data import DataLoader
 
 import collate as book
 import train_loop as loop
-from ch07 import run_folder as rf
-from ch07.batching import check_lengths, make_loader
-from ch07.cli import main
-from ch07.data import DataError, read_data
-from ch07.files import write_json
-from ch07.generation import Continuation
-from ch07.options import FinetuneOptions
-from ch07.prepare import prepare
-from ch07.prompts import STYLES
-from ch07.respond import Answer, respond
-from ch07.splits import positional_split, split_entries
-from ch07.weights import load_gpt2
+from ch07.commands.cli import main
+from ch07.config import FinetuneOptions
+from ch07.data.dataloader import make_loader
+from ch07.data.entries import DataError, read_data
+from ch07.data.prompt_styles import STYLES
+from ch07.data.row_checks import check_lengths
+from ch07.data.splits import positional_split, split_entries
+from ch07.generation.decoding import Continuation
+from ch07.generation.respond import Answer, respond
+from ch07.models.pretrained import load_gpt2
+from ch07.models.saved_run import load_run, save_model
+from ch07.runs import run_folder as rf
+from ch07.training.job import build_job
+from ch07.utils.atomic_files import write_json
 from gpt_model import MODEL_SIZES, GPTModel
 from instruction_dataset import InstructionDataset
 
@@ -104,7 +106,7 @@ def test_what_is_found_in_the_data_is_told_with_rows_and_kept(tmp_path):
     path = written(tmp_path, [seam, GOOD, {**GOOD, "output": ""}, {**GOOD, "input": 5}, asked, cut])
     said, out = [], str(tmp_path / "run")
     options = {"prompt_style": "chinese-alpaca", "skip_bad_rows": True, "allowed_max_length": 60}
-    facts = prepare(FinetuneOptions(data=str(path), out=out, **options), said.append).facts
+    facts = build_job(FinetuneOptions(data=str(path), out=out, **options), said.append).facts
     for what, row in (
         ("left out: 'output' is empty", "row 3"),
         ("left out: 'input' is a number, but must be text", "row 4"),
@@ -210,21 +212,23 @@ def short_run(tmp_path):
     gpt = GPTModel({"context_length": 64, "emb_dim": 8, "n_heads": 2, "n_layers": 1})
     config = {"model": vars(gpt.config), "prompt_style": vars(STYLES["book"])}
     write_json(tmp_path / rf.CONFIG, config | {"options": {}, "settings": {}, "facts": {}})
-    rf.save_model(tmp_path, gpt)
+    save_model(tmp_path, gpt)
     return str(tmp_path)
 
 
 def test_a_full_context_and_an_empty_answer_are_said(short_run, capsys, monkeypatch):
     assert main(["respond", short_run, "Say it."]) == 0
     assert capsys.readouterr().err == "[the context is full]\n"
-    monkeypatch.setattr("ch07.chat.respond", lambda *a, **k: [Answer("", "end")])
+    monkeypatch.setattr("ch07.commands.chat.respond", lambda *a, **k: [Answer("", "end")])
     assert main(["respond", short_run, "Say it."]) == 0
     assert capsys.readouterr() == ("\n", "[an empty answer]\n")
 
 
 def test_typed_fields_are_stripped_as_read_ones_are(short_run, monkeypatch, tmp_path):
     asked, answer = [], Answer("x", "end")
-    monkeypatch.setattr("ch07.chat.respond", lambda m, t, rows, *a: asked.extend(rows) or [answer])
+    monkeypatch.setattr(
+        "ch07.commands.chat.respond", lambda m, t, rows, *a: asked.extend(rows) or [answer]
+    )
     assert main(["respond", short_run, " a  b\n", "--input", "\t c "]) == 0
     row = {"instruction": " a  b\n", "input": "\t c ", "output": "x"}
     (entry,) = read_data(written(tmp_path, [row])).entries
@@ -234,8 +238,8 @@ def test_typed_fields_are_stripped_as_read_ones_are(short_run, monkeypatch, tmp_
 @pytest.mark.parametrize("said", ["  two spaces ", "\n\n", "### Instruction:\nx", "<|endoftext|>"])
 def test_an_answer_is_every_letter_that_the_model_wrote(short_run, tokenizer, said, monkeypatch):
     row = Continuation(99, tokenizer.encode_ordinary(said), "end")
-    monkeypatch.setattr("ch07.respond.continue_prompts", lambda *a, **k: [row])
-    assert respond(rf.load_run(short_run).model, tokenizer, [GOOD]) == [Answer(said, "end")]
+    monkeypatch.setattr("ch07.generation.respond.continue_prompts", lambda *a, **k: [row])
+    assert respond(load_run(short_run).model, tokenizer, [GOOD]) == [Answer(said, "end")]
 
 
 def test_weights_saved_on_another_device_load(tmp_path, monkeypatch):

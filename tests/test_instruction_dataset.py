@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ch07.prompts import STYLES
+from ch07.data.prompt_styles import STYLES
 from instruction_dataset import (
     BOOK_STYLE,
     InstructionDataset,

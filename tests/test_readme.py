@@ -66,7 +66,7 @@ def test_the_commands_run_as_printed(folder, run_command, few_answers, monkeypat
 
     The first in a process of its own; the others in this one, which has PyTorch already.
     """
-    from ch07.cli import main
+    from ch07.commands.cli import main
 
     monkeypatch.chdir(folder)
     short = {True: SHORT, False: [*SHORT, "--data", str(few_answers)]}
@@ -108,9 +108,9 @@ def test_the_commands_run_as_printed(folder, run_command, few_answers, monkeypat
 
 
 def test_resume_line_in_the_text_is_what_a_stopped_run_prints():
-    from ch07.keeping import how_to_go_on
+    from ch07.training.interruption import resume_command_line
 
-    assert how_to_go_on("runs/1").strip() in README
+    assert resume_command_line("runs/1").strip() in README
 
 
 def test_links_and_pictures_exist():
@@ -129,7 +129,7 @@ def test_the_file_map_is_true():
 
 
 def test_the_error_it_shows_is_the_error_there_is(tmp_path, monkeypatch, capsys):
-    from ch07.cli import main
+    from ch07.commands.cli import main
 
     monkeypatch.chdir(tmp_path)
     rows = [{"instruction": "a", "output": output} for output in ("b", "c", 5)]
@@ -139,7 +139,7 @@ def test_the_error_it_shows_is_the_error_there_is(tmp_path, monkeypatch, capsys)
 
 
 def test_flags_and_settings_it_names_exist(capsys):
-    from ch07.cli import main
+    from ch07.commands.cli import main
 
     commands = "finetune evaluate doctor grid check export pretrain prefer prepare-data curate"
     for command in [*commands.split(), "self-instruct", "api-calls"]:
@@ -168,7 +168,7 @@ def naive(batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None,
 
 
 def test_the_mistake_it_shows_is_what_the_checker_says():
-    from ch07.exercises.diagnose import diagnose
+    from ch07.exercises.checker import diagnose
 
     assert str(diagnose("custom_collate_fn", naive)) in README
 

@@ -19,11 +19,11 @@ import strangers
 import torch
 from strangers import SHAPE, a_run, altered, refused
 
-from ch07 import run_folder as rf
-from ch07.checkpoint import save_checkpoint
-from ch07.data import load_entries
-from ch07.files import read_json, write_json, write_tensors
-from ch07.weights import export_hf
+from ch07.data.entries import load_entries
+from ch07.models.hf_export import export_hf
+from ch07.runs import run_folder as rf
+from ch07.runs.checkpoint import save_checkpoint
+from ch07.utils.atomic_files import read_json, write_json, write_tensors
 from gpt_model import GPTModel
 from train_loop import TrainState, make_optimizer
 

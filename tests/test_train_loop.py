@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from ch07.cross_entropy import summed_cross_entropy_in_place
+from ch07.training.cross_entropy import summed_cross_entropy_in_place
 from collate import custom_collate_fn
 from gpt_model import GPTModel
 from train_loop import (

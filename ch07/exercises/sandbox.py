@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ch07.exercises.catalogue import exercises, find, solution
-from ch07.exercises.findings import ROOT, Report
+from ch07.exercises.report import ROOT, Report
 
 SECONDS = 10.0  # for one exercise; the project's own solutions need less than one
 MEMORY = 1 << 30  # bytes that a learner's code may take (Linux)
@@ -98,7 +98,7 @@ def _child(path, names, seconds, written, trace):
     job = {"path": str(path), "names": names, "seconds": seconds}
     job |= {"written": str(written), "trace": str(trace)}
     search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "ch07.exercises.child", json.dumps(job)]
+    command = [sys.executable, "-m", "ch07.exercises.sandbox_worker", json.dumps(job)]
     silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     try:
         return subprocess.run(

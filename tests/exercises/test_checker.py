@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from ch07.exercises.catalogue import exercises, find, solution
-from ch07.exercises.diagnose import CHECKS, diagnose
-from ch07.exercises.live import check, hint
+from ch07.exercises.checker import CHECKS, diagnose
 from ch07.exercises.museum.rooms import EXHIBITS
+from ch07.exercises.notebook import check, hint
 
 HERE = Path(__file__).parent
 NAMES = [exercise.name for exercise in exercises()]

@@ -3,7 +3,7 @@
 import pytest
 
 from ch07.exercises.catalogue import exercises, solution
-from ch07.exercises.diagnose import diagnose
+from ch07.exercises.checker import diagnose
 from ch07.exercises.sandbox import check_file
 
 

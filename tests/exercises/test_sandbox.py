@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ch07.cli import main
+from ch07.commands.cli import main
 from ch07.exercises.catalogue import exercises
 from ch07.exercises.sandbox import check_file
 
@@ -181,7 +181,7 @@ def test_json_and_exit_codes(tmp_path, capsys):
     assert main(["check", str(tmp_path / "nowhere.py")]) == 1
     assert "nowhere.py" in capsys.readouterr().err
     assert main(["check", str(write(tmp_path, "{}", "book.ipynb"))]) == 1
-    assert "ch07.exercises.live.check(fn)" in capsys.readouterr().err
+    assert "ch07.exercises.notebook.check(fn)" in capsys.readouterr().err
 
 
 def test_a_folder_is_checked_file_by_file(tmp_path, capsys):

@@ -12,8 +12,8 @@ import argparse
 import torch
 import transformers
 
-from ch07.generation import generate
-from ch07.weight_names import from_published, to_published
+from ch07.generation.decoding import generate
+from ch07.models.parameter_names import from_published, to_published
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import calc_loss_batch
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau, spearmanr
 
-from ch07.systems.agreement import kendall, spearman
+from ch07.evaluation.rank_correlation import kendall, spearman
 
 few = st.integers(0, 6).map(float)  # many ties
 many = st.floats(-1e6, 1e6).map(lambda x: round(x, 3))

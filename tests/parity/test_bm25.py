@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
-from ch07.near_duplicates import normalised
-from ch07.systems.retriever import BM25Retriever
-from ch07.systems.toolbox import build_entries, reference, toolbox
+from ch07.data.near_duplicates import normalised
+from ch07.systems.tool_use.bm25 import BM25Retriever
+from ch07.systems.tool_use.toy_api_dataset import build_entries, reference, toolbox
 
 WORDS = "the a picture smaller turn sound song words of to french map chart rows mean voice".split()
 documents = st.lists(st.lists(st.sampled_from(WORDS), max_size=12), min_size=1, max_size=12)

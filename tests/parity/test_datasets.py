@@ -9,19 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ch07 import run_folder as rf
-from ch07 import sources
-from ch07.cli import main
-from ch07.data import load_entries
-from ch07.files import write_json, write_jsonl
-from ch07.going_on import check_sources, check_the_same, options_like
-from ch07.json_rows import DataError
-from ch07.options import FinetuneOptions
-from ch07.prepare import prepare
-from ch07.run_folder import describe
-from ch07.sources import read_source
-from ch07.splits import hf_split
-from ch07.systems.streaming import stream_rows
+from ch07.commands.cli import main
+from ch07.config import FinetuneOptions
+from ch07.data import sources
+from ch07.data.entries import load_entries
+from ch07.data.sources import read_source
+from ch07.data.splits import hf_split
+from ch07.data.streaming import stream_rows
+from ch07.training.job import build_job, describe_run
+from ch07.training.resume import check_sources, check_unchanged, options_from_run
+from ch07.utils.atomic_files import write_json, write_jsonl
+from ch07.utils.errors import DataError
 
 ROWS = [
     {"instruction": "Say “café”.", "input": "", "output": "日本 😀"},
@@ -251,20 +249,20 @@ def test_a_run_on_a_dataset_goes_on_and_is_done_again(docs, tmp_path, monkeypatc
     load = datasets.load_dataset
     monkeypatch.setattr(datasets, "load_dataset", lambda name, split: load(str(docs), split=split))
     options, said = FinetuneOptions(data="hf:lamini/lamini_docs:train"), []
-    job = prepare(options, said.append)
-    config = describe(options, job)
+    job = build_job(options, said.append)
+    config = describe_run(options, job)
     write_json(tmp_path / "config.json", config)
-    assert options_like(tmp_path, {}).data == options.data
+    assert options_from_run(tmp_path, {}).data == options.data
     assert config["facts"]["data_sha256"] == read_source(options.data).sha256
     check_sources(tmp_path, options, job)  # of --like
-    check_the_same(tmp_path, config, rf.describe(options, job), said.append)  # of --resume
+    check_unchanged(tmp_path, config, describe_run(options, job), said.append)  # of --resume
     write_jsonl(docs / "train.jsonl", [{**DOCS[0], "answer": "changed"}, *DOCS[1:]])
     changed = read_source(options.data).sha256
     job = replace(job, facts=job.facts | {"data_sha256": changed})
     with pytest.raises(ValueError, match="data_sha256 was"):
         check_sources(tmp_path, options, job)
     with pytest.raises(ValueError, match="data_sha256 was"):
-        check_the_same(tmp_path, config, rf.describe(options, job), said.append)
+        check_unchanged(tmp_path, config, describe_run(options, job), said.append)
 
 
 def test_the_rows_hash_is_of_what_is_trained_on(docs):

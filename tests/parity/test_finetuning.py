@@ -4,10 +4,10 @@ import pytest
 import torch
 import transformers
 
-from ch07.batching import make_loader
-from ch07.data import load_entries
-from ch07.toy_instructions.build import DATA_FILE
-from ch07.weight_names import from_published
+from ch07.data.dataloader import make_loader
+from ch07.data.entries import load_entries
+from ch07.data.toy_instructions.build import DATA_FILE
+from ch07.models.parameter_names import from_published
 from gpt_model import GPTConfig, GPTModel
 from instruction_dataset import InstructionDataset
 from train_loop import TrainSettings, make_optimizer, train_step
@@ -18,7 +18,7 @@ END, STEPS, LR = 50256, 20, 1e-3
 
 @pytest.fixture(scope="module")
 def tokenizer_of_theirs(tmp_path_factory):
-    from ch07.hf_files import tokenizer_files
+    from ch07.models.hf_files import tokenizer_files
 
     folder = tmp_path_factory.mktemp("tokenizer")
     for name, data in tokenizer_files(128).items():

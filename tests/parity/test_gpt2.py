@@ -4,8 +4,8 @@ import pytest
 import torch
 import transformers
 
-from ch07.generation import generate
-from ch07.weight_names import from_published, to_published
+from ch07.generation.decoding import generate
+from ch07.models.parameter_names import from_published, to_published
 from collate import custom_collate_fn
 from gpt_model import GPTConfig, GPTModel
 from train_loop import calc_loss_batch

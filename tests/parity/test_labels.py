@@ -8,13 +8,13 @@ import torch
 import transformers
 from test_collators import END, hf_tokenizer, ragged  # noqa: F401 (hf_tokenizer is a fixture)
 
-from ch07.data import load_entries
-from ch07.prompts import ALPACA_STYLE, CHINESE_ALPACA_STYLE, STYLES
-from ch07.systems.embedding_resize import smart_embedding_resize
-from ch07.systems.label_batches import collate_label_rows
-from ch07.systems.label_rows import label_row, label_rows, original_row
-from ch07.toy_instructions.build import DATA_FILE
-from ch07.weight_names import from_published
+from ch07.data.entries import load_entries
+from ch07.data.prompt_styles import ALPACA_STYLE, CHINESE_ALPACA_STYLE, STYLES
+from ch07.data.toy_instructions.build import DATA_FILE
+from ch07.models.parameter_names import from_published
+from ch07.models.resize_embeddings import smart_embedding_resize
+from ch07.systems.reference_formats.alpaca_labels import label_row, label_rows, original_row
+from ch07.systems.reference_formats.label_collate import collate_label_rows
 from gpt_model import GPTConfig, GPTModel
 from instruction_dataset import BOOK_STYLE, InstructionDataset
 
@@ -28,7 +28,7 @@ def gpt2():
     """GPT-2's fast tokenizer, with a padding token of its own."""
     from tokenizers import Tokenizer
 
-    from ch07.hf_files import tokenizer_files
+    from ch07.models.hf_files import tokenizer_files
 
     fast = Tokenizer.from_str(tokenizer_files(512)["tokenizer.json"].decode())
     return transformers.PreTrainedTokenizerFast(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
-from ch07 import near_duplicates
-from ch07.near_duplicates import find_near_duplicates, normalised, tfidf
+from ch07.data import near_duplicates
+from ch07.data.near_duplicates import find_near_duplicates, normalised, tfidf
 
 WORDS = (
     "the a sentence rewrite sort words capital of France Spain cat dog opposite hot cold".split()

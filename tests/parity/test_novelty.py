@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from ch07.scoring import f1_of, lcs_length, words
-from ch07.systems.novelty import TOO_NEAR, Pool
+from ch07.evaluation.metrics import f1_of, lcs_length, words
+from ch07.systems.synthetic_data.novelty_filter import MAX_ROUGE_L, NoveltyPool
 
 PEER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
 WORDS = [
@@ -86,7 +86,7 @@ def plain(pool, text):
 @example(["a b c z", "d a b c"], "a b c d")  # the second could be nearer, but is only as near
 @given(st.lists(texts, max_size=12), texts)
 def test_the_neighbour_is_that_of_comparing_with_every_text(pool, text):
-    assert Pool(pool, unicode=False).nearest(text) == plain(pool, text), "to the bit"
+    assert NoveltyPool(pool, unicode=False).nearest(text) == plain(pool, text), "to the bit"
 
 
 @settings(max_examples=80)
@@ -94,7 +94,7 @@ def test_the_neighbour_is_that_of_comparing_with_every_text(pool, text):
 def test_with_unicode_words_too(pool, text):
     scores = [_slow(words(text), words(other)) for other in pool]
     best = (scores.index(max(scores)), max(scores)) if pool else (None, 0.0)
-    assert Pool(pool).nearest(text) == best
+    assert NoveltyPool(pool).nearest(text) == best
 
 
 def test_many_texts_side_by_side_and_long_ones_too():
@@ -105,7 +105,7 @@ def test_many_texts_side_by_side_and_long_ones_too():
         return " ".join(draw.choice("abcdef") for _ in range(n))
 
     pool = [text(draw.choice([1, 2, 5, 5, 5, 63, 64, 65, 90])) for _ in range(300)]
-    held = Pool(pool, unicode=False)
+    held = NoveltyPool(pool, unicode=False)
     for n in [1, 5, 5, 5, 5, 30, 62, 63, 64, 65, 80]:
         one = text(n)
         scores = [_by_lcs(one.split(), other.split()) for other in pool]
@@ -116,7 +116,7 @@ def test_many_texts_side_by_side_and_long_ones_too():
 def test_as_near_and_before_it_wherever_a_part_ends(n_before):
     """The first shares two words of four, all others four, of which two stand in order."""
     pool = ["a b x y", *["b a d c"] * n_before]
-    assert Pool(pool).nearest("a b c d") == (0, 0.5)
+    assert NoveltyPool(pool).nearest("a b c d") == (0, 0.5)
 
 
 def _by_lcs(a, b):
@@ -134,14 +134,14 @@ def _slow(a, b):
 
 def test_seven_tenths_are_new_where_the_package_says_so():
     """A score of exactly 0.7 is kept, but 7 of 13 and 7 words round to a little more."""
-    even = Pool(["a b c d e f g h i j"]).nearest("a b c d e f g x y z")
-    odd = Pool(["a b c d e f g h i j k l m"]).nearest("a b c d e f g")
-    assert even == (0, TOO_NEAR) and odd[1] > TOO_NEAR
+    even = NoveltyPool(["a b c d e f g h i j"]).nearest("a b c d e f g x y z")
+    odd = NoveltyPool(["a b c d e f g h i j k l m"]).nearest("a b c d e f g")
+    assert even == (0, MAX_ROUGE_L) and odd[1] > MAX_ROUGE_L
     assert odd == plain(["a b c d e f g h i j k l m"], "a b c d e f g")
 
 
 def test_a_chinese_duplicate_is_found_unless_words_are_the_papers():
     text = "写一首关于春天的诗。"
-    assert Pool([text]).nearest(text) == (0, 1.0)
-    assert Pool([text], unicode=False).nearest(text) == (0, 0.0)
+    assert NoveltyPool([text]).nearest(text) == (0, 1.0)
+    assert NoveltyPool([text], unicode=False).nearest(text) == (0, 0.0)
     assert PEER.score(text, text)["rougeL"].fmeasure == 0

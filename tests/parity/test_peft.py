@@ -5,11 +5,11 @@ import pytest
 import torch
 import transformers
 
-from ch07.adapter_files import load_adapter, save_adapter
-from ch07.generation import generate
-from ch07.lora import TARGETS, add_lora, lora_layers, merged
-from ch07.prefix_tuning import PrefixEncoder, PrefixTuned
-from ch07.weight_names import from_published
+from ch07.generation.decoding import generate
+from ch07.models.lora import TARGETS, add_lora, lora_layers, merged
+from ch07.models.parameter_names import from_published
+from ch07.models.peft_format import load_adapter, save_adapter
+from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
 from gpt_model import GPTConfig, GPTModel
 
 # peft asks transformers by a name that it will lose: none of our business

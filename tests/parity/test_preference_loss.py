@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from ch07.systems.dpo import dpo_loss, rewards, sequence_logprobs
+from ch07.systems.preference_tuning.dpo import dpo_loss, rewards, sequence_logprobs
 from collate import custom_collate_response_fn
 
 

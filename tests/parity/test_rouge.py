@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from ch07.scoring import rouge_l
+from ch07.evaluation.metrics import rouge_l
 
 texts = st.lists(
     st.sampled_from(["the", "cat", "sat", "on", "a", "mat", "12", "b4"]), max_size=12

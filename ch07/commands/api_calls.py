@@ -1,0 +1,138 @@
+"""Calls instead of sentences: data that asks for API calls, and answers judged as calls.
+
+    python -m ch07 api-calls --write FILE [--documents none|oracle|bm25] [--renamed]
+    python -m ch07 api-calls RUN [--data FILE] [--json]
+
+The one idea: the toolbox's data goes through the main job like any other, and what the run answers
+is not compared letter by letter but as calls. Changes nothing in the run folder.
+"""
+
+import json
+import shlex
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from ch07.data.entries import count, load_entries, read_data, summarize_findings
+from ch07.data.toy_instructions.build import as_json as as_text
+from ch07.generation.respond import respond
+from ch07.models.saved_run import load_run
+from ch07.runs import run_folder as rf
+from ch07.systems.tool_use.api_call_metrics import score_api_calls
+from ch07.systems.tool_use.toy_api_dataset import build_entries, catalogue_of
+from ch07.utils.atomic_files import write_bytes
+from ch07.utils.console import terminal_line
+from ch07.utils.device import choose_device
+from ch07.utils.errors import OptionError, RunFolderError
+from ch07.utils.paths import check_new_file
+
+LONGEST_CALL = 64  # tokens of an answer
+TITLES = {  # the shares, each with its 95 % interval
+    "identity": "right call",
+    "domain": "right domain",
+    "hallucination": "invented",
+    "unparsable": "no call",
+}
+
+
+def api_calls(
+    run=None,
+    write=None,
+    documents=None,
+    renamed=False,
+    data=None,
+    as_json=False,
+    device="auto",
+):
+    """Write the toolbox's data, or print how a run's answers are as calls; returns 0.
+
+    A run's answers are those that it keeps (or a file like its responses.json), or with `data`
+    new ones to the file's test entries.
+    """
+    if (run is None) == (write is None):
+        raise OptionError("give either a RUN to judge or --write FILE, not both")
+    if write is not None:
+        if data is not None or as_json:
+            raise OptionError("--data and --json belong to a RUN, not to --write")
+        return _write(Path(write), documents or "none", renamed)
+    if documents is not None or renamed:
+        raise OptionError("--documents and --renamed belong to --write FILE, not to a RUN")
+    entries, answers = _kept(Path(run)) if data is None else _answered(run, data, device)
+    scores = _scores(entries, answers)
+    if as_json:
+        print(json.dumps(scores, indent=2))
+    else:
+        print("\n".join(_table(scores)))
+    return 0
+
+
+def _write(path, documents, renamed):
+    check_new_file(path, "--write")
+    entries = build_entries(documents, renamed)
+    write_bytes(path, as_text(entries).encode())
+    print(f"{terminal_line(str(path), width=None)}: {len(entries)} entries; train on them with:")
+    data = terminal_line(shlex.quote(str(path)), width=None)
+    print(f"  python -m ch07 finetune --data {data} --epochs 60")
+    return 0
+
+
+def _kept(path):
+    """Entries and the answers that stand beside them, from a run folder or a file."""
+    if path.is_dir():
+        rf.read_config(path)
+        path = path / rf.RESPONSES
+    if not path.is_file():
+        raise RunFolderError(f"no answers to judge: {path} is no file")
+    entries = load_entries(path)
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry.get("model_response"), str):
+            raise ValueError(f"{path}: entry {number} has no 'model_response' that is text")
+    return entries, [entry["model_response"] for entry in entries]
+
+
+def _answered(run, data, device):
+    """The file's test entries (all, where none says its split), and the run's answers to them."""
+    file = read_data(data)
+    for line in summarize_findings(file.findings):
+        print(terminal_line(f"data: {line}", width=None), file=sys.stderr)
+    entries = file.entries
+    if any("split" in entry for entry in entries):
+        entries = [entry for entry in entries if entry.get("split") == "test"]
+    if not entries:
+        raise ValueError(f"{data}: no entry is for testing")
+    catalogue_of([entry["output"] for entry in entries])  # before a model is loaded for nothing
+    run = load_run(run, choose_device(device))
+    answers = respond(run.model, run.tokenizer, entries, run.style, LONGEST_CALL)
+    return entries, [answer.text for answer in answers]
+
+
+def _scores(entries, answers):
+    """Of all entries, and by family under "families"."""
+    catalogue = catalogue_of([entry["output"] for entry in entries])
+    rows = defaultdict(list)
+    for entry, answer in zip(entries, answers, strict=True):
+        rows[entry.get("family", "")].append((answer, entry["output"]))
+    pairs = [pair for family in rows.values() for pair in family]
+    scores = score_api_calls(*zip(*pairs, strict=True), catalogue)
+    scores["families"] = {
+        family: score_api_calls(*zip(*rows[family], strict=True), catalogue)
+        for family in sorted(rows)
+        if family
+    }
+    return scores
+
+
+def _table(scores):
+    """Of each family and of all: each share with its count and 95 % interval."""
+    families = {terminal_line(name): part for name, part in scores["families"].items()}
+    for name, part in (*families.items(), ("all", scores)):
+        yield f"{name}, {count(part['n'], 'answer')}:"
+        for share, title in TITLES.items():
+            n, low, high = round(part[share] * part["n"]), *part[f"{share}_interval"]
+            rate = f"{100 * part[share]:.1f} %"
+            yield f"  {title:<12} {n:>6} {rate:>9}   {100 * low:.1f} to {100 * high:.1f} %"
+    rule = scores["substring_rule"]
+    yield (
+        f"By the original's substring rule {rule['correct']} of {scores['n']} would be correct "
+        f"(the right domain) and {rule['hallucination']} invented."
+    )

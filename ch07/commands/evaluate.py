@@ -1,0 +1,155 @@
+"""A finished run against entries with known answers: scores with counts and intervals.
+
+python -m ch07 evaluate RUN [--data FILE] [--losses] [--json] [--judge BACKEND]
+"""
+
+import json
+import math
+import sys
+
+from ch07.data.entries import count, load_entries, summarize_findings
+from ch07.data.sources import read_source
+from ch07.evaluation.llm_judge import HUNDRED, SCALES, judgement_lines, summarise
+from ch07.evaluation.llm_judge import judge as judge_answers
+from ch07.evaluation.metrics import score_answers
+from ch07.evaluation.score_report import print_scores
+from ch07.generation.backends import open_backend
+from ch07.generation.respond import respond
+from ch07.models.lora import unmerged
+from ch07.models.peft_format import load_adapter
+from ch07.models.saved_run import load_run
+from ch07.runs import run_folder as rf
+from ch07.training.resume import check_data, options_from_run, report_version_changes
+from ch07.training.run_plan import build_plan
+from ch07.utils.console import terminal_line
+from ch07.utils.device import choose_device, versions
+from ch07.utils.errors import OptionError, RunFolderError
+from train_loop import evaluate_model
+
+
+def evaluate(
+    folder,
+    data=None,
+    device="auto",
+    max_new_tokens=256,
+    as_json=False,
+    skip_bad_rows=False,
+    judge=None,
+    judge_model=None,
+    judge_scale=HUNDRED.name,
+):
+    """Answer and score every entry of `data`, or the run's own held-out entries; returns 0.
+
+    With a `judge` (a backend's name) it scores them too; 1 if it stopped half-way. Changes nothing
+    in the run folder.
+    """
+    complete = _open_judge(judge, judge_model, device)
+    run = load_run(folder, choose_device(device))
+    entries = _entries(run, data, skip_bad_rows)
+    answers = respond(run.model, run.tokenizer, entries, run.style, max_new_tokens)
+    texts, stopped = [a.text for a in answers], [a.stopped == "end" for a in answers]
+    scores = score_answers(entries, texts, stopped)
+    if not as_json:
+        print_scores(scores)
+    if complete is not None:
+        _note(f"the judge reads {len(texts)} answers ...")
+        judgement = judge_answers(complete, entries, texts, SCALES[judge_scale])
+        scores["judge"] = summarise(judgement, entries, texts)
+    return _told(scores, as_json)
+
+
+def _open_judge(name, model, device):
+    """The judge as `complete`; OptionError for what can't be asked, before anything is answered."""
+    if name is None:
+        if model is not None:
+            raise OptionError("--judge-model needs --judge ADDRESS: the server that has it")
+        return None
+    if "://" in name and not model:
+        raise OptionError(f"--judge {name} needs --judge-model: which of its models to ask")
+    return open_backend(name, model, raw=False, device=choose_device(device))
+
+
+def _told(scores, as_json):
+    """Print what isn't printed yet; the exit code."""
+    judged = scores.get("judge")
+    if as_json:
+        print(json.dumps(scores, indent=2))
+    elif judged:
+        print("\n" + "\n".join(judgement_lines(judged)))
+    if judged and judged["error"] is not None:
+        n = count(judged["n_judged"], "answer")
+        _note(f"error: the judge stopped after {n}: {judged['error']}")
+        return 1
+    return 0
+
+
+def recompute_losses(folder, data=None, device="auto", as_json=False):
+    """The losses of a run's last evaluation, computed again from its weights.
+
+    On the machine and with the versions of the run they are equal, to the bit: returns 0, else 1.
+    With LoRA, whose corrections were inside the weights since, they are equal within 0.001.
+    """
+    run = load_run(folder)
+    given = {"device": device, "data": data, "model": str(folder), "force": True}
+    given = {name: value for name, value in given.items() if value not in (None, "auto")}
+    plan = build_plan(options_from_run(folder, given), lambda text: None)
+    check_data(folder, plan)
+    report_version_changes(run.config, {"facts": {"versions": versions(plan.device)}}, _note)
+    logged = _last(folder)
+    # the training loss was estimated on the first batches of the epoch that had just been trained
+    plan.train_loader.batch_sampler.set_epoch(max(0, math.ceil(logged["epoch"]) - 1))
+    how = "ignore_index", "dtype", "cross_entropy"
+    kinds = {name: vars(plan.settings)[name] for name in how}
+    loaders = plan.train_loader, plan.val_loader
+    model = _as_trained(run).to(plan.device)
+    losses = evaluate_model(model, *loaders, plan.device, plan.settings.eval_iter, **kinds)
+    found = {"step": logged["step"]}
+    for name, now in zip(("train_loss", "val_loss"), losses, strict=True):
+        found[name] = {"logged": logged[name], "now": now, "equal": _equal(run, logged[name], now)}
+    same = all(found[name]["equal"] for name in ("train_loss", "val_loss"))
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return 0 if same else 1
+    for name in ("train_loss", "val_loss"):
+        a, b, equal = found[name].values()
+        apart = "they differ" if None in (a, b) else f"they differ by {abs(a - b):.3g}"
+        verdict = "equal" if a == b else "equal but for the merge" if equal else apart
+        print(f"{name} at step {logged['step']}: logged {a}, now {b}: {verdict}")
+    return 0 if same else 1
+
+
+def _as_trained(run):
+    """The model with its corrections beside the weights, as they were in training."""
+    if run.config["options"].get("method") != "lora":
+        return run.model
+    return unmerged(load_adapter(run.model, run.folder / rf.ADAPTER)).eval()
+
+
+def _equal(run, logged, now):
+    """To the bit; but LoRA's corrections went into the weights, and out again: within 0.001."""
+    if None in (logged, now) or run.config["options"].get("method") != "lora":
+        return logged == now
+    return abs(logged - now) <= 1e-3
+
+
+def _note(text):
+    print(terminal_line(text, width=None), file=sys.stderr)
+
+
+def _last(folder):
+    records = rf.read_metrics(folder)
+    if not records or None in (records[-1]["epoch"], records[-1]["train_loss"]):
+        raise RunFolderError(f"{folder}/{rf.METRICS} holds no losses")
+    return records[-1]
+
+
+def _entries(run, data, skip_bad_rows):
+    if data is not None:
+        file = read_source(data, skip_bad_rows)
+        for line in summarize_findings(file.findings):
+            _note(f"data: {line}")
+        return file.entries
+    path = run.folder / rf.RESPONSES
+    if not path.is_file():
+        raise RunFolderError(f"{run.folder} has no held-out entries: name some with --data FILE")
+    return load_entries(path)

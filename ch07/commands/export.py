@@ -1,0 +1,54 @@
+"""A finished run for other tools: a Hugging Face folder, and GGUF for llama.cpp on request.
+
+python -m ch07 export RUN DIR [--gguf f32|f16]
+"""
+
+from pathlib import Path
+
+from ch07.models.adapters import base_model
+from ch07.models.gguf_export import import_gguf, write_gguf
+from ch07.models.hf_export import export_hf
+from ch07.models.model_card import model_card
+from ch07.models.peft_format import save_adapter
+from ch07.models.saved_run import load_run
+from ch07.runs import run_folder as rf
+from ch07.utils.atomic_files import read_json
+from ch07.utils.errors import OptionError, RunFolderError
+
+GGUF = "model.gguf"
+
+
+def export(folder, target, gguf=None):
+    """Write the run in `folder` as the new folder `target`; returns 0."""
+    if not target:
+        raise OptionError("DIR is empty: give the name of a new folder")
+    run, name = load_run(folder), Path(target).resolve().name
+    if gguf is not None and rf.has_prefix(run.config):
+        raise OptionError("GGUF has no place for a prefix: leave --gguf out")
+    if run.config["options"].get("text"):  # its card would promise answers
+        raise RunFolderError(
+            f"{folder} has read plain text only, and answers no instruction: fine-tune it first, "
+            f"with: python -m ch07 finetune --model {folder}"
+        )
+
+    def add(new):
+        if rf.has_prefix(run.config):
+            save_adapter(new / rf.ADAPTER, run.model, name)
+        if gguf is not None:
+            write_gguf(run.model, new / GGUF, run.style, name, gguf)
+
+    if gguf is not None:
+        import_gguf()  # a missing package is told before anything is written
+    scores = _if_there(run.folder / rf.SCORES)
+    held_out = _if_there(run.folder / rf.RESPONSES)
+    card = model_card(run, scores, held_out, name)
+    written = export_hf(base_model(run.model), target, run.style, card, add)
+    for path in sorted(path for path in written.rglob("*") if path.is_file()):
+        print(f"{Path(target) / path.relative_to(written)}  {path.stat().st_size:,} bytes")
+    needed = "transformers peft" if rf.has_prefix(run.config) else "transformers"
+    print(f"\nREADME.md there says how to ask it (after: pip install {needed}).")
+    return 0
+
+
+def _if_there(path):
+    return read_json(path) if path.is_file() else None

@@ -1,0 +1,203 @@
+"""The main job: data -> training -> answers -> scores, all of it kept in a run folder.
+
+    python -m ch07 finetune [--data FILE] ...
+    torchrun --nproc-per-node 2 -m ch07 finetune [--data FILE] ...
+
+Reads top to bottom: prepare, train, answer, score, report. Results go to standard output,
+progress and notes to standard error. Of several processes the first one writes and speaks.
+"""
+
+import io
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from ch07.config import FinetuneOptions
+from ch07.evaluation.held_out_answers import (
+    answer_entries,
+    answers_before_training,
+    sample_indices,
+    save_answers,
+)
+from ch07.evaluation.score_report import next_commands, print_before_after, print_scores
+from ch07.models.saved_run import save_model
+from ch07.runs import run_folder as rf
+from ch07.runs.run_lock import check_new_folder, check_resumable_folder, new_run_folder, run_lock
+from ch07.training.interruption import (
+    checkpoint_callback,
+    describe_saved_state,
+    explained_failures,
+    report_interruption,
+    stop_on_signal,
+)
+from ch07.training.job import build_job, describe_run, distribute_job, gather_job
+from ch07.training.resume import (
+    check_same_on_all_ranks,
+    check_sources,
+    check_unchanged,
+    mark_launch,
+    options_from_run,
+    read_resumable_config,
+    report_differences,
+    restore_checkpoint,
+    resumed_options,
+    should_resume,
+)
+from ch07.utils import distributed
+from ch07.utils.atomic_files import write_bytes
+from ch07.utils.console import log_rank0
+from ch07.utils.errors import OptionError
+from ch07.utils.malloc_tuning import release_freed_memory
+from train_loop import TrainState, plot_losses, total_steps, train_model
+
+
+def finetune(given, resume=False, like=None):
+    """Run the job with the options in `given` (a dict); returns the exit code.
+
+    With `resume`, the run in `given["out"]` goes on from its last checkpoint; what is given
+    besides must be as it was. With `like`, a run folder, its options hold where none is given.
+    """
+    with distributed.process_group():
+        return _go_on(given) if should_resume(given, resume) else _begin(given, like)
+
+
+def _begin(given, like):
+    def ready():
+        options = FinetuneOptions(**given) if like is None else options_from_run(like, given)
+        if like is not None and options.text and not given.get("text"):
+            raise OptionError(f"{like} read plain text: read with python -m ch07 pretrain")
+        check_new_folder(options.out)
+        job = build_job(options, log_rank0)
+        if like is not None:
+            check_sources(like, options, job, given)
+            report_differences(like, options, job, log_rank0)
+        return options, job
+
+    options, job = distributed.all_ranks_or_raise(ready)
+    config = describe_run(options, job)
+    check_same_on_all_ranks(config)
+    with ExitStack() as until_the_end:
+
+        def claimed():
+            return until_the_end.enter_context(run_lock(new_run_folder(options.out)))
+
+        folder = distributed.run_on_rank0(claimed)
+        with explained_failures(folder):
+            distributed.run_on_rank0(lambda: (mark_launch(folder), rf.save_config(folder, config)))
+            before = answers_before_training(job)
+            job = distribute_job(job, options, log_rank0)
+            return _finish(job, options, folder, TrainState(), config, before)
+
+
+def _go_on(given):
+    folder = Path(given["out"])
+    with ExitStack() as until_the_end:
+
+        def claimed():
+            check_resumable_folder(folder)
+            return until_the_end.enter_context(run_lock(folder))
+
+        distributed.run_on_rank0(claimed)
+        with explained_failures(folder):
+            config = distributed.run_on_rank0(lambda: read_resumable_config(folder, log_rank0))
+            options = distributed.all_ranks_or_raise(lambda: resumed_options(config, given))
+            job = distributed.all_ranks_or_raise(lambda: build_job(options, log_rank0, new=False))
+            before = answers_before_training(job)
+            now = describe_run(options, job)
+            distributed.all_ranks_or_raise(lambda: check_unchanged(folder, config, now, log_rank0))
+            check_same_on_all_ranks(now)
+            job = distribute_job(job, options, log_rank0)
+            state = restore_checkpoint(folder, config, job.model, job.optimizer, log_rank0)
+            return _finish(job, options, folder, state, config, before)
+
+
+def _finish(job, options, folder, state, config, before):
+    """Train to the end, answer, score, report."""
+    try:
+        whole = _train(job, options, folder, state, config)
+    except FloatingPointError as error:
+        about = _about_numbers(error, job, options, folder, state)
+        distributed.raise_on_one_rank(FloatingPointError(about), error)
+    if not whole:
+        return report_interruption(folder, state.step)
+    job = gather_job(job)
+    distributed.run_on_rank0(lambda: save_model(folder, job.model))
+    release_freed_memory()
+    held_out = job.splits["test"]
+    log_rank0(f"answering {len(held_out)} held-out entries ...")
+    answers = answer_entries(job, held_out)
+    distributed.run_on_rank0(
+        lambda: _report(folder, held_out, before, answers, state, options.text)
+    )
+    return 0
+
+
+def _report(folder, held_out, before, after, state, text):
+    if held_out:
+        print_scores(save_answers(folder, held_out, after, state.seconds))
+    else:
+        log_rank0("no held-out rows, so there is no score")
+    rows = sample_indices(held_out)
+    print_before_after([held_out[i] for i in rows], before, [after[i] for i in rows])
+    print(f"\nThe run is in {folder}: try\n{next_commands(folder, text)}")
+
+
+# --- when it can't go on ------------------------------------------------------------------------
+def _about_numbers(error, job, options, folder, state):
+    """What to do about a number that is not finite, and in which rows of the reader's file."""
+    where = f"after step {state.step}: {error}"
+    if "evaluation" not in str(error):
+        sampler = job.train_loader.batch_sampler
+        sampler = getattr(sampler, "batches", sampler)  # of all ranks
+        sampler.set_epoch(state.epoch)
+        window = list(sampler)[state.batch : state.batch + options.accumulation_steps]
+        rows = (job.place_of(i) for batch in window for i in batch)
+        where += f". Its batch: {', '.join(rows)}"
+    anew = f"python -m ch07 finetune --like {folder} --lr {options.lr / 4:g}"
+    return (
+        f"{where}. A resume would meet the same numbers; begin anew, more slowly:\n  {anew}\n"
+        f"{describe_saved_state(folder)}"
+    )
+
+
+# --- training -----------------------------------------------------------------------------------
+def _train(job, options, folder, state, config):
+    """Train with checkpoints; True if it came to its end, False if it was asked to stop."""
+    n_steps = total_steps(job.train_loader, job.settings)
+    rows = len(job.splits["train"])
+    on = f"{job.device}" + f", {distributed.get_world_size()} processes" * (
+        distributed.get_world_size() > 1
+    )
+    log_rank0(f"training on {rows} rows, {n_steps} steps in {job.settings.dtype} on {on}")
+
+    def on_eval(record):
+        distributed.run_on_rank0(lambda: rf.save_metrics(folder, state.history))
+
+    with stop_on_signal(log_rank0) as asked_to_stop:
+        minutes = options.checkpoint_minutes
+        on_step = checkpoint_callback(folder, job, config, minutes, n_steps, asked_to_stop)
+        train_model(
+            job.trained,
+            job.train_loader,
+            job.val_loader,
+            job.optimizer,
+            job.device,
+            replace(job.settings, seed=distributed.seed_for_rank(job.settings.seed)),
+            state,
+            on_eval,
+            on_step,
+            progress=distributed.get_rank() == 0,
+        )
+    distributed.run_on_rank0(lambda: rf.save_metrics(folder, state.history))
+    distributed.run_on_rank0(lambda: _plot(folder, state.history))
+    if state.skipped:
+        log_rank0(f"{state.skipped} updates were skipped: their batches had no counted target")
+    return state.step == n_steps and not distributed.any_rank(asked_to_stop())
+
+
+def _plot(folder, history):
+    columns = ("epoch", "tokens_seen", "train_loss", "val_loss")
+    figure = plot_losses(*([record[key] for record in history] for key in columns))
+    png = io.BytesIO()
+    figure.savefig(png, dpi=150, metadata={"Software": None})
+    write_bytes(folder / rf.PLOT, png.getvalue())

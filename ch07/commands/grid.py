@@ -1,0 +1,62 @@
+"""A batch of a data file, token by token, in the terminal or as a picture.
+
+python -m ch07 grid [DATA] [--rows N] [--png FILE | --sentences | --json]
+"""
+
+import json
+import sys
+
+from ch07.data.entries import summarize_findings
+from ch07.data.json_reader import Finding
+from ch07.data.prompt_styles import get_style
+from ch07.data.sources import read_source
+from ch07.data.tokenizer import load_tokenizer
+from ch07.data.toy_instructions.build import DATA_FILE
+from ch07.models.saved_run import load_run
+from ch07.utils.atomic_files import write_bytes
+from ch07.utils.console import terminal_line
+from ch07.visualization.token_grid import batch_grid
+
+
+def grid(
+    data=None,
+    rows=3,
+    folder=None,
+    prompt_style=None,
+    loss_on="response",
+    allowed_max_length=None,
+    skip_bad_rows=False,
+    png=None,
+    sentences=False,
+    as_json=False,
+):
+    """Show the first rows of `data` as the batch that enters the loss; returns 0.
+
+    With a run folder, its prompt style is used, and its model's loss is told for each token.
+    """
+    model, style = _model_and_style(folder, prompt_style)
+    file = read_source(DATA_FILE if data is None else data, skip_bad_rows)
+    for line in summarize_findings(file.findings):
+        print(f"data: {terminal_line(line, width=None)}", file=sys.stderr)
+    shown = batch_grid(
+        file.entries[:rows], load_tokenizer(), style, loss_on, allowed_max_length, model
+    )
+    if shown.cut_rows:
+        what = f"cut at {allowed_max_length} tokens, end-of-text lost, or more"
+        cut = [Finding(file.places[i], "note", what) for i in shown.cut_rows]
+        print(f"data: {summarize_findings(cut)[0]}", file=sys.stderr)
+    if png is not None:
+        write_bytes(png, shown.png())
+        print(f"{terminal_line(str(png), width=None)}: {len(shown.rows)} rows")
+    elif as_json:
+        print(json.dumps(shown.records(), ensure_ascii=False))
+    else:
+        print(shown.sentences() if sentences else shown)
+    return 0
+
+
+def _model_and_style(folder, name):
+    if folder is None:
+        return None, get_style(name or "book")
+    run = load_run(folder)
+    return run.model, run.style if name is None else get_style(name)

@@ -1,0 +1,251 @@
+"""A run that learns which answers are liked better: direct preference optimization.
+
+    python -m ch07 prefer RUN [DATA] [--out NEW] [--beta X]
+    python -m ch07 prefer --resume --out NEW
+
+The one idea: the run is both where training starts and what it is held against, and it stays as it
+is; what was learned goes into a run folder of its own, to be asked like any other.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ch07.data.entries import DataError, count, summarize_findings
+from ch07.data.splits import split_entries
+from ch07.evaluation.held_out_answers import sample_indices
+from ch07.evaluation.score_report import print_before_after
+from ch07.generation.respond import respond
+from ch07.models.resource_estimate import count_parameters
+from ch07.models.saved_run import Run, load_run, save_model
+from ch07.runs import run_folder as rf
+from ch07.runs.run_lock import (
+    check_disk_space,
+    check_new_folder,
+    check_resumable_folder,
+    new_run_folder,
+    run_lock,
+)
+from ch07.systems.preference_tuning.dpo import train_on_pairs
+from ch07.systems.preference_tuning.preference_data import (
+    pair_loader,
+    pairs_that_fit,
+    read_preferences,
+    toy_file,
+)
+from ch07.training.interruption import (
+    checkpoint_callback,
+    explained_failures,
+    report_interruption,
+    stop_on_signal,
+)
+from ch07.training.job import describe_run
+from ch07.training.resume import (
+    check_unchanged,
+    merge_resumed_values,
+    read_resumable_config,
+    restore_checkpoint,
+)
+from ch07.utils.atomic_files import sha256_of
+from ch07.utils.console import log_rank0
+from ch07.utils.device import choose_device, versions
+from ch07.utils.errors import OptionError, RunFolderError
+from ch07.utils.validation import check_field_types
+from train_loop import TrainSettings, TrainState, make_optimizer, total_steps
+
+WEIGHT_DECAY = 0.01  # of the matrices
+# Raschka's, for 355M parameters; so few steps of it leave the small model here as it was
+LR = 5e-6
+LR_OF_SMALL = 5e-5
+SMALL = 20_000_000
+
+
+@dataclass(frozen=True)
+class PreferOptions:
+    """What `python -m ch07 prefer` can be told."""
+
+    model: str  # the folder of the run to start from
+    data: str | None = None  # a file of pairs; None: toy pairs, with a full stop and without
+    out: str | None = None
+    beta: float = 0.1
+    label_smoothing: float = 0.0
+    reduction: str = "sum"
+    epochs: int = 1
+    batch_size: int = 8
+    lr: float | None = None  # None: what suits the model's size
+    seed: int = 123
+    eval_freq: int = 10
+    max_steps: int | None = None
+    checkpoint_minutes: float = 5.0
+    skip_bad_rows: bool = False
+    device: str = "auto"
+    optimizer: str = "adamw"  # no choice: for config.json
+
+
+OF_LOSS = ("beta", "label_smoothing", "reduction")  # they stand apart in config.json
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A job that is ready to start; what has the name of a part of `prepare.Job` is that."""
+
+    run: Run
+    pairs: dict  # "train", "test", "validation" -> `PairDataset`
+    settings: TrainSettings
+    optimizer: object
+    facts: dict
+
+    @property
+    def model(self):
+        return self.run.model
+
+    @property
+    def style(self):
+        return self.run.style
+
+
+def prefer(resume=False, **given):
+    """Train a run on pairs and write a new run, or go on with one; the exit code."""
+    if resume:
+        return _go_on(given)
+    if "model" not in given:
+        raise OptionError("prefer needs RUN, the folder to start from, or --resume --out NEW")
+    options = PreferOptions(**given)
+    check_new_folder(options.out)
+    job = _prepare(options)
+    check_disk_space(options.out, count_parameters(job.model.config)[0])
+    with run_lock(new_run_folder(options.out)) as folder, explained_failures(folder):
+        config = _config(options, job)
+        rf.save_config(folder, config)
+        return _finish(job, options, folder, config, TrainState)
+
+
+def _go_on(given):
+    if "out" not in given:
+        raise OptionError("--resume needs --out NEW, the folder of the run to go on with")
+    check_resumable_folder(given["out"])
+    folder = Path(given["out"])
+    with run_lock(folder), explained_failures(folder):
+        config = read_resumable_config(folder, log_rank0)
+        if "preference" not in config:
+            raise RunFolderError(f"{folder} wasn't trained on pairs: {rf.resume_command(folder)}")
+        options = _stored(config, given)
+        job = _prepare(options)
+        check_unchanged(folder, config, _config(options, job), log_rank0)
+        begin = partial(restore_checkpoint, folder, config, job.model, job.optimizer, log_rank0)
+        return _finish(job, options, folder, config, begin)
+
+
+def _stored(config, given):
+    try:
+        known = {**config["options"], **config["preference"]}
+        check_field_types(PreferOptions, known)
+        return PreferOptions(**merge_resumed_values(known, given))
+    except TypeError as error:
+        raise RunFolderError(f"{given['out']}/{rf.CONFIG} was altered: {error}") from None
+
+
+def _prepare(options):
+    """Everything that training needs; nothing is written."""
+    run = load_run(options.model, choose_device(options.device))
+    if rf.has_prefix(run.config):
+        raise OptionError(f"{options.model} is a prefix beside frozen weights: train a whole model")
+    seed, skip = options.seed, options.skip_bad_rows
+    file = toy_file(seed) if options.data is None else read_preferences(options.data, skip)
+    pairs, findings = _split(file, run, seed, skip)
+    for line in summarize_findings(file.findings + findings):
+        log_rank0(f"data: {line}")
+    if not len(pairs["train"]):
+        raise DataError(f"{file.path}: no pair is left to train on")
+    small = count_parameters(run.model.config)[0] < SMALL
+    lr = options.lr or (LR_OF_SMALL if small else LR)
+    settings = TrainSettings(
+        num_epochs=options.epochs,
+        peak_lr=lr,
+        eval_freq=options.eval_freq,
+        max_steps=options.max_steps,
+        seed=seed,
+    )
+    optimizer = make_optimizer(run.model.parameters(), lr, WEIGHT_DECAY)
+    return Pairs(run, pairs, settings, optimizer, _facts(file, run, pairs))
+
+
+def _split(file, run, seed, skip_bad_rows):
+    """({"train", "test", "validation"}: `PairDataset`}, findings)."""
+    context, pairs, findings = run.model.config.context_length, {}, []
+    for name, rows in split_entries(file.entries, seed=seed).items():
+        pairs[name], found = pairs_that_fit(file, rows, run.style, context, skip_bad_rows)
+        findings += found
+    return pairs, findings
+
+
+def _finish(job, options, folder, config, begin):
+    """Train, answer a few held-out prompts before and after, and write the new run."""
+    tests = [{**pair, "output": pair["chosen"]} for pair in job.pairs["test"].pairs]
+    tests = [tests[i] for i in sample_indices(tests)]
+    before = _answers(job.run, tests)
+    state, whole = _train(job, options, folder, config, begin)
+    if not whole:
+        return report_interruption(folder, state.step)
+    save_model(folder, job.model)
+    _tell(state.history)
+    print_before_after(tests, before, _answers(job.run, tests))
+    print(f"\nThe run is in {folder}: try\n  python -m ch07 chat {folder}")
+    return 0
+
+
+def _train(job, options, folder, config, begin):
+    """(the `TrainState`, whether it came to its end); with checkpoints, as `finetune` has them."""
+    loader = pair_loader(job.pairs["train"], options.batch_size, options.seed)
+    held_out = pair_loader(job.pairs["validation"], options.batch_size)
+    n_steps = total_steps(loader, job.settings)
+    log_rank0(f"training on {count(len(job.pairs['train']), 'pair')}, {count(n_steps, 'step')}")
+
+    with stop_on_signal(log_rank0) as asked_to_stop:
+        minutes = options.checkpoint_minutes
+        on_step = checkpoint_callback(folder, job, config, minutes, n_steps, asked_to_stop)
+        state = train_on_pairs(
+            job.model,
+            loader,
+            held_out,
+            job.optimizer,
+            job.settings,
+            options.beta,
+            options.label_smoothing,
+            next(job.model.parameters()).device,
+            options.reduction,
+            begin,
+            on_eval=lambda history: rf.save_metrics(folder, history),
+            on_step=on_step,
+        )
+    return state, state.step == n_steps and not asked_to_stop()
+
+
+def _config(options, job):
+    """config.json of the new run: what `finetune` writes, and how its pairs were learned from."""
+    config = describe_run(options, job)
+    return {**config, "preference": {name: config["options"].pop(name) for name in OF_LOSS}}
+
+
+def _facts(file, run, pairs):
+    return {
+        "data_sha256": file.sha256,
+        "start_sha256": sha256_of(run.folder / rf.MODEL),
+        "rows": {name: len(dataset) for name, dataset in pairs.items()},
+        "tokenizer": run.tokenizer.name,
+        "versions": versions(next(run.model.parameters()).device),
+    }
+
+
+def _answers(run, entries):
+    return respond(run.model, run.tokenizer, entries, run.style, max_new_tokens=64)
+
+
+def _tell(records):
+    """The first and the last record, as a table."""
+    print("\nstep   pairs       loss  margin  accuracy")
+    for record in (records[0], records[-1]):
+        for name, kind in (("train", "training"), ("val", "held out")):
+            found = [record[f"{name}_{what}"] for what in ("loss", "margin", "accuracy")]
+            if None not in found:
+                print(f"{record['step']:>4}   {kind:<9} " + "  ".join(f"{x:>7.4f}" for x in found))

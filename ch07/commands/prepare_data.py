@@ -1,0 +1,22 @@
+"""`python -m ch07 prepare-data FILE OUT`: rows of any form and number become Alpaca-form JSONL."""
+
+import shlex
+import sys
+
+from ch07.data.column_mapping import prepared_rows
+from ch07.data.entries import FindingCounts, count
+from ch07.utils.atomic_files import write_jsonl
+from ch07.utils.console import terminal_safe
+from ch07.utils.paths import check_new_file
+
+
+def prepare_data(path, out, limit=None, skip_bad_rows=False):
+    """Write the rows that can be used, and say what was left out and why; returns the exit code."""
+    check_new_file(out, "OUT")
+    tally = FindingCounts()
+    n = write_jsonl(out, prepared_rows(path, tally, limit, skip_bad_rows))
+    for line in tally.lines():
+        print(terminal_safe(f"data: {line}"), file=sys.stderr)
+    print(terminal_safe(f"{count(n, 'row')} in {out}: train on them with"))
+    print(terminal_safe(f"  python -m ch07 finetune --data {shlex.quote(out)}"))
+    return 0

@@ -1,0 +1,17 @@
+"""`python -m ch07 tokenize FILE STORE`: a JSONL file of any size becomes a token store."""
+
+import sys
+
+from ch07.data.prompt_styles import get_style
+from ch07.data.token_store import write_store
+from ch07.utils.console import terminal_safe
+
+
+def tokenize_data(path, folder, prompt_style=None, skip_bad_rows=False):
+    """Write the store and say what is in it; returns the exit code."""
+    store = write_store(path, folder, get_style(prompt_style or "book"), skip_bad_rows)
+    for line in store.about["findings"]:
+        print(terminal_safe(f"data: {line}"), file=sys.stderr)
+    print(f"{len(store):,} rows, {len(store.ids):,} tokens in {folder}: train on them with")
+    print(f"  python -m ch07 finetune --data {folder}")
+    return 0

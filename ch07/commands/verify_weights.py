@@ -1,0 +1,216 @@
+"""Are these the published weights, and does this GPT-2 compute with them what others do?
+
+python -m ch07 verify-weights gpt2-small
+
+The one idea: other people have published what GPT-2 says to given texts: losses, and how it goes
+on when it always takes the likeliest token. Whoever has the weights can hold ours against theirs.
+"""
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ch07.data.tokenizer import load_tokenizer
+from ch07.generation.decoding import generate
+from ch07.models.hub_download import PUBLISHED
+from ch07.models.pretrained import find_weights
+from ch07.models.resource_estimate import answering_bytes, as_bytes
+from ch07.models.weight_reader import WeightsError
+from ch07.utils.device import available_memory, choose_device
+from collate import END_OF_TEXT
+from gpt_model import MODEL_SIZES, GPTConfig
+from train_loop import calc_loss_batch
+
+# The first lines of Shakespeare's Coriolanus, as in the file "tiny shakespeare".
+CORIOLANUS = """\
+First Citizen:
+Before we proceed any further, hear me speak.
+
+All:
+Speak, speak.
+
+First Citizen:
+You are all resolved rather to die than to famish?
+
+All:
+Resolved. resolved.
+
+First Citizen:
+First, you know Caius Marcius is chief enemy to the people.
+
+All:
+We know't, we know't.
+
+First Citizen:
+Let us kill him, and we'll have corn at our own price.
+Is't a verdict?
+
+All:
+No more talking on't; let it be done: away, away!
+
+Second Citizen:
+One word, good citizens.
+
+First Citizen:
+We are accounted poor citizens, the patricians good.
+What authority surfeits on would relieve us: if they
+would yield us but the superfluity, while it were
+wholesome, we might guess they relieved us humanely;
+but they think we are too dear: the leanness that
+afflicts us, the object of our misery, is as an
+inventory to particularise their abundance; our
+sufferance is a gain to them Let us revenge this with
+our pikes, ere we become rakes
+"""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A mean loss that somebody published: of `text` after `before`, or of llm.c's batch."""
+
+    source: str
+    value: float
+    text: str | None = None  # None: the first 4 rows of 64 tokens of Coriolanus
+    before: str | None = None  # None: end-of-text, which counts for nothing itself
+
+    def measured(self, model, tokenizer):
+        """The loss here."""
+        rows, counted_from = self._rows(tokenizer)
+        ids = torch.tensor(rows)
+        targets = ids[:, 1:].clone()
+        targets[:, : counted_from - 1] = -100
+        device = next(model.parameters()).device
+        with torch.inference_mode():
+            return calc_loss_batch(ids[:, :-1], targets, model, device).item()
+
+    def _rows(self, tokenizer):
+        if self.text is None:
+            ids = coriolanus_ids(tokenizer)
+            return [ids[i : i + 65] for i in range(0, 256, 64)], 1
+        encode = tokenizer.encode_ordinary
+        before = [END_OF_TEXT] if self.before is None else encode(self.before)
+        return [before + encode(self.text)], len(before)
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """How a prompt goes on if each token is the likeliest, as somebody published it."""
+
+    source: str
+    prompt: str
+    continuation: str
+
+
+def coriolanus_ids(tokenizer):
+    """The first 257 tokens, an end-of-text before each speech (llm.c, prepro_tinyshakespeare.py).
+
+    Rows of 64 and the token after each: 4 rows of inputs and targets.
+    """
+    speeches = CORIOLANUS.rstrip("\n").split("\n\n")
+    ids = [
+        token
+        for speech in speeches
+        for token in [END_OF_TEXT, *tokenizer.encode_ordinary(speech + "\n\n")]
+    ]
+    return ids[:257]
+
+
+def _mean_loss(probabilities):
+    return -sum(math.log(p) for p in probabilities) / len(probabilities)
+
+
+FACTS = {
+    "gpt2-small": [
+        Loss("llm.c, test_gpt2.c", 5.270007),
+        Loss(
+            "lm-evaluation-harness, tests/test_models.py",
+            95.0074 / 17,
+            "We study empirical scaling laws for language model performance on the cross-entropy "
+            "loss.",
+        ),
+        Greedy(
+            "transformers, test_modeling_gpt2.py",
+            "The dog",
+            " was found in a field near the intersection of West and West Streets.\n\nThe dog",
+        ),
+        Greedy(
+            "picoGPT, README",
+            "Alan Turing theorized that computers would one day become",
+            " the most powerful machines on the planet.\n\nThe computer is a machine that can "
+            "perform complex calculations, and it can perform these calculations in a way that is "
+            "very similar to the human brain.",
+        ),
+    ],
+    "gpt2-medium": [
+        Greedy(
+            "tinygrad, examples/gpt2.py",
+            "What is the answer to life, the universe, and everything?",
+            "\n\nThe answer is that we are all one",
+        ),
+        Greedy("tinygrad, examples/gpt2.py", "Hello.", " I'm a little late to the party, but"),
+    ],
+    "gpt2-large": [
+        Greedy(
+            "huggingface/blog, introducing-csearch.md",
+            "DeepMind Company is",
+            " a leading AI research company, with a focus on deep learning and deep "
+            "learning-based systems.\n\nThe company's research is focused on",
+        ),
+    ],
+    "gpt2-xl": [
+        Greedy(
+            "nlp-with-transformers, chapter 5",
+            "Transformers are the",
+            " most popular toy line in the world,",
+        ),
+        Loss(
+            "nlp-with-transformers, chapter 5",
+            _mean_loss([0.0853, 0.1678, 0.1063, 0.3438, 0.4628, 0.6599, 0.6926, 0.3973]),
+            " most popular toy line in the world,",
+            before="Transformers are the",
+        ),
+    ],
+}
+TOLERANCE = 2e-3  # the least exact of these facts is given to three digits
+
+
+def verify_weights(name, path=None, device="auto"):
+    """Print each published fact beside what comes out here; returns 0 if all agree, else 1."""
+    device, config = choose_device(device), GPTConfig(**MODEL_SIZES[name])
+    needed, free = answering_bytes(config), available_memory(device)
+    if needed > free:
+        raise WeightsError(f"{name} needs {as_bytes(needed)}, but {as_bytes(free)} are free")
+    source = find_weights(name if path is None else Path(path))
+    if source.config != config:
+        there = source.config
+        raise WeightsError(
+            f"{path} isn't {name}: it has {there.n_layers} blocks of width {there.emb_dim} and "
+            f"{there.vocab_size:,} tokens, not {config.n_layers}, {config.emb_dim} and "
+            f"{config.vocab_size:,}"
+        )
+    same_file = path is None or source.sha256() == PUBLISHED[name].sha256
+    print(f"{name}: {'the published file' if same_file else 'not the published file'} (sha256)")
+    model, tokenizer = source.load().to(device), load_tokenizer()
+    n_parameters = sum(p.numel() for p in model.parameters())
+    print(f"{n_parameters:,} parameters, float32, {device}")
+    verdicts = [same_file]
+    for fact in FACTS[name]:
+        if isinstance(fact, Loss):
+            loss = fact.measured(model, tokenizer)
+            verdicts.append(abs(loss - fact.value) < TOLERANCE)
+            shown = f"loss {loss:.4f}, published {fact.value:.4f}"
+        else:
+            wanted = tokenizer.encode_ordinary(fact.continuation)
+            prompt = tokenizer.encode_ordinary(fact.prompt)
+            (ids,) = generate(model, [prompt], len(wanted))
+            verdicts.append(ids == wanted)
+            shown = f"{fact.prompt!r} goes on {tokenizer.decode(ids)!r}"
+            if ids != wanted:
+                shown += f", published {fact.continuation!r}"
+        print(f"{'equal' if verdicts[-1] else 'DIFFERENT'}: {shown} ({fact.source})")
+    if not all(verdicts):
+        print("something differs: see above", file=sys.stderr)
+    return 0 if all(verdicts) else 1

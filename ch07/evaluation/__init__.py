@@ -1,0 +1,1 @@
+"""How good the answers are: metrics, held-out answers, a language model as judge."""

@@ -1,0 +1,1 @@
+"""Weights in and out: from the hub, a file or a run; LoRA, prefix tuning, export."""

@@ -1,0 +1,1 @@
+"""A run on disk: config, metrics, checkpoints, and the lock on its folder."""

@@ -1,0 +1,1 @@
+"""Choosing rows: quality flags, near-duplicates, diversity."""

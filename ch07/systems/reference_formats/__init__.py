@@ -1,0 +1,1 @@
+"""The training rows of Stanford Alpaca, Chinese-LLaMA-Alpaca, ChatGLM and Lamini."""

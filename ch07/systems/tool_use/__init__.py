@@ -1,0 +1,1 @@
+"""Instructions that become API calls, after Gorilla."""

@@ -1,0 +1,1 @@
+"""Settings -> a plan -> a job -> a trained model, also after an interruption."""

@@ -1,0 +1,1 @@
+"""Files, devices, processes, the console and the errors that a person can act on."""

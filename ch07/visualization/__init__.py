@@ -1,0 +1,1 @@
+"""Pictures with captions: a batch token by token, losses, attention."""

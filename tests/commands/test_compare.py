@@ -1,0 +1,123 @@
+"""Two runs side by side: equal to the bit, or the first step and the setting that differ."""
+
+import json
+import shutil
+
+import pytest
+
+from ch07.commands.cli import main
+from ch07.runs import run_folder as rf
+from ch07.utils.atomic_files import read_json, read_tensors, write_json, write_tensors
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    return shutil.copytree(run, tmp_path / "copy")
+
+
+def compared(capsys, one, two):
+    code = main(["compare", str(one), str(two), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_a_run_is_the_same_as_its_copy(run, copy, capsys):
+    config = read_json(copy / rf.CONFIG)
+    config["options"] |= {"out": "elsewhere", "checkpoint_minutes": 1.0, "data": "moved.json"}
+    write_json(copy / rf.CONFIG, config)
+    assert compared(capsys, run, copy)[0] == 0
+    assert main(["compare", str(run), str(copy)]) == 0
+    assert capsys.readouterr().out.startswith("the same run: settings, numbers, weights and answ")
+
+
+def test_the_first_step_that_departs_and_the_setting_are_named(run, copy, capsys):
+    config = read_json(copy / rf.CONFIG)
+    config["options"]["lr"] = 0.5
+    config["facts"]["versions"]["torch"] = "1.0"
+    write_json(copy / rf.CONFIG, config)
+    lines = (copy / rf.METRICS).read_text("utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    last_equal, first = records[1]["step"], records[2]["step"]
+    records[2]["val_loss"] += 1e-15
+    records[3]["train_loss"] += 1
+    records[1]["seconds"] += 5  # time is no number of the run
+    rf.save_metrics(copy, records)
+    code, found = compared(capsys, run, copy)
+    assert code == 1 and not found["same"]
+    names = {setting["name"] for setting in found["settings"]}
+    assert names == {"options.lr", "facts.versions.torch"}
+    assert (found["numbers"]["first"], found["numbers"]["last_equal"]) == (first, last_equal)
+    assert list(found["numbers"]["values"]) == ["val_loss"]
+    assert not found["weights"]["differ"] and not found["answers"]["differ"]
+    assert main(["compare", str(run), str(copy)]) == 1
+    out = capsys.readouterr().out
+    assert f"the first step that departs is {first}: val_loss" in out
+    assert "options.lr: 0.0025 and 0.5" in out and f"(step {last_equal} was still equal)" in out
+
+
+def test_weights_and_answers_that_differ_are_counted(run, copy, capsys):
+    tensors = read_tensors(copy / rf.MODEL)
+    tensors["final_norm.bias"][0] += 0.25
+    write_tensors(copy / rf.MODEL, tensors)
+    answers = read_json(copy / rf.RESPONSES)
+    answers[3]["model_response"] = "\x1b[31mred"
+    write_json(copy / rf.RESPONSES, answers)
+    code, found = compared(capsys, run, copy)
+    assert code == 1 and found["weights"]["tensors"] == ["final_norm.bias"]
+    assert found["weights"]["largest"] == pytest.approx(0.25) and found["answers"]["entries"] == 1
+    assert main(["compare", str(run), str(copy)]) == 1
+    out = capsys.readouterr().out
+    assert "1 of" in out and r"\x1b[31mred" in out and "\x1b" not in out
+
+
+def test_evaluations_at_other_steps_are_compared_where_both_have_one(run, copy, capsys):
+    records = rf.read_metrics(copy)
+    rf.save_metrics(copy, records[::2])
+    code, found = compared(capsys, run, copy)
+    assert code == 1 and "first" not in found["numbers"]
+    assert found["numbers"]["shared"] == len(records[::2])
+
+
+def test_an_unfinished_run_is_compared_as_far_as_it_went(run, copy, capsys):
+    for name in (rf.MODEL, rf.RESPONSES):
+        (copy / name).unlink()
+    code, found = compared(capsys, run, copy)
+    assert code == 1 and found["weights"]["missing"] == [str(copy)]
+    assert main(["compare", str(run), str(copy)]) == 1
+    assert f"weights: not finished: {copy}" in capsys.readouterr().out
+    code, found = compared(capsys, copy, copy)
+    assert code == 1 and not found["same"], "equal as far as they went isn't the same run"
+
+
+def test_other_questions_are_not_compared(run, copy, capsys):
+    answers = read_json(copy / rf.RESPONSES)
+    answers[0]["instruction"] = "Something else?"
+    write_json(copy / rf.RESPONSES, answers)
+    assert main(["compare", str(run), str(copy)]) == 1
+    assert "answers: not compared, since the questions differ" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"a": 1}', "\x00"])
+def test_damaged_metrics_are_said(run, copy, capsys, text):
+    (copy / rf.METRICS).write_text(text, encoding="utf-8")
+    assert main(["compare", str(run), str(copy)]) == 1
+    assert f"{rf.METRICS} can't be read" in capsys.readouterr().err
+    assert main(["compare", str(run), str(copy / "nowhere")]) == 1
+    assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_logged_losses_come_again_from_the_saved_weights(run, capsys):
+    assert main(["evaluate", str(run), "--losses", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    last = rf.read_metrics(run)[-1]
+    for name in ("train_loss", "val_loss"):
+        assert found[name] == {"logged": last[name], "now": last[name], "equal": True}
+    assert main(["evaluate", str(run), "--losses"]) == 0
+    assert capsys.readouterr().out.count(": equal\n") == 2
+
+
+def test_losses_of_other_data_are_refused(run, number_data, tmp_path, capsys):
+    rows = json.loads(number_data.read_text("utf-8"))
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(rows[:-1]), encoding="utf-8")
+    assert main(["evaluate", str(run), "--losses", "--data", str(other)]) == 1
+    assert "data_sha256 was" in capsys.readouterr().err

@@ -1,0 +1,236 @@
+"""The judge: what it is asked, which number is read from a reply, what is told of failures."""
+
+import json
+
+import pytest
+from completion_server import ollama, openai, serving
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ch07.commands.cli import main
+from ch07.evaluation import llm_judge as judging
+from ch07.evaluation.llm_judge import HUNDRED, RUBRIC, judge, judge_prompt, parse_score, summarise
+from ch07.evaluation.metrics import rouge_l, token_f1
+from ch07.evaluation.rank_correlation import kendall, spearman
+from ch07.generation.backends import open_backend
+from ch07.generation.completion import CompletionError, scripted
+from ch07.models.saved_run import save_model
+from ch07.runs import run_folder as rf
+
+# --- the number in a reply ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "score"),
+    [
+        ("85", 85),
+        ("85/100", 85),
+        ("Score: 85", 85),
+        ("**85**", 85),
+        ("85 out of 100", 85),
+        ("I'd give it a 7/10", 70),
+        ("**Score:** 85/100\n\nIt names 2 of the 3 colours.", 85),
+        ("0", 0),
+        ("On a scale from 0 to 100, I would score it 90.", 90),
+        ("85.\n\nOne of 2 facts is wrong.", 85),
+        ("得分85分", 85),
+        ("It is right; only 1 comma is missing. Rating: 95%", 95),
+        ("2/3 of it is right. Score: 60", 60),
+        ("GPT-4 would say 85", 85),
+        ("8.5/10", 85),
+        ("85.5", 85.5),
+        # nobody can know, or it is no score of this scale
+        ("", None),
+        ("The answer is good.", None),
+        ("It names 2 of the 3 colours, so 60", None),
+        ("85/100 or 75/100", None),
+        ("Score: 80-90", None),
+        ("between 80 to 90", None),
+        ("-5", None),
+        ("Score: \u22125", None),
+        ("Score: 850", None),
+        ("101", None),
+        ("1985", None),
+        ("In 1985", None),
+        ("1,000", None),
+        ("100th", None),
+        ("3/4", None),
+        ("120/100", None),
+        ("1e2", None),
+    ],
+)
+def test_which_number_is_the_score(reply, score):
+    assert parse_score(reply) == score
+
+
+@pytest.mark.parametrize(
+    ("reply", "score"),
+    [("4", 4), ("4/5", 4), ("Rating: 4 out of 5", 4), ("On a scale of 1-5: 3", 3), ("0", None),
+     ("6", None), ("8/10", None), ("4 or 5", 4), ("either a 4 or a 5", None)],
+)  # fmt: skip
+def test_on_another_scale(reply, score):
+    assert parse_score(reply, RUBRIC) == score
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(max_size=40))
+def test_whatever_is_said_the_score_is_on_its_scale(reply):
+    for scale in (HUNDRED, RUBRIC):
+        score = parse_score(reply, scale)
+        assert score is None or scale.low <= score <= scale.high
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 100), st.sampled_from(["{}", " {}\n", "Score: {}", "**{}/100**", "({})"]))
+def test_every_score_is_read_back(score, form):
+    assert parse_score(form.format(score)) == score
+
+
+# --- judging ------------------------------------------------------------------------------------
+
+
+def test_the_judge_reads_task_input_reference_and_answer(entries):
+    for scale in (HUNDRED, RUBRIC):
+        prompt = judge_prompt(entries[1], " 6\n", scale)
+        for part in ("Add the numbers.", "2 and 3", "answer, which is right:\n5\n", "\n6\n"):
+            assert part in prompt
+        assert str(scale.high) in scale.asked and prompt.endswith(scale.asked)
+    prompt = judge_prompt(entries[0], " ")
+    assert "works on" not in prompt and "[it is empty]" in prompt
+    odd = {**entries[0], "instruction": "What is {this}?"}
+    assert "What is {this}?" in judge_prompt(odd, "{} %s")
+
+
+def test_failures_are_counted_and_empty_answers_are_judged(entries):
+    asked = []
+    replies = iter(["100", "no idea", "20"])
+
+    def answer(prompt):
+        asked.append(prompt)
+        return next(replies)
+
+    answers = ["Red", "", "warm"]
+    judgement = judge(scripted(answer), entries, answers)
+    assert len(asked) == 3 and "[it is empty]" in asked[1]
+    assert judgement.scores == [100, None, 20] and judgement.replies[1] == "no idea"
+    found = summarise(judgement, entries, answers)
+    assert (found["n"], found["n_judged"], found["n_parsed"]) == (3, 3, 2)
+    assert found["mean_parsed"] == 60 and found["mean_all"] == 40 and found["error"] is None
+    assert found["agreement"]["exact_match"] == {"spearman": 1.0, "kendall": 1.0}
+    rubric = summarise(judge(scripted(["5", "?", "1"]), entries, answers, RUBRIC), entries, answers)
+    assert rubric["mean_parsed"] == 3 and rubric["mean_all"] == pytest.approx(7 / 3)
+
+
+def test_what_was_scored_is_kept_when_the_judge_dies(entries):
+    complete = scripted(["90", CompletionError("it is gone")])
+    judgement = judge(complete, entries, ["Red", "5", "cold"])
+    found = summarise(judgement, entries, ["Red", "5", "cold"])
+    assert judgement.scores == [90] and found["error"] == "it is gone"
+    assert (found["n"], found["n_judged"], found["mean_all"]) == (3, 1, 90)
+    assert found["agreement"]["rouge_l"] == {"spearman": None, "kendall": None}
+    nothing = summarise(judge(scripted([]), entries, [""] * 3), entries, [""] * 3)
+    assert nothing["mean_parsed"] is nothing["mean_all"] is None
+    assert next(judging.judgement_lines(nothing)).endswith("0 of 3 answers judged, 0 got a score")
+
+
+def test_a_server_is_asked_with_temperature_0_and_a_seed(entries):
+    with serving((200, ollama("9", "", "0"))) as stub:
+        complete = open_backend(stub.url, "llama3", kind="ollama", raw=False)
+        assert judge(complete, entries[:1], ["Red"]).scores == [90]
+    ((path, _, body),) = stub.asked
+    assert path == "/api/chat" and body["model"] == "llama3"
+    assert body["options"] == {"num_predict": 64, "temperature": 0.0, "seed": 123}
+    assert body["messages"] == [{"role": "user", "content": judge_prompt(entries[0], "Red")}]
+
+
+words = st.lists(st.sampled_from(["red", "blue", "12"]), max_size=6).map(" ".join)
+
+
+@settings(max_examples=30)
+@given(words, words)
+def test_the_offline_scorers_are_symmetric_and_bounded(a, b):
+    for scorer in (token_f1, rouge_l):
+        assert scorer(a, b) == pytest.approx(scorer(b, a)) and 0 <= scorer(a, b) <= 1
+        assert scorer(a, a) == 1
+
+
+def test_agreement_needs_two_lists_of_numbers():
+    for measure in (spearman, kendall):
+        assert measure([1, 2, 3], [5, 6, 9]) == 1 and measure([1, 2, 3], [9, 6, 5]) == -1
+        assert measure([1, 1], [1, 2]) is measure([], []) is measure([3], [4]) is None
+        with pytest.raises(ValueError, match="of the same length"):
+            measure([1, 2], [1])
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            measure([1, float("nan")], [1, 2])
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_run(tmp_path):
+    import torch
+
+    from ch07.data.prompt_styles import BOOK_STYLE
+    from gpt_model import GPTModel
+
+    shape = {"context_length": 128, "emb_dim": 16, "n_heads": 2, "n_layers": 1}
+    folder = tmp_path / "run"
+    folder.mkdir()
+    model = GPTModel(shape, torch.Generator().manual_seed(0))
+    config = {"options": {}, "settings": {}, "facts": {}, "model": vars(model.config)}
+    rf.save_config(folder, {**config, "prompt_style": vars(BOOK_STYLE)})
+    save_model(folder, model)
+    return folder
+
+
+@pytest.fixture
+def asked(small_run, tmp_path, entries):
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps(entries), encoding="utf-8")
+    return ["evaluate", str(small_run), "--data", str(data), "--max-new-tokens", "2"]
+
+
+def test_a_judge_beside_the_offline_scores(asked, tmp_path, capsys):
+    script = tmp_path / "replies.json"
+    script.write_text('["10", "Score: 20", "?"]', encoding="utf-8")
+    assert main([*asked, "--judge", f"scripted:{script}"]) == 0
+    told = capsys.readouterr().out
+    assert "exact match" in told and "3 of 3 answers judged, 2 got a score" in told
+    assert "mean 15.00 over the scores, 10.00 with every failure as the lowest" in told
+    assert main([*asked, "--judge", f"scripted:{script}", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["n"] == 3 and scores["judge"]["scores"] == [10, 20, None]
+    assert set(scores["judge"]["agreement"]) == {"exact_match", "token_f1", "rouge_l"}
+    assert main([*asked, "--json"]) == 0 and "judge" not in json.loads(capsys.readouterr().out)
+
+
+def test_a_server_that_dies_half_way(asked, capsys):
+    with serving((200, openai("70")), (401, "")) as stub:
+        assert main([*asked, "--judge", stub.url, "--judge-model", "m"]) == 1
+    told = capsys.readouterr()
+    assert "1 of 3 answers judged, 1 got a score" in told.out and "mean 70.00" in told.out
+    assert "the judge stopped after 1 answer: 127.0.0.1" in told.err
+    with serving((200, openai("70")), (401, "")) as stub:
+        assert main([*asked, "--judge", stub.url, "--judge-model", "m", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["judge"]["scores"] == [70]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--judge", "http://127.0.0.1:9/"], 2, "needs --judge-model"),
+        (["--judge", "http://x.org/", "--judge-model", "m"], 2, "use https"),
+        (["--judge-model", "m"], 2, "it needs --judge ADDRESS"),
+        (["--judge", "nowhere"], 1, "nowhere is not a run folder"),
+        (["--judge", "scripted:none.json"], 1, "none.json: No such file"),
+        (["--judge", "x", "--losses"], 2, "not allowed with argument"),
+    ],
+)
+def test_a_judge_that_cannot_be_asked(arguments, code, message, asked, capsys):
+    try:
+        assert main([*asked, *arguments]) == code
+    except SystemExit as caught:
+        assert caught.code == code
+    told = capsys.readouterr()
+    assert message.replace("it needs --judge", "needs --judge") in told.err and not told.out

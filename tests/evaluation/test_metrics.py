@@ -1,0 +1,89 @@
+"""Scores: bounds, symmetry, hand-counted cases, intervals that cover."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ch07.evaluation.metrics import (
+    exact_match,
+    mean_interval,
+    rouge_l,
+    score_answers,
+    token_f1,
+    wilson_interval,
+)
+
+texts = st.lists(st.sampled_from(["the", "cat", "sat", "on", "a", "mat"]), max_size=8).map(" ".join)
+
+
+@given(texts, texts)
+def test_bounds_symmetry_and_identity(a, b):
+    for score in (token_f1, rouge_l):
+        assert 0 <= score(a, b) <= 1
+        assert score(a, b) == pytest.approx(score(b, a))
+        assert score(a, a) == 1
+    assert rouge_l(a, b) <= token_f1(a, b) + 1e-12, "an ordered match is a match"
+
+
+def test_exact_match_forgives_outer_white_space_only():
+    assert exact_match(" Paris\n", "Paris") == 1
+    assert exact_match("paris", "Paris") == 0
+
+
+def test_an_answer_of_signs_alone_is_compared_as_it_is():
+    assert token_f1("+", "-") == rouge_l("*", "/") == token_f1("", "x") == 0
+    assert token_f1("+", "+") == rouge_l("*", " *") == rouge_l("", "") == 1
+
+
+def test_one_value_says_nothing_of_a_mean():
+    assert mean_interval([1.0]) == [0.0, 1.0]
+
+
+def test_chinese_text_counts():
+    assert rouge_l("我喜欢猫", "我喜欢狗") == pytest.approx(0.75)
+    assert token_f1("été", "été") == 1
+
+
+@given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_wilson_interval_holds_the_share(pair):
+    k, n = pair
+    low, high = wilson_interval(k, n)
+    assert 0 <= low <= k / n + 1e-12 and k / n - 1e-12 <= high <= 1
+
+
+def test_the_intervals_cover_the_truth_as_often_as_they_say():
+    draw = random.Random(0)
+    for interval in (lambda v: wilson_interval(sum(v), len(v)), mean_interval):
+        hits = 0
+        for _ in range(1000):
+            values = [float(draw.random() < 0.8) for _ in range(100)]
+            low, high = interval(values)
+            hits += low <= 0.8 <= high
+        assert 0.92 <= hits / 1000 <= 0.98
+
+
+def test_empty_answers_are_counted_in_all_and_by_family():
+    entries = [{"output": "a", "family": family} for family in "xyx"]
+    scores = score_answers(entries, ["", "a", " \n"], [True] * 3)
+    assert (scores["empty"], scores["n"]) == (2, 3)
+    assert {name: part["empty"] for name, part in scores["families"].items()} == {"x": 2, "y": 0}
+
+
+def test_a_report_counts_by_family():
+    entries = [
+        {"output": "a", "family": "x"},
+        {"output": "b", "family": "y"},
+        {"output": "c", "family": "x"},
+    ]
+    scores = score_answers(entries, ["a", "z", "c d"], [True, True, False])
+    assert (scores["n"], scores["exact_match"], scores["stopped"]) == (3, 1 / 3, 2 / 3)
+    assert scores["families"]["x"]["n"] == 2 and scores["families"]["x"]["exact_match"] == 0.5
+    assert scores["families"]["x"]["token_f1"] == pytest.approx((1 + 2 / 3) / 2)
+    for name in ("exact_match", "token_f1", "rouge_l", "stopped"):
+        low, high = scores[f"{name}_interval"]
+        assert 0 <= low <= scores[name] <= high <= 1
+    assert score_answers([{"output": "a"}], ["a"], [True])["families"] == {}
+    with pytest.raises(ValueError, match="no entry is held out"):
+        score_answers([], [], [])

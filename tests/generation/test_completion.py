@@ -1,0 +1,329 @@
+"""One interface for all text generators: options, scripts, runs, and servers that misbehave."""
+
+import json
+import socket
+from types import SimpleNamespace
+
+import pytest
+import torch
+from completion_server import Handler, ollama, openai, serving
+
+from ch07.generation.backends import complete_with_run, open_backend, read_script
+from ch07.generation.completion import Completion, CompletionError, scripted
+from ch07.generation.http_backend import MOST, complete_at_url
+from ch07.generation.respond import respond
+from ch07.utils.errors import DataError, OptionError
+from collate import END_OF_TEXT
+from gpt_model import GPTModel
+from instruction_dataset import BOOK_STYLE
+
+KEY = "sk-very-secret"
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def ask(url, prompt="Hello", waits=None, options=(), **how):
+    """One answer, where nobody waits for long."""
+    waits = [] if waits is None else waits
+    complete = complete_at_url(url, "m", **{"sleep": waits.append, "timeout": 0.2, **how})
+    return complete(prompt, **dict(options))
+
+
+# --- options and scripts ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"max_new_tokens": True}, "max_new_tokens is True"),
+        ({"temperature": -1}, "temperature is -1"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_p": 0}, "top_p is 0"),
+        ({"stop": "\n"}, "must be a list of texts"),
+        ({"stop": [""]}, "none of them ''"),
+        ({"seed": -1}, "seed is -1"),
+        ({"system": ""}, "the system message must be text"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        scripted(["x"])("Hello", **options)
+
+
+@pytest.mark.parametrize("prompt", ["", None, "half \ud800"])
+def test_a_prompt_is_text(prompt):
+    with pytest.raises(ValueError, match="the prompt"):
+        scripted(["x"])(prompt)
+
+
+def test_a_script_is_read_in_order_and_ends_in_a_sentence():
+    complete = scripted(["a", Completion("b", "length"), CompletionError("no")], first=1)
+    assert complete("?") == Completion("b", "length")
+    with pytest.raises(CompletionError, match=r"^no$"):
+        complete("?")
+    with pytest.raises(CompletionError, match="the script is at its end"):
+        complete("?")
+    assert scripted(str.upper)("abc").text == "ABC"
+
+
+def test_a_limit_comes_before_a_stop_string_as_at_a_server():
+    complete = scripted(lambda prompt: "one two three. four")
+    assert complete("?", max_new_tokens=2, stop=["three"]) == Completion("one two", "length")
+    assert complete("?", max_new_tokens=3, stop=["three"]) == Completion("one two ", "stop")
+    assert complete("?", stop=["four", "two"]) == Completion("one ", "stop")
+    assert complete("?", max_new_tokens=5) == Completion("one two three. four", "stop")
+
+
+# --- servers ------------------------------------------------------------------------------------
+
+
+def test_openai_is_asked_as_it_wants_and_the_text_is_cut_in_any_case(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    options = {"max_new_tokens": 9, "temperature": 1.0, "top_p": 0.5, "seed": 3, "system": "Be."}
+    with serving((200, openai("one\n20. two"))) as stub:
+        answer = ask(stub.url + "/v1", options={**options, "stop": ["a", "b", "c", "d", "\n20"]})
+    assert answer == Completion("one", "stop")
+    ((path, headers, body),) = stub.asked
+    assert path == "/v1/chat/completions" and headers["Authorization"] == f"Bearer {KEY}"
+    assert body == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "Be."}, {"role": "user", "content": "Hello"}],
+        "max_tokens": 9,
+        "temperature": 1.0,
+        "top_p": 0.5,
+        "seed": 3,
+        "stop": ["a", "b", "c", "d"],
+    }
+
+
+@pytest.mark.parametrize(
+    "given", ["", "/v1", "/v1/completions", "/v1/chat/completions", "/v1/chat/completions/"]
+)
+@pytest.mark.parametrize("raw", [False, True])
+def test_one_address_is_good_for_both(given, raw):
+    with serving((200, openai("ok"))) as stub:
+        ask(stub.url + given, raw=raw)
+    assert stub.asked[0][0] == ("/v1/completions" if raw else "/v1/chat/completions")
+
+
+def test_openai_continues_a_raw_prompt_at_its_older_address():
+    answer = json.dumps({"choices": [{"text": " there", "finish_reason": "stop"}]})
+    with serving((200, answer)) as stub:
+        assert ask(stub.url, raw=True, options={"seed": 1}) == Completion(" there", "stop")
+    ((path, _, body),) = stub.asked
+    assert path == "/v1/completions" and body["prompt"] == "Hello" and "messages" not in body
+
+
+@pytest.mark.parametrize(
+    ("words", "new", "context"),
+    [(1, 2048, 4096), (1, 1900, None), (950, 60, None), (980, 60, 4096), (5000, 9, 16384)],
+)
+def test_ollama_is_told_of_a_context_that_it_would_cut(words, new, context, tokenizer):
+    """Its default reads 2,048 tokens, and what is longer loses its beginning without a word."""
+    with serving((200, ollama("x", raw=True))) as stub:
+        complete = complete_at_url(stub.url, "m", kind="ollama", raw=True)
+        complete(" a" * words, max_new_tokens=new)
+    ((_, _, body),) = stub.asked
+    assert body["options"].get("num_ctx") == context
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+def test_ollama_gets_its_options_where_it_reads_them(raw, stream):
+    lines = ollama("He", "llo", reason="length", raw=raw).replace("\n", "\n \n\r\n")
+    with serving((200, lines)) as stub:
+        how = {"kind": "ollama", "raw": raw, "stream": stream}
+        options = {"max_new_tokens": 7, "seed": 1, "stop": ["\n"]}
+        assert ask(stub.url, options=options, **how) == Completion("Hello", "length")
+    ((path, headers, body),) = stub.asked
+    assert path == ("/api/generate" if raw else "/api/chat") and "Authorization" not in headers
+    assert body.pop("options") == {"num_predict": 7, "temperature": 0.0, "seed": 1, "stop": ["\n"]}
+    asked = {"messages": [{"role": "user", "content": "Hello"}]}
+    assert body == {
+        "model": "m",
+        "stream": stream,
+        **(asked, {"prompt": "Hello", "raw": True})[raw],
+    }
+
+
+def half(handler):
+    handler.reply(200, openai("Hello")[:20], {"Content-Length": "99"})
+
+
+GOOD = (200, openai("ok"))
+
+
+@pytest.mark.parametrize(
+    ("bad", "waits"),
+    [
+        ([(429, "busy", {"Retry-After": "7"})], [7]),
+        ([(429, "busy", {"Retry-After": "9999"})], [60]),
+        ([(500, ""), (503, "<html>"), (502, "")], [1, 2, 4]),
+        ([half], [1]),
+        ([(200, "", {"Content-Length": 99})], [1]),
+        ([(200, openai("Hello")[:20])], [1]),
+        ([Handler.hang], [1]),
+    ],
+)
+def test_what_may_pass_is_tried_again_after_a_wait(bad, waits):
+    waited = []
+    with serving(*bad, GOOD) as stub:
+        assert ask(stub.url, waits=waited).text == "ok"
+    assert waited == waits and len(stub.asked) == len(bad) + 1
+
+
+def test_half_a_stream_is_no_answer():
+    whole = ollama("He", "llo")
+    for part in (whole.rsplit("\n", 2)[0] + "\n", whole[:30], ""):
+        waited = []
+        with serving((200, part), (200, whole)) as stub:
+            assert ask(stub.url, waits=waited, kind="ollama", stream=True).text == "Hello"
+        assert waited == [1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "message"),
+    [
+        ((503, ""), "openai", "gave no answer in 3 tries; the last time: status 503"),
+        (Handler.hang, "openai", "nothing came for 0.2 seconds"),
+        ((404, "no"), "openai", "has no model 'm', or the address is wrong"),
+        ((401, "no"), "openai", "is OPENAI_API_KEY set, and right"),
+        ((400, f"bad: {KEY}\x1b[31m"), "openai", r"status 400: bad: \[key\]\\x1b\[31m"),
+        ((200, "<html>Welcome"), "openai", "isn't JSON, but begins with '<html>Welcome'"),
+        ((200, '{"text": "x"}'), "openai", "isn't OpenAI's chat interface: its answer has text"),
+        ((200, "[1]"), "ollama", "isn't Ollama's interface: its answer has no keys"),
+        ((200, '{"message": {"content": 1}}'), "ollama", "isn't Ollama's interface"),
+        ((200, '{"error": "no memory"}'), "ollama", "the server says: no memory"),
+        ((200, openai("x", "content_filter")), "openai", "no whole answer: content_filter"),
+        ((302, "", {"Location": "/elsewhere"}), "openai", "sends on to another address"),
+        ((307, "", {"Location": "/elsewhere"}), "openai", "sends on to another address"),
+        ((200, b" " * (MOST + 1)), "openai", "more than 10 MB"),
+    ],
+)
+def test_whatever_is_wrong_ends_in_one_sentence(answer, kind, message):
+    with serving(answer) as stub, pytest.raises(CompletionError, match=message) as caught:
+        ask(stub.url, kind=kind, retries=2, **({"api_key": KEY} if kind == "openai" else {}))
+    assert "\n" not in str(caught.value) and KEY not in str(caught.value)
+    assert all(path != "/elsewhere" for path, _, _ in stub.asked)
+
+
+def test_an_answer_that_drips_for_ever_is_given_up(monkeypatch):
+    monkeypatch.setattr("ch07.generation.http_backend.LONGEST", -1)
+    with serving(GOOD) as stub, pytest.raises(CompletionError, match="wasn't whole after"):
+        ask(stub.url)
+
+
+def test_nobody_at_home():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(CompletionError, match="is the server running"):
+        ask(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "how", "message"),
+    [
+        ("http://example.org", {}, "asked over http, where anybody could read along"),
+        ("http://127.0.0.1.example.org", {}, "asked over http"),
+        ("http://example.org", {"allow_http": True, "api_key": KEY}, "the key isn't sent"),
+        ("ftp://example.org", {}, "is no address"),
+        ("https://", {}, "is no address"),
+        ("https://host:port", {}, "is no address"),
+        ("https://a b", {}, "is no address"),
+        ("https://me:secret@example.org", {}, "must not hold a password"),
+        ("https://example.org?a=b", {}, "must not hold"),
+        ("https://example.org", {"kind": "other"}, "kind is 'other'"),
+        ("https://example.org", {"stream": True}, "for kind ollama only"),
+        ("https://example.org", {"api_key": "a\nb"}, "signs that no key has"),
+    ],
+)
+def test_addresses_that_are_refused(url, how, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        complete_at_url(url, "m", **how)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_key_of_the_environment_is_not_sent_in_the_open(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    sent = []
+
+    def fetch(request, timeout):
+        sent.append(dict(request.header_items()))
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("ch07.generation.http_backend._fetcher", lambda host: fetch)
+    for url in ("https://example.org", "http://example.org"):
+        with pytest.raises(CompletionError):
+            ask(url, allow_http=True)
+    assert ["Authorization" in headers for headers in sent] == [True, False]
+
+
+# --- runs, and names ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tokenizer, monkeypatch):
+    """A run whose model was never trained: it writes on and on."""
+    config = {"emb_dim": 16, "n_heads": 2, "n_layers": 1, "context_length": 128}
+    model = GPTModel(config, torch.Generator().manual_seed(0)).eval()
+    with torch.no_grad():
+        model.pos_emb.weight.mul_(40)  # so that the same token isn't said over and over
+    run = SimpleNamespace(model=model, tokenizer=tokenizer, style=BOOK_STYLE)
+    monkeypatch.setattr("ch07.generation.backends.load_run", lambda folder, device: run)
+    return run
+
+
+def test_a_run_continues_a_prompt_and_answers_an_instruction(run):
+    entry = {"instruction": "Name a colour.", "input": ""}
+    (expected,) = respond(run.model, run.tokenizer, [entry], run.style, 6)
+    complete, raw = complete_with_run("RUN", raw=False), complete_with_run("RUN")
+    assert complete("Name a colour.", max_new_tokens=6) == Completion(expected.text, "length")
+    prompt = run.style.prompt(entry)
+    assert raw(prompt, max_new_tokens=6) == complete("Name a colour.", max_new_tokens=6)
+    word = expected.text[3:6]
+    stopped = raw(prompt, max_new_tokens=6, stop=[word])
+    assert stopped == Completion(expected.text.split(word)[0], "stop")
+    assert raw("one " * 120, max_new_tokens=99).finish_reason == "length", "the context is full"
+    sampled = [raw("one", max_new_tokens=9, temperature=1.5, seed=s).text for s in (1, 1, 2, 3)]
+    assert sampled[0] == sampled[1] and len(set(sampled)) > 1
+    with pytest.raises(ValueError, match="knows no system message"):
+        raw("one", system="Be.")
+    with pytest.raises(ValueError, match="reads at most 128"):
+        raw("one " * 200)
+
+
+def test_a_run_that_ends_by_itself_says_so(run):
+    with torch.no_grad():
+        run.model.pos_emb.weight.zero_()
+        run.model.tok_emb.weight.zero_()[END_OF_TEXT] = 1
+        run.model.final_norm.bias.fill_(1)
+    assert complete_with_run("RUN")("one") == Completion("", "stop")
+
+
+def test_a_backend_has_a_name(tmp_path, run):
+    path = tmp_path / "script.json"
+    path.write_text(json.dumps(["a", {"text": "b", "finish_reason": "length"}]), encoding="utf-8")
+    assert open_backend(f"scripted:{path}", first=1)("?") == Completion("b", "length")
+    assert open_backend("RUN")("one", max_new_tokens=1).finish_reason == "length"
+    with serving((200, ollama("ok", raw=True))) as stub:
+        assert open_backend(f"{stub.url}/api", model="m", raw=True)("?").text == "ok"
+    assert stub.asked[0][0] == "/api/generate" and stub.asked[0][2]["stream"] is True
+    with serving(GOOD) as stub:
+        assert open_backend(stub.url, model="m")("?").text == "ok"
+    with pytest.raises(OptionError, match="needs --model"):
+        open_backend("http://localhost")
+    with pytest.raises(OptionError, match="over http"):
+        open_backend("http://example.org", model="m")
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '[{"text": 1}]', '[{"text": "a", "b": 1}]', "x"])
+def test_a_script_that_is_none_is_refused(tmp_path, text):
+    path = tmp_path / "script.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"script\.json"):
+        read_script(path)

@@ -1,0 +1,615 @@
+"""DPO: what is counted, what the loss is, that it teaches; preference files; the command."""
+
+import copy
+import json
+import math
+import re
+import shutil
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ch07.commands.cli import main
+from ch07.commands.prefer import PreferOptions
+from ch07.data.prompt_styles import STYLES
+from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
+from ch07.models.saved_run import load_run, save_model
+from ch07.runs import run_folder as rf
+from ch07.systems.preference_tuning.dpo import (
+    dpo_loss,
+    evaluate_pairs,
+    reference_logprobs,
+    rewards,
+    sequence_logprobs,
+    train_on_pairs,
+)
+from ch07.systems.preference_tuning.preference_data import (
+    PairDataset,
+    collate_pairs,
+    pair_loader,
+    pairs_that_fit,
+    read_preferences,
+)
+from ch07.systems.preference_tuning.toy_preferences import FORMS, toy_preferences
+from ch07.utils.atomic_files import read_json
+from ch07.utils.errors import DataError
+from collate import custom_collate_fn, custom_collate_response_fn
+from gpt_model import GPTModel
+from instruction_dataset import RESPONSE_HEADER, encode_prompt
+from train_loop import TrainSettings, calc_loss_batch, learning_rate, make_optimizer
+
+PAIR = {"instruction": "Say yes.", "input": "", "chosen": "Yes, gladly.", "rejected": "No"}
+PAD = 96
+
+
+class Pairs(list):
+    """Pairs of ids, in the form of a `PairDataset`."""
+
+    lengths = property(lambda self: [max(len(a[1]), len(b[1])) for a, b, _ in self])
+
+
+def some_pairs(n, seed=0):
+    """Prompts of random ids; the answer that is liked ends with 7, the other one with 8."""
+    stream = torch.Generator().manual_seed(seed)
+    pairs = Pairs()
+    for number in range(n):
+        length = int(torch.randint(2, 9, (), generator=stream))
+        prompt = torch.randint(10, 90, (length,), generator=stream).tolist()
+        pairs.append(((length, [*prompt, 5, 7]), (length, [*prompt, 5, 8]), number))
+    return pairs
+
+
+def loader_of(pairs, batch_size=8, seed=None):
+    loader = pair_loader(pairs, batch_size, seed)
+    loader.collate_fn = lambda batch: collate_pairs(batch, pad_token_id=PAD)
+    return loader
+
+
+# --- log-probabilities --------------------------------------------------------------------------
+
+
+def test_the_sum_is_the_loss_times_the_number_of_counted_targets(small_model):
+    rows = [(3, [1, 2, 3, 4, 5]), (2, [6, 7, 8]), (1, [9])]
+    inputs, targets = custom_collate_response_fn(rows, pad_token_id=PAD)
+    for i in range(len(rows)):
+        row = inputs[i : i + 1], targets[i : i + 1]
+        n = int((row[1] != -100).sum())
+        loss = calc_loss_batch(*row, small_model, "cpu").item()
+        assert sequence_logprobs(small_model, *row).item() == pytest.approx(-loss * n, abs=1e-4)
+        mean = sequence_logprobs(small_model, *row, "mean").item()
+        assert mean == pytest.approx(-loss, abs=1e-4)
+
+
+def test_a_row_is_worth_the_same_alone_and_among_longer_ones(small_model):
+    rows = [(2, [1, 2, 3]), (1, list(range(1, 20))), (4, [5, 6, 7, 8, 9, 10])]
+    together = sequence_logprobs(small_model, *custom_collate_response_fn(rows, pad_token_id=PAD))
+    for row, value in zip(rows, together, strict=True):
+        alone = sequence_logprobs(small_model, *custom_collate_response_fn([row], PAD))
+        assert alone.item() == pytest.approx(value.item(), abs=1e-5)
+
+
+def test_what_the_padding_holds_changes_nothing(small_model):
+    rows = [(2, [1, 2, 3]), (1, [4, 5, 6, 7, 8])]
+    values = [
+        sequence_logprobs(small_model, *custom_collate_response_fn(rows, pad_token_id=pad))
+        for pad in (PAD, 0)
+    ]
+    # the end-of-text target is the padding's id too, so only the row without it can be compared
+    inputs, targets = custom_collate_response_fn(rows, pad_token_id=PAD)
+    other = inputs.clone()
+    other[0, 3:] = 11
+    assert torch.equal(
+        sequence_logprobs(small_model, inputs, targets),
+        sequence_logprobs(small_model, other, targets),
+    )
+    assert not torch.equal(*values), "the end-of-text is counted"
+
+
+def test_a_row_without_a_counted_target_is_refused(small_model):
+    inputs, targets = custom_collate_fn([[1, 2], [3, 4]], pad_token_id=PAD)
+    targets[1] = -100
+    with pytest.raises(ValueError, match="row 1 of the batch has no counted target"):
+        sequence_logprobs(small_model, inputs, targets)
+    with pytest.raises(ValueError, match="reduction is 'max'"):
+        sequence_logprobs(small_model, inputs, targets, "max")
+
+
+@pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
+def test_answer_and_end_are_counted_and_nothing_else(style, tokenizer):
+    pairs = [PAIR, {**PAIR, "input": "Quick!", "chosen": "Yes.", "rejected": "Never in my life"}]
+    dataset = PairDataset(pairs, tokenizer, style)
+    chosen, rejected, numbers = collate_pairs([dataset[0], dataset[1]])
+    assert numbers.tolist() == [0, 1]
+    for side, (inputs, targets) in (("chosen", chosen), ("rejected", rejected)):
+        for pair, row, wanted in zip(pairs, inputs, targets, strict=True):
+            counted = wanted[wanted != -100].tolist()
+            assert tokenizer.decode(counted) == pair[side] + "<|endoftext|>"
+            prompt = encode_prompt(pair, tokenizer, style)
+            assert row[: len(prompt)].tolist() == prompt
+    if style.name == "book":
+        assert style.prompt(PAIR).endswith(RESPONSE_HEADER)
+
+
+# --- the loss -----------------------------------------------------------------------------------
+
+numbers = st.lists(st.floats(-200, 0), min_size=4, max_size=4)
+
+
+def loss_at(h, **options):
+    zero = torch.zeros(1, dtype=torch.float64)
+    return dpo_loss(zero + h, zero, zero, zero, **options).item()
+
+
+@pytest.mark.parametrize(
+    ("h", "loss"), [(0, math.log(2)), (1, 0.64440), (-1, 0.74440), (2.5, 0.57594)]
+)
+def test_the_loss_in_closed_form(h, loss):
+    assert loss_at(h) == pytest.approx(loss, abs=5e-6)
+    assert loss_at(h) == pytest.approx(math.log1p(math.exp(-0.1 * h)), abs=1e-12)
+
+
+@settings(deadline=None)
+@given(numbers, st.floats(0.01, 1), st.floats(0, 0.49))
+def test_smoothing_mixes_both_directions(logprobs, beta, smoothing):
+    a, b, ra, rb = (torch.tensor([x], dtype=torch.float64) for x in logprobs)
+    right, wrong = dpo_loss(a, b, ra, rb, beta), dpo_loss(b, a, rb, ra, beta)
+    mixed = (1 - smoothing) * right + smoothing * wrong
+    torch.testing.assert_close(dpo_loss(a, b, ra, rb, beta, smoothing), mixed)
+    margin = rewards(a, ra, beta) - rewards(b, rb, beta)
+    torch.testing.assert_close(right, torch.log1p(torch.exp(-margin)), atol=1e-9, rtol=1e-9)
+
+
+def test_the_gradient_raises_the_chosen_and_lowers_the_rejected():
+    chosen, rejected = torch.tensor([-3.0], requires_grad=True), torch.tensor([-4.0])
+    rejected.requires_grad_()
+    dpo_loss(chosen, rejected, torch.tensor([-3.5]), torch.tensor([-3.0])).sum().backward()
+    slope = -0.1 * torch.sigmoid(torch.tensor(-0.1 * 1.5)).item()  # -beta sigmoid(-beta h)
+    assert chosen.grad.item() == pytest.approx(slope) and rejected.grad.item() == -chosen.grad
+
+
+@pytest.mark.parametrize("bad", [{"beta": 0}, {"beta": math.nan}, {"beta": math.inf},
+                                 {"label_smoothing": 0.5}, {"label_smoothing": -0.1}])  # fmt: skip
+def test_what_makes_no_loss_is_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        loss_at(1, **bad)
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_equal_answers_teach_exactly_nothing(tied):
+    shape = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_heads": 3, "n_layers": 2}
+    model = GPTModel({**shape, "tied_head": tied}, torch.Generator().manual_seed(0))
+    rows = [(2, [1, 2, 3, 4]), (1, [5, 6, 7])]
+    batch = custom_collate_response_fn(rows, pad_token_id=PAD)
+    now = sequence_logprobs(model, *batch)
+    dpo_loss(now, now, now.detach(), now.detach()).mean().backward()
+    assert all(not weight.grad.any() for weight in model.parameters())
+    model.zero_grad()
+    twice = [sequence_logprobs(model, *batch) for _ in range(2)]
+    dpo_loss(*twice, now.detach(), now.detach()).mean().backward()
+    for name, weight in model.named_parameters():
+        if not (tied and name == "tok_emb.weight"):  # its two gradients are summed in another order
+            assert not weight.grad.any(), name
+        assert weight.grad.abs().max() < 1e-7
+
+
+def learned(model, steps=40, **how):
+    train, held_out = some_pairs(64), some_pairs(16, seed=1)
+    optimizer = make_optimizer(model.parameters(), 3e-3, 0.01)
+    settings = TrainSettings(num_epochs=9, max_steps=steps, peak_lr=3e-3, eval_freq=steps // 2)
+    return train_on_pairs(
+        model, loader_of(train, 8, seed=1), loader_of(held_out), optimizer, settings,
+        progress=False, **how,
+    ).history  # fmt: skip
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_toy_preference_is_learned_in_forty_steps(small_model, reduction):
+    before = copy.deepcopy(small_model)
+    first, middle, last = learned(small_model, reduction=reduction)
+    for kind in ("train", "val"):
+        assert first[f"{kind}_loss"] == pytest.approx(math.log(2), abs=1e-7)
+        assert first[f"{kind}_margin"] == first[f"{kind}_accuracy"] == 0.0
+        assert last[f"{kind}_accuracy"] > 0.9 and last[f"{kind}_loss"] < first[f"{kind}_loss"]
+        assert last[f"{kind}_margin"] > max(0, middle[f"{kind}_margin"] - 0.5)
+    assert [record["step"] for record in (first, middle, last)] == [0, 20, 40]
+    for old, new in zip(before.parameters(), small_model.parameters(), strict=True):
+        assert not torch.equal(old, new)
+
+
+def test_the_cached_reference_is_the_model_before_training(small_model):
+    """Computed once, it equals what a frozen copy says at any time; nothing moves by asking."""
+    frozen, loader = copy.deepcopy(small_model), loader_of(some_pairs(20), 8, seed=1)
+    small_model.train()
+    kept = reference_logprobs(small_model, loader)
+    assert small_model.training and not kept.requires_grad
+    for old, new in zip(frozen.parameters(), small_model.parameters(), strict=True):
+        assert torch.equal(old, new) and new.grad is None
+    learned(small_model, steps=10)
+    again = reference_logprobs(frozen, loader_of(some_pairs(20), 3))
+    torch.testing.assert_close(again, kept, atol=1e-4, rtol=1e-5)
+    assert not torch.allclose(reference_logprobs(small_model, loader), kept, atol=0.1)
+
+
+def test_training_equals_training_beside_a_frozen_second_model(small_model):
+    """As the authors do it: the reference runs again for every batch."""
+    settings = TrainSettings(num_epochs=2, max_steps=6, peak_lr=0.1, eval_freq=2)
+    frozen, twin = copy.deepcopy(small_model), copy.deepcopy(small_model)
+    loader = loader_of(some_pairs(32), 8, seed=1)
+    optimizer = torch.optim.SGD(small_model.parameters())  # Adam would enlarge what is rounded
+    train_on_pairs(small_model, loader, loader_of(Pairs()), optimizer, settings, progress=False)
+    optimizer = torch.optim.SGD(twin.parameters())
+    for step in range(6):
+        loader.batch_sampler.set_epoch(step // 4)
+        *sides, _ = list(loader)[step % 4]
+        now = [sequence_logprobs(twin, *side) for side in sides]
+        with torch.no_grad():
+            then = [sequence_logprobs(frozen, *side) for side in sides]
+        (-torch.log(torch.sigmoid(0.1 * (now[0] - then[0] - now[1] + then[1])))).mean().backward()
+        torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, 6, settings)
+        optimizer.step()
+        optimizer.zero_grad()
+    for a, b in zip(small_model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    moved = (twin.tok_emb.weight - frozen.tok_emb.weight).abs().max()
+    assert moved > 1e-3, "far more than the tolerance"
+
+
+def test_dropout_is_off_and_evaluation_changes_nothing(small_model):
+    twin = copy.deepcopy(small_model)
+    for model in (small_model, twin):
+        model.drop_emb.p = 0.5
+        model.train()
+    often = learned(small_model, steps=10)
+    seldom = train_on_pairs(
+        twin, loader_of(some_pairs(64), 8, seed=1), loader_of(Pairs()),
+        make_optimizer(twin.parameters(), 3e-3, 0.01),
+        TrainSettings(num_epochs=9, max_steps=10, peak_lr=3e-3, eval_freq=1000), progress=False,
+    ).history  # fmt: skip
+    assert often[0]["val_loss"] == pytest.approx(math.log(2)) and small_model.training
+    assert len(seldom) == 2 and seldom[-1]["val_loss"] is None
+    for a, b in zip(small_model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_no_pair_and_numbers_that_are_none(small_model):
+    empty = loader_of(Pairs())
+    nothing = evaluate_pairs(small_model, empty, torch.empty(0, 2))
+    assert nothing == {"loss": None, "margin": None, "accuracy": None}
+    with pytest.raises(ValueError, match="training split is empty"):
+        train_on_pairs(small_model, loader_of(Pairs()), empty, None, progress=False)
+    with torch.no_grad():
+        small_model.final_norm.weight.fill_(math.nan)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        learned(small_model)
+
+
+# --- preference files ---------------------------------------------------------------------------
+
+
+def write(path, rows):
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"instruction": "a", "chosen": "b"}, "missing: 'rejected'; keys found: 'instruction'"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "missing: 'instruction'; keys"),
+        ({**PAIR, "chosen": 3}, "'chosen' is a number, but must be text"),
+        ({**PAIR, "rejected": None}, "'rejected' is a null, but must be text"),
+        ({**PAIR, "instruction": " "}, "'instruction' is empty"),
+        ({**PAIR, "input": []}, "'input' is a list"),
+        ({**PAIR, "split": "dev"}, "'split' is 'dev'"),
+        (["a"], "expected an object, found a list"),
+    ],
+)
+def test_faulty_rows_are_named_or_left_out(row, message, tmp_path):
+    path = write(tmp_path / "pairs.json", [PAIR, row])
+    with pytest.raises(DataError) as caught:
+        read_preferences(path)
+    assert "1 faulty row" in str(caught.value) and f"row 2: {message}" in str(caught.value)
+    file = read_preferences(path, skip_bad_rows=True)
+    assert file.entries == [{**PAIR}] and file.places == ["row 1"]
+
+
+def test_pairs_that_teach_nothing_are_left_out_and_told(tmp_path):
+    rows = [
+        {**PAIR, "output": "of the file it was made from"},
+        {**PAIR, "chosen": " No", "rejected": "No\n"},
+        {**PAIR, "rejected": " "},
+    ]
+    file = read_preferences(write(tmp_path / "pairs.json", rows))
+    assert file.entries == [PAIR]
+    told = {(finding.where, finding.level, finding.what) for finding in file.findings}
+    assert ("row 2", "dropped", "'chosen' and 'rejected' are the same") in told
+    assert ("row 3", "dropped", "'rejected' is empty") in told
+    with pytest.raises(DataError, match="no usable row"):
+        read_preferences(write(tmp_path / "none.json", rows[1:]))
+
+
+def test_a_pair_longer_than_the_context_is_named(tmp_path):
+    file = read_preferences(write(tmp_path / "p.json", [PAIR, {**PAIR, "rejected": "no " * 50}]))
+    style = STYLES["question-answer"]
+    with pytest.raises(DataError, match="row 2: more tokens than the model's context of 40"):
+        pairs_that_fit(file, file.entries, style, 40)
+    dataset, found = pairs_that_fit(file, file.entries, style, 40, skip_bad_rows=True)
+    assert dataset.pairs == [PAIR] and [finding.where for finding in found] == ["row 2"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_toy_pairs_differ_in_their_form_alone(form, entries):
+    pairs = toy_preferences(entries, 2, form, seed=3)
+    assert pairs == toy_preferences(entries, 2, form, seed=3)
+    answers = {entry["instruction"]: entry["output"] for entry in entries}
+    for pair in pairs:
+        assert pair["rejected"] == answers[pair["instruction"]] and "output" not in pair
+        assert pair["chosen"] == FORMS[form](pair["rejected"]) and pair["chosen"].endswith(".")
+    with pytest.raises(ValueError, match="9 pairs, but only 3"):
+        toy_preferences(entries, 9, form)
+    with pytest.raises(ValueError, match="no form 'rude'"):
+        toy_preferences(entries, 1, "rude")
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_run(tmp_path):
+    """A run folder of a very small model that has not learned anything."""
+    model = GPTModel({"context_length": 64, "emb_dim": 16, "n_heads": 2, "n_layers": 1},
+                     torch.Generator().manual_seed(0))  # fmt: skip
+    folder = tmp_path / "start"
+    folder.mkdir()
+    config = {"options": {}, "settings": {}, "facts": {}, "model": vars(model.config)}
+    rf.save_config(folder, {**config, "prompt_style": vars(STYLES["question-answer"])})
+    save_model(folder, model)
+    return folder
+
+
+def test_prefer_makes_a_run_and_leaves_the_other_as_it_was(small_run, tmp_path, capsys):
+    before = (small_run / rf.MODEL).read_bytes()
+    rows = [{**PAIR, "instruction": f"Say {i}."} for i in range(40)]
+    data, out = write(tmp_path / "pairs.json", [*rows, {**PAIR, "chosen": "No"}]), tmp_path / "new"
+    arguments = [str(small_run), str(data), "--out", str(out), "--lr", "1e-2", "--eval-freq", "2"]
+    assert main(["prefer", *arguments]) == 0
+    told = capsys.readouterr()
+    assert "left out: 'chosen' and 'rejected' are the same (1: row 41)" in told.err
+    assert "0   held out   0.6931   0.0000   0.0000" in told.out and "asked   Say" in told.out
+    assert (small_run / rf.MODEL).read_bytes() == before
+    run, records = load_run(out), rf.read_metrics(out)
+    assert run.style == STYLES["question-answer"] and run.config["preference"]["beta"] == 0.1
+    assert run.config["facts"]["rows"] == {"train": 34, "test": 4, "validation": 2}
+    assert records[-1]["val_accuracy"] == 1 and records[-1]["step"] == 5 == len(records) + 1
+    assert not torch.equal(run.model.tok_emb.weight, load_run(small_run).model.tok_emb.weight)
+    assert main(["prefer", *arguments]) == 1 and "holds another run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nowhere"], 1, "nowhere is not a run folder"),
+        ([__file__], 1, "is not a run folder"),
+        (["RUN", "none.json"], 1, "none.json: No such file"),
+        (["RUN", "--device", "quantum"], 1, "device 'quantum' can't be used here"),
+        (["RUN", "--beta", "0"], 2, "0 is not between"),
+        (["RUN", "--label-smoothing", "0.5"], 2, "0.5 is not between"),
+    ],
+)
+def test_prefer_says_what_is_wrong(arguments, code, message, small_run, tmp_path, capsys):
+    out = tmp_path / "new"
+    arguments = [str(small_run) if a == "RUN" else a for a in arguments]
+    try:
+        assert main(["prefer", *arguments, "--out", str(out)]) == code
+    except SystemExit as caught:
+        assert caught.code == code
+    assert message in capsys.readouterr().err and not out.exists()
+
+
+def stopping_at(step):
+    """In place of `polite_stop`: as if Ctrl-C came during this step."""
+
+    @contextmanager
+    def stop(note):
+        asked = iter([False] * (step - 1))
+        yield lambda: next(asked, True)
+
+    return stop
+
+
+@pytest.fixture
+def pairs_file(tmp_path):
+    rows = [{**PAIR, "instruction": f"Say {i}."} for i in range(40)]
+    return str(write(tmp_path / "pairs.json", rows))
+
+
+def test_a_run_that_was_stopped_ends_at_the_same_bits(
+    small_run, pairs_file, tmp_path, monkeypatch, capsys
+):
+    """By the command that it prints; the second stop is in the second epoch."""
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    how = ["--lr", "1e-2", "--eval-freq", "2", "--epochs", "2"]
+    assert main(["prefer", str(small_run), pairs_file, *how, "--out", str(whole)]) == 0
+    command = ["prefer", str(small_run), pairs_file, *how, "--out", str(part)]
+    for step in (3, 4):
+        with monkeypatch.context() as patch:
+            patch.setattr("ch07.commands.prefer.polite_stop", stopping_at(step))
+            assert main(command) == 130
+        assert not (part / rf.MODEL).exists()
+        (line,) = re.findall(r"python -m ch07 (.*--resume .*)", capsys.readouterr().err)
+        command = line.split()
+    assert main(command) == 0
+    assert (part / rf.MODEL).read_bytes() == (whole / rf.MODEL).read_bytes()
+    one, two = (
+        [record | {"seconds": 0} for record in rf.read_metrics(place)] for place in (whole, part)
+    )
+    assert one == two and [record["step"] for record in one] == [0, 2, 4, 6, 8, 10]
+
+
+def breaking_at(step, error):
+    """In place of `polite_stop`: what a second Ctrl-C, or a full disk, does during this step."""
+
+    @contextmanager
+    def stop(note):
+        asked = iter(range(1, step))
+
+        def look():
+            if next(asked, None) is None:
+                raise error
+            return False
+
+        yield look
+
+    return stop
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_what_breaks_a_run_off_is_told_with_what_is_whole(
+    error, small_run, pairs_file, tmp_path, monkeypatch, capsys
+):
+    """By a checkpoint that was due, not one that was asked for."""
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    how = ["--lr", "1e-2", "--checkpoint-minutes", "0"]
+    assert main(["prefer", str(small_run), pairs_file, *how, "--out", str(whole)]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("ch07.commands.prefer.polite_stop", breaking_at(4, error))
+        code = main(["prefer", str(small_run), pairs_file, *how, "--out", str(part)])
+    told = capsys.readouterr().err
+    assert code == (130 if isinstance(error, KeyboardInterrupt) else 1)
+    assert "step-00000003 is whole; go on with:" in told
+    (line,) = re.findall(r"python -m ch07 (prefer --resume .*)", told)
+    assert main(line.split()) == 0
+    assert "going on from step 3" in capsys.readouterr().err
+    assert (part / rf.MODEL).read_bytes() == (whole / rf.MODEL).read_bytes()
+
+
+def test_a_run_goes_on_where_its_sources_have_moved(
+    small_run, pairs_file, tmp_path, monkeypatch, capsys
+):
+    out, moved, pairs = tmp_path / "out", tmp_path / "moved", tmp_path / "pairs2.json"
+    with monkeypatch.context() as patch:
+        patch.setattr("ch07.commands.prefer.polite_stop", stopping_at(2))
+        assert main(["prefer", str(small_run), pairs_file, "--out", str(out)]) == 130
+    small_run.rename(moved)
+    Path(pairs_file).rename(pairs)
+    assert main(["prefer", "--resume", "--out", str(out)]) == 1
+    assert "is not a run folder" in capsys.readouterr().err
+    assert main(["prefer", str(moved), "--resume", "--out", str(out)]) == 1
+    assert "pairs.json" in capsys.readouterr().err
+    assert main(["prefer", str(moved), str(pairs), "--resume", "--out", str(out)]) == 0
+
+
+def test_another_run_in_the_folder_is_gone_on_with_by_its_own_command(
+    small_run, pairs_file, tmp_path, capsys
+):
+    command = ["prefer", str(small_run), pairs_file, "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    for again in (command, ["finetune", "--out", str(tmp_path / "out")]):
+        assert main(again) == 1
+        assert "go on with it: python -m ch07 prefer --resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "code", "message"),
+    [
+        (None, ["--beta", "0.2"], 2, "can't go on with other settings: beta was 0.1"),
+        (None, [], 0, ""),
+        ("pairs", [], 1, "its data_sha256 was"),
+        ("start", [], 1, "its start_sha256 was"),
+        ("beta", [], 1, "was altered since the run began"),
+        ("kind", [], 1, "wasn't trained on pairs"),
+        ("list", [], 1, "was altered: "),
+        ("text", [], 1, "was altered: the option beta is "),
+    ],
+)
+def test_a_run_goes_on_only_as_it_began(
+    small_run, pairs_file, tmp_path, monkeypatch, capsys, change, arguments, code, message
+):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("ch07.commands.prefer.polite_stop", stopping_at(2))
+        assert main(["prefer", str(small_run), pairs_file, "--out", str(out)]) == 130
+    if change == "pairs":
+        write(Path(pairs_file), [PAIR] * 40)
+    if change == "start":
+        save_model(small_run, GPTModel(load_run(small_run).model.config))
+    if change == "beta":
+        config = read_json(out / rf.CONFIG)
+        config["preference"]["beta"] = 0.2
+        (out / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    if change in ("list", "text"):
+        config = read_json(out / rf.CONFIG)
+        config["preference"] = [] if change == "list" else {**config["preference"], "beta": "x"}
+        (out / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+        shutil.rmtree(out / rf.CHECKPOINT)  # which has a copy
+    out = small_run if change == "kind" else out
+    assert main(["prefer", "--resume", "--out", str(out), *arguments]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_that_has_finished_may_go_on_twice(small_run, pairs_file, tmp_path, capsys):
+    """With its last checkpoint damaged, it goes on from the one before, and keeps another."""
+    out = tmp_path / "out"
+    how = ["--checkpoint-minutes", "0", "--out", str(out)]
+    assert main(["prefer", str(small_run), pairs_file, *how]) == 0
+    model = (out / rf.MODEL).read_bytes()
+    newest = max((out / rf.CHECKPOINT).glob("step-*"))
+    (newest / "model.safetensors").write_bytes(b"damaged")
+    for _ in range(2):
+        assert main(["prefer", "--resume", "--out", str(out)]) == 0, capsys.readouterr().err
+        assert (out / rf.MODEL).read_bytes() == model
+
+
+def test_the_help_says_what_holds_where_nothing_is_given(capsys):
+    with pytest.raises(SystemExit):
+        main(["prefer", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for field in fields(PreferOptions):
+        if field.type in (int, float, str) and field.name not in ("model", "optimizer"):
+            value = field.default if isinstance(field.default, str) else f"{field.default:g}"
+            flag = "--" + field.name.replace("_", "-")
+            assert f"default: {value}" in told.split(f" {flag} ")[-1].split(" --")[0], flag
+
+
+def test_a_resume_needs_a_run(tmp_path, capsys):
+    for arguments, code, message in (
+        (["--resume"], 2, "--resume needs --out NEW"),
+        (["--resume", "--out", str(tmp_path)], 1, "is not a run folder"),
+        (["--out", str(tmp_path / "new")], 2, "prefer needs RUN"),
+    ):
+        assert main(["prefer", *arguments]) == code
+        assert message in capsys.readouterr().err
+
+
+def test_a_prefix_is_no_model_to_train(small_run, tmp_path, capsys):
+    model, config = load_run(small_run).model, read_json(small_run / rf.CONFIG)
+    config["options"] |= {"method": "prefix", "model": "gpt2-tiny"}
+    (small_run / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    save_model(small_run, PrefixTuned(model, PrefixEncoder(model.config, 3)))
+    assert main(["prefer", str(small_run), "--out", str(tmp_path / "new")]) == 2
+    assert "a prefix beside frozen weights" in capsys.readouterr().err
+
+
+def test_a_run_trained_on_pairs_is_done_anew_by_its_own_command(small_run, tmp_path, capsys):
+    config = read_json(small_run / rf.CONFIG) | {"preference": {}}
+    (small_run / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    assert main(["finetune", "--like", str(small_run), "--out", str(tmp_path / "new")]) == 1
+    assert "python -m ch07 prefer" in capsys.readouterr().err
+
+
+def test_a_pair_that_comes_again_is_told(tmp_path):
+    pair = {"instruction": "Say it.", "input": "", "chosen": "Yes.", "rejected": "Yes"}
+    (tmp_path / "pairs.json").write_text(json.dumps([pair, pair]), encoding="utf-8")
+    file = read_preferences(tmp_path / "pairs.json")
+    assert len(file.entries) == 2
+    assert [f.what for f in file.findings] == ["the same as an earlier row; first as row 1"]

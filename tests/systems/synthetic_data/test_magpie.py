@@ -1,0 +1,200 @@
+"""Magpie and reflection: what is sent, which lines and blocks are read, what happens on failure."""
+
+import pytest
+from completion_server import ollama, serving
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ch07.data.prompt_styles import STYLES
+from ch07.generation.backends import open_backend
+from ch07.generation.completion import Completion, CompletionError, scripted
+from ch07.systems.synthetic_data.magpie import LLAMA_3, input_query, magpie_generate, magpie_queries
+from ch07.systems.synthetic_data.reflection import (
+    CRITIC,
+    bracketed_block,
+    reflect_instruction,
+    reflect_response,
+)
+from instruction_dataset import RESPONSE_HEADER
+
+ROW = {"instruction": "Name a colour.", "input": "", "output": "Red", "family": "colours"}
+
+# --- magpie -------------------------------------------------------------------------------------
+
+
+def noting(answers, asked):
+    """A scripted `complete` that keeps what it was asked, with what options."""
+    complete = scripted(answers)
+
+    def ask(prompt, **options):
+        asked.append((prompt, options))
+        return complete(prompt, **options)
+
+    return ask
+
+
+def test_an_instruction_then_its_answer():
+    asked = []
+    before, after = LLAMA_3
+    complete = noting(["What is rain? \nMore", " Water.\n"], asked)
+    found = magpie_generate(complete, before, 1, post_query=after)
+    assert found.rows == [{"instruction": "What is rain?", "input": "", "output": "Water."}]
+    (first, options), (second, more) = asked
+    assert first == before and second == before + "What is rain?" + after
+    default = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 2048}
+    assert options == {**default, "stop": ["\n"], "seed": 123}
+    assert "stop" not in more, "an answer may have several lines"
+
+
+def test_what_is_left_out_is_counted():
+    script = ["", "Name a colour.", "name  a COLOUR.", Completion("Half of an", "length"), "Dull.",
+              "Sort these."]  # fmt: skip
+    seen = []
+
+    def is_new(instruction):
+        seen.append(instruction)
+        return instruction != "Dull."
+
+    found = magpie_generate(scripted(script), "<user>", 2, is_new=is_new)
+    assert [row["instruction"] for row in found.rows] == ["Name a colour.", "Sort these."]
+    assert found.counts == {"empty": 1, "kept": 2, "old": 2, "cut": 1}
+    assert seen == ["Name a colour.", "Dull.", "Sort these."], "not asked of what is known already"
+    assert found.rows[0]["output"] == ""
+
+
+def test_it_ends_where_nothing_new_comes():
+    found = magpie_generate(scripted(lambda prompt: "Again."), "<user>", 3)
+    assert len(found.rows) == 1 and found.counts == {"kept": 1, "old": 29}
+    assert magpie_generate(scripted([]), "<user>", 0).rows == []
+    silent = scripted(lambda prompt: "Why?" if prompt == "<user>" else " ")
+    found = magpie_generate(silent, "<user>", 1, post_query="<model>", tries=1)
+    assert found.rows == [] and found.counts == {"unanswered": 1}
+    long = scripted(["Why?", Completion("Since", "length")])
+    assert magpie_generate(long, "<user>", 1, post_query="<model>", tries=1).rows == []
+
+
+def test_the_first_line_that_is_not_empty_where_the_stop_is_another():
+    found = magpie_generate(
+        scripted(["\n \nWhat is rain?\nAnd snow?<end>no"]), "<user>", 1, "<end>"
+    )
+    assert found.rows[0]["instruction"] == "What is rain?"
+
+
+def test_the_same_seed_gives_the_same_rows_and_each_try_another():
+    def drawn(prompt, seed, **options):
+        return Completion(f"Count to {seed % 7}.")
+
+    one, same, other = (magpie_generate(drawn, "<user>", 4, seed=seed) for seed in (1, 1, 2))
+    assert one == same and one.rows != other.rows
+    assert len({row["instruction"] for row in one.rows}) == 4
+
+
+def test_ollama_gets_the_query_raw_and_its_options_where_it_reads_them():
+    with serving((200, ollama("Why?", raw=True))) as stub:
+        complete = open_backend(stub.url, "llama3", kind="ollama", raw=True)
+        magpie_generate(complete, LLAMA_3[0], 1, seed=5, max_new_tokens=9)
+    ((path, _, body),) = stub.asked
+    assert path == "/api/generate" and body["raw"] is True and body["prompt"] == LLAMA_3[0]
+    assert body["options"] == {
+        "num_predict": 9, "temperature": 1.0, "top_p": 1.0, "seed": 5, "stop": ["\n"],
+    }  # fmt: skip
+
+
+def test_the_input_query_of_a_style_is_in_its_prompt():
+    found = {name: input_query(style) for name, style in STYLES.items()}
+    assert found["alpaca"] is None, "its prompt begins otherwise where there is an input"
+    entry = {"instruction": "Sort.", "input": "b, a"}
+    for name, between in found.items():
+        if between is not None:
+            before, after = magpie_queries(STYLES[name])
+            assert STYLES[name].prompt(entry) == f"{before}Sort.{between}b, a{after}"
+    assert sum(between is not None for between in found.values()) >= 2
+
+
+@pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
+def test_the_queries_of_a_style_are_its_prompt(style):
+    before, after = magpie_queries(style)
+    assert f"{before}Why?{after}" == style.prompt({"instruction": "Why?"})
+    assert style.name != "book" or after == RESPONSE_HEADER
+
+
+# --- reflection ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [
+        ("It is dull.\n[New Answer] Blue,\nand why. [End]\nDone", "Blue,\nand why."),
+        ("[New Answer] Blue", "Blue"),
+        ("[New Answer] Blue [New Instruction] Say more. [End]", "Blue"),
+        ("[New Answer] first [End] [New Answer] second [End]", "first"),
+        ("[New Answer] Endless joy at the End. [End]", "Endless joy at the End."),
+        ("[new answer] blue [end]", "blue"),
+        ("[New Answer]: Blue [End]", "Blue"),
+        ("Faults.\nNew Answer: Blue\nNew Instruction: Why?", "Blue"),
+        ("2. [New Answer] Blue\n\n3. ", "Blue"),
+        ("[New Answer] 1. one\n2. two [End]", "1. one\n2. two"),
+        ("[New Answer] [End]", None),
+        ("[New Answer]", None),
+        ("I see no fault with it.", None),
+        ("This new answer: none", None),
+        ("", None),
+    ],
+)
+def test_what_stands_in_a_block(reply, found):
+    assert bracketed_block(reply, "New Answer") == found
+
+
+def test_a_better_instruction_takes_the_place_of_the_old_one():
+    asked = []
+    reply = "Dull.\n[New Instruction] Why is the sky blue? [End]\n[New Answer] It scatters. [End]"
+    row = reflect_instruction(noting([reply], asked), ROW)
+    new = {"instruction": "Why is the sky blue?", "output": "It scatters."}
+    assert row == {**ROW, **new, "reflected": True}
+    ((prompt, options),) = asked
+    assert "Name a colour." in prompt and "\nRed\n" in prompt and options["system"] == CRITIC
+    assert options["temperature"] == 0.0 and options["seed"] == 123
+    row = {**ROW, "input": "sky"}
+    assert reflect_instruction(scripted([]), row) == {**row, "reflected": False}, "not even asked"
+
+
+def test_a_better_answer_takes_the_place_of_the_old_one():
+    asked = []
+    row = {**ROW, "input": "{output} %s"}
+    better = reflect_response(noting(["[Better Answer] Dark red [End]"], asked), row, system=None)
+    assert better == {**row, "output": "Dark red", "reflected": True}
+    assert "It works on this:\n{output} %s" in asked[0][0] and asked[0][1]["system"] is None
+
+
+@pytest.mark.parametrize("reflect", [reflect_instruction, reflect_response])
+@pytest.mark.parametrize(
+    "reply",
+    ["", "Fine as it is.", "[New Instruction] Why? [End]", "[New Answer] a [End]",
+     Completion("[New Instruction] a [End] [New Answer] b [Better Answer] b", "length")],
+)  # fmt: skip
+def test_a_reply_that_cannot_be_read_leaves_the_row(reflect, reply):
+    assert reflect(scripted([reply]), ROW) == {**ROW, "reflected": False}
+
+
+def test_a_long_reply_is_read_in_a_moment():
+    """Two nested repetitions would take hours."""
+    reply = "[Better Answer] a" + "\n" * 100_000 + "b [End]"
+    assert bracketed_block(reply, "Better Answer").endswith("b")
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.text(max_size=60))
+def test_no_reply_makes_a_row_without_text(reply):
+    for reflect in (reflect_instruction, reflect_response):
+        row = reflect(lambda prompt, **options: Completion(reply), ROW)
+        assert row["instruction"] and row["output"]
+        assert row["reflected"] or row == {**ROW, "reflected": False}
+
+
+def test_a_server_that_is_gone_is_said():
+    with pytest.raises(CompletionError, match="gone"):
+        reflect_response(scripted([CompletionError("gone")]), ROW)
+    found = magpie_generate(scripted(["Why?", CompletionError("gone")]), "<user>", 2)
+    assert found.error == "gone" and [row["instruction"] for row in found.rows] == ["Why?"]
+    with pytest.raises(ValueError, match="temperature is -1"):
+        magpie_generate(scripted(["Why?"]), "<user>", 1, temperature=-1)

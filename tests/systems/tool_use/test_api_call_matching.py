@@ -1,0 +1,391 @@
+"""API calls: parsed without running them, judged one of four ways; the toolbox and its command."""
+
+import ast
+import json
+import time
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ch07.commands.arguments import CHOICES
+from ch07.commands.cli import main
+from ch07.data.entries import read_data
+from ch07.data.splits import split_entries
+from ch07.systems.tool_use.api_call_matching import (
+    MAX_CALL_CHARACTERS,
+    MAX_NESTING,
+    OUTCOMES,
+    Api,
+    ApiCall,
+    find_api,
+    find_by_substring,
+    match_api_call,
+    parse_api_call,
+)
+from ch07.systems.tool_use.api_call_metrics import score_api_calls
+from ch07.systems.tool_use.toy_api_dataset import (
+    DOCUMENTS,
+    NEW,
+    build_entries,
+    catalogue_of,
+    reference,
+    toolbox,
+)
+
+GOLD = "hub.load(model='small', width=1)"
+CATALOGUE = [
+    Api(parse_api_call(text), domain)
+    for text, domain in (
+        (GOLD, "vision"),
+        ("hub.load(model='small_v2', width=1)", "sound"),
+        ("hub.other('x', deep=True)", "vision"),
+    )
+]
+
+# --- the parser ---------------------------------------------------------------------------------
+
+TABLE = [
+    ("hub.load(model='small', width=1)", "correct"),
+    ('hub.load( width = 1, model = "small" )', "correct"),
+    ("model = hub.load(model='small', width=1)", "correct"),
+    ("a.b[0], c = hub.load(model='small', width=1)", "correct"),
+    ("hub.load('small', 1)", "correct"),
+    ("hub.load('small', width=1)", "correct"),
+    ("hub.load(model='sma' 'll', width=0x1)", "correct"),
+    ("hub.load(model=u'small', width=1)", "correct"),
+    ("hub.load(\n    model='small',  # a :) comment (\n    width=1,\n)", "correct"),
+    ("hub.load(model='small', width=1) makes it smaller (don't ask me why).", "correct"),
+    ("Use this (it's short): `hub.load(model='small', width=1)`", "correct"),
+    ("The function(s): hub.load(model='small', width=1)", "hallucination"),
+    ("The function(so to say) is hub.load(model='small', width=1)", "correct"),
+    ("<<<api_call>>>: hub.load(model='small', width=1), <<<api_provider>>>: hub", "correct"),
+    ("print(hub.load(model='small', width=1))", "correct"),
+    ("hub.load(model='small', width=1).eval()", "correct"),
+    ("f(g(1), [hub.load(model='small', width=1)])", "correct"),
+    ("hub.load(model='small_v2', width=1)", "wrong_api"),
+    ("hub.other('x', True)", "wrong_api"),
+    ("hub.other(deep=True)", "hallucination"),
+    ("hub.other(x='x', deep=True)", "hallucination"),
+    ("hub.load(model='small', width=1, deep=True)", "hallucination"),
+    ("hub.load(model='small')", "hallucination"),
+    ("hub.load('small', 1, 1)", "hallucination"),
+    ("hub.load('small', 1, model='small')", "hallucination"),
+    ("hub.load(1, 'small')", "hallucination"),
+    ("hub.load(model='Small', width=1)", "hallucination"),
+    ("hub.load(model=small, width=1)", "hallucination"),
+    ("hub.load(model='small', width=1.0)", "hallucination"),
+    ("hub.load(model='small', width=True)", "hallucination"),
+    ("hub.load(model=b'small', width=1)", "hallucination"),
+    ("hub.load(*['small', 1])", "hallucination"),
+    ("hub.load(**{'model': 'small', 'width': 1})", "hallucination"),
+    ("load(model='small', width=1)", "hallucination"),
+    ("my.hub.load(model='small', width=1)", "hallucination"),
+    ("hub.load(model=hub.load(model='small', width=1), width=1)", "hallucination"),
+    (r"hub.load(model='\d', width=1)", "hallucination"),
+    ("hub.load(model='small, width=1)", "unparsable"),
+    ("hub.load(model='small, width=1)\nhub.load(model='small', width=1)", "correct"),
+    ("hub.load(model='small', width=1", "unparsable"),
+    ("hub.load(model='small', width=f(1)", "unparsable"),
+    ("hub.load(model='small', model='small', width=1)", "unparsable"),
+    ("hub.load(model='small' width=1)", "unparsable"),
+    ("not(1)", "unparsable"),
+    ("hub.load", "unparsable"),
+    ("I would make it smaller.", "unparsable"),
+    ("", "unparsable"),
+    ("f(\0)", "unparsable"),
+    ("f('\ud800')", "unparsable"),
+]
+
+
+@pytest.mark.parametrize(("text", "outcome"), TABLE)
+def test_the_table_of_answers(text, outcome):
+    assert match_api_call(parse_api_call(text), parse_api_call(GOLD), CATALOGUE) == outcome
+
+
+SIGNS = st.text("ab.()[]{}'\"\\#=,*1- \n", max_size=40)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.text(max_size=40) | SIGNS | SIGNS.map("f({})".format))
+@example("f(a=1)(b)")
+@example("f('\\d')")
+def test_any_text_is_a_call_or_none_and_a_call_is_read_from_its_own_text(text):
+    call = parse_api_call(text)
+    assert call is None or isinstance(call, ApiCall)
+    if call is not None:
+        assert parse_api_call(str(call)) == call
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.binary()
+literals = st.recursive(
+    scalars | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["a", "b", "c"]), literals.filter(lambda v: "inf" not in repr(v))
+    )
+)
+def test_literals_come_back_as_they_were_whatever_stands_around(values):
+    text = f"hub.load({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+    call = parse_api_call(f"Sure! x = {text} does it (I think).")
+    back = {name: ast.literal_eval(value) for name, value in call.kwargs.items()}
+    assert repr(back) == repr(values), "type by type, since True == 1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "f(" * 100_000,
+        "f(" * 1000 + ")" * 1000,
+        "f(" + "[" * 3000 + "]" * 3000 + ")",
+        "f(" + "-" * 3900 + "1)",
+        "f(" + "not " * 900 + "1)",
+        "f(a" + ".a" * 1900 + ")",
+        "f(" + "9" * 3900 + ")",
+        "f('" * 100_000,
+        "f('''" * 100_000,
+        "a." * 100_000,
+        "(a) " * 100_000,
+        "f(a a) " * 100_000,
+        "x" * 10**6 + "(",
+    ],
+    ids=lambda text: f"{text[:9]} {len(text)}",
+)
+def test_huge_and_deep_texts_end_soon(text):
+    started = time.monotonic()
+    call = parse_api_call(text)
+    assert call is None or len(str(call)) <= 2 * MAX_CALL_CHARACTERS
+    assert time.monotonic() - started < 1, "a few milliseconds on a quiet machine"
+
+
+def test_brackets_may_stand_so_deep_and_no_deeper():
+    call, deeper = ("f" + "(" * n + ")" * n for n in (MAX_NESTING, MAX_NESTING + 1))
+    assert parse_api_call(call) is not None and parse_api_call(deeper) is None
+
+
+def test_nothing_is_run(tmp_path):
+    target = tmp_path / "made"
+    call = parse_api_call(f"__import__('pathlib').Path({str(target)!r}).touch()")
+    assert call.name == "__import__" and not target.exists()
+    assert parse_api_call(f"open({str(target)!r}, 'w')").name == "open" and not target.exists()
+
+
+# --- the four outcomes, and the original's rule -------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from([text for text, _ in TABLE]), min_size=1, max_size=12))
+def test_the_four_outcomes_share_every_set_out(answers):
+    scores = score_api_calls(answers, [GOLD] * len(answers), CATALOGUE)
+    assert tuple(scores["outcomes"]) == OUTCOMES
+    assert sum(scores["outcomes"].values()) == scores["n"] == len(answers)
+    known = scores["outcomes"]["correct"] + scores["outcomes"]["wrong_api"]
+    assert scores["identity"] <= scores["domain"] <= known / len(answers)
+
+
+def test_the_call_and_its_domain_are_two_questions():
+    """By hand: invented, the right one, another of its domain, one of another domain, none."""
+    answers = [
+        "hub.load(model='tiny', width=1)",
+        GOLD,
+        "hub.other('x', deep=True)",
+        "hub.load(model='small_v2', width=1)",
+        "hub.load(",
+    ]
+    scores = score_api_calls(answers, [GOLD] * 5, CATALOGUE)
+    assert list(scores["outcomes"].values()) == [1, 2, 1, 1]
+    assert (scores["identity"], scores["domain"]) == (0.2, 0.4)
+    assert (scores["hallucination"], scores["unparsable"]) == (0.2, 0.2)
+    low, high = scores["identity_interval"]
+    assert 0 < low < 0.2 < high < 1
+    # small is found in small_v2, so that the original's rule takes it for the right domain
+    assert scores["substring_rule"] == {"correct": 3, "hallucination": 1}
+
+
+def test_a_name_within_another_is_not_that_name():
+    small, v2, _ = CATALOGUE
+    call = parse_api_call("hub.load(model='small_v2', width=1)")
+    assert find_by_substring(call, CATALOGUE) == small, "the trap"
+    assert find_api(call, CATALOGUE) == v2
+    assert find_api(call, [small]) is None
+    assert match_api_call(call, small.call, [small]) == "hallucination"
+    for blind in ("hub.load(model='small', size=1)", "hub.load(width='small', model=1)"):
+        assert find_by_substring(parse_api_call(blind), [small]) == small
+        assert find_api(parse_api_call(blind), [small]) is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "golds", "message"),
+    [
+        ([], [], "no answer to score"),
+        (["x"], ["hub.load(model='none')"], "none of the catalogue's"),
+        (["x"], ["a photo"], "'a photo' is no call"),
+    ],
+)
+def test_what_cannot_be_scored_is_said(answers, golds, message):
+    with pytest.raises(ValueError, match=message):
+        score_api_calls(answers, golds, CATALOGUE)
+
+
+# --- the toolbox --------------------------------------------------------------------------------
+
+
+def copied(entry, memory=""):
+    """A reader that copies the call it is shown, and falls back on its memory without one."""
+    call = parse_api_call(entry["input"])
+    return memory if call is None else str(call)
+
+
+def test_twenty_calls_with_ten_instructions_that_do_not_name_them():
+    tools = toolbox()
+    calls = {str(tool.api.call) for tool in tools}
+    assert len(tools) == len(calls) == 20 and len({tool.api.domain for tool in tools}) == 5
+    instructions = [text.casefold() for tool in tools for text in tool.instructions]
+    assert len(set(instructions)) == 200
+    for tool in tools + toolbox(renamed=True):
+        assert len(tool.instructions) == 10 and str(tool.api.call) in tool.document
+        assert parse_api_call(tool.document) == tool.api.call
+        for text in tool.instructions:
+            assert tool.api.call.name.split(".")[1] not in text.casefold()
+
+
+@pytest.mark.parametrize("documents", DOCUMENTS)
+@pytest.mark.parametrize("renamed", [False, True])
+def test_the_entries_are_split_by_call_and_read_without_a_finding(documents, renamed, tmp_path):
+    entries = build_entries(documents, renamed)
+    path = tmp_path / "calls.json"
+    path.write_text(json.dumps(entries), encoding="utf-8")
+    file = read_data(path)
+    assert not file.findings and len(file.entries) == 200
+    splits = split_entries(file.entries)
+    assert {name: len(rows) for name, rows in splits.items()} == {
+        "train": 105, "test": 80, "validation": 15
+    }  # fmt: skip
+    trained = {entry["output"] for entry in build_entries() if "split" not in entry}
+    for tool, old in zip(toolbox(renamed), toolbox(), strict=True):
+        new = {e["family"] for e in splits["test"] if e["output"] == str(tool.api.call)} == {NEW}
+        assert new == (str(old.api.call) not in trained)
+    kept = [entry for entry in entries if entry.get("split") != "test"]
+    assert kept == [e for e in build_entries(documents) if e.get("split") != "test"]
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_with_the_right_document_a_copy_is_always_right(renamed):
+    entries = [e for e in build_entries("oracle", renamed) if e.get("split") == "test"]
+    golds = [entry["output"] for entry in entries]
+    apis = catalogue_of(golds)
+    answers = [copied(entry) for entry in entries]
+    assert score_api_calls(answers, golds, apis)["identity"] == 1
+    by_heart = [str(tool.api.call) for tool in toolbox() for _ in range(20)][: len(golds)]
+    scores = score_api_calls(by_heart, golds, apis)
+    assert (scores["hallucination"] == 1) == renamed, "what was learned by heart is invented now"
+
+
+def test_without_a_document_a_copy_falls_back():
+    assert reference("") == "", "no document is no input, as if there were no retriever"
+    entries = [e for e in build_entries() if e.get("split") == "test"]
+    golds = [entry["output"] for entry in entries]
+    apis = catalogue_of(golds)
+    assert score_api_calls([copied(e) for e in entries], golds, apis)["unparsable"] == 1
+    answers = [copied(e, memory=golds[0]) for e in entries]
+    assert score_api_calls(answers, golds, apis)["outcomes"]["correct"] == golds.count(golds[0])
+
+
+def test_no_other_documents_and_no_other_calls():
+    with pytest.raises(ValueError, match="no documents 'all'; choose one of none, oracle, bm25"):
+        build_entries("all")
+    with pytest.raises(ValueError, match="'f\\(1\\)' is no call of the toolbox"):
+        catalogue_of([build_entries()[0]["output"], "f(1)"])
+    with pytest.raises(ValueError, match="mix old keywords with renamed ones"):
+        catalogue_of([e["output"] for e in build_entries(renamed=True)])
+    assert CHOICES["documents"] == DOCUMENTS
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def calls_run(tmp_path_factory):
+    """A run of two steps of a very small model on a few entries, and the file with them."""
+    from ch07.models.hf_export import export_hf
+    from gpt_model import GPTConfig, GPTModel
+
+    folder = tmp_path_factory.mktemp("calls")
+    shape = {"vocab_size": 50257, "context_length": 128, "emb_dim": 8, "n_heads": 2, "n_layers": 1}
+    export_hf(GPTModel(GPTConfig(**shape)), folder / "model")
+    assert main(["api-calls", "--write", str(folder / "all.json"), "--documents", "oracle"]) == 0
+    rows = json.loads((folder / "all.json").read_text(encoding="utf-8"))
+    few = [*rows[:8], *(row for row in rows[30:] if row["family"] == NEW)][:12]
+    (folder / "few.json").write_text(json.dumps(few), encoding="utf-8")
+    arguments = ["--data", "few.json", "--model", "model", "--out", "run"]
+    arguments = [str(folder / a) if a[0] != "-" else a for a in arguments]
+    assert main(["finetune", *arguments, "--max-steps", "2", "--device", "cpu"]) == 0
+    return folder
+
+
+def judged(capsys, *arguments):
+    capsys.readouterr()
+    assert main(["api-calls", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_run_is_judged_by_what_it_kept_and_by_new_answers(calls_run, capsys):
+    kept = judged(capsys, calls_run / "run")
+    assert kept == judged(capsys, calls_run / "run" / "responses.json")
+    n = kept["n"]
+    assert sum(kept["outcomes"].values()) == n == sum(f["n"] for f in kept["families"].values())
+    assert kept["outcomes"]["correct"] == 0, "two steps teach nothing"
+    anew = judged(capsys, calls_run / "run", "--data", calls_run / "few.json", "--device", "cpu")
+    assert anew == kept
+
+
+def test_answers_that_are_right_say_so(calls_run, tmp_path, capsys):
+    rows = json.loads((calls_run / "run" / "responses.json").read_text(encoding="utf-8"))
+    rows = [row | {"model_response": copied(row), "family": "a\x1b[31m"} for row in rows]
+    path = tmp_path / "copies.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    assert judged(capsys, path)["identity"] == 1
+    assert main(["api-calls", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "right call" in out and "100.0 %" in out and "\x1b" not in out
+    assert len({line.index(" %") for line in out.splitlines() if " to " in line}) == 1
+
+
+def test_wrong_usage_and_bad_answers_are_one_sentence(calls_run, tmp_path, capsys):
+    run, file, bad = str(calls_run / "run"), str(calls_run / "few.json"), tmp_path / "bad.json"
+    for arguments, code, message in [
+        ([], 2, "give either a RUN"),
+        ([run, "--write", "x.json"], 2, "give either a RUN"),
+        (["--write", file], 2, "exists: choose another name"),
+        (["--write", str(tmp_path / "no" / "x.json")], 2, "is no folder"),
+        (["--write", str(tmp_path / "x.json"), "--json"], 2, "--data and --json belong to a RUN"),
+        ([run, "--renamed"], 2, "belong to --write FILE"),
+        ([str(tmp_path)], 1, "not a run folder"),
+        ([str(tmp_path / "none")], 1, "no answers to judge"),
+        ([file], 1, "entry 1 has no 'model_response' that is text"),
+        ([str(bad)], 1, "'Red' is no call of the toolbox"),
+        ([run, "--data", str(bad)], 1, "'Red' is no call of the toolbox"),
+        ([run, "--data", str(tmp_path / "none.json")], 1, "No such file"),
+    ]:
+        row = {"instruction": "Name a colour.", "output": "Red", "model_response": "Red"}
+        bad.write_text(json.dumps([row]), encoding="utf-8")
+        capsys.readouterr()
+        assert main(["api-calls", *arguments]) == code, arguments
+        captured = capsys.readouterr()
+        assert message in captured.err and captured.err.splitlines()[-1].startswith("error: ")
+        assert captured.out == ""
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_the_data_is_the_same_every_time(tmp_path):
+    for name in ("a.json", "b.json"):
+        path = str(tmp_path / name)
+        assert main(["api-calls", "--write", path, "--documents", "bm25", "--renamed"]) == 0
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert (tmp_path / "a.json").stat().st_size < 100_000
