@@ -61,8 +61,7 @@ def _steps(shard, size, data):
     settings = TrainSettings(
         dtype=dtype,
         cross_entropy=summed_cross_entropy_in_place,
-        ranks=distributed.get_world_size(),
-        sum_ranks=distributed.all_reduce_sum,
+        reduce=distributed.all_reduce_sum,
     )
     share = distributed.get_rank(), distributed.get_world_size()
     batches, seconds, tokens = iter(make_loader(dataset, BATCH_SIZE, seed=123, share=share)), [], 0

@@ -8,18 +8,23 @@ progress and notes to standard error. Of several processes the first one writes 
 """
 
 import io
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from tqdm import tqdm
+
 from ch07.config import FinetuneOptions
+from ch07.data.tokenizer import load_tokenizer
 from ch07.evaluation.held_out_answers import (
     answer_entries,
     answers_before_training,
     sample_indices,
     save_answers,
 )
-from ch07.evaluation.score_report import next_commands, print_before_after, print_scores
+from ch07.evaluation.score_report import answered, next_commands, print_before_after, print_scores
+from ch07.generation.respond import respond
 from ch07.models.saved_run import save_model
 from ch07.runs import run_folder as rf
 from ch07.runs.run_lock import check_new_folder, check_resumable_folder, new_run_folder, run_lock
@@ -45,10 +50,12 @@ from ch07.training.resume import (
 )
 from ch07.utils import distributed
 from ch07.utils.atomic_files import write_bytes
-from ch07.utils.console import log_rank0
+from ch07.utils.console import log_rank0, terminal_line
 from ch07.utils.errors import OptionError
 from ch07.utils.malloc_tuning import release_freed_memory
 from train_loop import TrainState, plot_losses, total_steps, train_model
+
+SAMPLE_TOKENS = 40  # the longest answer that is shown at an evaluation
 
 
 def finetune(given, resume=False, like=None):
@@ -170,8 +177,14 @@ def _train(job, options, folder, state, config):
     )
     log_rank0(f"training on {rows} rows, {n_steps} steps in {job.settings.dtype} on {on}")
 
+    sample = _sample_entry(job, options)
+
+    def save_and_show(record):
+        rf.save_metrics(folder, state.history)
+        tqdm.write(_progress_lines(record, n_steps, job, sample), file=sys.stderr)
+
     def on_eval(record):
-        distributed.run_on_rank0(lambda: rf.save_metrics(folder, state.history))
+        distributed.run_on_rank0(lambda: save_and_show(record))
 
     with stop_on_signal(log_rank0) as asked_to_stop:
         minutes = options.checkpoint_minutes
@@ -193,6 +206,32 @@ def _train(job, options, folder, state, config):
     if state.skipped:
         log_rank0(f"{state.skipped} updates were skipped: their batches had no counted target")
     return state.step == n_steps and not distributed.any_rank(asked_to_stop())
+
+
+def _sample_entry(job, options):
+    """The held-out entry that is answered at each evaluation; None where there is none to answer.
+
+    A model whose weights are spread over several processes can't answer on one of them alone.
+    """
+    if options.text or distributed.is_sharded(job.model):
+        return None
+    held_out = job.splits["test"] or job.splits["validation"]
+    return held_out[0] if len(held_out) else None
+
+
+def _progress_lines(record, n_steps, job, sample):
+    """The losses of an evaluation and, below, the model's present answer to the sample entry."""
+    losses = f"training loss {record['train_loss']:.3f}"
+    if record["val_loss"] is not None:
+        losses += f", validation loss {record['val_loss']:.3f}"
+    lines = f"step {record['step']} of {n_steps}: {losses}"
+    if sample is None:
+        return lines
+    (answer_now,) = respond(
+        job.model, load_tokenizer(), [sample], job.style, max_new_tokens=SAMPLE_TOKENS
+    )
+    question = terminal_line(f"{sample['instruction']} {sample.get('input') or ''}".strip())
+    return f"{lines}\n  {question} -> {answered(answer_now.text)}"
 
 
 def _plot(folder, history):

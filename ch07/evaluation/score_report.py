@@ -29,7 +29,7 @@ def print_before_after(entries, before, after):
     for entry, old, new in zip(entries, before, after, strict=True):
         asked = " | ".join(filter(None, (entry["instruction"], entry.get("input"))))
         print(f"\n  asked   {terminal_line(asked)}\n  right   {terminal_line(entry['output'])}")
-        print(f"  before  {_answered(old.text)}\n  after   {_answered(new.text)}")
+        print(f"  before  {answered(old.text)}\n  after   {answered(new.text)}")
 
 
 def next_commands(folder, text=False):
@@ -40,7 +40,8 @@ def next_commands(folder, text=False):
     return f"{tuned} --model {folder}\nand, to see what reading was worth,\n{plain}"
 
 
-def _answered(text):
+def answered(text):
+    """An answer as one line for the terminal, also if it is empty."""
     return terminal_line(text) if text.strip() else "[an empty answer]"
 
 

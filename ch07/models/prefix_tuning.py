@@ -57,6 +57,22 @@ def _linear(n_in, n_out, generator):
     return linear
 
 
+class PrefixKVCache(KVCache):
+    """A KV cache whose first `prefix_length` columns are the prefix, which every row attends to.
+
+    It has room for `max_length` columns of tokens after it.
+    """
+
+    def __init__(self, n_layers: int, max_length: int, prefix_length: int) -> None:
+        super().__init__(n_layers, prefix_length + max_length)
+        self.prefix_length = prefix_length
+
+    def real_columns(self, columns: torch.Tensor, left_padding: torch.Tensor) -> torch.Tensor:
+        """As in `KVCache`, but the padding of a row follows the prefix."""
+        in_prefix = columns < self.prefix_length
+        return in_prefix | super().real_columns(columns - self.prefix_length, left_padding)
+
+
 class PrefixTuned(nn.Module):
     """A frozen `GPTModel` behind a prefix; called as the model itself is.
 
@@ -78,7 +94,7 @@ class PrefixTuned(nn.Module):
 
     def new_cache(self, max_length):
         """An empty KV cache with room for the prefix and `max_length` columns."""
-        return KVCache(self.base.config.n_layers, self.length + max_length, self.length)
+        return PrefixKVCache(self.base.config.n_layers, max_length, self.length)
 
     def forward(self, token_ids, wanted=None, cache=None, left_padding=None):
         """As `GPTModel.forward`."""

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from dataclasses import asdict, fields
+from typing import get_origin
 
 import torch
 from safetensors import SafetensorError
@@ -204,7 +205,8 @@ def _tensors(path):
 def _check_state(state, config):
     """TypeError unless each part is of the kind that was written."""
     for part in fields(state):
-        kinds = (int, float) if part.type is float else (part.type,)
+        kind = get_origin(part.type) or part.type  # list[...] -> list
+        kinds = (int, float) if kind is float else (kind,)
         if type(getattr(state, part.name)) not in kinds:
             raise TypeError(f"{part.name} is {getattr(state, part.name)!r:.60}")
     if not all(isinstance(record, dict) for record in state.history):

@@ -28,7 +28,6 @@ from train_loop import TrainSettings, calc_loss_batch
 def describe_run(options, job):
     """What config.json holds: options, model shape, prompt style with its text, data, versions."""
     settings = {name: v for name, v in asdict(job.settings).items() if not callable(v)}
-    del settings["ranks"]  # may be another number when the run goes on
     return {
         "options": asdict(options),
         "model": asdict(base_model(job.model).config),

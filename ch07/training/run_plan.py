@@ -248,8 +248,7 @@ def _settings(options, dtype, train_loader):
         dtype=dtype,
         seed=options.seed,
         cross_entropy=summed_cross_entropy_in_place,
-        ranks=distributed.get_world_size(),
-        sum_ranks=distributed.all_reduce_sum,
+        reduce=distributed.all_reduce_sum,
     )
     # a short run warms up for a tenth of its steps, so that it gets to learn at full rate
     tenth = total_steps(train_loader, settings) // 10

@@ -64,6 +64,32 @@ def test_the_run_folder_holds_what_it_promises(run, number_data):
     } <= set(scores)
 
 
+def test_each_evaluation_shows_losses_and_an_answer_and_changes_no_bit(
+    number_data, tmp_path, capsys, monkeypatch
+):
+    """The answer comes from the model in training; the run is the same without it, bit for bit."""
+    common = ["--data", str(number_data), "--seed", "1", "--max-steps", "4", "--batch-size", "8"]
+    common += ["--eval-freq", "2", "--dtype", "float32"]
+    assert main(["finetune", *common, "--out", str(tmp_path / "shown")]) == 0
+    said = capsys.readouterr().err
+    lines = (tmp_path / "shown" / rf.METRICS).read_text("utf-8").splitlines()
+    history = [json.loads(line) for line in lines]
+    first = read_json(tmp_path / "shown" / rf.RESPONSES)[0]
+    question = f"{first['instruction']} {first['input']}".strip()
+    for record in history:
+        line = f"step {record['step']} of 4: training loss {record['train_loss']:.3f}, "
+        line += f"validation loss {record['val_loss']:.3f}\n"
+        assert f"{line}  {question} -> " in said
+    assert [record["step"] for record in history] == [0, 2, 4]
+
+    monkeypatch.setattr("ch07.commands.finetune._sample_entry", lambda job, options: None)
+    assert main(["finetune", *common, "--out", str(tmp_path / "silent")]) == 0
+    said = capsys.readouterr().err
+    assert "step 4 of 4: training loss" in said and " -> " not in said
+    weights = [(tmp_path / name / rf.MODEL).read_bytes() for name in ("shown", "silent")]
+    assert weights[0] == weights[1]
+
+
 def test_evaluate_gives_the_scores_of_the_run(run, capsys):
     assert main(["evaluate", str(run), "--json"]) == 0
     again = json.loads(capsys.readouterr().out)

@@ -11,7 +11,7 @@ for all that reads it. Knows nothing of text. Axes: B batch, T tokens.
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from collate import END_OF_TEXT, custom_collate_draft_1
+from collate import END_OF_TEXT, custom_collate_fn
 
 
 def collate_label_rows(
@@ -35,7 +35,7 @@ def collate_label_rows(
     tensor([1, 1, 1, 0, 0, 0])
     """
     rows = list(rows)
-    ids = custom_collate_draft_1([row.ids for row in rows], pad_token_id)  # (B, T)
+    ids, _ = custom_collate_fn([row.ids for row in rows], pad_token_id)  # (B, T)
     for i, row in enumerate(rows):
         if len(row.labels) != len(row.ids):
             raise ValueError(
