@@ -1,6 +1,6 @@
 """The README's picture: a run's loss curve, and one batch as a token grid.
 
-python -m ch07.picture RUN docs/picture.png
+python -m ch07.picture RUN picture.png
 """
 
 import json
