@@ -1,1 +1,55 @@
-"""The workshop around the four files of the chapter: what runs, measures and serves them."""
+"""The workshop around the four chapter files; its public names are imported on first use.
+
+    from ch07 import load_run, respond
+
+    run = load_run("runs/1")
+
+Importing `ch07` itself loads nothing heavy: PyTorch is imported with the first name that needs it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ch07.data.entries import load_entries
+    from ch07.data.tokenizer import load_tokenizer
+    from ch07.generation.decoding import generate
+    from ch07.generation.respond import respond
+    from ch07.models.hf_export import export_hf
+    from ch07.models.pretrained import load_gpt2
+    from ch07.models.saved_run import load_run
+    from ch07.visualization.token_grid import TokenGrid
+
+__version__ = "0.2.0"  # its one home; pyproject.toml reads it
+
+PUBLIC_NAMES = {
+    "TokenGrid": "ch07.visualization.token_grid",
+    "export_hf": "ch07.models.hf_export",
+    "generate": "ch07.generation.decoding",
+    "load_entries": "ch07.data.entries",
+    "load_gpt2": "ch07.models.pretrained",
+    "load_run": "ch07.models.saved_run",
+    "load_tokenizer": "ch07.data.tokenizer",
+    "respond": "ch07.generation.respond",
+}
+__all__ = [
+    "TokenGrid",
+    "export_hf",
+    "generate",
+    "load_entries",
+    "load_gpt2",
+    "load_run",
+    "load_tokenizer",
+    "respond",
+]
+
+
+def __getattr__(name: str) -> object:
+    """A public name, imported when it is first asked for (PEP 562)."""
+    if name not in PUBLIC_NAMES:
+        raise AttributeError(f"module 'ch07' has no attribute {name!r}")
+    return getattr(import_module(PUBLIC_NAMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ch07.commands.parser import make_parser
 from ch07.exercises.catalogue import exercises
-from ch07.parser import make_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "docs" / "guides" / "workshop.md").read_text(encoding="utf-8")
