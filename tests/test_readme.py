@@ -241,6 +241,20 @@ def test_the_museum_is_as_large_as_it_says():
     assert f"{len(EXHIBITS)} mistakes of this field" in README
 
 
+def test_numbers_of_notebooks_exercises_and_bundled_entries_are_those_there_are():
+    from ch07.data.toy_instructions.build import DATA_FILE
+    from ch07.exercises.catalogue import exercises
+
+    in_words = {9: "Nine", 13: "Thirteen"}
+    notebooks = list((ROOT / "notebooks").glob("0*.ipynb"))
+    assert f"{in_words[len(notebooks)]} notebooks" in README
+    assert f"{in_words[len(exercises())]} exercises" in README
+    entries = json.loads(DATA_FILE.read_text(encoding="utf-8"))
+    families = {entry["family"] for entry in entries}
+    page = TEXTS["docs/explanations/what_a_small_model_cannot_do.md"]
+    assert f"{len(entries):,} entries of {len(families)} task families" in page
+
+
 # --- the map and the pages ------------------------------------------------------------------------
 def test_the_readme_stays_short():
     assert len(README.splitlines()) <= 180
