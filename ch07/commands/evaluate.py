@@ -37,12 +37,15 @@ def evaluate(
     judge=None,
     judge_model=None,
     judge_scale=HUNDRED.name,
+    losses=False,
 ):
     """Answer and score every entry of `data`, or the run's own held-out entries; returns 0.
 
-    With a `judge` (a backend's name) it scores them too; 1 if it stopped half-way. Changes nothing
-    in the run folder.
+    With a `judge` (a backend's name) it scores them too; 1 if it stopped half-way. With `losses`
+    the last logged losses are computed again instead. Changes nothing in the run folder.
     """
+    if losses:
+        return recompute_losses(folder, data, device, as_json)
     complete = _open_judge(judge, judge_model, device)
     run = load_run(folder, choose_device(device))
     entries = _entries(run, data, skip_bad_rows)

@@ -12,6 +12,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -58,11 +59,11 @@ from train_loop import TrainState, plot_losses, total_steps, train_model
 SAMPLE_TOKENS = 40  # the longest answer that is shown at an evaluation
 
 
-def finetune(given, resume=False, like=None):
-    """Run the job with the options in `given` (a dict); returns the exit code.
+def finetune(*, resume: bool = False, like: str | None = None, **given: Any) -> int:
+    """Run the job with the given settings (see `FinetuneOptions`); returns the exit code.
 
-    With `resume`, the run in `given["out"]` goes on from its last checkpoint; what is given
-    besides must be as it was. With `like`, a run folder, its options hold where none is given.
+    With `resume`, the run in `given["out"]` is resumed from its last checkpoint; any other setting
+    must be as it was. With `like`, a run folder, its settings hold where none is given.
     """
     with distributed.process_group():
         return _go_on(given) if should_resume(given, resume) else _begin(given, like)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ch07.config import PreferOptions
 from ch07.data.entries import DataError, count, summarize_findings
 from ch07.data.splits import split_entries
 from ch07.evaluation.held_out_answers import sample_indices
@@ -58,28 +59,6 @@ WEIGHT_DECAY = 0.01  # of the matrices
 LR = 5e-6
 LR_OF_SMALL = 5e-5
 SMALL = 20_000_000
-
-
-@dataclass(frozen=True)
-class PreferOptions:
-    """What `python -m ch07 prefer` can be told."""
-
-    model: str  # the folder of the run to start from
-    data: str | None = None  # a file of pairs; None: toy pairs, with a full stop and without
-    out: str | None = None
-    beta: float = 0.1
-    label_smoothing: float = 0.0
-    reduction: str = "sum"
-    epochs: int = 1
-    batch_size: int = 8
-    lr: float | None = None  # None: what suits the model's size
-    seed: int = 123
-    eval_freq: int = 10
-    max_steps: int | None = None
-    checkpoint_minutes: float = 5.0
-    skip_bad_rows: bool = False
-    device: str = "auto"
-    optimizer: str = "adamw"  # no choice: for config.json
 
 
 OF_LOSS = ("beta", "label_smoothing", "reduction")  # they stand apart in config.json

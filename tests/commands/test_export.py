@@ -15,8 +15,8 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ch07.commands.arguments import FORMATS, PUBLISHED_SIZES
 from ch07.commands.cli import main
+from ch07.commands.run_arguments import GGUF_FORMATS, PUBLISHED_SIZES
 from ch07.data.entries import load_entries
 from ch07.data.prompt_styles import STYLES
 from ch07.data.toy_instructions.build import DATA_FILE
@@ -354,7 +354,7 @@ def test_gguf_read_back_tensor_by_tensor(run, exported):
     assert len(fields["tokenizer.ggml.merges"]) == 50000
 
 
-@pytest.mark.parametrize("number_format", FORMATS)
+@pytest.mark.parametrize("number_format", GGUF_FORMATS)
 @pytest.mark.parametrize("tied", [True, False])
 def test_gguf_of_every_kind_of_model(tmp_path, number_format, tied):
     size = {"emb_dim": 32, "n_heads": 4, "n_layers": 1, "context_length": 64}
@@ -382,7 +382,7 @@ def test_gguf_without_the_package(run, tmp_path, monkeypatch, capsys):
 
 
 def test_the_formats_are_those_of_the_command():
-    assert tuple(gguf_export.FORMATS) == FORMATS and tuple(PUBLISHED) == PUBLISHED_SIZES
+    assert tuple(gguf_export.FORMATS) == GGUF_FORMATS and tuple(PUBLISHED) == PUBLISHED_SIZES
 
 
 def test_llama_cpp_answers_as_we_do(run, exported):

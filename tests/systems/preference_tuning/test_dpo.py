@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ch07.commands.cli import main
-from ch07.commands.prefer import PreferOptions
+from ch07.config import PreferOptions
 from ch07.data.prompt_styles import STYLES
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
 from ch07.models.saved_run import load_run, save_model

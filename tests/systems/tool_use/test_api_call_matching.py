@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ch07.commands.arguments import CHOICES
+from ch07.commands import data_arguments
 from ch07.commands.cli import main
 from ch07.data.entries import read_data
 from ch07.data.splits import split_entries
@@ -304,7 +304,7 @@ def test_no_other_documents_and_no_other_calls():
         catalogue_of([build_entries()[0]["output"], "f(1)"])
     with pytest.raises(ValueError, match="mix old keywords with renamed ones"):
         catalogue_of([e["output"] for e in build_entries(renamed=True)])
-    assert CHOICES["documents"] == DOCUMENTS
+    assert data_arguments.DOCUMENTS == DOCUMENTS
 
 
 # --- the command --------------------------------------------------------------------------------
