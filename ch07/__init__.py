@@ -32,7 +32,6 @@ PUBLIC_NAMES = {
     "load_tokenizer": "ch07.data.tokenizer",
     "respond": "ch07.generation.respond",
 }
-__version__ = "0.2.0"  # its one home; pyproject.toml reads it
 __all__ = [
     "TokenGrid",
     "export_hf",
