@@ -94,7 +94,7 @@ def test_a_file_without_an_exercise_and_the_solution_itself_are_refused(tmp_path
 
 
 def _root():
-    from ch07.exercises.sandbox import ROOT
+    from ch07.exercises.sandbox_process import ROOT
 
     return ROOT
 
