@@ -19,7 +19,12 @@ import torch
 from ch07.exercises.catalogue import Exercise, find
 from ch07.exercises.checks.attention import check_attention
 from ch07.exercises.checks.block import check_block
-from ch07.exercises.checks.collate import check_draft_1, check_draft_2, check_final, check_response
+from ch07.exercises.checks.collate_functions import (
+    check_draft_1,
+    check_draft_2,
+    check_final,
+    check_response,
+)
 from ch07.exercises.checks.common import describe
 from ch07.exercises.checks.generation import check_generate
 from ch07.exercises.checks.kv_cache import check_cache

@@ -20,6 +20,7 @@ from ch07.exercises.mistake import Mistake, expect
 from gpt_model import causal_attention
 
 Attention = Callable[..., Any]
+Inputs = tuple[Tensor, Tensor, Tensor]  # queries, keys, values
 CHANGED = "its arguments in place: the caller's tensors now hold other numbers."
 
 
@@ -48,9 +49,18 @@ def check_attention(function: Attention) -> None:
     _check_gradient(function)
 
 
-def _random_inputs(B: int, H: int, T: int, D: int, first_seed: int = 1) -> list[Tensor]:
+def _random_inputs(B: int, H: int, T: int, D: int, seed: int = 1) -> Inputs:
     """Queries, keys and values."""
-    return [random_tensor(B, H, T, D, seed=first_seed + i) for i in range(3)]
+    queries = random_tensor(B, H, T, D, seed=seed)
+    keys = random_tensor(B, H, T, D, seed=seed + 1)
+    values = random_tensor(B, H, T, D, seed=seed + 2)
+    return queries, keys, values
+
+
+def _map(change: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
+    """All three tensors changed in the same way."""
+    queries, keys, values = inputs
+    return change(queries), change(keys), change(values)
 
 
 def _attend(function: Attention, *inputs: Tensor, case: str = "") -> Tensor:
@@ -68,13 +78,14 @@ def _check_special_shapes(function: Attention) -> None:
         "one-token",
         "A single token attends to itself alone, so its result is its own value.",
     )
-    strided = [tensor.transpose(1, 2) for tensor in _random_inputs(2, 5, 3, 4, first_seed=4)]
-    cases = {
-        "40 tokens": _random_inputs(1, 2, 40, 3, first_seed=4),
-        "one row and one head": _random_inputs(1, 1, 6, 8, first_seed=4),
-        "five rows": _random_inputs(5, 2, 3, 4, first_seed=4),
-        "large scores": [30 * tensor for tensor in _random_inputs(1, 2, 6, 4, first_seed=4)],
-        "tensors that are not contiguous": strided,
+    cases: dict[str, Inputs] = {
+        "40 tokens": _random_inputs(1, 2, 40, 3, seed=4),
+        "one row and one head": _random_inputs(1, 1, 6, 8, seed=4),
+        "five rows": _random_inputs(5, 2, 3, 4, seed=4),
+        "large scores": _map(lambda tensor: 30 * tensor, _random_inputs(1, 2, 6, 4, seed=4)),
+        "tensors that are not contiguous": _map(
+            lambda tensor: tensor.transpose(1, 2), _random_inputs(2, 5, 3, 4, seed=4)
+        ),
     }
     for case, inputs in cases.items():
         expect(
@@ -85,7 +96,7 @@ def _check_special_shapes(function: Attention) -> None:
 
 
 def _check_gradient(function: Attention) -> None:
-    inputs = [tensor.requires_grad_() for tensor in _random_inputs(1, 2, 4, 3)]
+    inputs = _map(Tensor.requires_grad_, _random_inputs(1, 2, 4, 3))
     weights = random_tensor(1, 2, 4, 3, seed=4)
     right = torch.autograd.grad((causal_attention(*inputs) * weights).sum(), inputs)
     result = call_function(function, *inputs)

@@ -59,7 +59,7 @@ def _check_measurement(
 ) -> None:
     """The loss, and how the model was used meanwhile."""
     model = Probe(drop_rate=0.3).train()
-    options = {} if num_batches is None else {"num_batches": num_batches}
+    options: dict[str, Any] = {} if num_batches is None else {"num_batches": num_batches}
     loss = call_function(function, loader, model, "cpu", **options)
     gradients_enabled = torch.is_grad_enabled()
     torch.set_grad_enabled(True)
