@@ -184,7 +184,7 @@ def test_the_notebooks_it_lists_are_those_there_are_with_their_minutes():
 
 
 def test_the_museum_is_as_large_as_it_says():
-    from ch07.exercises.museum.rooms import EXHIBITS
+    from ch07.exercises.museum.collection import EXHIBITS
 
     assert f"{len(EXHIBITS)} mistakes of this field" in README
 

@@ -29,6 +29,7 @@ def check_cache(function: CacheClass) -> None:
         "names-wrong",
         f"A new cache should have `length` 0, but yours has {cache.length!r}.",
     )
+    _check_nothing_left_over(function)
     _check_reading(cache, N_LAYERS, (4, 1, 3))
     _check_second_cache(function)
     _check_limit(function, cache)
@@ -185,6 +186,21 @@ def _name_wrong_columns(
         not close(returned, expected_other), "keys-values-swapped", "Keys and values are swapped."
     )
     raise Mistake("cache-wrong", f"The {name} that came back are not those that were stored.")
+
+
+def _check_nothing_left_over(function: CacheClass) -> None:
+    """The first columns of a new cache come back alone, also when it is checked again."""
+    keys = _columns(7, 2)
+    result = _extend(_new_cache(function, N_LAYERS, MAX_LENGTH), 0, keys, keys)
+    returned = result[0] if isinstance(result, tuple | list) and result else None
+    if not isinstance(returned, Tensor) or returned.ndim != 4:
+        return  # another mistake
+    width = returned.shape[2]
+    expect(
+        width in (2, MAX_LENGTH) or not close(returned[:, :, -2:], keys),
+        "cache-shared-between-calls",
+        SHARED,
+    )
 
 
 def _check_second_cache(function: CacheClass) -> None:

@@ -68,7 +68,8 @@ def _prompt(
     return text
 
 
-def _table(text: str, expected: str) -> str:
+def prompt_table(text: str, expected: str) -> str:
+    """Two texts, one below the other."""
     return f"returned {text!r}\nexpected {expected!r}"
 
 
@@ -77,7 +78,7 @@ def _name_wrong_prompt(text: str, entry: Entry, case: str = "") -> None:
     expected = format_input(entry)
     if text == expected:
         return
-    table = _table(text, expected)
+    table = prompt_table(text, expected)
     _name_wrong_parts(text, entry, table)
     _name_wrong_white_space(text, expected, table)
     if case:
@@ -184,7 +185,7 @@ def _check_rows(dataset: Any, data: list[Entry], tokenizer: tiktoken.Encoding) -
 def _name_wrong_row(ids: list[int], entry: Entry, tokenizer: tiktoken.Encoding) -> None:
     """Name the way in which a row is wrong."""
     text = tokenizer.decode(ids)
-    table = _table(text, format_input(entry) + RESPONSE_HEADER + entry["output"])
+    table = prompt_table(text, format_input(entry) + RESPONSE_HEADER + entry["output"])
     expect(
         END_OF_TEXT not in ids,
         "dataset-end-twice",
