@@ -137,7 +137,7 @@ def _death_report(name: str, job: Job, exit_code: int | None) -> Report:
     if exit_code >= 0:
         how = f"exit code {exit_code}"
     else:
-        how = f"signal {-exit_code}: out of memory, or a crash in C code"
+        how = f"signal {-exit_code}: out of memory, a crash in C code, or a kill"
     sentence = f"Your code ended the whole process ({how})."
     return Report(name, "mistake", "process-ended", sentence)
 

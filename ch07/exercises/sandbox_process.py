@@ -107,7 +107,7 @@ class ForkServer:
 
     def run(self, job: Job) -> int | None:
         """The process's exit code, minus a signal's number, or None if its time was over."""
-        server = self._server or self._start()
+        server = self._running_server()
         assert server.stdin is not None and server.stdout is not None
         try:
             server.stdin.write(job.to_json().encode() + b"\n")
@@ -127,6 +127,11 @@ class ForkServer:
         """End the server and its child."""
         if self._server is not None:
             self._end(self._server)
+
+    def _running_server(self) -> subprocess.Popen[bytes]:
+        if self._server is not None and self._server.poll() is not None:
+            self._end(self._server)
+        return self._server or self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._server = subprocess.Popen(
