@@ -37,7 +37,9 @@ def serve() -> None:
         if child == 0:
             _detach()
             run_job(job)
-        print(json.dumps(_exit_code(child, START_SECONDS + job.time_limit())), flush=True)
+        exit_code = _exit_code(child, START_SECONDS + job.time_limit())
+        sys.stdout.write(json.dumps(exit_code) + "\n")
+        sys.stdout.flush()
 
 
 def _detach() -> None:

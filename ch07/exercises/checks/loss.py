@@ -131,15 +131,10 @@ def _check_gradient(loss: Tensor, expected: Tensor, model: Probe) -> None:
     )
 
 
-def _wrong_losses(expected: Tensor, logits: Tensor, targets: Tensor) -> list[WrongLoss]:
-    """What known mistakes give; logits (B, T, V), targets (B, T)."""
-    flat_logits = logits.reshape(-1, VOCAB_SIZE)
-    flat_targets = targets.reshape(-1)
-    transposed = logits.transpose(1, 2).reshape(-1, VOCAB_SIZE)
+def _wrong_means(expected: Tensor, logits: Tensor, targets: Tensor) -> list[WrongLoss]:
+    """What mistakes after the cross-entropy give; logits (B, T, V), targets (B, T)."""
     n_counted = int((targets != -100).sum())
     row_means = [F.cross_entropy(row, target) for row, target in zip(logits, targets, strict=True)]
-    shifted_logits = logits[:, :-1].reshape(-1, VOCAB_SIZE)
-    shifted_targets = targets[:, 1:].reshape(-1)
     return [
         WrongLoss(
             "divide-by-all",
@@ -149,39 +144,16 @@ def _wrong_losses(expected: Tensor, logits: Tensor, targets: Tensor) -> list[Wro
             "targets.",
         ),
         WrongLoss(
-            "softmax-twice",
-            F.cross_entropy(flat_logits.softmax(-1), flat_targets),
-            "A softmax comes before the cross-entropy, which applies one itself: the loss can "
-            "hardly fall, and gradients are tiny. Pass it the logits.",
-        ),
-        WrongLoss(
             "sum-not-mean",
             expected * n_counted,
             "This is the sum over the counted targets, not their mean: a batch with more tokens "
             "makes a larger step.",
         ),
         WrongLoss(
-            "wrong-flatten",
-            F.cross_entropy(transposed, flat_targets),
-            "The logits were transposed before they were flattened, so they no longer line up with "
-            "their targets. Flatten (B, T, V) to (B * T, V) as it is.",
-        ),
-        WrongLoss(
-            "double-shift",
-            F.cross_entropy(shifted_logits, shifted_targets),
-            "The targets are shifted again inside the loss: collate has already done it, so the "
-            "model would learn to skip a token.",
-        ),
-        WrongLoss(
             "mean-of-rows",
             torch.stack(row_means).mean(),
             "This is the mean of the rows' means: a target in a short row counts more than one in "
             "a long row.",
-        ),
-        WrongLoss(
-            "ignored-counted",
-            F.cross_entropy(flat_logits, flat_targets.clamp(min=0)),
-            "Targets of -100 are counted as if they were token 0.",
         ),
         WrongLoss(
             "wrong-sign",
@@ -196,10 +168,46 @@ def _wrong_losses(expected: Tensor, logits: Tensor, targets: Tensor) -> list[Wro
     ]
 
 
+def _wrong_cross_entropies(logits: Tensor, targets: Tensor) -> list[WrongLoss]:
+    """What mistakes in the cross-entropy's arguments give; logits (B, T, V), targets (B, T)."""
+    flat_logits = logits.reshape(-1, VOCAB_SIZE)
+    flat_targets = targets.reshape(-1)
+    transposed = logits.transpose(1, 2).reshape(-1, VOCAB_SIZE)
+    shifted_logits = logits[:, :-1].reshape(-1, VOCAB_SIZE)
+    shifted_targets = targets[:, 1:].reshape(-1)
+    return [
+        WrongLoss(
+            "softmax-twice",
+            F.cross_entropy(flat_logits.softmax(-1), flat_targets),
+            "A softmax comes before the cross-entropy, which applies one itself: the loss can "
+            "hardly fall, and gradients are tiny. Pass it the logits.",
+        ),
+        WrongLoss(
+            "wrong-flatten",
+            F.cross_entropy(transposed, flat_targets),
+            "The logits were transposed before they were flattened, so they no longer line up with "
+            "their targets. Flatten (B, T, V) to (B * T, V) as it is.",
+        ),
+        WrongLoss(
+            "double-shift",
+            F.cross_entropy(shifted_logits, shifted_targets),
+            "The targets are shifted again inside the loss: collate has already done it, so the "
+            "model would learn to skip a token.",
+        ),
+        WrongLoss(
+            "ignored-counted",
+            F.cross_entropy(flat_logits, flat_targets.clamp(min=0)),
+            "Targets of -100 are counted as if they were token 0.",
+        ),
+    ]
+
+
 def _name_wrong_loss(loss: Tensor, expected: Tensor, logits: Tensor, targets: Tensor) -> None:
     """Compare a wrong loss with those of known mistakes."""
     table = losses_table(loss, expected)
-    for wrong in _wrong_losses(expected, logits, targets):
+    wrong_losses = _wrong_means(expected, logits, targets)
+    wrong_losses += _wrong_cross_entropies(logits, targets)
+    for wrong in wrong_losses:
         if same_loss(loss, wrong.value):
             raise Mistake(wrong.diagnosis, wrong.sentence, table)
     expect(not bool(loss.isnan()), "nan", "The loss is NaN.", table)
