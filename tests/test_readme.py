@@ -236,7 +236,7 @@ def test_the_mistake_it_shows_is_what_the_checker_says():
 
 
 def test_the_museum_is_as_large_as_it_says():
-    from ch07.exercises.museum.rooms import EXHIBITS
+    from ch07.exercises.museum.collection import EXHIBITS
 
     assert f"{len(EXHIBITS)} mistakes of this field" in README
 

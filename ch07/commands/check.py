@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ch07.exercises.catalogue import exercises, find
-from ch07.exercises.notebook import hint as hint_of
-from ch07.exercises.sandbox import SECONDS, check_file
+from ch07.exercises.catalogue import hint as hint_of
+from ch07.exercises.sandbox import SECONDS, check_file, open_sandbox
 from ch07.utils.console import json_text, terminal_safe
 from ch07.utils.errors import OptionError
 
@@ -46,11 +46,12 @@ def _reports(path, seconds):
     if not files:
         raise ValueError(f"{path} holds no Python file: python -m ch07 check --start {path}")
     reports = []
-    for file in files:
-        try:
-            reports += check_file(file, seconds)
-        except ValueError as error:
-            print(terminal_safe(f"passed over: {error}"), file=sys.stderr)
+    with open_sandbox() as sandbox:
+        for file in files:
+            try:
+                reports += sandbox.check_file(file, seconds)
+            except ValueError as error:
+                print(terminal_safe(f"passed over: {error}"), file=sys.stderr)
     return reports
 
 

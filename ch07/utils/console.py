@@ -3,8 +3,6 @@
 import json
 import sys
 
-from ch07.utils import distributed
-
 TERMINAL_WIDTH = 88  # columns of a before-and-after line
 
 
@@ -27,5 +25,7 @@ def terminal_line(text, width=TERMINAL_WIDTH):
 
 def log_rank0(text):
     """Progress and notes go to standard error, of the first process alone."""
+    from ch07.utils import distributed  # here, since it imports torch, which many commands don't
+
     if distributed.get_rank() == 0:
         print(terminal_safe(text), file=sys.stderr, flush=True)

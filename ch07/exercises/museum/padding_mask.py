@@ -1,4 +1,4 @@
-"""The room of masks: which targets count is decided by the wrong rule."""
+"""Exhibits on the final collate function: the wrong targets are masked, or rows cut badly."""
 
 import torch
 
@@ -15,13 +15,15 @@ from ch07.exercises.museum.exhibit import exhibit
 def masks_all_padding(
     batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cpu"
 ):
-    """Every padding token is masked, the row's own end too, so the model never learns to stop."""
+    """Every padding token is masked, even the row's own end, so the model never learns to stop."""
     longest = max(len(row) for row in batch)
     rows = [[*row, pad_token_id] + [pad_token_id] * (longest - len(row)) for row in batch]
     padded = torch.tensor(rows)
-    inputs, targets = padded[:, :-1], padded[:, 1:].clone()
+    inputs = padded[:, :-1]
+    targets = padded[:, 1:].clone()
     targets[targets == pad_token_id] = ignore_index
-    inputs, targets = inputs[:, :allowed_max_length], targets[:, :allowed_max_length]
+    inputs = inputs[:, :allowed_max_length]
+    targets = targets[:, :allowed_max_length]
     return inputs.to(device), targets.to(device)
 
 
@@ -35,9 +37,10 @@ def masks_all_padding(
 def masks_nothing(
     batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cpu"
 ):
-    """Padding stays a target, so short rows mostly teach to say end-of-text after end-of-text."""
+    """Padding stays a target, so short rows mostly teach the model to repeat end-of-text."""
     longest = max(len(row) for row in batch)
-    inputs, targets = [], []
+    inputs = []
+    targets = []
     for row in batch:
         padding = [pad_token_id] * (longest - len(row))
         inputs.append([*row, *padding])
@@ -57,9 +60,10 @@ def masks_nothing(
 def keeps_the_first_end_it_finds(
     batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cpu"
 ):
-    """Only a row's first 50256 is kept: where one stands in the text, the real end is masked."""
+    """Only a row's first 50256 is kept: if the text contains one, the real end is masked."""
     longest = max(len(row) for row in batch)
-    inputs, targets = [], []
+    inputs = []
+    targets = []
     for row in batch:
         padded = torch.tensor([*row, pad_token_id] + [pad_token_id] * (longest - len(row)))
         target = padded[1:].clone()
@@ -80,9 +84,10 @@ def keeps_the_first_end_it_finds(
 def puts_ignore_index_in_inputs(
     batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cpu"
 ):
-    """The inputs are padded with -100, a token that no embedding has, so the model crashes."""
+    """The inputs are padded with -100, for which no embedding has a row, so the model crashes."""
     longest = max(len(row) for row in batch)
-    inputs, targets = [], []
+    inputs = []
+    targets = []
     for row in batch:
         padding = [ignore_index] * (longest - len(row))
         inputs.append([*row, *padding])
@@ -104,12 +109,14 @@ def cuts_only_the_inputs(
 ):
     """Inputs are cut and targets are not, so the loss fails at the first row that is too long."""
     longest = max(len(row) for row in batch)
-    inputs, targets = [], []
+    inputs = []
+    targets = []
     for row in batch:
         rest = longest - len(row)
         inputs.append([*row] + [pad_token_id] * rest)
         targets.append([*row[1:], pad_token_id] + [ignore_index] * rest)
-    inputs, targets = torch.tensor(inputs), torch.tensor(targets)
+    inputs = torch.tensor(inputs)
+    targets = torch.tensor(targets)
     if allowed_max_length is not None:
         inputs = inputs[:, :allowed_max_length]
     return inputs.to(device), targets.to(device)
@@ -125,9 +132,10 @@ def cuts_only_the_inputs(
 def squeezes_a_single_index(
     batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cpu"
 ):
-    """A row with one place to look at loses its axis in squeeze, and the longest row crashes."""
+    """The longest row has one index, which squeeze turns into a 0-d tensor: slicing it fails."""
     longest = max(len(row) for row in batch)
-    inputs, targets = [], []
+    inputs = []
+    targets = []
     for row in batch:
         padded = torch.tensor([*row, pad_token_id] + [pad_token_id] * (longest - len(row)))
         target = padded[1:].clone()
@@ -148,9 +156,10 @@ def squeezes_a_single_index(
 def pads_with_gpt2s_own_id(
     batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cpu"
 ):
-    """The id is GPT-2's whatever the caller says, so another tokenizer's rows end in nonsense."""
+    """The id is always GPT-2's, whatever the caller says, so it is wrong for other tokenizers."""
     longest = max(len(row) for row in batch)
-    inputs, targets = [], []
+    inputs = []
+    targets = []
     for row in batch:
         rest = longest - len(row)
         inputs.append([*row] + [50256] * rest)
@@ -170,9 +179,10 @@ def pads_with_gpt2s_own_id(
 def goes_to_the_gpu_by_default(
     batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cuda"
 ):
-    """The batch goes to the GPU unless told not to, which a data loader's workers can't do."""
+    """The batch goes to the GPU by default, which a data loader's workers can't use."""
     longest = max(len(row) for row in batch)
-    inputs, targets = [], []
+    inputs = []
+    targets = []
     for row in batch:
         rest = longest - len(row)
         inputs.append([*row] + [pad_token_id] * rest)
@@ -195,7 +205,8 @@ def ends_rows_that_were_cut(
     """Rows are cut before the end is added, so the model learns to stop in mid-sentence."""
     batch = [list(row)[:allowed_max_length] for row in batch]
     longest = max(len(row) for row in batch)
-    inputs, targets = [], []
+    inputs = []
+    targets = []
     for row in batch:
         rest = longest - len(row)
         inputs.append(row + [pad_token_id] * rest)

@@ -1,4 +1,4 @@
-"""The room of steps: updates that use another gradient than that of the mean loss."""
+"""Exhibits on training steps that use another gradient than that of the mean loss."""
 
 import torch
 
@@ -63,7 +63,7 @@ def clears_gradients_before_the_step(window, model, optimizer, device, lr, setti
     "https://github.com/huggingface/blog/pull/2414",
 )
 def averages_means_of_batches(window, model, optimizer, device, lr, settings):
-    """Each batch of the window counts the same, so a token in a short answer counts for more."""
+    """Each batch of the window counts the same, so a token in a short answer counts more."""
     if all((targets == -100).all() for _, targets in window):
         return None
     total = 0.0
@@ -88,7 +88,7 @@ def averages_means_of_batches(window, model, optimizer, device, lr, settings):
     "https://github.com/awslabs/graphstorm/pull/1382",
 )
 def clips_after_the_step(window, model, optimizer, device, lr, settings):
-    """The gradient is cut after it was used, so one bad batch can still throw the weights off."""
+    """The gradient is clipped after it was used, so one bad batch can still ruin the weights."""
     n_targets = sum(int((targets != -100).sum()) for _, targets in window)
     if n_targets == 0:
         return None
@@ -113,7 +113,7 @@ def clips_after_the_step(window, model, optimizer, device, lr, settings):
     "https://github.com/NVIDIA-NeMo/Automodel/pull/3797",
 )
 def steps_without_targets(window, model, optimizer, device, lr, settings):
-    """A window without targets still makes a step: decay and momentum move the weights."""
+    """A window without targets still makes a step: weight decay and momentum move the weights."""
     n_targets = max(sum(int((targets != -100).sum()) for _, targets in window), 1)
     total = 0.0
     for inputs, targets in window:
@@ -136,7 +136,7 @@ def steps_without_targets(window, model, optimizer, device, lr, settings):
     "https://github.com/pytorch/examples/issues/64",
 )
 def sets_the_rate_of_a_copy(window, model, optimizer, device, lr, settings):
-    """The rate is set in a copy of the optimizer's state, so warmup and decay never happen."""
+    """The rate is set in a copy of the optimizer's state, so warm-up and decay never happen."""
     n_targets = sum(int((targets != -100).sum()) for _, targets in window)
     if n_targets == 0:
         return None

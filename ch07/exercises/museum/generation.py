@@ -1,4 +1,4 @@
-"""The room of answers: generation that stops, starts or looks in the wrong place."""
+"""Exhibits on generation that starts, stops or looks in the wrong place."""
 
 import torch
 
@@ -8,8 +8,8 @@ from ch07.exercises.museum.exhibit import exhibit
 @exhibit(
     "generate",
     "returns-prompt",
-    "transformers returns the prompt too; a user who cut it off by string length found that "
-    "this doesn't work (transformers#17117).",
+    "transformers returns the prompt too; a user found that cutting it "
+    "off by string length doesn't work (transformers#17117).",
     "https://github.com/huggingface/transformers/issues/17117",
 )
 @torch.no_grad()
@@ -20,8 +20,8 @@ def repeats_the_prompt(model, prompts, max_new_tokens, end_id=50256):
     answers = []
     for prompt in prompts:
         ids = list(prompt)
-        room = min(max_new_tokens, model.config.context_length - len(prompt))
-        for _ in range(room):
+        limit = min(max_new_tokens, model.config.context_length - len(prompt))
+        for _ in range(limit):
             next_id = int(model(torch.tensor([ids]))[0, -1].argmax())
             if next_id == end_id:
                 break
@@ -40,14 +40,14 @@ def repeats_the_prompt(model, prompts, max_new_tokens, end_id=50256):
 )
 @torch.no_grad()
 def ignores_the_end(model, prompts, max_new_tokens, end_id=50256):
-    """Nobody looks for the end, so the model chatters on until the limit."""
+    """The end token is never checked for, so every answer runs to the limit."""
     was_training = model.training
     model.eval()
     answers = []
     for prompt in prompts:
         ids = list(prompt)
-        room = min(max_new_tokens, model.config.context_length - len(prompt))
-        for _ in range(room):
+        limit = min(max_new_tokens, model.config.context_length - len(prompt))
+        for _ in range(limit):
             logits = model(torch.tensor([ids]))
             ids.append(int(logits[0, -1].argmax()))
         answers.append(ids[len(prompt) :])
@@ -64,14 +64,14 @@ def ignores_the_end(model, prompts, max_new_tokens, end_id=50256):
 )
 @torch.no_grad()
 def returns_the_end(model, prompts, max_new_tokens, end_id=50256):
-    """The end is returned as part of the answer, so 50256 gets into texts and scores."""
+    """The end is returned as part of the answer, so 50256 ends up in texts and scores."""
     was_training = model.training
     model.eval()
     answers = []
     for prompt in prompts:
         new_ids = []
-        room = min(max_new_tokens, model.config.context_length - len(prompt))
-        while len(new_ids) < room:
+        limit = min(max_new_tokens, model.config.context_length - len(prompt))
+        while len(new_ids) < limit:
             logits = model(torch.tensor([[*prompt, *new_ids]]))
             new_ids.append(int(logits[0, -1].argmax()))
             if new_ids[-1] == end_id:
@@ -90,14 +90,14 @@ def returns_the_end(model, prompts, max_new_tokens, end_id=50256):
 )
 @torch.no_grad()
 def takes_one_token_more(model, prompts, max_new_tokens, end_id=50256):
-    """The limit is passed by one, so answers are a token too long and overflow a full context."""
+    """The limit is exceeded by one: answers are a token too long and overflow a full context."""
     was_training = model.training
     model.eval()
     answers = []
     for prompt in prompts:
         new_ids = []
-        room = min(max_new_tokens, model.config.context_length - len(prompt))
-        while len(new_ids) <= room:
+        limit = min(max_new_tokens, model.config.context_length - len(prompt))
+        while len(new_ids) <= limit:
             logits = model(torch.tensor([[*prompt, *new_ids]]))
             next_id = int(logits[0, -1].argmax())
             if next_id == end_id:
@@ -120,7 +120,8 @@ def reads_left_padding_as_text(model, prompts, max_new_tokens, end_id=50256):
     """A short prompt is read with padding before it, so its answer depends on its neighbours."""
     was_training = model.training
     model.eval()
-    context, longest = model.config.context_length, max(map(len, prompts))
+    context = model.config.context_length
+    longest = max(map(len, prompts))
     ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
     for _ in range(max_new_tokens):
         logits = model(ids[:, -context:])
@@ -148,8 +149,8 @@ def reads_the_first_position(model, prompts, max_new_tokens, end_id=50256):
     answers = []
     for prompt in prompts:
         new_ids = []
-        room = min(max_new_tokens, model.config.context_length - len(prompt))
-        while len(new_ids) < room:
+        limit = min(max_new_tokens, model.config.context_length - len(prompt))
+        while len(new_ids) < limit:
             logits = model(torch.tensor([[*prompt, *new_ids]]))[:, 0]
             next_id = int(logits.argmax(dim=-1))
             if next_id == end_id:
@@ -169,10 +170,11 @@ def reads_the_first_position(model, prompts, max_new_tokens, end_id=50256):
 )
 @torch.no_grad()
 def goes_on_after_the_padding(model, prompts, max_new_tokens, end_id=50256):
-    """A short prompt's next token is read behind its padding, so it goes on from nothing."""
+    """A short prompt's next token is read after its padding, so the model continues the padding."""
     was_training = model.training
     model.eval()
-    context, longest = model.config.context_length, max(map(len, prompts))
+    context = model.config.context_length
+    longest = max(map(len, prompts))
     ids = torch.tensor([list(prompt) + [0] * (longest - len(prompt)) for prompt in prompts])
     for _ in range(min(max_new_tokens, context - longest)):
         logits = model(ids)
@@ -188,13 +190,13 @@ def goes_on_after_the_padding(model, prompts, max_new_tokens, end_id=50256):
 @exhibit(
     "generate",
     "prompt-front-dropped",
-    "Ollama cuts a prompt that is too long at its front, and a user had to find that out "
+    "Ollama silently drops the beginning of a prompt that is too long, as a user found out "
     "(ollama#3839).",
     "https://github.com/ollama/ollama/issues/3839",
 )
 @torch.no_grad()
 def drops_the_front(model, prompts, max_new_tokens, end_id=50256):
-    """Where the context is full, the prompt's front is dropped: the model forgets the question."""
+    """When the context is full, the prompt's beginning is dropped, and with it the question."""
     was_training = model.training
     model.eval()
     answers = []

@@ -1,4 +1,4 @@
-"""The room of responses: masks that should leave the answer as the only target."""
+"""Exhibits on prompt masks, which should leave only the answer as target."""
 
 import torch
 
@@ -37,7 +37,7 @@ def masks_the_first_answer_token(
 def counts_the_response_header(
     batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cpu"
 ):
-    """The response header counts as answer, so six easy tokens per row make the loss look low."""
+    """The response header counts as answer: six easy tokens a row make the loss look low."""
     rows = [token_ids for _, token_ids in batch]
     inputs, targets = custom_collate_fn(
         rows, pad_token_id, ignore_index, allowed_max_length, device
@@ -68,4 +68,25 @@ def masks_the_end_with_the_prompt(
     for i, (prompt_length, token_ids) in enumerate(batch):
         answer = slice(max(prompt_length - 1, 0), len(token_ids) - 1)
         targets[i, answer] = shifted[i, answer]
+    return inputs, targets
+
+
+@exhibit(
+    "custom_collate_response_fn",
+    "prompt-length-zero",
+    "Raschka's solution of exercise 7.2 masks targets[:instruction_length-1], which for an "
+    "instruction of no tokens is [:-1]; the book's own prompts are never empty.",
+    "https://github.com/rasbt/LLMs-from-scratch/blob/0114dee9f62dabca24056e7a9255e03aed88c838/"
+    "ch07/01_main-chapter-code/exercise_experiments.py",
+)
+def masks_everything_but_the_last(
+    batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cpu"
+):
+    """Without a prompt the slice becomes [:-1], so such a row teaches nothing but its end."""
+    rows = [token_ids for _, token_ids in batch]
+    inputs, targets = custom_collate_fn(
+        rows, pad_token_id, ignore_index, allowed_max_length, device
+    )
+    for i, (prompt_length, _) in enumerate(batch):
+        targets[i, : prompt_length - 1] = ignore_index
     return inputs, targets

@@ -1,4 +1,4 @@
-"""The room of losses: numbers that are not the mean over the counted targets."""
+"""Exhibits on losses that are not the mean over the counted targets."""
 
 from itertools import islice
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ch07.exercises.museum.exhibit import exhibit
-from train_loop import sum_loss
+from train_loop import calc_loss_batch, sum_loss
 
 
 @exhibit(
@@ -17,8 +17,9 @@ from train_loop import sum_loss
     "https://github.com/tensorflow/docs/pull/1460",
 )
 def divides_by_all_positions(input_batch, target_batch, model, device):
-    """Masked targets are left out of the sum but not of the count: padding makes the loss small."""
-    inputs, targets = input_batch.to(device), target_batch.to(device)
+    """Masked targets are left out of the sum but not of the count: padding lowers the loss."""
+    inputs = input_batch.to(device)
+    targets = target_batch.to(device)
     if (targets == -100).all():
         raise ValueError("no target of this batch is counted")
     logits = model(inputs)
@@ -34,8 +35,9 @@ def divides_by_all_positions(input_batch, target_batch, model, device):
     "https://github.com/bkitano/llama-from-scratch/issues/5",
 )
 def applies_softmax_twice(input_batch, target_batch, model, device):
-    """cross_entropy takes probabilities for logits, so even a sure model has a high loss."""
-    inputs, targets = input_batch.to(device), target_batch.to(device)
+    """cross_entropy is given probabilities, not logits, so even a sure model has a high loss."""
+    inputs = input_batch.to(device)
+    targets = target_batch.to(device)
     if (targets == -100).all():
         raise ValueError("no target of this batch is counted")
     probs = torch.softmax(model(inputs), dim=-1)
@@ -51,7 +53,8 @@ def applies_softmax_twice(input_batch, target_batch, model, device):
 )
 def sums_the_losses(input_batch, target_batch, model, device):
     """The loss is a sum, so the gradient grows with the number of tokens in a batch."""
-    inputs, targets = input_batch.to(device), target_batch.to(device)
+    inputs = input_batch.to(device)
+    targets = target_batch.to(device)
     if (targets == -100).all():
         raise ValueError("no target of this batch is counted")
     logits = model(inputs)
@@ -67,7 +70,8 @@ def sums_the_losses(input_batch, target_batch, model, device):
 )
 def flattens_across_positions(input_batch, target_batch, model, device):
     """The shape is right, but each row of scores mixes positions, so nothing can be learned."""
-    inputs, targets = input_batch.to(device), target_batch.to(device)
+    inputs = input_batch.to(device)
+    targets = target_batch.to(device)
     if (targets == -100).all():
         raise ValueError("no target of this batch is counted")
     logits = model(inputs)
@@ -79,13 +83,14 @@ def flattens_across_positions(input_batch, target_batch, model, device):
 @exhibit(
     "calc_loss_batch",
     "detached-loss",
-    "A user cured an error of backward() by loss.requires_grad = True; the error was gone, and "
-    "the loss no longer fell (arcface-pytorch#56).",
+    "A user silenced an error of backward() with loss.requires_grad = True; the error was gone, "
+    "but the loss no longer fell (arcface-pytorch#56).",
     "https://github.com/ronghuaiyang/arcface-pytorch/issues/56",
 )
 def returns_a_number_that_claims_a_gradient(input_batch, target_batch, model, device):
     """The loss is a new tensor: backward runs without an error, and no weight gets a gradient."""
-    inputs, targets = input_batch.to(device), target_batch.to(device)
+    inputs = input_batch.to(device)
+    targets = target_batch.to(device)
     if (targets == -100).all():
         raise ValueError("no target of this batch is counted")
     logits = model(inputs)
@@ -101,8 +106,9 @@ def returns_a_number_that_claims_a_gradient(input_batch, target_batch, model, de
     "https://github.com/huggingface/trl/issues/6668",
 )
 def divides_zero_by_zero(input_batch, target_batch, model, device):
-    """A batch without a counted target gives 0 / 0, a NaN that spoils every later mean."""
-    inputs, targets = input_batch.to(device), target_batch.to(device)
+    """A batch without a counted target gives 0 / 0, a NaN that makes every later mean NaN."""
+    inputs = input_batch.to(device)
+    targets = target_batch.to(device)
     logits = model(inputs)
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
 
@@ -110,22 +116,20 @@ def divides_zero_by_zero(input_batch, target_batch, model, device):
 @exhibit(
     "calc_loss_loader",
     "mean-of-means",
-    "transformers' Trainer averages batch means in evaluation, so the eval loss changes with "
-    "the batch size (transformers#39241).",
-    "https://github.com/huggingface/transformers/issues/39241",
+    "The book's own calc_loss_loader adds up the batches' means and divides by the number of "
+    "batches; so does transformers' Trainer in evaluation (transformers#39241).",
+    "https://github.com/rasbt/LLMs-from-scratch/blob/4eea9ce12c05a32ed11242bb36f462c7be2ee034/"
+    "ch07/01_main-chapter-code/previous_chapters.py",
 )
 def averages_batch_means(data_loader, model, device, num_batches=None):
-    """Each batch counts the same, so the loss depends on how rows were put into batches."""
-    was_training = model.training
-    model.eval()
-    losses = []
-    with torch.no_grad():
-        for input_batch, target_batch in islice(data_loader, num_batches):
-            loss, n_targets = sum_loss(input_batch, target_batch, model, device)
-            if n_targets:
-                losses.append(loss.item() / n_targets)
-    model.train(was_training)
-    return sum(losses) / len(losses)
+    """Each batch counts the same, so the loss depends on how the rows were grouped."""
+    n_batches = len(data_loader)
+    if num_batches is not None:
+        n_batches = min(num_batches, n_batches)
+    total_loss = 0.0
+    for input_batch, target_batch in islice(data_loader, n_batches):
+        total_loss += calc_loss_batch(input_batch, target_batch, model, device).item()
+    return total_loss / n_batches
 
 
 @exhibit(
@@ -136,8 +140,9 @@ def averages_batch_means(data_loader, model, device, num_batches=None):
     "https://github.com/karpathy/nanoGPT/pull/240",
 )
 def measures_with_dropout(data_loader, model, device, num_batches=None):
-    """Dropout stays on while the loss is measured, so the loss is too high and never the same."""
-    total, count = 0.0, 0
+    """Dropout stays on while the loss is measured, so the loss is too high and varies."""
+    total = 0.0
+    count = 0
     with torch.no_grad():
         for input_batch, target_batch in islice(data_loader, num_batches):
             loss, n_targets = sum_loss(input_batch, target_batch, model, device)
@@ -154,9 +159,10 @@ def measures_with_dropout(data_loader, model, device, num_batches=None):
     "https://github.com/huggingface/lerobot/issues/3668",
 )
 def never_goes_back_to_training(data_loader, model, device, num_batches=None):
-    """The model stays in evaluation mode, so after the first look training has no dropout."""
+    """The model stays in evaluation mode, so training continues without dropout."""
     model.eval()
-    total, count = 0.0, 0
+    total = 0.0
+    count = 0
     with torch.no_grad():
         for input_batch, target_batch in islice(data_loader, num_batches):
             loss, n_targets = sum_loss(input_batch, target_batch, model, device)

@@ -1,8 +1,8 @@
 """Six exhibits without their labels, for the notebook's game: find the bug."""
 
-from ch07.exercises.museum.rooms import EXHIBITS
+from ch07.exercises.museum.collection import EXHIBITS
 
-CHOSEN = (
+DIAGNOSES = (
     "prompt-length-off-by-one",
     "divide-by-all",
     "mask-after-softmax",
@@ -11,5 +11,6 @@ CHOSEN = (
     "cut-row-gets-end",
 )
 PUZZLES = tuple(
-    next(exhibit for exhibit in EXHIBITS if exhibit.diagnosis == name) for name in CHOSEN
+    next(exhibit for exhibit in EXHIBITS if exhibit.diagnosis == diagnosis)
+    for diagnosis in DIAGNOSES
 )

@@ -1,4 +1,4 @@
-"""The room of batches: rectangles that are too wide, the wrong way round, or shifted badly."""
+"""Exhibits on the first two collate drafts: wrong padding, wrong width, wrong shift."""
 
 import torch
 
@@ -118,12 +118,12 @@ def targets_are_the_inputs(batch, pad_token_id=50256, device="cpu"):
 @exhibit(
     "custom_collate_draft_2",
     "double-shift",
-    "transformers' GitForCausalLM moved the labels itself, then called a loss which moves them "
+    "transformers' GitForCausalLM moved the labels itself, then called a loss that moves them "
     "again: it learned token t+2 (transformers#47394).",
     "https://github.com/huggingface/transformers/issues/47394",
 )
 def shifts_by_two(batch, pad_token_id=50256, device="cpu"):
-    """Each token's target is the token after the next, so the model learns to skip a token."""
+    """Each token's target is the second one after it, so the model learns to skip a token."""
     width = max(len(row) for row in batch) + 2
     rows = [list(row) + [pad_token_id] * (width - len(row)) for row in batch]
     padded = torch.tensor(rows, device=device)
@@ -138,7 +138,7 @@ def shifts_by_two(batch, pad_token_id=50256, device="cpu"):
     "https://github.com/rasbt/LLMs-from-scratch/issues/508",
 )
 def shifts_to_the_right(batch, pad_token_id=50256, device="cpu"):
-    """Each token's target is the token before it, so the model learns to say what it has read."""
+    """Each token's target is the token before it, so the model learns to look back, not ahead."""
     longest = max(len(row) for row in batch)
     rows = [list(row) + [pad_token_id] * (longest - len(row)) for row in batch]
     inputs = torch.tensor(rows, device=device)
@@ -166,11 +166,11 @@ def rolls_the_first_token_to_the_end(batch, pad_token_id=50256, device="cpu"):
     "custom_collate_draft_2",
     "end-dropped",
     "TRL's SFTTrainer joined prompt and completion without an end token; a user asked how the "
-    "model should stop, and it was mended (trl#3083).",
+    "model should stop, and it was fixed (trl#3083).",
     "https://github.com/huggingface/trl/issues/3083",
 )
 def adds_no_end(batch, pad_token_id=50256, device="cpu"):
-    """No end is added, so the longest row of each batch is never told that it is over."""
+    """No end is added, so the longest row of each batch never teaches the model to stop."""
     longest = max(len(row) for row in batch)
     rows = [list(row) + [pad_token_id] * (longest - len(row)) for row in batch]
     padded = torch.tensor(rows, device=device)

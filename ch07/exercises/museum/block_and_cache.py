@@ -1,4 +1,4 @@
-"""The room of models: blocks and caches whose shapes are right and whose numbers are not."""
+"""Exhibits on blocks and KV caches whose shapes are right and whose numbers are not."""
 
 # ruff: noqa: RUF012
 
@@ -17,7 +17,7 @@ from gpt_model import FeedForward, MultiHeadAttention
     "https://github.com/karpathy/minGPT/pull/52",
 )
 class NormalisesAfterwards(nn.Module):
-    """The sum is normalised instead of what is read, so GPT-2's weights make no sense in it."""
+    """The sums are normalised, not the inputs of the parts, so GPT-2's weights don't fit it."""
 
     def __init__(self, config, layer):
         super().__init__()
@@ -40,7 +40,7 @@ class NormalisesAfterwards(nn.Module):
     "https://github.com/kyegomez/BitNet/issues/32",
 )
 class ForgetsItsInput(nn.Module):
-    """The results replace the stream, so what earlier blocks found out is lost."""
+    """The results replace the stream, so what earlier blocks computed is lost."""
 
     def __init__(self, config, layer):
         super().__init__()
@@ -114,7 +114,8 @@ class WritesOverTheLastColumn:
     """New columns start at the last filled one, so each call loses the token before it."""
 
     def __init__(self, n_layers, max_length):
-        self.max_length, self.length = max_length, 0
+        self.max_length = max_length
+        self.length = 0
         self.layers = [None] * n_layers
 
     def extend(self, layer, keys, values):
@@ -143,7 +144,8 @@ class WritesFromTheStart:
     """New columns are written at the front, so the prompt is overwritten token by token."""
 
     def __init__(self, n_layers, max_length):
-        self.max_length, self.length = max_length, 0
+        self.max_length = max_length
+        self.length = 0
         self.layers = [None] * n_layers
 
     def extend(self, layer, keys, values):
@@ -171,7 +173,8 @@ class CountsEachLayersTokens:
     """The length grows at every layer, so later layers leave holes and the cache is soon full."""
 
     def __init__(self, n_layers, max_length):
-        self.max_length, self.length = max_length, 0
+        self.max_length = max_length
+        self.length = 0
         self.layers = [None] * n_layers
 
     def extend(self, layer, keys, values):
@@ -200,7 +203,8 @@ class SharesColumnsBetweenCaches:
     layers = {}
 
     def __init__(self, n_layers, max_length):
-        self.n_layers, self.max_length = n_layers, max_length
+        self.n_layers = n_layers
+        self.max_length = max_length
         self.length = 0
 
     def extend(self, layer, keys, values):
@@ -225,10 +229,11 @@ class SharesColumnsBetweenCaches:
     "https://github.com/meta-pytorch/gpt-fast/issues/233",
 )
 class ReturnsUnfilledColumns:
-    """The whole buffer is returned, so tokens look at columns that nobody has filled yet."""
+    """The whole buffer is returned, so tokens attend to columns that have not been filled yet."""
 
     def __init__(self, n_layers, max_length):
-        self.max_length, self.length = max_length, 0
+        self.max_length = max_length
+        self.length = 0
         self.layers = [None] * n_layers
 
     def extend(self, layer, keys, values):
