@@ -16,7 +16,7 @@ from ch07.commands.cli import main
 from ch07.data.entries import MAX_FIELD_CHARACTERS, PLACEHOLDERS, load_entries
 from ch07.data.near_duplicates import find_near_duplicates, normalised
 from ch07.data.toy_instructions.build import DATA_FILE
-from ch07.systems.data_curation.arithmetic_checks import computed, wrong_arithmetic
+from ch07.systems.data_curation.arithmetic_checks import evaluate_expression, wrong_arithmetic
 from ch07.systems.data_curation.quality_flags import (
     FLAGS,
     NOT_BY_RULE,
@@ -27,8 +27,8 @@ from ch07.systems.data_curation.quality_flags import (
 from ch07.systems.data_curation.row_selection import (
     LIMA_LENGTHS,
     LIMA_PATTERNS,
-    farthest_in_turns,
-    reasons_against,
+    farthest_first_by_group,
+    filter_reasons,
     select_diverse,
     select_longest,
     select_random,
@@ -127,7 +127,7 @@ def test_the_longest_field_is_looked_at_in_a_moment(piece):
     text, started = (piece * MAX_FIELD_CHARACTERS)[:MAX_FIELD_CHARACTERS], time.process_time()
     quality_flags(row(text, text, text))
     strip_links(text)
-    reasons_against(answer(text), banned_patterns=LIMA_PATTERNS)
+    filter_reasons(answer(text), banned_patterns=LIMA_PATTERNS)
     assert time.process_time() - started < 2
 
 
@@ -189,7 +189,9 @@ EXPRESSIONS = st.recursive(
 @given(EXPRESSIONS.filter(lambda text: "(" in text), st.integers(1, 9))
 def test_the_value_of_an_expression_is_pythons(text, off):
     value = eval(text, {}, {})
-    assert computed(text) == value and computed(f"{text} / 7") == Fraction(value, 7)
+    assert evaluate_expression(text) == value and evaluate_expression(f"{text} / 7") == Fraction(
+        value, 7
+    )
     assert not wrong_arithmetic(row(f"What is {text}?", output=str(value)))
     assert wrong_arithmetic(row(f"What is {text}?", output=str(value + off)))
 
@@ -207,7 +209,7 @@ def test_what_is_no_expression_has_no_value():
         "1/0",
         "1+" * 300 + "1",
     ):
-        assert computed(text) is None, text
+        assert evaluate_expression(text) is None, text
 
 
 # --- LIMA's filters -----------------------------------------------------------------------------
@@ -221,7 +223,7 @@ def answer(text):
     ("length", "reasons"), [(1199, ["short"]), (1200, []), (4096, []), (4097, ["long"])]
 )
 def test_both_bounds_of_a_length_are_allowed(length, reasons):
-    assert reasons_against(answer("x" * length), *LIMA_LENGTHS, LIMA_PATTERNS) == reasons
+    assert filter_reasons(answer("x" * length), *LIMA_LENGTHS, LIMA_PATTERNS) == reasons
 
 
 @pytest.mark.parametrize(
@@ -239,13 +241,13 @@ def test_both_bounds_of_a_length_are_allowed(length, reasons):
     ],
 )
 def test_an_answer_must_not_speak_of_its_author_or_of_others(text, reasons):
-    assert reasons_against(answer(text), banned_patterns=LIMA_PATTERNS) == reasons
+    assert filter_reasons(answer(text), banned_patterns=LIMA_PATTERNS) == reasons
 
 
 def test_patterns_may_be_a_list_and_must_be_patterns():
-    assert reasons_against(answer("Hm."), banned_patterns=["^H", "x"]) == ["^H"]
-    with pytest.raises(ValueError, match="no regular expression"):
-        reasons_against(answer("Hm."), banned_patterns=["("])
+    assert filter_reasons(answer("Hm."), banned_patterns=["^H", "x"]) == ["^H"]
+    with pytest.raises(ValueError, match="not a regular expression"):
+        filter_reasons(answer("Hm."), banned_patterns=["("])
 
 
 CODE = "```\nget('https://x.org/a') # <b>\n```\n<code><a href=\"https://x.org\">x</a></code> `<i>`"
@@ -289,7 +291,7 @@ TEXTS = st.lists(st.tuples(st.text("abc ", max_size=6), st.sampled_from("xyz")),
 @given(TEXTS, st.integers(1, 14), st.sampled_from([None, 1, 2]), st.sampled_from([0.5, 0.9, 1.0]))
 def test_each_choice_is_the_farthest_as_a_look_at_all_pairs_finds_it(pairs, k, per_group, cap):
     texts, groups = [text for text, _ in pairs], [group for _, group in pairs]
-    similar, chosen = cosine(texts), farthest_in_turns(texts, groups, k, per_group, cap)
+    similar, chosen = cosine(texts), farthest_first_by_group(texts, groups, k, per_group, cap)
     assert len(set(chosen)) == len(chosen) <= k
     waiting, taken, done = list(dict.fromkeys(groups)), Counter(), []
 
@@ -320,7 +322,7 @@ BUNDLED = load_entries(DATA_FILE)
 
 def test_a_group_that_has_no_more_costs_no_other_its_turn():
     texts, groups = [""] * 6, list("xxxyzz")
-    assert farthest_in_turns(texts, groups, 5) == [0, 3, 4, 1, 5]
+    assert farthest_first_by_group(texts, groups, 5) == [0, 3, 4, 1, 5]
 
 
 def toy(n=400, seed=0):
@@ -329,7 +331,7 @@ def toy(n=400, seed=0):
 
 def test_groups_give_evenly_no_two_are_too_alike_and_the_order_of_the_rows_is_nothing():
     rows = [r for r in BUNDLED[:2000] if r["family"] < "d"]
-    chosen = select_diverse(rows, 50, "family", seed=5, cap=0.8)
+    chosen = select_diverse(rows, 50, "family", seed=5, max_similarity=0.8)
     sizes = Counter(r["family"] for r in chosen).values()
     assert len(sizes) == len({r["family"] for r in rows}) and max(sizes) - min(sizes) <= 1
     # weighed as all rows are, not as the chosen alone would be
@@ -338,8 +340,8 @@ def test_groups_give_evenly_no_two_are_too_alike_and_the_order_of_the_rows_is_no
     alike = {(i, j) for i, j, _ in find_near_duplicates(texts, 0.8 + 1e-8)}
     assert alike and not any((i, j) in alike for i in places for j in places)
     again = random.Random(1).sample(rows, len(rows))
-    assert select_diverse(again, 50, "family", seed=5, cap=0.8) == chosen
-    assert select_diverse(rows, 50, "family", seed=6, cap=0.8) != chosen
+    assert select_diverse(again, 50, "family", seed=5, max_similarity=0.8) == chosen
+    assert select_diverse(rows, 50, "family", seed=6, max_similarity=0.8) != chosen
     assert select_random(again, 9, 5) == select_random(rows, 9, 5) != select_random(rows, 9, 6)
     assert select_longest(again, 9) == select_longest(rows, 9)
 
@@ -362,18 +364,20 @@ def test_filters_come_before_the_choice():
 def test_rows_in_the_same_words_are_chosen_once():
     rows = [row(), row(), row(output="A pear."), row("Name a colour.", output="Red.")]
     assert len(select_diverse(rows, 2)) == 2
-    with pytest.raises(ValueError, match=r"3 rows are asked for, but only 2 .* 4 pass the filters"):
+    with pytest.raises(
+        ValueError, match=r"3 rows requested, but only 2 .* 4 of 4 pass the filters"
+    ):
         select_diverse(rows, 3)
-    assert len(select_diverse(rows, 4, cap=1.0)) == 4
+    assert len(select_diverse(rows, 4, max_similarity=1.0)) == 4
 
 
 def test_what_can_not_be_chosen_is_said():
-    with pytest.raises(ValueError, match="a group gives at most 1, and no two"):
+    with pytest.raises(ValueError, match="limits: at most 1 per group, similarity of two rows"):
         select_diverse(toy(), 100, "family", per_group=1)
     with pytest.raises(ValueError, match="no row has the key 'famly'"):
         select_diverse(toy(), 5, "famly")
     for choose in (select_random, select_longest):
-        with pytest.raises(ValueError, match="9 rows are asked for, but there are 2"):
+        with pytest.raises(ValueError, match="9 rows requested, but there are only 2"):
             choose([row(), row()], 9)
     for k in (0, -1, 2.0, True):
         with pytest.raises(ValueError, match="from 1 on"):
@@ -413,7 +417,9 @@ def test_rows_without_a_value_are_untouched():
         assert without_near_duplicates(rows, "input") == rows
     rows = [{"output": "x"}, *said("Say the same.", "Say the same.")]  # not in the first row
     assert without_near_duplicates(rows, "input") == rows[:2]
-    with pytest.raises(ValueError, match="no row has the key 'inptu'; keys of the first: 'output'"):
+    with pytest.raises(
+        ValueError, match="no row has the key 'inptu'; the first row's keys: 'output'"
+    ):
         without_near_duplicates(rows, "inptu")
     with pytest.raises(ValueError, match="row 2: 'input' must be text, but is 5"):
         without_near_duplicates([{"input": "x"}, {"input": 5}], "input")
@@ -492,7 +498,7 @@ def test_lima_leaves_out_what_is_short_and_strips_links(tmp_path, capsys):
 def test_bad_input_ends_in_a_sentence(data, tmp_path, capsys):
     new = tmp_path / "new.json"
     code, _, err = curated(capsys, data, new, "--keep", 1000)
-    assert code == 1 and "1,000 rows are asked for" in err and "placeholder_answer 1" in err
+    assert code == 1 and "1,000 rows requested" in err and "placeholder_answer 1" in err
     code, _, err = curated(capsys, data, data, "--keep", 3)
     assert code == 2 and "exists: choose another name for NEW" in err
     code, _, err = curated(capsys, data, tmp_path / "no" / "new.json", "--keep", 3)
