@@ -63,13 +63,15 @@ PROGRAMMING_LANGUAGES = (
 )
 ASKS_FOR_CODE = re.compile(
     rf"\b(?:write|create|implement|code|develop|generate|provide|give|show)(?: me)?"
-    rf"(?: an?| the| some)?(?: [\w-]+){{0,2}}? (?:{PROGRAMMING_LANGUAGES} (?:\w+ )?(?:function|program|script"
-    r"|code|class|snippet|query|statement|command|method)|html (?:page|code|form|document|tag)"
+    rf"(?: an?| the| some)?(?: [\w-]+){{0,2}}? (?:{PROGRAMMING_LANGUAGES} "
+    r"(?:\w+ )?(?:function|program|script|code|class|snippet|query|statement|command|method)"
+    r"|html (?:page|code|form|document|tag)"
     r"|css (?:rule|code|class)|code snippet|pseudo-?code|regular expression|regex)\b",
     re.IGNORECASE,
 )
 MENTIONS_CODE = re.compile(
-    rf"\b(?:following|given|below|this) (?:{PROGRAMMING_LANGUAGES} )?(?:code|function|script|snippet|query)\b",
+    rf"\b(?:following|given|below|this) (?:{PROGRAMMING_LANGUAGES} )?"
+    r"(?:code|function|script|snippet|query)\b",
     re.IGNORECASE,
 )
 PICTURES = (

@@ -71,7 +71,7 @@ def filter_reasons(
     max_len: int | None = None,
     banned_patterns: dict[str, str] | Iterable[str] = (),
 ) -> list[str]:
-    """Why an answer is filtered out: "short", "long", and the names of the patterns that it matches.
+    """Why an answer is filtered out: "short", "long", or the names of patterns that it matches.
 
     Lengths are in characters, bounds included. Patterns are regular expressions, as
     {name: pattern} or as a list; they are not searched in code. ValueError for an invalid one.
