@@ -15,8 +15,8 @@ from ch07.runs import run_folder as rf
 from ch07.utils.atomic_files import write_json
 from ch07.utils.distributed import all_gather_list, get_world_size, items_of_rank
 
-# Entries per rank between two exchanges of answers. A rank that finishes early waits for the others,
-# half an hour at most.
+# Entries per rank between two exchanges of answers: a rank that finishes early waits for the
+# others, half an hour at most.
 ENTRIES_PER_ROUND = 500
 SAMPLE_SIZE = 5  # held-out entries whose answers are printed, before and after training
 SAMPLE_MAX_NEW_TOKENS = 32
@@ -31,7 +31,7 @@ def answer_entries(
     """
     n_ranks = get_world_size()
     round_size = ENTRIES_PER_ROUND * n_ranks if n_ranks > 1 else max(1, len(entries))
-    answers: list[Answer] = []
+    answers: list[Any] = []
     for i in range(0, len(entries), round_size):
         share = items_of_rank(entries[i : i + round_size])
         own_answers: list[Any] = respond(

@@ -38,8 +38,8 @@ HUNDRED = Scale(
     name="0-100",
     low=0,
     high=100,
-    question="How good is the answer? Give a whole number from 0 to 100; 100 means that it could not "
-    "be better. Reply with the number alone.",
+    question="How good is the answer? Give a whole number from 0 to 100; 100 means that it could "
+    "not be better. Reply with the number alone.",
 )
 RUBRIC = Scale(
     name="1-5",
