@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.curation import WAYS, choices, spoiled
+from benchmarks.curation import WAYS, selections, spoiled
 from ch07.commands.cli import main
 from ch07.data.entries import MAX_FIELD_CHARACTERS, PLACEHOLDERS, load_entries
 from ch07.data.near_duplicates import find_near_duplicates, normalised
@@ -394,7 +394,7 @@ def test_a_curated_choice_has_no_row_that_a_rule_would_leave_out():
     seen = {"not_available", "merged", "control_character"}
     assert all(quality_flags(r) for r in bad if r["spoiled"] in seen)
     assert not any(quality_flags(r) for r in pool if "spoiled" not in r)
-    found = {name: {r.get("spoiled") for r in rows} for name, rows in choices(pool, 200, 3).items()}
+    found = {name: {r.get("spoiled") for r in rows} for name, rows in selections(pool, 200, 3).items()}
     assert not found["curated"] & seen and "cut_off" in found["curated"]
     assert all(found[name] & seen for name in ("all", "random", "longest"))
 
