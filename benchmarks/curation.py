@@ -123,8 +123,8 @@ def selections(pool, k, seed):
 def train_and_score(rows, test, steps, seed, folder, model=None):
     """Train a model on rows; returns exact match and mean loss of each test entry.
 
-    `model` is a pretrained run, trained with the options that `pretrain` suggests; None: the default
-    model.
+    `model` is a pretrained run, trained with the options that `pretrain` suggests; None: the
+    default model.
     """
     path = Path(folder) / "rows.json"
     train = [{key: row[key] for key in ("instruction", "input", "output")} for row in rows]
