@@ -14,7 +14,7 @@ from ch07.systems.data_curation.quality_flags import FLAGS, quality_flags
 from ch07.systems.data_curation.row_selection import (
     LIMA_LENGTHS,
     LIMA_PATTERNS,
-    reasons_against,
+    filter_reasons,
     select_diverse,
     select_longest,
     select_random,
@@ -50,7 +50,7 @@ def curate(
     for row in rows:
         row = {**row, "output": strip_links(row["output"]).strip()} if lima else row
         reasons = quality_flags(row)
-        reasons += reasons_against(row, *LIMA_LENGTHS, LIMA_PATTERNS) if lima else []
+        reasons += filter_reasons(row, *LIMA_LENGTHS, LIMA_PATTERNS) if lima else []
         left_out.update(reasons)
         good += [] if reasons else [row]
     different = without_near_duplicates(good, distinct) if distinct else good

@@ -24,7 +24,12 @@ from ch07.evaluation.held_out_answers import (
     sample_indices,
     save_answers,
 )
-from ch07.evaluation.score_report import answered, next_commands, print_before_after, print_scores
+from ch07.evaluation.score_report import (
+    answer_line,
+    next_commands,
+    print_before_after,
+    print_scores,
+)
 from ch07.generation.respond import respond
 from ch07.models.saved_run import save_model
 from ch07.runs import run_folder as rf
@@ -210,7 +215,7 @@ def _train(job, options, folder, state, config):
 
 
 def _sample_entry(job, options):
-    """The held-out entry that is answered at each evaluation; None where there is none to answer.
+    """The held-out entry that is answer_line at each evaluation; None where there is none to answer.
 
     A model whose weights are spread over several processes can't answer on one of them alone.
     """
@@ -232,7 +237,7 @@ def _progress_lines(record, n_steps, job, sample):
         job.model, load_tokenizer(), [sample], job.style, max_new_tokens=SAMPLE_TOKENS
     )
     question = terminal_line(f"{sample['instruction']} {sample.get('input') or ''}".strip())
-    return f"{lines}\n  {question} -> {answered(answer_now.text)}"
+    return f"{lines}\n  {question} -> {answer_line(answer_now.text)}"
 
 
 def _plot(folder, history):

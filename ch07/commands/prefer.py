@@ -27,12 +27,12 @@ from ch07.runs.run_lock import (
     new_run_folder,
     run_lock,
 )
-from ch07.systems.preference_tuning.dpo import train_on_pairs
+from ch07.systems.preference_tuning.dpo import DPOSettings, train_on_pairs
 from ch07.systems.preference_tuning.preference_data import (
+    load_toy_preferences,
     pair_loader,
     pairs_that_fit,
     read_preferences,
-    toy_file,
 )
 from ch07.training.interruption import (
     checkpoint_callback,
@@ -130,7 +130,10 @@ def _prepare(options):
     if rf.has_prefix(run.config):
         raise OptionError(f"{options.model} is a prefix beside frozen weights: train a whole model")
     seed, skip = options.seed, options.skip_bad_rows
-    file = toy_file(seed) if options.data is None else read_preferences(options.data, skip)
+    if options.data is None:
+        file = load_toy_preferences(seed)
+    else:
+        file = read_preferences(options.data, skip)
     pairs, findings = _split(file, run, seed, skip)
     for line in summarize_findings(file.findings + findings):
         log_rank0(f"data: {line}")
@@ -153,7 +156,9 @@ def _split(file, run, seed, skip_bad_rows):
     """({"train", "test", "validation"}: `PairDataset`}, findings)."""
     context, pairs, findings = run.model.config.context_length, {}, []
     for name, rows in split_entries(file.entries, seed=seed).items():
-        pairs[name], found = pairs_that_fit(file, rows, run.style, context, skip_bad_rows)
+        pairs[name], found = pairs_that_fit(
+            file, rows, style=run.style, context_length=context, skip_bad_rows=skip_bad_rows
+        )
         findings += found
     return pairs, findings
 
@@ -189,11 +194,9 @@ def _train(job, options, folder, config, begin):
             held_out,
             job.optimizer,
             job.settings,
-            options.beta,
-            options.label_smoothing,
-            next(job.model.parameters()).device,
-            options.reduction,
-            begin,
+            dpo=DPOSettings(options.beta, options.label_smoothing, options.reduction),
+            device=next(job.model.parameters()).device,
+            restore_state=begin,
             on_eval=lambda history: rf.save_metrics(folder, history),
             on_step=on_step,
         )

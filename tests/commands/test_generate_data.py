@@ -260,9 +260,9 @@ def test_other_rows_than_before_are_refused(tmp_path, capsys):
     assert main(reflect(tmp_path, answers=["no"] * 3)) == 0
     before = (tmp_path / "new.jsonl").read_bytes()
     assert main(reflect(tmp_path, rows=ROWS[:2], answers=["no"] * 3)) == 1
-    assert "was begun with data_sha256" in capsys.readouterr().err
+    assert "was started with data_sha256" in capsys.readouterr().err
     assert main(magpie(tmp_path)) == 1
-    assert "was begun by another command" in capsys.readouterr().err
+    assert "was started by another command" in capsys.readouterr().err
     assert (tmp_path / "new.jsonl").read_bytes() == before
 
 

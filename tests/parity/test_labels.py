@@ -110,7 +110,7 @@ def test_end_of_text_that_a_user_typed_is_where_ours_differs(gpt2, tokenizer):
 
 def test_the_books_template_is_safe_on_the_generated_data(tokenizer):
     entries = load_entries(DATA_FILE)[::5]
-    joint, apart = (label_rows(entries, tokenizer, BOOK_STYLE, way) for way in (True, False))
+    joint, apart = (label_rows(entries, tokenizer, BOOK_STYLE, joint=way) for way in (True, False))
     assert joint == apart
     planted = {**entries[0], "output": "(so)"}
     assert label_row(planted, tokenizer, joint=True) != label_row(planted, tokenizer)
