@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from ch07.data.near_duplicates import find_near_duplicates
 from ch07.data.prompt_styles import token_roles
 from ch07.data.splits import normalised_prompt
-from ch07.data.token_boundaries import seam_merges
+from ch07.data.token_boundaries import boundary_merge_rows, seam_merges
 from ch07.data.tokenizer import load_tokenizer
 
 SIMILARITY_THRESHOLD = 0.9  # cosine: the threshold of the book's find-near-duplicates.py
@@ -88,7 +88,10 @@ def at_the_seams(datasets, style, file):
 
     In the order of the `DataFile`; the figures are a dict with some examples, each another merge.
     """
-    found = {id(dataset.data[i]) for dataset in datasets.values() for i in dataset.seam_rows}
+    found = set()
+    for dataset in datasets.values():
+        rows = boundary_merge_rows(dataset.data, load_tokenizer(), style)
+        found.update(id(dataset.data[i]) for i in rows)
     entries = [entry for entry in file.entries if id(entry) in found]
     examples, places = {}, file.by_entry
     for merge in seam_merges(entries[:LOOKED_AT], load_tokenizer(), style):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ch07.data.entries import DataError, count, group_by_kind
 from ch07.data.json_reader import Finding
+from ch07.data.token_boundaries import boundary_merge_rows
 from ch07.data.tokenizer import load_tokenizer
 from ch07.utils.validation import MAX_LISTED
 from instruction_dataset import InstructionDataset
@@ -26,7 +27,10 @@ def checked_datasets(file, splits, style, options, context_length, limit):
     for name, entries in splits.items():
         dataset = _dataset(entries, style, options)
         n_tokens = dataset.lengths
-        for i, level, what in check_token_rows(dataset, options.loss_on, context_length, limit):
+        merged = boundary_merge_rows(dataset.data, load_tokenizer(), style)
+        for i, level, what in check_token_rows(
+            dataset, options.loss_on, context_length, limit, merged
+        ):
             number, place = places[id(dataset.data[i])]
             seen.append((number, Finding(f"{place} of {n_tokens[i]} tokens", level, what)))
             if level == "error":
@@ -47,8 +51,11 @@ def _dataset(entries, style, options):
     return InstructionDataset(entries, load_tokenizer(), style, options.loss_on == "response")
 
 
-def check_token_rows(dataset, loss_on, context_length, limit):
-    """(row, level, what) for each thing seen; a row that can't be used has one reason alone."""
+def check_token_rows(dataset, loss_on, context_length, limit, merged=()):
+    """(row, level, what) for each thing seen; a row that can't be used has one reason alone.
+
+    `merged` are the rows whose prompt and answer would merge (`boundary_merge_rows`).
+    """
     report = check_lengths(dataset, context_length, limit)
     reasons = [
         (report.unreadable, f"the prompt alone is more than the model's context, {context_length}"),
@@ -66,7 +73,7 @@ def check_token_rows(dataset, loss_on, context_length, limit):
     for i in report.cut:
         if i not in unusable:
             yield i, "note", f"cut at {report.limit} tokens, end-of-text lost"
-    for i in dataset.seam_rows:
+    for i in merged:
         if i not in unusable:
             yield i, "note", SEAM
 

@@ -8,11 +8,56 @@ prompt's own tokens to know where the answer begins, is then off at the seam. St
 Knows nothing of files, limits or labels.
 """
 
+import re
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from ch07.data.token_text import token_text
 from collate import END_OF_TEXT
-from instruction_dataset import InstructionDataset
+from instruction_dataset import Entry, InstructionDataset, PromptStyle, Tokenizer
+
+
+def boundary_merge_rows(
+    entries: Iterable[Entry], tokenizer: Tokenizer, style: PromptStyle
+) -> list[int]:
+    """The rows whose prompt and answer have other ids when they are tokenized as one text.
+
+    Only the words next to the boundary are tokenized, each combination of them once.
+
+    >>> from ch07.data.prompt_styles import ALPACA_STYLE
+    >>> from ch07.data.tokenizer import load_tokenizer
+    >>> entries = [{"instruction": "Smile.", "output": output} for output in ("Red", "(A smile.)")]
+    >>> boundary_merge_rows(entries, load_tokenizer(), ALPACA_STYLE)
+    [1]
+    """
+    merge = lru_cache(lambda before, after: _merge_at_boundary(before, after, tokenizer))
+    return [
+        i
+        for i, entry in enumerate(entries)
+        if merge(*_words_at_boundary(style.prompt(entry), entry["output"]))
+    ]
+
+
+def _words_at_boundary(prompt: str, answer: str) -> tuple[str, str]:
+    """The end of the prompt and the start of the answer: all that could merge into one token.
+
+    GPT-2's tokenizer never merges a space or a newline with anything other than whitespace before
+    it, so the last word of the prompt and the first of the answer are enough.
+    """
+    cut = len(prompt)
+    while cut > 0:
+        cut = max(prompt.rfind(" ", 0, cut), prompt.rfind("\n", 0, cut), 0)
+        if not prompt[cut - 1 : cut].isspace():
+            break
+    first_word = re.search(r"\S(?=[ \n])", answer)
+    return prompt[cut:], answer[: first_word.end()] if first_word else answer
+
+
+def _merge_at_boundary(before: str, after: str, tokenizer: Tokenizer) -> bool:
+    """Whether two texts have other ids when they are tokenized as one."""
+    encode = tokenizer.encode_ordinary
+    return encode(before + after) != encode(before) + encode(after)
 
 
 class SeamMerge(NamedTuple):
@@ -43,7 +88,7 @@ def seam_merges(entries, tokenizer, style):
     dataset = InstructionDataset(entries, tokenizer, style, with_prompt_length=True)
     return [
         _merge(i, *dataset[i], style.prompt(dataset.data[i]) + dataset.data[i]["output"], tokenizer)
-        for i in dataset.seam_rows
+        for i in boundary_merge_rows(dataset.data, tokenizer, style)
     ]
 
 

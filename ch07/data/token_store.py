@@ -24,6 +24,7 @@ from ch07.data.prompt_styles import get_style
 from ch07.data.row_checks import SEAM
 from ch07.data.splits import normalised_prompt
 from ch07.data.streaming import read_lines
+from ch07.data.token_boundaries import boundary_merge_rows
 from ch07.data.tokenizer import load_tokenizer
 from ch07.utils.atomic_files import (
     fsync_folder,
@@ -100,7 +101,7 @@ def _written(source, new, style, skip_bad_rows):
         while chunk := list(islice(rows, AT_ONCE)):
             parts = {name: array(code) for name, code in ARRAYS.items()}
             dataset = InstructionDataset([entry for _, entry in chunk], tokenizer, style)
-            for i in dataset.seam_rows:
+            for i in boundary_merge_rows(dataset.data, tokenizer, style):
                 tally.append(Finding(f"line {chunk[i][0]}", "note", SEAM))
             for i, (line, entry) in enumerate(chunk):
                 parts["ids"].extend(dataset[i])

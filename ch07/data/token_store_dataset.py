@@ -35,8 +35,6 @@ class StoredEntries:
 class StoredRows(Dataset):
     """Some rows of a store, as an `InstructionDataset` of them would be."""
 
-    seam_rows = ()  # were told when the store was written
-
     def __init__(self, store, rows, with_prompt_length=False):
         self.store, self.rows = store, np.asarray(rows, dtype=np.int64)
         self.with_prompt_length = with_prompt_length
@@ -118,6 +116,7 @@ def checked_stored_datasets(store, splits, options, context_length, limit):
     for name, rows in splits.items():
         dataset = StoredRows(store, rows, response)
         bad = set()
+        # rows whose prompt and answer would merge were reported when the store was written
         for i, level, what in check_token_rows(dataset, options.loss_on, context_length, limit):
             row = int(dataset.rows[i])
             where = f"line {store.lines[row]} of {dataset.lengths[i]} tokens"

@@ -20,6 +20,7 @@ from itertools import accumulate, zip_longest
 from typing import NamedTuple
 
 from ch07.data.prompt_styles import ALPACA_STYLE
+from ch07.data.token_boundaries import boundary_merge_rows
 from ch07.data.token_text import display_width, token_text
 from collate import END_OF_TEXT
 from instruction_dataset import InstructionDataset
@@ -85,11 +86,12 @@ def label_rows(
         raise ValueError("the originals know max_length only: leave out original, or the others")
     limits = max_length, max_prompt_length, max_answer_length
     dataset = InstructionDataset(entries, tokenizer, style, with_prompt_length=True)
-    rows, dropped, seams = [], [], set(dataset.seam_rows) if joint else ()
+    rows, dropped = [], []
+    merged = set(boundary_merge_rows(dataset.data, tokenizer, style)) if joint else set()
     for i, entry in enumerate(dataset.data):
         prompt_length, ids = dataset[i]
         prompt, answer = ids[:prompt_length], ids[prompt_length:]
-        if i in seams:
+        if i in merged:
             prompt, answer = _split_at_once(entry, tokenizer, style)
         if original:
             rows.append(original_row(prompt, answer, prompt_length, max_length))

@@ -26,6 +26,7 @@ from ch07.data.prompt_styles import QUESTION_STYLE, STYLES, get_style
 from ch07.data.sources import read_source
 from ch07.data.splits import hf_split
 from ch07.data.streaming import in_batches, stream_rows
+from ch07.data.token_boundaries import boundary_merge_rows
 from ch07.data.token_store import write_store
 from ch07.generation.decoding import generate
 from ch07.systems.reference_formats.lamini_templates import question_pair, question_text
@@ -252,7 +253,8 @@ def test_the_courses_two_outputs_differ_at_the_seam_and_ours_do_not(tokenizer):
     assert encode(text)[newline] == encode("\n")[0]
     # ours: one template, and the ids of its prompt begin the ids of the row
     dataset = InstructionDataset([entry], tokenizer, QUESTION_STYLE)
-    assert dataset[0] == encode(text) and not dataset.seam_rows
+    assert dataset[0] == encode(text)
+    assert boundary_merge_rows([entry], tokenizer, QUESTION_STYLE) == []
     assert dataset[0][: dataset.prompt_lengths[0]] == encode(QUESTION_STYLE.prompt(entry))
 
 
