@@ -111,7 +111,7 @@ def test_what_was_found_in_the_file_is_told(tmp_path):
     ],
 )
 def test_files_that_are_no_jsonl(tmp_path, monkeypatch, content, message):
-    monkeypatch.setattr(streaming, "LONGEST_LINE", 90)
+    monkeypatch.setattr(streaming, "MAX_LINE_BYTES", 90)
     if content is not None:
         (tmp_path / "rows.jsonl").write_bytes(content)
     with pytest.raises(DataError, match=message):
