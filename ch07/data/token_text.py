@@ -26,7 +26,7 @@ def token_text(token_id, tokenizer, end_id):
 def display_width(text):
     """Columns that a text takes in a terminal: a Chinese letter takes two.
 
-    >>> columns_of("end"), columns_of("你")
+    >>> display_width("end"), display_width("你")
     (3, 2)
     """
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)

@@ -26,14 +26,14 @@ def answer_entries(job, entries, max_new_tokens=256):
     for i in range(0, len(entries), n):
         mine = items_of_rank(entries[i : i + n])
         answers += all_gather_list(
-            respond(job.model, load_tokenizer(), mine, job.style, max_new_tokens)
+            respond(job.model, load_tokenizer(), mine, job.plan.style, max_new_tokens)
         )
     return answers
 
 
 def answers_before_training(job):
     """Of the weights that training starts from; a resumed run makes the same ones again."""
-    held_out = job.splits["test"]
+    held_out = job.plan.rows.entries("test")
     return answer_entries(job, [held_out[i] for i in sample_indices(held_out)], max_new_tokens=32)
 
 

@@ -17,7 +17,8 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
 from ch07.data.dataloader import LengthGroupedBatches
-from ch07.data.entries import DataFile, check_row, check_rows, load_entries, raise_faulty_rows
+from ch07.data.entries import DataFile, check_rows, load_entries, raise_faulty_rows
+from ch07.data.entry_checks import check_row
 from ch07.data.json_reader import DUPLICATE_KEY, Finding, parse_rows, read_utf8
 from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.build import DATA_FILE
@@ -40,7 +41,15 @@ def read_preferences(path, skip_bad_rows=False):
     text, digest = read_utf8(path)
     rows = parse_rows(text, path, findings, lambda row: set(FIELDS) <= set(row))
     fields = ("input", *FIELDS)
-    return check_rows(path, rows, digest, findings, skip_bad_rows, checked_pair, fields)
+    return check_rows(
+        path,
+        rows,
+        digest,
+        findings,
+        skip_bad_rows=skip_bad_rows,
+        check=checked_pair,
+        fields=fields,
+    )
 
 
 def toy_file(seed):
@@ -71,7 +80,7 @@ def checked_pair(where, row, findings):
     for side in SIDES:
         found = []
         entry = check_row(where, {**shared, "output": row[side]}, found)
-        seen |= dict.fromkeys(Finding(f.where, f.level, _renamed(f.what, side)) for f in found)
+        seen |= dict.fromkeys(Finding(f.place, f.level, _renamed(f.text, side)) for f in found)
         answers[side] = entry and entry.pop("output")
         shared = shared if entry is None else entry
     if None not in answers.values() and answers["chosen"] == answers["rejected"]:
@@ -112,17 +121,17 @@ class PairDataset(Dataset):
         return [max(both) for both in zip(*(side.lengths for side in self.sides), strict=True)]
 
 
-def pairs_that_fit(file, pairs, style, context_length, skip_bad_rows=False):
-    """(`PairDataset` of those pairs whose rows fit into the model, a `Finding` for each other).
+def pairs_that_fit(file, rows, style, context_length, skip_bad_rows=False):
+    """(`PairDataset` of the rows of the file that fit into the model, a `Finding` for each other).
 
     DataError names the others, unless `skip_bad_rows`: a cut answer isn't the one that was liked.
     """
-    dataset = PairDataset(pairs, load_tokenizer(), style)
+    dataset = PairDataset([file.entries[row] for row in rows], load_tokenizer(), style)
     long = {i for i, n in enumerate(dataset.lengths) if n > context_length}
     if not long:
         return dataset, []
-    what, places = f"more tokens than the model's context of {context_length}", file.by_entry
-    found = [Finding(places[id(dataset.pairs[i])], "error", what) for i in sorted(long)]
+    text = f"more tokens than the model's context of {context_length}"
+    found = [Finding(file.places[rows[i]], "error", text) for i in sorted(long)]
     if not skip_bad_rows:
         raise_faulty_rows(file.path, len(found), found[:MAX_LISTED])
     kept = [pair for i, pair in enumerate(dataset.pairs) if i not in long]

@@ -331,7 +331,7 @@ def test_pairs_that_teach_nothing_are_left_out_and_told(tmp_path):
     ]
     file = read_preferences(write(tmp_path / "pairs.json", rows))
     assert file.entries == [PAIR]
-    told = {(finding.where, finding.level, finding.what) for finding in file.findings}
+    told = {(finding.place, finding.level, finding.text) for finding in file.findings}
     assert ("row 2", "dropped", "'chosen' and 'rejected' are the same") in told
     assert ("row 3", "dropped", "'rejected' is empty") in told
     with pytest.raises(DataError, match="no usable row"):
@@ -342,9 +342,9 @@ def test_a_pair_longer_than_the_context_is_named(tmp_path):
     file = read_preferences(write(tmp_path / "p.json", [PAIR, {**PAIR, "rejected": "no " * 50}]))
     style = STYLES["question-answer"]
     with pytest.raises(DataError, match="row 2: more tokens than the model's context of 40"):
-        pairs_that_fit(file, file.entries, style, 40)
-    dataset, found = pairs_that_fit(file, file.entries, style, 40, skip_bad_rows=True)
-    assert dataset.pairs == [PAIR] and [finding.where for finding in found] == ["row 2"]
+        pairs_that_fit(file, range(2), style, 40)
+    dataset, found = pairs_that_fit(file, range(2), style, 40, skip_bad_rows=True)
+    assert dataset.pairs == [PAIR] and [finding.place for finding in found] == ["row 2"]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -486,10 +486,10 @@ def test_what_breaks_a_run_off_is_told_with_what_is_whole(
         code = main(["prefer", str(small_run), pairs_file, *how, "--out", str(part)])
     told = capsys.readouterr().err
     assert code == (130 if isinstance(error, KeyboardInterrupt) else 1)
-    assert "step-00000003 is whole; go on with:" in told
+    assert "step-00000003 is complete; resume with:" in told
     (line,) = re.findall(r"python -m ch07 (prefer --resume .*)", told)
     assert main(line.split()) == 0
-    assert "going on from step 3" in capsys.readouterr().err
+    assert "resuming from step 3" in capsys.readouterr().err
     assert (part / rf.MODEL).read_bytes() == (whole / rf.MODEL).read_bytes()
 
 
@@ -522,11 +522,11 @@ def test_another_run_in_the_folder_is_gone_on_with_by_its_own_command(
 @pytest.mark.parametrize(
     ("change", "arguments", "code", "message"),
     [
-        (None, ["--beta", "0.2"], 2, "can't go on with other settings: beta was 0.1"),
+        (None, ["--beta", "0.2"], 2, "can't be resumed with other settings: beta was 0.1"),
         (None, [], 0, ""),
         ("pairs", [], 1, "its data_sha256 was"),
         ("start", [], 1, "its start_sha256 was"),
-        ("beta", [], 1, "was altered since the run began"),
+        ("beta", [], 1, "was altered since the run started"),
         ("kind", [], 1, "wasn't trained on pairs"),
         ("list", [], 1, "was altered: "),
         ("text", [], 1, "was altered: the option beta is "),
@@ -612,4 +612,4 @@ def test_a_pair_that_comes_again_is_told(tmp_path):
     (tmp_path / "pairs.json").write_text(json.dumps([pair, pair]), encoding="utf-8")
     file = read_preferences(tmp_path / "pairs.json")
     assert len(file.entries) == 2
-    assert [f.what for f in file.findings] == ["the same as an earlier row; first as row 1"]
+    assert [f.text for f in file.findings] == ["the same as an earlier row; first as row 1"]
