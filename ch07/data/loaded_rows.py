@@ -8,7 +8,6 @@ file is looked up by its number.
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
@@ -41,7 +40,7 @@ class TokenizedRows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Any: ...
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 class LazySequence(Sequence[T]):
@@ -78,22 +77,18 @@ class SplitDataset(Subset):
     indices: "array[int]"  # 8 bytes a row
 
     def __init__(self, dataset: TokenizedRows, indices: Iterable[int]) -> None:
-        super().__init__(dataset, array("q", indices))  # type: ignore[arg-type]
+        numbers = array("q", indices)
+        super().__init__(dataset, numbers)  # type: ignore[arg-type]  # it needs only len and []
+        # in tokens, for each row: all without end-of-text, and those of the prompt
+        self.lengths = np.asarray(dataset.lengths, dtype=np.int64)[np.asarray(numbers)]
+        self.prompt_lengths = np.asarray(dataset.prompt_lengths, dtype=np.int64)[
+            np.asarray(numbers)
+        ]
 
     @property
     def data(self) -> LazySequence[Any]:
         """What each row was made from: its entry, or for plain text its number."""
         return LazySequence(self.indices, self.dataset.data.__getitem__)
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """Tokens in each row, not counting end-of-text."""
-        return np.asarray(self.dataset.lengths, dtype=np.int64)[np.asarray(self.indices)]
-
-    @cached_property
-    def prompt_lengths(self) -> np.ndarray:
-        """Tokens of each row's prompt."""
-        return np.asarray(self.dataset.prompt_lengths, dtype=np.int64)[np.asarray(self.indices)]
 
 
 @dataclass(frozen=True)

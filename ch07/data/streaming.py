@@ -84,7 +84,8 @@ def _decoded_lines(name: str, file: PeekableFile, digest: Digest | None) -> Iter
     text_seen = False
     try:
         packed = file.peek(2).startswith(PACKED_FORMATS["gzip"])
-        lines = gzip.GzipFile(fileobj=_SmallReads(file)) if packed else file
+        # GzipFile needs only read() of a file that it reads
+        lines = gzip.GzipFile(fileobj=_SmallReads(file)) if packed else file  # type: ignore
         while line := lines.readline(MAX_LINE_BYTES + 1):
             if digest is not None:
                 digest.update(line)

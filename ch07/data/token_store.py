@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -132,7 +132,7 @@ def _write_files(
 class ChunkWriter:
     """Appends rows to the files of a store, a chunk at a time."""
 
-    def __init__(self, files: dict[str, BinaryIO], style: PromptStyle) -> None:
+    def __init__(self, files: Mapping[str, BinaryIO], style: PromptStyle) -> None:
         self.files = files
         self.style = style
         self.tokenizer = load_tokenizer()

@@ -5,7 +5,6 @@ number, and these are in arrays. So a store is split as the file that it was mad
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,8 @@ class StoredDataset(Dataset):
     def __init__(self, store: TokenStore, with_prompt_length: bool = False) -> None:
         self.store = store
         self.with_prompt_length = with_prompt_length
+        self.lengths = np.diff(store.ends.astype(np.int64), prepend=0)  # in tokens, as is the next
+        self.prompt_lengths = store.prompts
 
     def __len__(self) -> int:
         return len(self.store)
@@ -39,16 +40,6 @@ class StoredDataset(Dataset):
     def data(self) -> LazySequence[Entry]:
         """The rows as text, each read when it is asked for."""
         return LazySequence(range(len(self)), self.store.entry)
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """Tokens in each row, not counting end-of-text."""
-        return np.diff(self.store.ends.astype(np.int64), prepend=0)
-
-    @property
-    def prompt_lengths(self) -> np.ndarray:
-        """Tokens of each row's prompt."""
-        return self.store.prompts
 
 
 def open_store(path: Path | str, prompt_style: str | None) -> TokenStore:

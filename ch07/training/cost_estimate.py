@@ -83,7 +83,7 @@ def too_large(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> str:
     smaller_models = [
         name
         for name, size in MODEL_SIZES.items()
-        if est.run_bytes(GPTConfig(**size), batches, dtype) <= costs.free
+        if est.run_bytes(GPTConfig(**size), batches, dtype) <= costs.free  # type: ignore[arg-type]
     ]
     if smaller_models:
         suggestions.append(f"--model {smaller_models[-1]}")

@@ -67,7 +67,9 @@ def dry_run(plan: RunPlan, options: FinetuneOptions) -> DryRun:
             ignore_index=settings.ignore_index,
         ).item()
     model.train()
-    optimizer = choose_optimizer(options.chosen_optimizer, model, options.lr, options.weight_decay)
+    optimizer = choose_optimizer(
+        options.chosen_optimizer, model, plan.settings.peak_lr, options.weight_decay
+    )
     seconds = 0.0
     for _ in range(2):
         started = time.perf_counter()
@@ -94,9 +96,10 @@ def longest_batch(plan: RunPlan, options: FinetuneOptions) -> Batch:
     """(inputs, targets) of the batch with the most positions, as the loader makes it."""
     sizes = training_batches(plan, options).tokens
     longest = sizes.index(max(sizes))
-    rows = list(plan.train_loader.batch_sampler)[longest]
+    loader = plan.train_loader
+    rows = list(loader.batch_sampler or ())[longest]
     dataset = plan.rows.datasets["train"]
-    return plan.train_loader.collate_fn([dataset[i] for i in rows])
+    return loader.collate_fn([dataset[i] for i in rows])  # type: ignore[return-value]
 
 
 def _peak_bytes(device: torch.device) -> int:

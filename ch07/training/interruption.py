@@ -45,7 +45,7 @@ def checkpoint_callback(
     def on_step(state: TrainState) -> bool:
         nonlocal last_saved
         # asked once: a request that comes later is seen at the next step
-        stop = distributed.any_rank(stop_requested())
+        stop = bool(distributed.any_rank(stop_requested()))
         due = distributed.any_rank(time.monotonic() - last_saved >= 60 * minutes)
         if due or stop or state.step == last_step:
             save_checkpoint(folder / rf.CHECKPOINT, model, optimizer, state, config)

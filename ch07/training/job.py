@@ -70,7 +70,7 @@ def build_job(options: FinetuneOptions, report: Report, new: bool = True) -> Job
         plan=plan,
         model=model,
         trained_model=model,
-        optimizer=_make_optimizer(options, model),
+        optimizer=_make_optimizer(options, plan, model),
         start_sha256=start_sha256,
     )
 
@@ -79,7 +79,8 @@ def describe_job(options: FinetuneOptions, job: Job) -> dict[str, Any]:
     """What config.json contains for a job."""
     return describe_run(
         options,
-        model_config=base_model(job.model).config,
+        # of the weights that were loaded: a published size may differ from its plan, as in dropout
+        model_config=base_model(job.model).config,  # type: ignore[arg-type]
         style=job.plan.style,
         settings=job.plan.settings,
         facts=job.facts,
@@ -121,7 +122,7 @@ def distribute_job(job: Job, options: FinetuneOptions, report: Report) -> Job:
     trained_model = distributed.distribute_model(job.model, options.shard)
     if not distributed.is_sharded(trained_model):
         return replace(job, trained_model=trained_model)
-    optimizer = _make_optimizer(options, trained_model)
+    optimizer = _make_optimizer(options, job.plan, trained_model)
     return replace(job, trained_model=trained_model, optimizer=optimizer)
 
 
@@ -130,7 +131,7 @@ def _compile_model(job: Job, report: Report) -> nn.Module:
     ids = torch.zeros(2, 8, dtype=torch.long)
     dtype = job.plan.settings.dtype
     try:
-        compiled = torch.compile(job.model, dynamic=True)
+        compiled: nn.Module = torch.compile(job.model, dynamic=True)  # type: ignore[assignment]
         calc_loss_batch(ids, ids, compiled, job.plan.device, dtype=dtype).backward()
     except Exception as error:  # whatever a compiler raises, or its absence
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -144,7 +145,8 @@ def gather_job(job: Job) -> Job:
     """The `Job` after training, with a model that is whole on every rank."""
     if not distributed.is_sharded(job.model):
         return replace(job, trained_model=job.model)
-    model = GPTModel(job.plan.config).to(job.plan.device)
+    config: GPTConfig = job.model.config  # type: ignore[assignment]
+    model = GPTModel(config).to(job.plan.device)
     weights = dict(model.named_parameters())
     for name, part in job.model.named_parameters():  # one at a time: two models may not fit
         weights[name].data.copy_(distributed.gather_full_weight(part))
@@ -173,6 +175,6 @@ def _make_model(options: FinetuneOptions, plan: RunPlan) -> tuple[GPTModel, str 
     return source.load(), source.sha256()
 
 
-def _make_optimizer(options: FinetuneOptions, model: nn.Module) -> Optimizer:
-    name = options.chosen_optimizer
-    return choose_optimizer(name, model, options.lr, options.weight_decay)
+def _make_optimizer(options: FinetuneOptions, plan: RunPlan, model: nn.Module) -> Optimizer:
+    lr = plan.settings.peak_lr
+    return choose_optimizer(options.chosen_optimizer, model, lr, options.weight_decay)

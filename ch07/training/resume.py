@@ -74,7 +74,7 @@ def check_same_on_all_ranks(config: Config) -> None:
 # --- its config and options -----------------------------------------------------------------------
 def read_resumable_config(folder: Path, report: Report) -> Config:
     """config.json of a run to resume; if it is damaged or missing, the last checkpoint's copy."""
-    _, content, _ = newest_whole(folder / rf.CHECKPOINT)
+    content: dict[str, Any] | None = newest_whole(folder / rf.CHECKPOINT)[1]
     copy = None
     if content is not None and content["config"]:
         copy = _as_started(content["config"])

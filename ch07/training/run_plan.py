@@ -77,7 +77,7 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
     share = (distributed.get_rank(), distributed.get_world_size())
     train_loader = make_loader(
         rows.datasets["train"],
-        options.batch_size,
+        options.batch_size,  # type: ignore[arg-type]  # set by the recipe, if not given
         options.loss_on,
         allowed_max_length,
         seed=options.seed,
@@ -85,7 +85,7 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
     )
     val_loader = make_loader(
         rows.datasets["validation"],
-        options.batch_size,
+        options.batch_size,  # type: ignore[arg-type]  # set by the recipe, if not given
         options.loss_on,
         allowed_max_length,
         share=share,
@@ -106,7 +106,7 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
 
 def _model_config(name: str, source: WeightSource | None) -> GPTConfig:
     """The model's shape; WeightsError if its vocabulary isn't GPT-2's."""
-    config = GPTConfig(**MODEL_SIZES[name]) if source is None else source.config
+    config = GPTConfig(**MODEL_SIZES[name]) if source is None else source.config  # type: ignore
     n_vocab = load_tokenizer().n_vocab
     if config.vocab_size != n_vocab:
         raise WeightsError(
@@ -150,9 +150,9 @@ def _settings(
     options: FinetuneOptions, dtype: str, train_loader: DataLoader[Batch]
 ) -> TrainSettings:
     settings = TrainSettings(
-        num_epochs=options.epochs,
+        num_epochs=options.epochs,  # type: ignore[arg-type]  # set by the recipe, if not given
         max_steps=options.max_steps,
-        peak_lr=options.lr,
+        peak_lr=options.lr,  # type: ignore[arg-type]
         accumulation_steps=options.accumulation_steps,
         eval_freq=options.eval_freq,
         eval_iter=5,
