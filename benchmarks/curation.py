@@ -135,15 +135,16 @@ def train_and_score(rows, test, steps, seed, folder, model=None):
         eval_freq=10**9, force=True, **start,
     )  # fmt: skip
     job = build_job(options, lambda text: None)
-    loop = job.model, job.train_loader, None, job.optimizer, job.device, job.settings
+    plan = job.plan
+    loop = job.model, plan.train_loader, None, job.optimizer, plan.device, plan.settings
     train_model(*loop, progress=False)
-    answers = respond(job.model, load_tokenizer(), test, job.style, MAX_ANSWER_TOKENS)
+    answers = respond(job.model, load_tokenizer(), test, plan.style, MAX_ANSWER_TOKENS)
     pairs = zip(answers, test, strict=True)
     right = [exact_match(answer.text, row["output"]) for answer, row in pairs]
-    dataset = InstructionDataset(test, load_tokenizer(), job.style, with_prompt_length=True)
-    how = {"dtype": job.settings.dtype}
+    dataset = InstructionDataset(test, load_tokenizer(), plan.style, with_prompt_length=True)
+    how = {"dtype": plan.settings.dtype}
     one_by_one = ([custom_collate_response_fn([item])] for item in dataset)
-    losses = [calc_loss_loader(batch, job.model, job.device, **how) for batch in one_by_one]
+    losses = [calc_loss_loader(batch, job.model, plan.device, **how) for batch in one_by_one]
     return {"exact match": right, "loss": losses}
 
 

@@ -36,19 +36,26 @@ def resources_in_use():
 def rounds(minutes, folder):
     """Train and answer for `minutes`; samples (second, bytes, handles) about once a minute."""
     job = build_job(FinetuneOptions(eval_freq=30), lambda text: None)
-    settings = replace(job.settings, num_epochs=10**6, max_steps=None)
+    settings = replace(job.plan.settings, num_epochs=10**6, max_steps=None)
     state, samples, started = TrainState(), [], time.monotonic()
     while time.monotonic() - started < 60 * minutes:
         until = state.step + STEPS_PER_ROUND
         train_model(
-            job.model, job.train_loader, job.val_loader, job.optimizer, job.device, settings,
-            state, on_step=lambda state, until=until: state.step >= until, progress=False,
-        )  # fmt: skip
+            job.model,
+            job.plan.train_loader,
+            job.plan.val_loader,
+            job.optimizer,
+            job.plan.device,
+            settings,
+            state,
+            on_step=lambda state, until=until: state.step >= until,
+            progress=False,
+        )
         del state.history[:-1]  # the history grows with the run by design
         save_checkpoint(folder, job.model, job.optimizer, state)
         state, _ = load_checkpoint(folder, job.model, job.optimizer)
         release_freed_memory()  # as a run does before it answers
-        respond(job.model, load_tokenizer(), job.splits["test"][:64], job.style, 64)
+        respond(job.model, load_tokenizer(), job.plan.rows.entries("test")[:64], job.plan.style, 64)
         seconds = time.monotonic() - started
         if not samples or seconds - samples[-1][0] >= 60:
             samples.append((seconds, *resources_in_use()))
@@ -59,9 +66,9 @@ def rounds(minutes, folder):
 def calls(job, n):
     """Call `respond` n times; samples (call, bytes, handles) at every hundredth of them."""
     samples = []
-    entries = job.splits["test"]
+    entries = job.plan.rows.entries("test")
     for i in range(n):
-        respond(job.model, load_tokenizer(), [entries[i % len(entries)]], job.style, 16)
+        respond(job.model, load_tokenizer(), [entries[i % len(entries)]], job.plan.style, 16)
         if i % (n // 100) == 0:
             samples.append((i, *resources_in_use()))
     return samples

@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-from ch07.data.entries import MAX_FIELD_CHARACTERS
+from ch07.data.entry_checks import MAX_FIELD_CHARACTERS
 from ch07.generation.decoding import Sampling
 from ch07.generation.respond import respond
 from ch07.models.saved_run import load_run

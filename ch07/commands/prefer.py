@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from ch07.config import PreferOptions
-from ch07.data.entries import DataError, count, summarize_findings
-from ch07.data.splits import split_entries
+from ch07.data.entries import count, summarize_findings
+from ch07.data.splits import split_rows
 from ch07.evaluation.held_out_answers import sample_indices
 from ch07.evaluation.score_report import print_before_after
 from ch07.generation.respond import respond
@@ -50,7 +50,7 @@ from ch07.training.resume import (
 from ch07.utils.atomic_files import sha256_of
 from ch07.utils.console import log_rank0
 from ch07.utils.device import choose_device, versions
-from ch07.utils.errors import OptionError, RunFolderError
+from ch07.utils.errors import DataError, OptionError, RunFolderError
 from ch07.utils.validation import check_field_types
 from train_loop import TrainSettings, TrainState, make_optimizer, total_steps
 
@@ -66,7 +66,7 @@ OF_LOSS = ("beta", "label_smoothing", "reduction")  # they stand apart in config
 
 @dataclass(frozen=True)
 class Pairs:
-    """A job that is ready to start; what has the name of a part of `prepare.Job` is that."""
+    """A run on pairs that is ready to start."""
 
     run: Run
     pairs: dict  # "train", "test", "validation" -> `PairDataset`
@@ -77,10 +77,6 @@ class Pairs:
     @property
     def model(self):
         return self.run.model
-
-    @property
-    def style(self):
-        return self.run.style
 
 
 def prefer(resume=False, **given):
@@ -111,7 +107,9 @@ def _go_on(given):
         options = _stored(config, given)
         job = _prepare(options)
         check_unchanged(folder, config, _config(options, job), log_rank0)
-        begin = partial(restore_checkpoint, folder, config, job.model, job.optimizer, log_rank0)
+        begin = partial(
+            restore_checkpoint, folder, config, job.model, job.optimizer, report=log_rank0
+        )
         return _finish(job, options, folder, config, begin)
 
 
@@ -155,7 +153,7 @@ def _prepare(options):
 def _split(file, run, seed, skip_bad_rows):
     """({"train", "test", "validation"}: `PairDataset`}, findings)."""
     context, pairs, findings = run.model.config.context_length, {}, []
-    for name, rows in split_entries(file.entries, seed=seed).items():
+    for name, rows in split_rows(file.entries, seed=seed).items():
         pairs[name], found = pairs_that_fit(
             file, rows, style=run.style, context_length=context, skip_bad_rows=skip_bad_rows
         )
@@ -185,9 +183,16 @@ def _train(job, options, folder, config, begin):
     n_steps = total_steps(loader, job.settings)
     log_rank0(f"training on {count(len(job.pairs['train']), 'pair')}, {count(n_steps, 'step')}")
 
-    with stop_on_signal(log_rank0) as asked_to_stop:
-        minutes = options.checkpoint_minutes
-        on_step = checkpoint_callback(folder, job, config, minutes, n_steps, asked_to_stop)
+    with stop_on_signal(log_rank0) as stop_requested:
+        on_step = checkpoint_callback(
+            folder,
+            job.model,
+            job.optimizer,
+            config,
+            minutes=options.checkpoint_minutes,
+            last_step=n_steps,
+            stop_requested=stop_requested,
+        )
         state = train_on_pairs(
             job.model,
             loader,
@@ -200,12 +205,18 @@ def _train(job, options, folder, config, begin):
             on_eval=lambda history: rf.save_metrics(folder, history),
             on_step=on_step,
         )
-    return state, state.step == n_steps and not asked_to_stop()
+    return state, state.step == n_steps and not stop_requested()
 
 
 def _config(options, job):
     """config.json of the new run: what `finetune` writes, and how its pairs were learned from."""
-    config = describe_run(options, job)
+    config = describe_run(
+        options,
+        model_config=job.model.config,
+        style=job.run.style,
+        settings=job.settings,
+        facts=job.facts,
+    )
     return {**config, "preference": {name: config["options"].pop(name) for name in OF_LOSS}}
 
 

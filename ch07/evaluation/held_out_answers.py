@@ -27,7 +27,7 @@ def answer_entries(
 ) -> list[Answer]:
     """The answer to each entry; all ranks share the work, and each gets all answers.
 
-    `job` has a `model` and a prompt `style`, as `ch07.training.job.Job` does.
+    `job` is a `ch07.training.job.Job`.
     """
     n_ranks = get_world_size()
     round_size = ENTRIES_PER_ROUND * n_ranks if n_ranks > 1 else max(1, len(entries))
@@ -35,7 +35,7 @@ def answer_entries(
     for i in range(0, len(entries), round_size):
         share = items_of_rank(entries[i : i + round_size])
         own_answers: list[Any] = respond(
-            job.model, load_tokenizer(), share, job.style, max_new_tokens
+            job.model, load_tokenizer(), share, job.plan.style, max_new_tokens
         )
         answers += all_gather_list(own_answers)
     return answers
@@ -43,7 +43,7 @@ def answer_entries(
 
 def answers_before_training(job: Any) -> list[Answer]:
     """Answers of the initial weights to the sample entries; the same again in a resumed run."""
-    held_out = job.splits["test"]
+    held_out = job.plan.rows.entries("test")
     sample = [held_out[i] for i in sample_indices(held_out)]
     return answer_entries(job, sample, SAMPLE_MAX_NEW_TOKENS)
 

@@ -8,11 +8,16 @@ every function here is that of a group of one.
 
 import os
 import socket
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from typing import ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @contextmanager
@@ -88,16 +93,16 @@ def any_rank(flag):
     return all_reduce_sum(int(flag)) > 0
 
 
-def all_ranks_or_raise(work):
-    """What `work()` returns, where it goes well on every rank; else its error, told once.
+def all_ranks_or_raise(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `work(...)` returns, if it succeeds on every rank; else its error, reported once.
 
     The lowest rank that failed raises its error; see `raise_on_one_rank`.
     """
     if get_world_size() == 1:
-        return work()
+        return work(*args, **kwargs)
     result = error = None
     try:
-        result = work()
+        result = work(*args, **kwargs)
     except Exception as caught:
         error = caught
     failed = [None] * get_world_size()
@@ -117,11 +122,12 @@ def raise_on_one_rank(error, cause=None, teller=0):
     raise SystemExit(1)
 
 
-def run_on_rank0(work):
-    """What `work()` returns on rank 0, on every rank; it is done there only."""
-    result = [all_ranks_or_raise(lambda: work() if get_rank() == 0 else None)]
-    if get_world_size() > 1:
-        dist.broadcast_object_list(result)
+def run_on_rank0(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `work(...)` returns, on every rank; only rank 0 does the work."""
+    if get_world_size() == 1:
+        return work(*args, **kwargs)
+    result = [all_ranks_or_raise(lambda: work(*args, **kwargs) if get_rank() == 0 else None)]
+    dist.broadcast_object_list(result)
     return result[0]
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ch07.data.dataloader import make_loader
 from ch07.data.prompt_styles import token_roles
 from ch07.data.token_text import token_text
+from ch07.utils.evaluation_mode import evaluation_mode
 from ch07.visualization import token_grid_text
 from ch07.visualization.captioned_figure import DisplayedFigure
 from ch07.visualization.token_grid_figure import draw_token_rows, token_figure
@@ -175,16 +176,14 @@ def batch_grid(
 def token_losses(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of each position, in nats: inputs and targets (B, T) -> losses (B, T).
 
-    0 where the target is -100, on the model's device; the model's mode is left as it was.
+    0 where the target is -100, on the model's device; each module's mode is left as it was.
     """
-    device, training = next(model.parameters()).device, model.training
-    inputs, targets = inputs.to(device), targets.to(device)
+    device = next(model.parameters()).device
+    inputs = inputs.to(device)
+    targets = targets.to(device)
     counted = targets != IGNORE_INDEX
-    model.eval()
-    try:
+    with evaluation_mode(model):
         logits = model(inputs, wanted=counted)  # (N, V): the head is the widest layer
-    finally:
-        model.train(training)
     losses = torch.zeros(targets.shape, device=device)
     losses[counted] = F.cross_entropy(logits.float(), targets[counted], reduction="none")
     return losses

@@ -306,7 +306,7 @@ def test_a_limit_beyond_the_context_is_the_context(tmp_path, capsys):
     arguments = ["--data", str(path), "--allowed-max-length", "2000", "--epochs", "1"]
     assert main(["finetune", *arguments, "--out", str(tmp_path / "run"), *SHORT]) == 0
     error = capsys.readouterr().err
-    assert error.count("allowed_max_length is more than the model's context: 1024 is used") == 1
+    assert error.count("allowed_max_length exceeds the model's context; using 1024") == 1
     assert "cut at 1024 tokens, end-of-text lost (1: row 2" in error
     kept = read_json(tmp_path / "run" / rf.CONFIG)["facts"]["findings"]
     assert any("cut at 1024 tokens, end-of-text lost (1: row 2" in line for line in kept), (
@@ -321,9 +321,7 @@ def test_a_prompt_that_can_never_be_read_is_found_before_training(tmp_path, caps
     path.write_text(json.dumps(rows), encoding="utf-8")
     arguments = ["--data", str(path), "--allowed-max-length", "100", "--loss-on", "all"]
     assert main(["finetune", *arguments, "--out", str(tmp_path / "run"), *SHORT]) == 1
-    assert (
-        "the prompt alone is more than the model's context, 1024: row 3" in capsys.readouterr().err
-    )
+    assert "the prompt alone exceeds the model's context of 1024: row 3" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -335,7 +333,7 @@ def test_a_files_own_split_is_used_and_its_overlap_told(tmp_path, capsys):
     arguments = ["--data", str(path), "--out", str(tmp_path / "run"), "--epochs", "1"]
     assert main(["finetune", *arguments, *SHORT]) == 0
     error = capsys.readouterr().err
-    assert "the file's own 'split' is used" in error
+    assert "using the file's `split` field" in error
     assert "1 of 1 test prompts are also in training" in error
 
 
@@ -376,7 +374,7 @@ def test_a_run_whose_pipe_closes_goes_on_to_its_end(number_data, uninterrupted, 
 
 def test_a_run_like_another_is_the_same_to_the_bit(uninterrupted, tmp_path, capsys):
     assert main(["finetune", "--like", str(uninterrupted), "--out", str(tmp_path / "again")]) == 0
-    assert f"like {uninterrupted}, in all settings" in capsys.readouterr().err
+    assert f"like {uninterrupted}\n" in capsys.readouterr().err
     compare(uninterrupted, tmp_path / "again")
 
 

@@ -251,6 +251,16 @@ def test_the_command_has_four_output_formats(number_data, run, tmp_path, capsys)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_losses_leave_the_mode_of_every_module_as_it_was(small_model):
+    """Also of a submodule that is in evaluation mode while the model trains."""
+    small_model.train()
+    small_model.trf_blocks[0].eval()
+    modes = [module.training for module in small_model.modules()]
+    ids = torch.randint(0, 97, (2, 5))
+    token_losses(small_model, ids, ids)
+    assert [module.training for module in small_model.modules()] == modes
+
+
 def test_the_command_reports_a_cut_row(number_data, capsys):
     assert main(["grid", str(number_data), "--rows", "1", "--allowed-max-length", "9"]) == 0
     out, err = capsys.readouterr()

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
 from ch07.data.dataloader import LengthGroupedBatches
-from ch07.data.entries import DataFile, check_row, check_rows, load_entries, raise_faulty_rows
+from ch07.data.entries import DataFile, check_rows, load_entries, raise_faulty_rows
+from ch07.data.entry_checks import check_row
 from ch07.data.json_reader import DUPLICATE_KEY, Finding, parse_rows, read_utf8
 from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.build import DATA_FILE
@@ -48,7 +49,15 @@ def read_preferences(path: str | Path, skip_bad_rows: bool = False) -> DataFile:
     text, digest = read_utf8(path)
     rows = parse_rows(text, path, findings, lambda row: set(REQUIRED_KEYS) <= set(row))
     fields = ("input", *REQUIRED_KEYS)
-    return check_rows(path, rows, digest, findings, skip_bad_rows, check_pair, fields)
+    return check_rows(
+        path,
+        rows,
+        digest,
+        findings,
+        skip_bad_rows=skip_bad_rows,
+        check=check_pair,
+        fields=fields,
+    )
 
 
 def load_toy_preferences(seed: int) -> DataFile:
@@ -82,8 +91,8 @@ def check_pair(where: str, row: Any, findings: list[Finding]) -> Pair | None:
         side_findings: list[Finding] = []
         entry = check_row(where, {**shared, "output": row[side]}, side_findings)
         for finding in side_findings:
-            what = finding.what.replace("'output'", repr(side))
-            pair_findings[Finding(finding.where, finding.level, what)] = None
+            text = finding.text.replace("'output'", repr(side))
+            pair_findings[Finding(finding.place, finding.level, text)] = None
         if entry is None:
             answers[side] = None
         else:
@@ -132,24 +141,23 @@ class PairDataset(Dataset[tuple[Any, Any, int]]):
 
 def pairs_that_fit(
     file: DataFile,
-    pairs: Iterable[Pair],
+    rows: Sequence[int],
     *,
     style: PromptStyle,
     context_length: int,
     skip_bad_rows: bool = False,
 ) -> tuple[PairDataset, list[Finding]]:
-    """A `PairDataset` of the pairs that fit into the context, and a `Finding` for each other pair.
+    """A `PairDataset` of the rows of the file that fit, and a `Finding` for each that does not.
 
     Answers are never cut, since a cut answer is not the one that was preferred. DataError names
     the pairs that are too long, unless `skip_bad_rows`.
     """
-    dataset = PairDataset(pairs, load_tokenizer(), style)
+    dataset = PairDataset([file.entries[row] for row in rows], load_tokenizer(), style)
     too_long = {i for i, length in enumerate(dataset.lengths) if length > context_length}
     if not too_long:
         return dataset, []
-    what = f"more tokens than the model's context of {context_length}"
-    places = file.by_entry
-    findings = [Finding(places[id(dataset.pairs[i])], "error", what) for i in sorted(too_long)]
+    text = f"more tokens than the model's context of {context_length}"
+    findings = [Finding(file.places[rows[i]], "error", text) for i in sorted(too_long)]
     if not skip_bad_rows:
         raise_faulty_rows(file.path, len(findings), findings[:MAX_LISTED])
     fitting = [pair for i, pair in enumerate(dataset.pairs) if i not in too_long]

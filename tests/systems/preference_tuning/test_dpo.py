@@ -335,7 +335,7 @@ def test_equal_and_empty_answers_are_dropped_and_reported(tmp_path):
     ]
     file = read_preferences(write(tmp_path / "pairs.json", rows))
     assert file.entries == [PAIR]
-    findings = {(finding.where, finding.level, finding.what) for finding in file.findings}
+    findings = {(finding.place, finding.level, finding.text) for finding in file.findings}
     assert ("row 2", "dropped", "'chosen' and 'rejected' are the same") in findings
     assert ("row 3", "dropped", "'rejected' is empty") in findings
     with pytest.raises(DataError, match="no usable row"):
@@ -346,11 +346,11 @@ def test_a_pair_longer_than_the_context_is_listed(tmp_path):
     file = read_preferences(write(tmp_path / "p.json", [PAIR, {**PAIR, "rejected": "no " * 50}]))
     style = STYLES["question-answer"]
     with pytest.raises(DataError, match="row 2: more tokens than the model's context of 40"):
-        pairs_that_fit(file, file.entries, style=style, context_length=40)
+        pairs_that_fit(file, range(2), style=style, context_length=40)
     dataset, found = pairs_that_fit(
-        file, file.entries, style=style, context_length=40, skip_bad_rows=True
+        file, range(2), style=style, context_length=40, skip_bad_rows=True
     )
-    assert dataset.pairs == [PAIR] and [finding.where for finding in found] == ["row 2"]
+    assert dataset.pairs == [PAIR] and [finding.place for finding in found] == ["row 2"]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -494,10 +494,10 @@ def test_a_failed_run_names_its_last_complete_checkpoint(
         code = main(["prefer", str(small_run), pairs_file, *options, "--out", str(part)])
     error_text = capsys.readouterr().err
     assert code == (130 if isinstance(error, KeyboardInterrupt) else 1)
-    assert "step-00000003 is whole; go on with:" in error_text
+    assert "step-00000003 is complete; resume with:" in error_text
     (line,) = re.findall(r"python -m ch07 (prefer --resume .*)", error_text)
     assert main(line.split()) == 0
-    assert "going on from step 3" in capsys.readouterr().err
+    assert "resuming from step 3" in capsys.readouterr().err
     assert (part / rf.MODEL).read_bytes() == (whole / rf.MODEL).read_bytes()
 
 
@@ -530,11 +530,11 @@ def test_an_occupied_folder_names_the_command_that_resumes_its_run(
 @pytest.mark.parametrize(
     ("change", "arguments", "code", "message"),
     [
-        (None, ["--beta", "0.2"], 2, "can't go on with other settings: beta was 0.1"),
+        (None, ["--beta", "0.2"], 2, "can't be resumed with other settings: beta was 0.1"),
         (None, [], 0, ""),
         ("pairs", [], 1, "its data_sha256 was"),
         ("start", [], 1, "its start_sha256 was"),
-        ("beta", [], 1, "was altered since the run began"),
+        ("beta", [], 1, "was altered since the run started"),
         ("kind", [], 1, "wasn't trained on pairs"),
         ("list", [], 1, "was altered: "),
         ("text", [], 1, "was altered: the option beta is "),
@@ -620,4 +620,4 @@ def test_a_duplicate_pair_is_reported(tmp_path):
     (tmp_path / "pairs.json").write_text(json.dumps([pair, pair]), encoding="utf-8")
     file = read_preferences(tmp_path / "pairs.json")
     assert len(file.entries) == 2
-    assert [f.what for f in file.findings] == ["the same as an earlier row; first as row 1"]
+    assert [f.text for f in file.findings] == ["the same as an earlier row; first as row 1"]

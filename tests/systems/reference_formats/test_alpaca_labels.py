@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from ch07.data.prompt_styles import ALPACA_STYLE, CHINESE_ALPACA_STYLE, STYLES
-from ch07.data.token_boundaries import seam_merges
+from ch07.data.token_boundaries import boundary_merges
 from ch07.models.resize_embeddings import smart_embedding_resize
 from ch07.systems.reference_formats.alpaca_labels import (
     LabelRow,
@@ -208,7 +208,7 @@ def test_joint_and_separate_ids_differ_exactly_where_tokens_merge(tokenizer, sty
     separate = label_row(entry, tokenizer, style, joint=False)
     text = style.prompt(entry) + answer
     assert joint.ids == [*tokenizer.encode_ordinary(text), E]
-    merges = seam_merges([entry], tokenizer, style)
+    merges = boundary_merges([entry], tokenizer, style)
     assert (joint.ids != separate.ids) == bool(merges)
     merging = {ALPACA_STYLE: '("-{', CHINESE_ALPACA_STYLE: '("-{:R'}.get(style, "")
     assert merges or not answer or answer[0] not in merging
@@ -218,13 +218,13 @@ def test_joint_and_separate_ids_differ_exactly_where_tokens_merge(tokenizer, sty
 
 def test_merges_are_printed_as_tokens(tokenizer):
     rows = [{"instruction": "x", "output": "Red"}, SMILE]
-    (merge,) = seam_merges(rows, tokenizer, ALPACA_STYLE)
+    (merge,) = boundary_merges(rows, tokenizer, ALPACA_STYLE)
     assert merge == (1, (":",), ("(",), (":(",)) and str(merge) == "':' | '(' -> ':('"
-    spaced = seam_merges(rows, tokenizer, CHINESE_ALPACA_STYLE)
+    spaced = boundary_merges(rows, tokenizer, CHINESE_ALPACA_STYLE)
     assert [str(merge) for merge in spaced] == ["'␣' | 'Red' -> '␣Red'", "'␣' | '(' -> '␣('"]
-    (newline,) = seam_merges([{"instruction": "x", "output": "\n\n1"}], tokenizer, BOOK_STYLE)
+    (newline,) = boundary_merges([{"instruction": "x", "output": "\n\n1"}], tokenizer, BOOK_STYLE)
     assert str(newline) == "'↵' | '↵' -> '↵↵'"
-    assert seam_merges([], tokenizer, BOOK_STYLE) == []
+    assert boundary_merges([], tokenizer, BOOK_STYLE) == []
 
 
 def test_a_merged_token_is_masked_in_the_original_and_learned_in_the_corrected_row(tokenizer):
