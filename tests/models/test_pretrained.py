@@ -387,7 +387,7 @@ def test_a_cut_shard_is_the_file_that_is_named(tmp_path, peer):
 def test_a_deep_config(tmp_path):
     write(tmp_path, random_tensors(published_shapes(CONFIG)))
     (tmp_path / "config.json").write_text("[" * 100_000, encoding="utf-8")
-    refused(tmp_path, "config.json is not JSON that can be read")
+    refused(tmp_path, "config.json is not valid JSON")
 
 
 @pytest.mark.parametrize("style", [["book"], {}, 5, None])

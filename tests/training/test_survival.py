@@ -217,7 +217,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_training(
     assert resume(folder) == 1
     assert main([*map(str, arguments), "--out", str(tmp_path / "new")]) == 1
     errors = capsys.readouterr().err.splitlines()
-    said = "can't be written to: no right to, or a read-only disk"
+    said = "can't be written to: permission is missing, or the disk is read-only"
     assert [line.endswith(said) for line in errors] == [
         True,
         True,
