@@ -18,7 +18,7 @@ from ch07.utils.console import terminal_line
 from ch07.utils.errors import RunFolderError
 from ch07.utils.validation import check_size
 
-NUMBERS = rf.NUMBERS[:-1]  # of a record; not its seconds
+NUMBERS = rf.METRIC_FIELDS[:-1]  # of a record; not its seconds
 PARTS = ("numbers", "weights", "answers")
 
 

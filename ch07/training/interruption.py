@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 
 from ch07.runs import run_folder as rf
-from ch07.runs.checkpoint import CheckpointError, newest_whole, save_checkpoint
+from ch07.runs.checkpoint import CheckpointError, newest_intact_checkpoint, save_checkpoint
 from ch07.utils import distributed
 from ch07.utils.console import log_rank0
 
@@ -77,7 +77,7 @@ def explained_failures(folder):
 
 def describe_saved_state(folder):
     """Which checkpoint is whole, and the command that goes on, or begins anew."""
-    place, _, problems = newest_whole(folder / rf.CHECKPOINT)
+    place, _, problems = newest_intact_checkpoint(folder / rf.CHECKPOINT)
     if place is None and problems:
         anew = rf.resume_command(folder)
         like = f": python -m ch07 finetune --like {folder}" if "finetune" in anew else ""

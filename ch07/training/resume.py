@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ch07.config import FREE_ON_RESUME, FinetuneOptions
 from ch07.runs import run_folder as rf
-from ch07.runs.checkpoint import load_checkpoint, newest_whole
+from ch07.runs.checkpoint import load_checkpoint, newest_intact_checkpoint
 from ch07.training.job import describe_run
 from ch07.utils import distributed
 from ch07.utils.atomic_files import write_bytes, write_json
@@ -63,7 +63,7 @@ def check_same_on_all_ranks(config):
 def read_resumable_config(folder, note):
     """config.json of a run to go on with; if it is damaged or missing, the last checkpoint's."""
     folder = Path(folder)
-    _, content, _ = newest_whole(folder / rf.CHECKPOINT)
+    _, content, _ = newest_intact_checkpoint(folder / rf.CHECKPOINT)
     kept = content and content["config"] and _unsealed(content["config"])
     try:
         config = rf.read_config(folder)

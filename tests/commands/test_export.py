@@ -418,7 +418,7 @@ def test_another_prompt_style_than_the_trained_one_is_told(exported, number_data
 
 def test_a_folder_for_transformers_is_no_run_and_that_is_said(exported, capsys):
     assert main(["respond", str(exported), "Hello"]) == 1
-    assert "is a folder for transformers, not a run" in capsys.readouterr().err
+    assert "is a model folder for transformers, not a run" in capsys.readouterr().err
 
 
 def test_everybody_may_read_what_everybody_may_read(exported):

@@ -374,7 +374,7 @@ def test_what_a_prefix_run_cannot_do_is_said(adapted, tmp_path, capsys):
     assert "1 of" in capsys.readouterr().out
     path.unlink()
     assert main(["respond", str(copy), "Say hi."]) == 1
-    assert "copied in part" in capsys.readouterr().err
+    assert "the copy is incomplete" in capsys.readouterr().err
     data = arguments[1]
     assert main(["--data", data, "--model", str(folder), "--out", str(tmp_path / "new")]) == 1
     assert "learned a prefix" in capsys.readouterr().err

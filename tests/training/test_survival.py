@@ -301,5 +301,5 @@ def test_no_whole_checkpoint_is_said_without_a_circle(whole, tmp_path, capsys):
         state.write_text("{", encoding="utf-8")
     assert resume(folder) == 1
     error = capsys.readouterr().err
-    assert "no checkpoint is whole" in error and "--resume" not in error
+    assert "no checkpoint is intact" in error and "--resume" not in error
     assert f"Begin anew: python -m ch07 finetune --like {folder}" in error

@@ -516,7 +516,7 @@ def test_another_run_in_the_folder_is_gone_on_with_by_its_own_command(
     assert main(command) == 0
     for again in (command, ["finetune", "--out", str(tmp_path / "out")]):
         assert main(again) == 1
-        assert "go on with it: python -m ch07 prefer --resume" in capsys.readouterr().err
+        assert "resume it with: python -m ch07 prefer --resume" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
