@@ -42,7 +42,7 @@ def export(folder, target, gguf=None):
     scores = _if_there(run.folder / rf.SCORES)
     held_out = _if_there(run.folder / rf.RESPONSES)
     card = model_card(run, scores, held_out, name)
-    written = export_hf(base_model(run.model), target, run.style, card, add)
+    written = export_hf(base_model(run.model), target, run.style, card, add=add)
     for path in sorted(path for path in written.rglob("*") if path.is_file()):
         print(f"{Path(target) / path.relative_to(written)}  {path.stat().st_size:,} bytes")
     needed = "transformers peft" if rf.has_prefix(run.config) else "transformers"

@@ -31,7 +31,7 @@ def estimate_costs(plan, options):
     batches = training_batches(plan, options)
     steps = total_steps(loader, plan.settings)
     trained = count_trained_parameters(plan.config, options)
-    step = est.step_seconds(plan.config, batches, dtype, plan.device, trained is not None)
+    step = est.step_seconds(plan.config, batches, dtype, plan.device, frozen=trained is not None)
     shared = distributed.local_world_size() if plan.device.type == "cpu" else 1
     shards = distributed.get_world_size() if options.shard else 1
     kinds = {"optimizer": options.chosen_optimizer, "shards": shards, "trained": trained}
@@ -56,15 +56,17 @@ def training_batches(plan, options):
     """What the batches of an epoch hold, as `estimate.Batches`."""
     dataset = plan.datasets["train"]
     prompts = dataset.prompt_lengths if options.loss_on == "response" else [0] * len(dataset)
-    return est.Batches.of(plan.train_loader.batch_sampler, dataset.lengths, prompts, plan.limit)
+    return est.Batches.from_lengths(
+        plan.train_loader.batch_sampler, dataset.lengths, prompts, plan.limit
+    )
 
 
 def too_large(options, plan, costs):
     """What to do about a run that needs more memory than there is, as a sentence."""
     batches, dtype = training_batches(plan, options), plan.settings.dtype
 
-    def fits(config, batches, *optimizer):
-        return est.run_bytes(config, batches, dtype, *optimizer) <= costs.free
+    def fits(config, batches, optimizer="adamw"):
+        return est.run_bytes(config, batches, dtype, optimizer=optimizer) <= costs.free
 
     smaller = [name for name, size in MODEL_SIZES.items() if fits(GPTConfig(**size), batches)]
     ways = [f"--model {smaller[-1]}"] if smaller else []

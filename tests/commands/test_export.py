@@ -259,11 +259,13 @@ def test_the_card_of_other_runs(run, change):
 def test_a_folder_that_is_not_empty_is_left_alone(run, tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     assert main(["export", str(run), str(tmp_path)]) == 1
-    assert "is there already, and not empty" in capsys.readouterr().err
+    assert "exists and is not empty" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("where", ["weights.tokenizer_files", "gguf_file.chat_template"])
+@pytest.mark.parametrize(
+    "where", ["models.hf_export.tokenizer_files", "models.gguf_export.chat_template"]
+)
 def test_what_fails_halfway_leaves_nothing(run, tmp_path, monkeypatch, where):
     def full(*arguments):
         raise OSError("disk full")
@@ -299,7 +301,7 @@ def test_odd_names_and_styles(run, tmp_path, capsys):
     card = (tmp_path / 'a"b' / "README.md").read_text("utf-8")
     compile(card.split("```python\n")[1].split("```")[0], "card", "exec")
     assert main(["export", str(run), ""]) == 2
-    with pytest.raises(ValueError, match=r"can't have \{question\}"):
+    with pytest.raises(ValueError, match=r"but not \{question\}"):
         chat_template(PromptStyle("mine", "{question}", "x"))
     odd = PromptStyle("odd", "NO_INPUT {instruction} {input}", "WITH_INPUT {instruction}")
     entry = {"instruction": "NO_INPUT", "input": "WITH_INPUT"}
