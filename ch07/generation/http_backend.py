@@ -81,10 +81,12 @@ def complete_at_url(
     host = _checked_host(url, allow_http)
     api_key = _checked_key(url, host, kind, api_key)
     if kind == "ollama":
-        write, read = ollama_request, read_ollama
+        write = ollama_request
+        read = read_ollama
         path = "/api/generate" if raw else "/api/chat"
     else:
-        write, read = openai_request, read_openai
+        write = openai_request
+        read = read_openai
         path = "/v1/completions" if raw else "/v1/chat/completions"
     address = _address(url, path)
     fetch = _fetcher(host)

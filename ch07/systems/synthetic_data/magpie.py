@@ -15,7 +15,7 @@ that can't be read leaves the first letter of the old answer as the new one.
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ch07.generation.completion import CompletionError, TooLong
+from ch07.generation.completion import CompletionError, PromptTooLong
 from instruction_dataset import BOOK_STYLE
 
 # Llama 3's template up to where a user speaks, and from there to where the assistant does.
@@ -84,7 +84,7 @@ def magpie_try(
     between = input_query + row["input"] if row["input"] else ""
     try:
         answer = complete(pre_query + instruction + between + post_query, **options)
-    except TooLong:
+    except PromptTooLong:
         return row, "too long"
     row["output"] = answer.text.strip() if answer.finish_reason == "stop" else ""
     return row, "kept" if row["output"] else "unanswered"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ch07.data.entries import lost_rows, read_data, summarize_findings
 from ch07.evaluation.metrics import words
-from ch07.generation.completion import Refused, TooLong
+from ch07.generation.completion import PromptRejected, PromptTooLong
 from ch07.systems.synthetic_data.magpie import magpie_try
 from ch07.systems.synthetic_data.novelty_filter import MAX_ROUGE_L
 from ch07.systems.synthetic_data.reflection import reflect_instruction, reflect_response
@@ -113,7 +113,7 @@ def generate_tasks(k, complete, seeds, pool, settings):
     ids = [task["id"] for task in chosen]
     try:
         completion = complete(prompt, stop=stop, **request_options(settings, k))
-    except Refused as error:
+    except PromptRejected as error:
         return [], {**refused_request(k, "", error), "seeds": ids}
     found, rejected = post_process_response(
         len(chosen), completion, settings.strict, unicode=settings.unicode
@@ -163,7 +163,7 @@ def generate_magpie_row(k, complete, pool, settings):
     how = {**request_options(settings, k), "input_query": settings.input_query}
     try:
         row, what = magpie_try(ask, *queries, is_new, **how)
-    except Refused as error:
+    except PromptRejected as error:
         return [], refused_request(k, "", error, len(ask.replies))
     about = {"request": k, "accepted": int(what == "kept"), "answers": len(ask.replies)}
     if what != "kept":
@@ -199,9 +199,13 @@ def generate_reflected_row(k, complete, rows, settings, system):
         cut = ask.replies and ask.replies[-1].finish_reason == "length"
         reason = "cut off" if cut else "the reply can't be read"
         reason = reason if ask.replies else "it has an input"
-    except (TooLong, Refused) as error:
+    except (PromptTooLong, PromptRejected) as error:
         now, reason = {**row, "reflected": False}, TOO_LONG_SAID
-        about = refused_request(k, row["instruction"], error) if isinstance(error, Refused) else {}
+        about = (
+            refused_request(k, row["instruction"], error)
+            if isinstance(error, PromptRejected)
+            else {}
+        )
     now = {"instruction": "", **now, "backend": settings.backend, "request": k}
     before = {name: row[name] for name in row if now[name] != row[name]}
     if before:

@@ -9,7 +9,7 @@ generator has them.
 import random
 from dataclasses import dataclass
 
-from ch07.generation.completion import Refused, TooLong
+from ch07.generation.completion import PromptRejected, PromptTooLong
 from ch07.systems.synthetic_data import self_instruct_stages as stages
 from ch07.systems.synthetic_data.row_generators import (
     REFUSED_SAID,
@@ -50,7 +50,7 @@ def generate_tasks_in_stages(k, complete, seeds, pool, rows, settings):
         first = ask(
             stages.instructions_prompt(shown), stop=stages.STOPS[0], **request_options(settings, k)
         )
-    except Refused as error:
+    except PromptRejected as error:
         return [], refused_request(k, "", error)
     for instruction in stages.read_instructions(first):
         reason, near = _against(instruction, pool, settings)
@@ -92,9 +92,9 @@ def _instances(ask, instruction, k, settings):
         labels = stages.is_classification(answer)
         prompt = stages.instances_prompt(instruction, labels)
         answer = ask(prompt, stop=of_examples, **{**how, "max_new_tokens": INSTANCE_TOKENS})
-    except TooLong:
+    except PromptTooLong:
         return [], TOO_LONG_SAID
-    except Refused:
+    except PromptRejected:
         return [], REFUSED_SAID
     read = stages.read_labelled_instances if labels else stages.read_instances
     found = [{"input": text, "output": output} for text, output in read(answer)]

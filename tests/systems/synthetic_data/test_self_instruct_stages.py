@@ -6,7 +6,7 @@ import pytest
 
 from ch07.commands.cli import main
 from ch07.data.entries import load_entries
-from ch07.generation.completion import Completion, Refused, TooLong, scripted
+from ch07.generation.completion import Completion, PromptRejected, PromptTooLong, scripted
 from ch07.systems.synthetic_data import self_instruct_stages as stages
 from ch07.systems.synthetic_data.row_generators import load_seeds
 from ch07.systems.synthetic_data.self_instruct import SELF_INSTRUCT_WORDS, reason_against
@@ -97,9 +97,9 @@ def test_how_each_stage_is_asked(tmp_path, monkeypatch):
 def test_a_task_that_cannot_be_asked_about_is_left_out_and_the_next_is_asked(
     tmp_path, monkeypatch, capsys
 ):
-    told = {"one": TooLong("300 tokens"), "two": Refused("status 400")}
+    told = {"one": PromptTooLong("300 tokens"), "two": PromptRejected("status 400")}
     listed = " Say one of five.\n10. Say two of five.\n11. Say three of five."
-    lists = iter([listed, Refused("status 400"), " Say four words about the sea."])
+    lists = iter([listed, PromptRejected("status 400"), " Say four words about the sea."])
 
     def complete(prompt, **how):
         if prompt.startswith("Different tasks"):
