@@ -88,7 +88,7 @@ def open_backend(
 ) -> Complete:
     """The `complete` of `scripted:FILE`, a run folder, or an address (which needs a `model`).
 
-    `kind` is the type of server, by default recognized by its address (Ollama's has port 11434, or
+    `kind` is the type of server, by default recognised by its address (Ollama's has port 11434, or
     ends in /api). `raw` None: a run continues the prompt, a server answers it as a message. `first`
     is the first answer of a script to use. `server` holds further arguments of `complete_at_url`.
     OptionError for arguments that don't fit together.

@@ -86,7 +86,7 @@ def _read_parts(
     if stored.dtype not in WEIGHT_DTYPES:
         raise WeightsError(
             f"{path}: {row.published} holds {stored.dtype}, but weights must be floating-point "
-            "numbers of 16, 32 or 64 bits: convert a quantized model back first"
+            "numbers of 16, 32 or 64 bits: convert a quantised model back first"
         )
     parts = row.split(stored, dtype)
     for part in parts:

@@ -195,14 +195,14 @@ def _check_tensors(path: Path, state: Mapping[Any, Any], file_bytes: int) -> Non
     special = [name for name, tensor in state.items() if not _is_dense(tensor)]
     if special:
         listed = ", ".join(special[:MAX_NAMES_LISTED])
-        raise WeightsError(f"{path} holds sparse, quantized or other special tensors: {listed}")
+        raise WeightsError(f"{path} holds sparse, quantised or other special tensors: {listed}")
     # twice, since a tied head may be counted as a tensor of its own
     if sum(tensor.nbytes for tensor in state.values()) > 2 * file_bytes:
         raise WeightsError(f"{path}: its tensors claim to be larger than the file")
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:
-    special = tensor.is_quantized or tensor.is_meta or tensor.is_nested
+    special = tensor.is_quantised or tensor.is_meta or tensor.is_nested
     return tensor.layout is torch.strided and not special
 
 

@@ -348,7 +348,7 @@ def test_interrupted_equals_uninterrupted(adapted, tmp_path, monkeypatch):
     asked = iter([False, True])
     with monkeypatch.context() as patch:  # asked to stop after its second step
         patch.setattr(
-            "ch07.commands.finetune.polite_stop",
+            "ch07.commands.finetune.stop_on_signal",
             lambda note: nullcontext(lambda: next(asked, True)),
         )
         assert main([*arguments, "--out", str(other)]) == 130
