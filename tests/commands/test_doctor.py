@@ -256,7 +256,7 @@ def test_requirements_are_held_against_what_is_installed(monkeypatch, tmp_path, 
     assert dependencies.unmet_requirements() == []
     path = tmp_path / "requirements.txt"
     path.write_text("torch==1.0  # old\n\n# a comment\nnosuchpackage>=2\ntqdm>=4\n", "utf-8")
-    monkeypatch.setattr(dependencies, "FILE", path)
+    monkeypatch.setattr(dependencies, "REQUIREMENTS_FILE", path)
     wrong, missing = dependencies.unmet_requirements()
     assert wrong.startswith("torch is 2.") and wrong.endswith("wanted ==1.0")
     assert missing == "nosuchpackage is not installed"

@@ -291,7 +291,7 @@ def test_a_run_that_was_stopped_ends_at_the_same_bits(
     """By the command that it prints."""
     folder = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(command, "polite_stop", stop_at_step(3))
+        patch.setattr(command, "stop_on_signal", stop_at_step(3))
         assert main(["pretrain", "--corpus", str(text), "--out", str(folder), *STEPS]) == 130
     assert rf.read_metrics(folder)[-1]["step"] == 2 and not (folder / rf.MODEL).exists()
     (line,) = re.findall(r"python -m ch07 (.* --resume .*)", capsys.readouterr().err)

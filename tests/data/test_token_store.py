@@ -111,7 +111,7 @@ def test_what_was_found_in_the_file_is_told(tmp_path):
     ],
 )
 def test_files_that_are_no_jsonl(tmp_path, monkeypatch, content, message):
-    monkeypatch.setattr(streaming, "LONGEST_LINE", 90)
+    monkeypatch.setattr(streaming, "MAX_LINE_BYTES", 90)
     if content is not None:
         (tmp_path / "rows.jsonl").write_bytes(content)
     with pytest.raises(DataError, match=message):
@@ -215,7 +215,7 @@ def test_a_full_disk_leaves_no_store(tmp_path, monkeypatch):
     def full(path, value):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(token_store, "write_sealed_json", full)
+    monkeypatch.setattr(token_store, "write_json_with_checksum", full)
     with pytest.raises(RuntimeError, match="store can't be written: No space left on device"):
         write_store(write_rows(tmp_path / "rows.jsonl"), tmp_path / "store", get_style("book"))
     assert not list(tmp_path.glob("*store*"))

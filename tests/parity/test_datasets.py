@@ -239,7 +239,7 @@ def test_offline_is_one_sentence():
 
 
 def test_a_dataset_that_does_not_fit(docs, monkeypatch):
-    monkeypatch.setattr(sources, "fitting", lambda: 10)
+    monkeypatch.setattr(sources, "max_json_bytes", lambda: 10)
     with pytest.raises(DataError, match="may not fit into the free memory"):
         read_source(f"hf:{docs}")
 

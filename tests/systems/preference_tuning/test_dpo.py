@@ -443,7 +443,7 @@ def test_a_run_that_was_stopped_ends_at_the_same_bits(
     command = ["prefer", str(small_run), pairs_file, *how, "--out", str(part)]
     for step in (3, 4):
         with monkeypatch.context() as patch:
-            patch.setattr("ch07.commands.prefer.polite_stop", stopping_at(step))
+            patch.setattr("ch07.commands.prefer.stop_on_signal", stopping_at(step))
             assert main(command) == 130
         assert not (part / rf.MODEL).exists()
         (line,) = re.findall(r"python -m ch07 (.*--resume .*)", capsys.readouterr().err)
@@ -482,7 +482,7 @@ def test_what_breaks_a_run_off_is_told_with_what_is_whole(
     how = ["--lr", "1e-2", "--checkpoint-minutes", "0"]
     assert main(["prefer", str(small_run), pairs_file, *how, "--out", str(whole)]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr("ch07.commands.prefer.polite_stop", breaking_at(4, error))
+        patch.setattr("ch07.commands.prefer.stop_on_signal", breaking_at(4, error))
         code = main(["prefer", str(small_run), pairs_file, *how, "--out", str(part)])
     told = capsys.readouterr().err
     assert code == (130 if isinstance(error, KeyboardInterrupt) else 1)
@@ -498,7 +498,7 @@ def test_a_run_goes_on_where_its_sources_have_moved(
 ):
     out, moved, pairs = tmp_path / "out", tmp_path / "moved", tmp_path / "pairs2.json"
     with monkeypatch.context() as patch:
-        patch.setattr("ch07.commands.prefer.polite_stop", stopping_at(2))
+        patch.setattr("ch07.commands.prefer.stop_on_signal", stopping_at(2))
         assert main(["prefer", str(small_run), pairs_file, "--out", str(out)]) == 130
     small_run.rename(moved)
     Path(pairs_file).rename(pairs)
@@ -537,7 +537,7 @@ def test_a_run_goes_on_only_as_it_began(
 ):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("ch07.commands.prefer.polite_stop", stopping_at(2))
+        patch.setattr("ch07.commands.prefer.stop_on_signal", stopping_at(2))
         assert main(["prefer", str(small_run), pairs_file, "--out", str(out)]) == 130
     if change == "pairs":
         write(Path(pairs_file), [PAIR] * 40)

@@ -138,8 +138,8 @@ GOOD = b'{"a": 1}\n'
     ids=lambda value: value if isinstance(value, str) else "",  # not the bytes: they hold the time
 )
 def test_a_fault_is_a_sentence_with_its_line(tmp_path, monkeypatch, content, n_good, message):
-    monkeypatch.setattr(streaming, "LONGEST_LINE", 90)
-    monkeypatch.setattr(streaming, "BLANK", 99)
+    monkeypatch.setattr(streaming, "MAX_LINE_BYTES", 90)
+    monkeypatch.setattr(streaming, "MAX_BLANK_LINES", 99)
     path = tmp_path / "rows"
     if content is not None:
         path.write_bytes(content)
