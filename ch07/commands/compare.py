@@ -80,7 +80,7 @@ def _weights(one, two):
 
 def _learned(folder):
     """The tensors of the model, and those of its adapter."""
-    adapter = folder / rf.ADAPTER / rf.TENSORS
+    adapter = folder / rf.ADAPTER / rf.ADAPTER_WEIGHTS
     return _tensors(folder / rf.MODEL) | (_tensors(adapter) if adapter.is_file() else {})
 
 

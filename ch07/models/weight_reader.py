@@ -202,7 +202,7 @@ def _check_tensors(path: Path, state: Mapping[Any, Any], file_bytes: int) -> Non
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:
-    special = tensor.is_quantised or tensor.is_meta or tensor.is_nested
+    special = tensor.is_quantized or tensor.is_meta or tensor.is_nested
     return tensor.layout is torch.strided and not special
 
 
