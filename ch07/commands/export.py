@@ -35,7 +35,7 @@ def export(folder, target, gguf=None):
         if rf.has_prefix(run.config):
             save_adapter(new / rf.ADAPTER, run.model, name)
         if gguf is not None:
-            write_gguf(run.model, new / GGUF, run.style, name, gguf)
+            write_gguf(run.model, new / GGUF, run.style, name=name, number_format=gguf)
 
     if gguf is not None:
         import_gguf()  # a missing package is told before anything is written

@@ -26,18 +26,12 @@ from ch07.generation.completion import (
     check_prompt,
     finished_completion,
 )
-from ch07.generation.server_protocols import (
-    TransientError,
-    ollama_request,
-    openai_request,
-    read_ollama,
-    read_openai,
-)
+from ch07.generation.server_protocols import PROTOCOLS, TransientError
 from ch07.utils.console import terminal_line
 
 KEY_VARIABLE = "OPENAI_API_KEY"  # of the environment
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
-PATHS = ("/v1/chat/completions", "/v1/completions", "/api/chat", "/api/generate")
+PATHS = [path for each in PROTOCOLS.values() for path in (each.chat_path, each.raw_path)]
 PROMPT_REJECTED_STATUS = (400, 413, 422)  # too long, most often, or against the server's rules
 TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
 MAX_ANSWER_BYTES = 10_000_000
@@ -80,15 +74,8 @@ def complete_at_url(
     _check_kind(kind, model, stream)
     host = _checked_host(url, allow_http)
     api_key = _checked_key(url, host, kind, api_key)
-    if kind == "ollama":
-        write = ollama_request
-        read = read_ollama
-        path = "/api/generate" if raw else "/api/chat"
-    else:
-        write = openai_request
-        read = read_openai
-        path = "/v1/completions" if raw else "/v1/chat/completions"
-    address = _address(url, path)
+    protocol = PROTOCOLS[kind]
+    address = _address(url, protocol.raw_path if raw else protocol.chat_path)
     fetch = _fetcher(host)
     headers = {"Content-Type": "application/json"}
     if api_key:
@@ -99,11 +86,12 @@ def complete_at_url(
         check_prompt(prompt)
         if raw and limits.system is not None:
             raise ValueError("a raw prompt is continued as it is: it can't have a system message")
-        body = json.dumps(write(model, prompt, limits, stream=stream, raw=raw)).encode()
-        request = urllib.request.Request(address, body, headers)
+        body = protocol.request(model, prompt, limits, stream=stream, raw=raw)
+        request = urllib.request.Request(address, json.dumps(body).encode(), headers)
 
         def ask() -> Completion:
-            reply = read(_fetch_answer(fetch, request, timeout, model, api_key))
+            data = _fetch_answer(fetch, request, timeout=timeout, model=model, api_key=api_key)
+            reply = protocol.read(data)
             return finished_completion(reply.text, reply.finish_reason, limits.stop)
 
         return _with_retries(ask, host, retries, sleep)
@@ -112,7 +100,7 @@ def complete_at_url(
 
 
 def _check_kind(kind: str, model: str, stream: bool) -> None:
-    if kind not in ("openai", "ollama"):
+    if kind not in PROTOCOLS:
         raise ValueError(f"kind is {kind!r}, but must be openai or ollama")
     if kind == "openai" and stream:
         raise ValueError("stream is for kind ollama only")
@@ -200,6 +188,7 @@ def _with_retries(
 def _fetch_answer(
     fetch: Fetch,
     request: urllib.request.Request,
+    *,
     timeout: float,
     model: str,
     api_key: str | None,

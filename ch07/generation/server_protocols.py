@@ -11,6 +11,8 @@ and vLLM provide, too.
 """
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ch07.data.tokenizer import load_tokenizer
@@ -172,3 +174,22 @@ def _parse_json(data: bytes) -> Any:
 def _keys(value: Any) -> str:
     keys = ", ".join(map(str, value)) if isinstance(value, dict) and value else "no keys"
     return terminal_line(keys, 100)
+
+
+# --- both ---------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class ServerProtocol:
+    """The paths of an interface below its address, and its two functions."""
+
+    chat_path: str
+    raw_path: str
+    request: Callable[..., dict[str, Any]]
+    read: Callable[[bytes], Reply]
+
+
+PROTOCOLS = {
+    "openai": ServerProtocol(
+        "/v1/chat/completions", "/v1/completions", openai_request, read_openai
+    ),
+    "ollama": ServerProtocol("/api/chat", "/api/generate", ollama_request, read_ollama),
+}

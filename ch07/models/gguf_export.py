@@ -46,7 +46,12 @@ def import_gguf() -> Any:
 
 
 def write_gguf(
-    model: GPTModel, path: str | Path, style: PromptStyle, name: str, number_format: str = "f32"
+    model: GPTModel,
+    path: str | Path,
+    style: PromptStyle,
+    *,
+    name: str,
+    number_format: str = "f32",
 ) -> None:
     """Write the model with its tokenizer and chat template; vectors stay float32.
 

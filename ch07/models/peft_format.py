@@ -191,7 +191,7 @@ def _with_lora(model: GPTModel, config: Mapping[str, Any], tensors: Tensors) -> 
     published = dict(_published_layers(model.config.n_layers))
     layers: dict[str, LoRALinear] = {}
     for name in _adapted_layers(config, tensors, list(published)):
-        layers |= _lora_of_published(model, name, published[name], config, tensors)
+        layers |= _lora_of_published(model, name, published[name], config=config, tensors=tensors)
     return replace_layers(model, layers)
 
 
@@ -199,6 +199,7 @@ def _lora_of_published(
     model: GPTModel,
     published: str,
     ours: list[str],
+    *,
     config: Mapping[str, Any],
     tensors: Tensors,
 ) -> dict[str, LoRALinear]:

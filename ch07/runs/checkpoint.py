@@ -66,6 +66,7 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     state: TrainState,
+    *,
     config: dict[str, Any] | None = None,
 ) -> None:
     """Write `folder`/step-N: what is trained, optimizer, state and config; keep the last two.
@@ -165,19 +166,19 @@ def load_checkpoint(
     checkpoint at all. CheckpointError if there are some, but none is intact.
     """
     # rank 0 decides, so that all ranks load the same one
-    place, content, problems = run_on_rank0(lambda: newest_intact_checkpoint(folder))
-    if place is None or content is None:
+    checkpoint, content, problems = run_on_rank0(lambda: newest_intact_checkpoint(folder))
+    if checkpoint is None or content is None:
         if problems:
             raise CheckpointError(f"{folder}: no checkpoint is intact ({'; '.join(problems)})")
         return None, []
     if "model" in content["sha256"] and not is_sharded(model):
-        files = [_tensor_file(place, part) for part in PARTS]
+        files = [_tensor_file(checkpoint, part) for part in PARTS]
         weights, moments = all_ranks_or_raise(lambda: [_read_tensors(file) for file in files])
     else:
         from ch07.runs.sharded_checkpoint import read_sharded_tensors
 
         weights, moments = read_sharded_tensors(
-            place,
+            checkpoint,
             dict(model.named_parameters()),
             [_optimized_parameters(part) for part in _optimizer_parts(optimizer)],
             on_all_ranks=is_sharded(model),
@@ -190,11 +191,11 @@ def load_checkpoint(
 def newest_intact_checkpoint(folder: Path) -> FoundCheckpoint:
     """Find the newest checkpoint whose files are all as they were written."""
     problems = []
-    for place in _newest_first(folder):
-        problem, content = _verify(place)
+    for checkpoint in _newest_first(folder):
+        problem, content = _verify(checkpoint)
         if problem is None:
-            return FoundCheckpoint(place, content, problems)
-        problems.append(f"{place.name}: {problem}")
+            return FoundCheckpoint(checkpoint, content, problems)
+        problems.append(f"{checkpoint.name}: {problem}")
     return FoundCheckpoint(None, None, problems)
 
 
@@ -222,16 +223,19 @@ def _newest_first(folder: Path) -> list[Path]:
     return sorted((p for p in ours if not p.is_symlink()), reverse=True)
 
 
-def _verify(place: Path) -> tuple[str | None, dict[str, Any] | None]:
+def _verify(checkpoint: Path) -> tuple[str | None, dict[str, Any] | None]:
     """(None, content of state.json) if all files are as they were written, else (problem, None)."""
     try:
-        check_size(place / STATE_FILE)
-        content: dict[str, Any] = {"config": None, **read_json_with_checksum(place / STATE_FILE)}
+        check_size(checkpoint / STATE_FILE)
+        content: dict[str, Any] = {
+            "config": None,
+            **read_json_with_checksum(checkpoint / STATE_FILE),
+        }
         names = set(content["sha256"])
         if names != set(PARTS) and not _are_shards(names):
             raise ValueError(f"its files are {sorted(names)}")
         for name in names:
-            file = _tensor_file(place, name)
+            file = _tensor_file(checkpoint, name)
             if not file.is_file() or sha256_of(file) != content["sha256"][name]:
                 return f"{file.name} is damaged", None
         _check_state(TrainState(**content["state"]), content["config"])

@@ -30,7 +30,7 @@ def checkpoint_callback(folder, job, config, minutes, last_step, asked_to_stop):
         )  # once: what is asked later is seen at the next step
         due = distributed.any_rank(time.monotonic() - last_saved >= 60 * minutes)
         if due or asked or state.step == last_step:
-            save_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer, state, config)
+            save_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer, state, config=config)
             last_saved = time.monotonic()
         return asked
 

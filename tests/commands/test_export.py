@@ -362,7 +362,7 @@ def test_gguf_of_every_kind_of_model(tmp_path, number_format, tied):
     size = {"emb_dim": 32, "n_heads": 4, "n_layers": 1, "context_length": 64}
     model = GPTModel(GPTConfig(**size, tied_head=tied, qkv_bias=tied))
     path = tmp_path / "model.gguf"
-    gguf_export.write_gguf(model, path, STYLES["book"], "small", number_format)
+    gguf_export.write_gguf(model, path, STYLES["book"], name="small", number_format=number_format)
     stored = {t.name: torch.tensor(t.data.copy()) for t in gguf.GGUFReader(path).tensors}
     assert ("output.weight" in stored) != tied
     kinds = {name: str(tensor.dtype) for name, tensor in stored.items()}

@@ -123,7 +123,7 @@ def test_a_broken_connection_is_resumed(hub, manner):
 
 def test_a_connection_that_never_works_leaves_no_file(hub):
     hub.manner = "silent"
-    refused("could not be downloaded", "is there a network?")
+    refused("could not be downloaded", "is there a network connection?")
     assert not [p for p in hub.cache.rglob("model.safetensors")]
 
 
@@ -155,7 +155,7 @@ def test_names_from_a_server_are_checked_before_they_become_paths(hub, name, val
 
 def test_no_server_at_the_address(hub, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    refused("could not be downloaded from http://127.0.0.1:9", "is there a network?")
+    refused("could not be downloaded from http://127.0.0.1:9", "is there a network connection?")
 
 
 def test_an_altered_file_is_downloaded_twice_and_never_used(hub):
