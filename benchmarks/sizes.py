@@ -79,7 +79,7 @@ def compare(name, dtype):
     config, free = GPTConfig(**MODEL_SIZES[name]), available_memory(torch.device("cpu"))
     n, _ = est.count_parameters(config)
     rows = []
-    expected = est.training_bytes(config, BATCHES, dtype) - est.PROCESS
+    expected = est.training_bytes(config, BATCHES, dtype) - est.PROCESS_BYTES
     if expected < free:
         step = est.step_seconds(config, BATCHES, dtype, "cpu")
         trained = in_a_process("benchmarks.sizes", "--once", "train", name, dtype)
@@ -90,7 +90,7 @@ def compare(name, dtype):
     else:
         print(f"{name}: {est.as_bytes(expected)} to train, but {est.as_bytes(free)} are free")
     answered = in_a_process("benchmarks.sizes", "--once", "answer", name, dtype)
-    kept = est.answering_bytes(config, ROWS, PROMPT + NEW_TOKENS) - est.PROCESS
+    kept = est.answering_bytes(config, ROWS, PROMPT + NEW_TOKENS) - est.PROCESS_BYTES
     return [
         *rows,
         row(f"{name}: bytes to answer", answered["memory"], kept, "estimate", 4 * n),

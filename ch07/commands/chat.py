@@ -89,8 +89,8 @@ def _answer(
         [_entry(instruction, text)],
         run.style,
         max_new_tokens,
-        sampling,
-        generator,
+        sampling=sampling,
+        generator=generator,
     )[0]
 
 

@@ -15,7 +15,7 @@ from ch07.evaluation.metrics import score_answers
 from ch07.evaluation.score_report import print_scores
 from ch07.generation.backends import open_backend
 from ch07.generation.respond import respond
-from ch07.models.lora import unmerged
+from ch07.models.lora import unmerge
 from ch07.models.peft_format import load_adapter
 from ch07.models.saved_run import load_run
 from ch07.runs import run_folder as rf
@@ -125,7 +125,7 @@ def _as_trained(run):
     """The model with its corrections beside the weights, as they were in training."""
     if run.config["options"].get("method") != "lora":
         return run.model
-    return unmerged(load_adapter(run.model, run.folder / rf.ADAPTER)).eval()
+    return unmerge(load_adapter(run.model, run.folder / rf.ADAPTER)).eval()
 
 
 def _equal(run, logged, now):

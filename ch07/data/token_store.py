@@ -191,7 +191,7 @@ class TokenStore:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         try:
-            self.about = read_json_with_checksum(self.folder / ABOUT, always_sealed=True)
+            self.about = read_json_with_checksum(self.folder / ABOUT, checksum_required=True)
             if sorted(self.about["sha256"]) != sorted(_file_names()):
                 raise ValueError("it names other files")
             for name, expected in self.about["sha256"].items():

@@ -36,7 +36,7 @@ def estimate_costs(plan: RunPlan, options: FinetuneOptions) -> Costs:
     n_sharing_memory = distributed.local_world_size() if on_cpu else 1
     steps = total_steps(plan.train_loader, settings)
     seconds_per_batch = est.step_seconds(
-        plan.config, batches, settings.dtype, plan.device, n_trained is not None
+        plan.config, batches, settings.dtype, plan.device, frozen=n_trained is not None
     )
     needed = est.run_bytes(
         plan.config,
@@ -70,7 +70,7 @@ def training_batches(plan: RunPlan, options: FinetuneOptions) -> est.Batches:
     prompt_lengths = [0] * len(lengths)
     if options.loss_on == "response":
         prompt_lengths = dataset.prompt_lengths.tolist()
-    return est.Batches.of(
+    return est.Batches.from_lengths(
         plan.train_loader.batch_sampler, lengths, prompt_lengths, plan.allowed_max_length
     )
 
@@ -88,7 +88,10 @@ def too_large(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> str:
     if smaller_models:
         suggestions.append(f"--model {smaller_models[-1]}")
     row_by_row = batches.of_one_row(options.batch_size)
-    if est.run_bytes(plan.config, row_by_row, dtype, options.chosen_optimizer) <= costs.free:
+    if (
+        est.run_bytes(plan.config, row_by_row, dtype, optimizer=options.chosen_optimizer)
+        <= costs.free
+    ):
         suggestions.append("a smaller --batch-size (with --accumulation-steps)")
     if suggestions:
         advice = f"choose {' or '.join(suggestions)}, or try it anyway with --force"

@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from ch07.runs import run_folder as rf
-from ch07.runs.checkpoint import CheckpointError, newest_whole, save_checkpoint
+from ch07.runs.checkpoint import CheckpointError, newest_intact_checkpoint, save_checkpoint
 from ch07.training.optimizers import Optimizer
 from ch07.utils import distributed
 from ch07.utils.console import log_rank0
@@ -48,7 +48,7 @@ def checkpoint_callback(
         stop = bool(distributed.any_rank(stop_requested()))
         due = distributed.any_rank(time.monotonic() - last_saved >= 60 * minutes)
         if due or stop or state.step == last_step:
-            save_checkpoint(folder / rf.CHECKPOINT, model, optimizer, state, config)
+            save_checkpoint(folder / rf.CHECKPOINT, model, optimizer, state, config=config)
             last_saved = time.monotonic()
         return stop
 
@@ -97,7 +97,7 @@ def explained_failures(folder: Path) -> Iterator[None]:
 
 def describe_saved_state(folder: Path) -> str:
     """Which checkpoint is complete, and the command that resumes the run, or starts it again."""
-    checkpoint, _, problems = newest_whole(folder / rf.CHECKPOINT)
+    checkpoint, _, problems = newest_intact_checkpoint(folder / rf.CHECKPOINT)
     if checkpoint is None and problems:
         began_with_finetune = "finetune" in rf.resume_command(folder)
         command = f": python -m ch07 finetune --like {folder}" if began_with_finetune else ""

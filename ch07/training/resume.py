@@ -12,7 +12,7 @@ from torch import nn
 
 from ch07.config import FREE_ON_RESUME, FinetuneOptions
 from ch07.runs import run_folder as rf
-from ch07.runs.checkpoint import load_checkpoint, newest_whole
+from ch07.runs.checkpoint import load_checkpoint, newest_intact_checkpoint
 from ch07.training.optimizers import Optimizer
 from ch07.training.run_plan import RunPlan
 from ch07.utils import distributed
@@ -74,7 +74,7 @@ def check_same_on_all_ranks(config: Config) -> None:
 # --- its config and options -----------------------------------------------------------------------
 def read_resumable_config(folder: Path, report: Report) -> Config:
     """config.json of a run to resume; if it is damaged or missing, the last checkpoint's copy."""
-    content: dict[str, Any] | None = newest_whole(folder / rf.CHECKPOINT)[1]
+    content: dict[str, Any] | None = newest_intact_checkpoint(folder / rf.CHECKPOINT)[1]
     copy = None
     if content is not None and content["config"]:
         copy = _as_started(content["config"])

@@ -259,11 +259,13 @@ def test_the_card_of_other_runs(run, change):
 def test_a_folder_that_is_not_empty_is_left_alone(run, tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     assert main(["export", str(run), str(tmp_path)]) == 1
-    assert "is there already, and not empty" in capsys.readouterr().err
+    assert "exists and is not empty" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("where", ["weights.tokenizer_files", "gguf_file.chat_template"])
+@pytest.mark.parametrize(
+    "where", ["models.hf_export.tokenizer_files", "models.gguf_export.chat_template"]
+)
 def test_what_fails_halfway_leaves_nothing(run, tmp_path, monkeypatch, where):
     def full(*arguments):
         raise OSError("disk full")
@@ -360,7 +362,7 @@ def test_gguf_of_every_kind_of_model(tmp_path, number_format, tied):
     size = {"emb_dim": 32, "n_heads": 4, "n_layers": 1, "context_length": 64}
     model = GPTModel(GPTConfig(**size, tied_head=tied, qkv_bias=tied))
     path = tmp_path / "model.gguf"
-    gguf_export.write_gguf(model, path, STYLES["book"], "small", number_format)
+    gguf_export.write_gguf(model, path, STYLES["book"], name="small", number_format=number_format)
     stored = {t.name: torch.tensor(t.data.copy()) for t in gguf.GGUFReader(path).tensors}
     assert ("output.weight" in stored) != tied
     kinds = {name: str(tensor.dtype) for name, tensor in stored.items()}
@@ -418,7 +420,7 @@ def test_another_prompt_style_than_the_trained_one_is_told(exported, number_data
 
 def test_a_folder_for_transformers_is_no_run_and_that_is_said(exported, capsys):
     assert main(["respond", str(exported), "Hello"]) == 1
-    assert "is a folder for transformers, not a run" in capsys.readouterr().err
+    assert "is a model folder for transformers, not a run" in capsys.readouterr().err
 
 
 def test_everybody_may_read_what_everybody_may_read(exported):

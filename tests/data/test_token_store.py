@@ -200,7 +200,7 @@ def test_a_store_by_somebody_else_is_not_trusted(tmp_path):
     store = write_store(write_rows(tmp_path / "rows.jsonl"), tmp_path / "store", get_style("book"))
     about = read_json(tmp_path / "store" / "store.json")
     write_json(tmp_path / "store" / "store.json", {k: about[k] for k in about if k != "sealed"})
-    with pytest.raises(DataError, match=r"store\.json is not what was written"):
+    with pytest.raises(DataError, match=r"store\.json was altered or damaged"):
         TokenStore(tmp_path / "store")
     ids = tmp_path / "store" / "ids.bin"
     ids.write_bytes(b"\xff" * ids.stat().st_size)

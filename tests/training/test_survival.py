@@ -217,7 +217,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_training(
     assert resume(folder) == 1
     assert main([*map(str, arguments), "--out", str(tmp_path / "new")]) == 1
     errors = capsys.readouterr().err.splitlines()
-    said = "can't be written to: no right to, or a read-only disk"
+    said = "can't be written to: permission is missing, or the disk is read-only"
     assert [line.endswith(said) for line in errors] == [
         True,
         True,
@@ -302,5 +302,5 @@ def test_no_whole_checkpoint_is_said_without_a_circle(whole, tmp_path, capsys):
         state.write_text("{", encoding="utf-8")
     assert resume(folder) == 1
     error = capsys.readouterr().err
-    assert "no checkpoint is whole" in error and "--resume" not in error
+    assert "no checkpoint is intact" in error and "--resume" not in error
     assert f"Start again: python -m ch07 finetune --like {folder}" in error

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ch07.generation.completion import Completion, CompletionError, TooLong
+from ch07.generation.completion import Completion, CompletionError, PromptTooLong
 from instruction_dataset import BOOK_STYLE, PromptStyle
 
 # Llama 3's template up to the user's text, and from its end up to the assistant's text.
@@ -92,7 +92,7 @@ def magpie_row(
         prompt += input_query + row["input"]
     try:
         answer = complete(prompt + post_query, **options)
-    except TooLong:
+    except PromptTooLong:
         return row, "too long"
     if answer.finish_reason == "stop":
         row["output"] = answer.text.strip()

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from ch07.data.entries import lost_rows, read_data, summarize_findings
 from ch07.evaluation.metrics import words
-from ch07.generation.completion import Completion, Refused, TooLong
+from ch07.generation.completion import Completion, PromptRejected, PromptTooLong
 from ch07.systems.synthetic_data.magpie import magpie_row
 from ch07.systems.synthetic_data.novelty_filter import MAX_ROUGE_L, NoveltyPool
 from ch07.systems.synthetic_data.reflection import reflect_instruction, reflect_response
@@ -148,7 +148,7 @@ def generate_tasks(
     ids = [task["id"] for task in examples]
     try:
         completion = complete(prompt, stop=stop, **request_options(settings, k))
-    except Refused as error:
+    except PromptRejected as error:
         return [], {**refused_request(k, "", error), "seeds": ids}
     parsed, rejected = post_process_response(
         len(examples), completion, settings.strict, unicode=settings.unicode
@@ -218,7 +218,7 @@ def generate_magpie_row(
             input_query=settings.input_query,
             **request_options(settings, k),
         )
-    except Refused as error:
+    except PromptRejected as error:
         return [], refused_request(k, "", error, len(recording.replies))
     accepted = outcome == "kept"
     record = {"request": k, "accepted": int(accepted), "answers": len(recording.replies)}
@@ -270,10 +270,10 @@ def generate_reflected_row(
     try:
         new_row = reflect(recording, row, system=system, **request_options(settings, k))
         reason = _why_not_reflected(recording.replies)
-    except TooLong:
+    except PromptTooLong:
         new_row = {**row, "reflected": False}
         reason = TOO_LONG
-    except Refused as error:
+    except PromptRejected as error:
         new_row = {**row, "reflected": False}
         reason = REFUSED
         record["refused"] = str(error)

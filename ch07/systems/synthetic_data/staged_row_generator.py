@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ch07.generation.completion import Completion, Refused, TooLong
+from ch07.generation.completion import Completion, PromptRejected, PromptTooLong
 from ch07.systems.synthetic_data import self_instruct_stages as stages
 from ch07.systems.synthetic_data.novelty_filter import NoveltyPool
 from ch07.systems.synthetic_data.resumable_jsonl import Request, Row
@@ -66,7 +66,7 @@ def generate_tasks_in_stages(
     options = request_options(settings, k)
     try:
         answer = recording(prompt, stop=stages.INSTRUCTIONS_STOP, **options)
-    except Refused as error:
+    except PromptRejected as error:
         return [], refused_request(k, "", error)
     new_rows: list[Row] = []
     rejections: list[dict[str, Any]] = []
@@ -127,9 +127,9 @@ def _instances(
             stop=stages.INSTANCES_STOP,
             **{**options, "max_new_tokens": MAX_INSTANCES_TOKENS},
         )
-    except TooLong:
+    except PromptTooLong:
         return [], TOO_LONG
-    except Refused:
+    except PromptRejected:
         return [], REFUSED
     parse = stages.parse_labelled_instances if classification else stages.parse_instances
     instances = []

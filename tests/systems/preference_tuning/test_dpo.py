@@ -524,7 +524,7 @@ def test_an_occupied_folder_names_the_command_that_resumes_its_run(
     assert main(command) == 0
     for second_command in (command, ["finetune", "--out", str(tmp_path / "out")]):
         assert main(second_command) == 1
-        assert "go on with it: python -m ch07 prefer --resume" in capsys.readouterr().err
+        assert "resume it with: python -m ch07 prefer --resume" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from ch07.commands.cli import main
 from ch07.data.entries import load_entries
-from ch07.generation.completion import Completion, Refused, TooLong, scripted
+from ch07.generation.completion import Completion, PromptRejected, PromptTooLong, scripted
 from ch07.systems.synthetic_data import self_instruct_stages as stages
 from ch07.systems.synthetic_data.row_generators import load_seeds
 from ch07.systems.synthetic_data.self_instruct import SELF_INSTRUCT_BLACKLIST, rejection_reason
@@ -98,9 +98,9 @@ def test_each_stage_has_its_own_options(tmp_path, monkeypatch):
 
 
 def test_a_refused_or_overlong_instruction_is_skipped(tmp_path, monkeypatch, capsys):
-    errors = {"one": TooLong("300 tokens"), "two": Refused("status 400")}
+    errors = {"one": PromptTooLong("300 tokens"), "two": PromptRejected("status 400")}
     listed = " Say one of five.\n10. Say two of five.\n11. Say three of five."
-    lists = iter([listed, Refused("status 400"), " Say four words about the sea."])
+    lists = iter([listed, PromptRejected("status 400"), " Say four words about the sea."])
 
     def complete(prompt, **options):
         if prompt.startswith("Different tasks"):
