@@ -18,7 +18,7 @@ from ch07.evaluation.llm_judge import judge
 from ch07.generation.completion import CompletionError
 from ch07.generation.decoding import Sampling, continue_prompts
 from ch07.generation.http_backend import complete_at_url
-from ch07.utils.errors import DataError
+from ch07.utils.errors import DataError, InputError
 from gpt_model import GPTModel
 
 OLLAMA_CHAT_URL = "http://localhost:11434/api/chat"
@@ -65,7 +65,7 @@ def generate(
     """
     n_prompt = idx.shape[1]
     if n_prompt > context_size:
-        raise ValueError(f"the prompt has {n_prompt} tokens, but context_size is {context_size}")
+        raise InputError(f"the prompt has {n_prompt} tokens, but context_size is {context_size}")
     rows = continue_prompts(
         model,
         idx.tolist(),

@@ -58,7 +58,7 @@ from ch07.training.resume import (
 from ch07.utils import distributed
 from ch07.utils.atomic_files import write_bytes
 from ch07.utils.console import log_rank0, terminal_line
-from ch07.utils.errors import OptionError
+from ch07.utils.errors import DivergedError, OptionError
 from ch07.utils.malloc_tuning import release_freed_memory
 from train_loop import TrainState, plot_losses, total_steps, train_model
 
@@ -138,7 +138,7 @@ def _finish(job, options, folder, state, config, before):
         whole = _train(job, options, folder, state, config)
     except FloatingPointError as error:
         about = _about_numbers(error, job, options, folder, state)
-        distributed.raise_on_one_rank(FloatingPointError(about), error)
+        distributed.raise_on_one_rank(DivergedError(about), error)
     if not whole:
         return report_interruption(folder, state.step)
     job = gather_job(job)

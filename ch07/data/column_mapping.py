@@ -12,6 +12,7 @@ from ch07.data.entries import FindingCounts, no_usable_row, raise_faulty_rows
 from ch07.data.entry_checks import FIELD_ALIASES, INPUT_ALIAS, KNOWN_KEYS, Entry, check_row
 from ch07.data.json_reader import Finding, FindingSink
 from ch07.data.streaming import numbered_rows
+from ch07.utils.errors import InputError
 from ch07.utils.validation import MAX_LISTED, quoted
 
 TEXT = "text"
@@ -38,7 +39,7 @@ def detect_columns(
             return names
     found = ", ".join(map(quoted, list(columns)[:MAX_LISTED])) or "none"
     known = ", ".join("/".join(names) for names in (*order, (TEXT,)))
-    raise ValueError(f"no columns that are known; found: {found}; known: {known}")
+    raise InputError(f"no columns that are known; found: {found}; known: {known}")
 
 
 def normalize_record(record: Mapping[str, Any]) -> Entry:

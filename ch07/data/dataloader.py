@@ -14,6 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from ch07.data.loaded_rows import TokenizedRows
 from ch07.data.row_checks import check_allowed_max_length
+from ch07.utils.errors import InputError
 from collate import custom_collate_fn, custom_collate_response_fn
 
 COLLATE_BY_LOSS = {"all": custom_collate_fn, "response": custom_collate_response_fn}
@@ -34,7 +35,7 @@ class LengthGroupedBatches(Sampler[list[int]]):
 
     def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}, but must be at least 1")
+            raise InputError(f"batch_size is {batch_size}, but must be at least 1")
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self.batch_size = batch_size
         self.seed = seed
@@ -113,7 +114,7 @@ def make_loader(
     lengths. With `share` (rank, world size) every batch has that rank's rows only.
     """
     if loss_on not in COLLATE_BY_LOSS:
-        raise ValueError(f"loss_on is {loss_on!r}: choose 'all' or 'response'")
+        raise InputError(f"loss_on is {loss_on!r}: choose 'all' or 'response'")
     check_allowed_max_length(allowed_max_length)
     collate = partial(COLLATE_BY_LOSS[loss_on], allowed_max_length=allowed_max_length)
     batches: Sampler[list[int]]

@@ -7,6 +7,7 @@ searched for markers, and markers such as <|user|> are plain text to GPT-2.
 from tiktoken import Encoding
 
 from ch07.data.entry_checks import Entry
+from ch07.utils.errors import InputError
 from instruction_dataset import BOOK_STYLE, PromptStyle, encode_prompt
 
 _ALPACA_NO_INPUT = (
@@ -57,7 +58,7 @@ STYLES: dict[str, PromptStyle] = {
 def get_style(name: str) -> PromptStyle:
     """The style of that name; for another name, ValueError lists them all."""
     if name not in STYLES:
-        raise ValueError(f"no prompt style {name!r}; choose one of {', '.join(STYLES)}")
+        raise InputError(f"no prompt style {name!r}; choose one of {', '.join(STYLES)}")
     return STYLES[name]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ch07.data.entries import DataFile, count, group_by_kind
 from ch07.data.json_reader import Finding, Level
 from ch07.data.loaded_rows import SplitDataset, TokenizedRows
-from ch07.utils.errors import DataError
+from ch07.utils.errors import DataError, InputError
 from ch07.utils.validation import MAX_LISTED
 
 BOUNDARY_MERGE = (
@@ -52,7 +52,7 @@ def check_lengths(
 def check_allowed_max_length(allowed_max_length: int | None) -> None:
     """ValueError for a limit of less than one token; None is no limit."""
     if allowed_max_length is not None and allowed_max_length < 1:
-        raise ValueError(f"allowed_max_length is {allowed_max_length}, but a row needs 1 token")
+        raise InputError(f"allowed_max_length is {allowed_max_length}, but a row needs 1 token")
 
 
 def check_splits(

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from ch07.data.entry_checks import SPLITS, Entry
+from ch07.utils.errors import InputError
 
 BOOK_FRACTIONS = (0.85, 0.10, 0.05)  # in the order of SPLITS
 
@@ -96,7 +97,7 @@ def _rows_by_split_field(entries: Sequence[Entry]) -> dict[str, list[int]]:
     names = [entry.get("split", "train") for entry in entries]
     unknown = set(names) - set(SPLITS)
     if unknown:
-        raise ValueError(f"no split {sorted(unknown)}; choose one of {', '.join(SPLITS)}")
+        raise InputError(f"no split {sorted(unknown)}; choose one of {', '.join(SPLITS)}")
     return {split: [i for i, name in enumerate(names) if name == split] for split in SPLITS}
 
 
@@ -134,7 +135,7 @@ def hf_split(
     n = len(entries)
     n_test = math.ceil(test_size * n) if isinstance(test_size, float) else test_size
     if not 0 < n_test < n:
-        raise ValueError(
+        raise InputError(
             f"a test_size of {test_size} leaves no row to train or to test on, of {n} in all"
         )
     order = np.random.default_rng(seed).permutation(n).tolist()
@@ -192,4 +193,4 @@ def sample_rows(families: Sequence[Hashable], n: int, seed: int = 123) -> list[i
 def _check_fractions(fractions: Sequence[float]) -> None:
     shares = len(fractions) == 3 and all(0 <= fraction <= 1 for fraction in fractions)
     if not shares or not math.isclose(sum(fractions), 1.0, abs_tol=1e-9):
-        raise ValueError(f"the fractions {fractions} must be three shares that sum to 1")
+        raise InputError(f"the fractions {fractions} must be three shares that sum to 1")

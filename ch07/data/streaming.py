@@ -22,7 +22,7 @@ from ch07.data.json_reader import (
     parse_jsonl_lines,
 )
 from ch07.utils.dependencies import import_optional
-from ch07.utils.errors import DataError
+from ch07.utils.errors import DataError, InputError
 from ch07.utils.validation import quoted, type_name
 
 MAX_LINE_BYTES = 10_000_000  # bytes, unpacked
@@ -155,7 +155,7 @@ def in_batches(rows: Iterable[T], size: int) -> Iterator[list[T]]:
     [[0, 1], [2, 3], [4]]
     """
     if size < 1:
-        raise ValueError(f"a batch has {size} rows, but must have at least 1")
+        raise InputError(f"a batch has {size} rows, but must have at least 1")
     remaining = iter(rows)
     return iter(lambda: list(islice(remaining, size)), [])
 

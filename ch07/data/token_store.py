@@ -35,7 +35,7 @@ from ch07.utils.atomic_files import (
     sha256_of,
     write_json_with_checksum,
 )
-from ch07.utils.errors import DataError
+from ch07.utils.errors import DataError, InputError
 from instruction_dataset import InstructionDataset, PromptStyle
 
 ABOUT = "store.json"
@@ -82,7 +82,7 @@ def write_store(
         fsync_folder(new)
         os.replace(new, folder)
     except OSError as error:
-        raise RuntimeError(f"{folder} can't be written: {error.strerror or error}") from error
+        raise InputError(f"{folder} can't be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return TokenStore(folder)
@@ -193,10 +193,10 @@ class TokenStore:
         try:
             self.about = read_json_with_checksum(self.folder / ABOUT, checksum_required=True)
             if sorted(self.about["sha256"]) != sorted(_file_names()):
-                raise ValueError("it names other files")
+                raise InputError("it names other files")
             for name, expected in self.about["sha256"].items():
                 if sha256_of(self.folder / name) != expected:
-                    raise ValueError(f"{name} is not what was written: altered, or damaged")
+                    raise InputError(f"{name} is not what was written: altered, or damaged")
             self.style = get_style(self.about["style"])
             for name, code in ARRAYS.items():
                 setattr(self, name, np.memmap(self.folder / f"{name}.bin", np.dtype(code), "r"))

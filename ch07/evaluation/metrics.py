@@ -10,6 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+from ch07.utils.errors import InputError
+
 Z95 = 1.959964  # normal quantile of a two-sided 95 % interval
 _WORD = r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+"
 
@@ -126,7 +128,7 @@ def score_answers(
     `stopped[i]` says whether answer i ended with an end-of-text token rather than at a limit.
     """
     if not entries:
-        raise ValueError("nothing to score: no entry is held out")
+        raise InputError("nothing to score: no entry is held out")
     scores = _scores(entries, answers, stopped)
     indices: dict[str, list[int]] = defaultdict(list)
     for i, entry in enumerate(entries):

@@ -11,6 +11,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ch07.utils.errors import InputError
+
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float | None:
     """Spearman's rho, the correlation of the ranks, from -1 to 1; None if one list is constant.
@@ -62,9 +64,9 @@ def _checked(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[n
     a = np.asarray(a, dtype=np.float64)
     b = np.asarray(b, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1:
-        raise ValueError(
+        raise InputError(
             f"two lists of the same length are needed, but got {a.shape} and {b.shape}"
         )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError("a score is NaN or infinite: remove such pairs first")
+        raise InputError("a score is NaN or infinite: remove such pairs first")
     return a, b

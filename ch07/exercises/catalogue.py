@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ch07.utils.errors import InputError
+
 HERE = Path(__file__).parent
 
 
@@ -46,14 +48,14 @@ def find(name: str | int) -> Exercise:
         if str(name) in (exercise.name, str(exercise.number)):
             return exercise
     names = ", ".join(exercise.name for exercise in exercises())
-    raise ValueError(f"no exercise {str(name)!r}; choose one of {names}")
+    raise InputError(f"no exercise {str(name)!r}; choose one of {names}")
 
 
 def hint(name: str | int, level: int = 1) -> str:
     """One of the three hints of an exercise; each says more than the one before."""
     hints = find(name).hints
     if not 1 <= level <= len(hints):
-        raise ValueError(f"level is {level}, but there are hints 1 to {len(hints)}")
+        raise InputError(f"level is {level}, but there are hints 1 to {len(hints)}")
     more = f" (more: level {level + 1})" if level < len(hints) else " (the last one)"
     return f"Hint {level} of {len(hints)}{more}: {hints[level - 1]}"
 

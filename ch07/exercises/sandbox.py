@@ -17,6 +17,7 @@ from pathlib import Path
 from ch07.exercises.catalogue import exercises, find, solution_file
 from ch07.exercises.report import Report
 from ch07.exercises.sandbox_process import Job, Runner, start_runner
+from ch07.utils.errors import InputError
 
 SECONDS = 10.0  # for one exercise; the reference solutions need less than one
 
@@ -34,19 +35,19 @@ class Sandbox:
         """
         path = Path(path).resolve()
         if path.suffix != ".py" or (path.exists() and not path.is_file()):
-            raise ValueError(f"{path} is not a Python file: give it a name that ends in .py")
+            raise InputError(f"{path} is not a Python file: give it a name that ends in .py")
         try:
             tree = ast.parse(_source(path))
         except (SyntaxError, ValueError) as error:  # ValueError: null bytes
             return [_syntax_report(path, error)]
         except (RecursionError, MemoryError):
-            raise ValueError(f"{path}: an expression in it is too deep for Python") from None
+            raise InputError(f"{path}: an expression in it is too deep for Python") from None
         names = _defined_exercises(tree)
         if not names:
             known = ", ".join(exercise.name for exercise in exercises())
-            raise ValueError(f"{path} defines none of the exercises' names: {known}")
+            raise InputError(f"{path} defines none of the exercises' names: {known}")
         if path in [solution_file(find(name)) for name in names]:
-            raise ValueError(
+            raise InputError(
                 f"{path} is the project's own solution, which answers are compared with: write "
                 "yours in a file of its own"
             )

@@ -23,7 +23,7 @@ from ch07.generation.completion import (
 from ch07.generation.decoding import Sampling, continue_prompts
 from ch07.generation.http_backend import complete_at_url
 from ch07.models.saved_run import Run, load_run
-from ch07.utils.errors import DataError, OptionError
+from ch07.utils.errors import DataError, InputError, OptionError
 
 SCRIPT_PREFIX = "scripted:"
 OLLAMA_PORT = ":11434"
@@ -44,7 +44,7 @@ def complete_with_run(
         limits = CompletionOptions(**options)
         check_prompt(prompt)
         if limits.system is not None:
-            raise ValueError("a local run has no system message: put it into the prompt")
+            raise InputError("a local run has no system message: put it into the prompt")
         text = prompt if raw else run.style.prompt({"instruction": prompt.strip()})
         token_ids = _encode(run, text)
         generator = torch.Generator(device)

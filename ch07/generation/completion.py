@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ch07.data.tokenizer import load_tokenizer
+from ch07.utils.errors import InputError, UserError
 from ch07.utils.validation import has_lone_surrogate
 
 FINISH_REASONS = ("stop", "length")
@@ -22,7 +23,7 @@ MAX_NEW_TOKENS = 10**6  # the largest max_new_tokens that is accepted
 MAX_SEED = 2**31 - 1
 
 
-class CompletionError(RuntimeError):
+class CompletionError(UserError, RuntimeError):
     """No text could be had; the message says why, and what to do."""
 
 
@@ -30,7 +31,7 @@ class PromptRejected(CompletionError):
     """The server works, but refuses this prompt: asking again would not help."""
 
 
-class PromptTooLong(ValueError):
+class PromptTooLong(UserError, ValueError):
     """The prompt has more tokens than the model reads; the message has both numbers."""
 
 
@@ -47,7 +48,7 @@ class Completion:
 
     def __post_init__(self) -> None:
         if self.finish_reason not in FINISH_REASONS:
-            raise ValueError(f"finish_reason is {self.finish_reason!r}: neither stop nor length")
+            raise InputError(f"finish_reason is {self.finish_reason!r}: neither stop nor length")
         object.__setattr__(self, "text", re.sub("[\ud800-\udfff]", "\ufffd", self.text))
 
 
@@ -64,16 +65,16 @@ class CompletionOptions:
 
     def __post_init__(self) -> None:
         if type(self.max_new_tokens) is not int or not 1 <= self.max_new_tokens <= MAX_NEW_TOKENS:
-            raise ValueError(f"max_new_tokens is {self.max_new_tokens!r}, but must be 1 to 10**6")
+            raise InputError(f"max_new_tokens is {self.max_new_tokens!r}, but must be 1 to 10**6")
         if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature is {self.temperature}, but must be 0 or more")
+            raise InputError(f"temperature is {self.temperature}, but must be 0 or more")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}, but must be above 0 and at most 1")
+            raise InputError(f"top_p is {self.top_p}, but must be above 0 and at most 1")
         if isinstance(self.stop, str) or not all(isinstance(s, str) and s for s in self.stop):
-            raise ValueError(f"stop is {self.stop!r}, but must be a list of texts, none of them ''")
+            raise InputError(f"stop is {self.stop!r}, but must be a list of texts, none of them ''")
         object.__setattr__(self, "stop", tuple(self.stop))
         if self.seed is not None and (type(self.seed) is not int or not 0 <= self.seed <= MAX_SEED):
-            raise ValueError(f"seed is {self.seed!r}, but must be between 0 and 2**31 - 1")
+            raise InputError(f"seed is {self.seed!r}, but must be between 0 and 2**31 - 1")
         if self.system is not None:
             check_prompt(self.system, "the system message")
 
@@ -91,9 +92,9 @@ class Complete(Protocol):
 def check_prompt(prompt: str, name: str = "the prompt") -> None:
     """ValueError unless it is text that can be sent; `name` is its name in the message."""
     if not isinstance(prompt, str) or not prompt:
-        raise ValueError(f"{name} must be text, and not empty")
+        raise InputError(f"{name} must be text, and not empty")
     if has_lone_surrogate(prompt):
-        raise ValueError(f"{name} holds half a character (a lone surrogate)")
+        raise InputError(f"{name} holds half a character (a lone surrogate)")
 
 
 def finished_completion(text: str, finish_reason: str, stop: Sequence[str]) -> Completion:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ch07.models.adapters import LanguageModel
+from ch07.utils.errors import InputError
 from ch07.utils.evaluation_mode import evaluation_mode
 from collate import END_OF_TEXT
 
@@ -53,11 +54,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:
-            raise ValueError(f"temperature is {self.temperature}, but can't be below 0 (0: greedy)")
+            raise InputError(f"temperature is {self.temperature}, but can't be below 0 (0: greedy)")
         if self.top_k is not None and (type(self.top_k) is not int or self.top_k < 1):
-            raise ValueError(f"top_k is {self.top_k!r}, but must be an int, 1 or more")
+            raise InputError(f"top_k is {self.top_k!r}, but must be an int, 1 or more")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}, but must be above 0 and at most 1")
+            raise InputError(f"top_p is {self.top_p}, but must be above 0 and at most 1")
 
 
 GREEDY = Sampling()
@@ -166,11 +167,11 @@ def _left_padded(
 def _check_prompts(prompts: Sequence[Sequence[int]], max_new_tokens: int, context: int) -> None:
     """ValueError for what can't be continued."""
     if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens is {max_new_tokens}, but can't be below 0")
+        raise InputError(f"max_new_tokens is {max_new_tokens}, but can't be below 0")
     for i, prompt in enumerate(prompts):
         if len(prompt) == 0:
-            raise ValueError(f"prompt {i} has no token: there is nothing to continue")
+            raise InputError(f"prompt {i} has no token: there is nothing to continue")
         if len(prompt) > context:
-            raise ValueError(
+            raise InputError(
                 f"prompt {i} has {len(prompt)} tokens, but this model reads at most {context}"
             )

@@ -28,6 +28,7 @@ from ch07.generation.completion import (
 )
 from ch07.generation.server_protocols import PROTOCOLS, TransientError
 from ch07.utils.console import terminal_line
+from ch07.utils.errors import InputError
 
 KEY_VARIABLE = "OPENAI_API_KEY"  # of the environment
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -85,7 +86,7 @@ def complete_at_url(
         limits = CompletionOptions(**options)
         check_prompt(prompt)
         if raw and limits.system is not None:
-            raise ValueError("a raw prompt is continued as it is: it can't have a system message")
+            raise InputError("a raw prompt is continued as it is: it can't have a system message")
         body = protocol.request(model, prompt, limits, stream=stream, raw=raw)
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
 
@@ -101,11 +102,11 @@ def complete_at_url(
 
 def _check_kind(kind: str, model: str, stream: bool) -> None:
     if kind not in PROTOCOLS:
-        raise ValueError(f"kind is {kind!r}, but must be openai or ollama")
+        raise InputError(f"kind is {kind!r}, but must be openai or ollama")
     if kind == "openai" and stream:
-        raise ValueError("stream is for kind ollama only")
+        raise InputError("stream is for kind ollama only")
     if not isinstance(model, str) or not model:
-        raise ValueError("a server needs the name of the model to use")
+        raise InputError("a server needs the name of the model to use")
 
 
 # --- addresses ----------------------------------------------------------------------------------
@@ -118,13 +119,13 @@ def _checked_host(url: str, allow_http: bool) -> str:
     except ValueError:
         host = None
     if not host or parts.scheme not in ("http", "https") or not re.fullmatch("[!-~]+", url):
-        raise ValueError(
+        raise InputError(
             f"{terminal_line(str(url), 100)!r} is not an address: it must be https://HOST/..."
         )
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError(f"the address of {host} must not hold a password, a ? or a #")
+        raise InputError(f"the address of {host} must not hold a password, a ? or a #")
     if parts.scheme == "http" and host not in LOCAL_HOSTS and not allow_http:
-        raise ValueError(
+        raise InputError(
             f"{host} would be asked over http, where anybody could read along: use https, or "
             "allow http (--allow-http) if the network is your own"
         )
@@ -137,9 +138,9 @@ def _checked_key(url: str, host: str, kind: str, api_key: str | None) -> str | N
     if kind == "openai" and api_key is None and not is_exposed:
         api_key = os.environ.get(KEY_VARIABLE)
     if api_key and is_exposed:
-        raise ValueError(f"the key isn't sent to {host} over http, where anybody could read it")
+        raise InputError(f"the key isn't sent to {host} over http, where anybody could read it")
     if api_key and not (api_key.isascii() and api_key.isprintable()):
-        raise ValueError("the API key holds characters that no key has")
+        raise InputError("the API key holds characters that no key has")
     return api_key
 
 

@@ -13,6 +13,7 @@ import torch
 from ch07.generation.decoding import GREEDY, Sampling, continue_prompts
 from ch07.models.adapters import LanguageModel
 from ch07.models.resource_estimate import answers_at_once
+from ch07.utils.errors import InputError
 from instruction_dataset import BOOK_STYLE, PromptStyle, encode_prompt
 
 
@@ -63,7 +64,7 @@ def _check_lengths(prompts: Sequence[Sequence[int]], context: int) -> None:
     """ValueError for a prompt that the model can't read, before any other is answered."""
     for number, prompt in enumerate(prompts, start=1):
         if len(prompt) > context:
-            raise ValueError(
+            raise InputError(
                 f"entry {number} has a prompt of {len(prompt)} tokens, "
                 f"but this model reads at most {context}"
             )

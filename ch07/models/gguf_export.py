@@ -18,6 +18,7 @@ from ch07.models.hf_files import END_TOKEN, LAYER_NORM_EPSILON, chat_template
 from ch07.models.parameter_names import renames
 from ch07.utils.atomic_files import atomic_write
 from ch07.utils.dependencies import import_optional
+from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
 from gpt_model import GPTConfig, GPTModel
 from instruction_dataset import PromptStyle
@@ -58,7 +59,7 @@ def write_gguf(
     `name` is the model's name in the file, `number_format` "f32" or "f16" (else ValueError).
     """
     if number_format not in FORMATS:
-        raise ValueError(f"no format {number_format!r}; choose one of {', '.join(FORMATS)}")
+        raise InputError(f"no format {number_format!r}; choose one of {', '.join(FORMATS)}")
     dtype, file_type = FORMATS[number_format]
     with atomic_write(path) as temporary:
         writer = import_gguf()(temporary, "gpt2")

@@ -11,6 +11,7 @@ from string import Formatter
 from typing import Any
 
 from ch07.data.tokenizer import merges_of, vocabulary_files
+from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
 from gpt_model import GPTConfig
 from instruction_dataset import PromptStyle
@@ -164,7 +165,7 @@ def _expression(template: str) -> str:
         if field is not None:
             if field not in names:
                 allowed = " and ".join(f"{{{name}}}" for name in names)
-                raise ValueError(f"a prompt style can use {allowed}, but not {{{field}}}")
+                raise InputError(f"a prompt style can use {allowed}, but not {{{field}}}")
             pieces.append(names[field])
     return " + ".join(pieces) if pieces else "''"
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from ch07.utils.atomic_files import sha256_of
+from ch07.utils.errors import UserError
 from ch07.utils.paths import nearest_existing_folder
 
 WEIGHTS_FILE = "model.safetensors"  # the one file that is downloaded of each repository
@@ -61,7 +62,7 @@ PUBLISHED = {
 }
 
 
-class DownloadError(OSError):
+class DownloadError(UserError, OSError):
     """Published weights can't be had; the message says why, and what to do."""
 
 

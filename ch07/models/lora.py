@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ch07.utils.errors import InputError
 from gpt_model import GPTModel
 
 TARGETS = (  # every matrix of a block
@@ -83,15 +84,15 @@ def add_lora(
     rank below 1, for a target that no layer matches, and for a model that has LoRA already.
     """
     if type(rank) is not int or rank < 1:
-        raise ValueError(f"the rank is {rank!r}, but must be an int, 1 or more")
+        raise InputError(f"the rank is {rank!r}, but must be an int, 1 or more")
     if lora_layers(model):
-        raise ValueError("the model has LoRA already: merge it first")
+        raise InputError("the model has LoRA already: merge it first")
     linears = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
     chosen: dict[str, nn.Linear] = {}
     for target in targets:
         names = [name for name in linears if f".{name}".endswith(f".{target}")]
         if not names:
-            raise ValueError(f"no linear layer of this model is called {target!r}")
+            raise InputError(f"no linear layer of this model is called {target!r}")
         chosen |= {name: linears[name] for name in names}
     layers = {
         name: LoRALinear(linear, rank, alpha, drop_rate=drop_rate, generator=generator)

@@ -14,6 +14,7 @@ from ch07.config import FinetuneOptions
 from ch07.models.hub_download import PUBLISHED, Published
 from ch07.models.saved_run import Run
 from ch07.runs.run_folder import has_prefix
+from ch07.utils.errors import InputError
 from gpt_model import GPTConfig
 
 TRAINED = {  # by method
@@ -107,7 +108,7 @@ def model_card(
             scores=_score_table(scores, run.config["facts"]["rows"]["test"]),
         )
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-        raise ValueError(
+        raise InputError(
             f"{run.folder}: config.json, scores.json or responses.json is not as this version "
             f"writes it ({error!r})"
         ) from error

@@ -21,6 +21,7 @@ from ch07.models.parameter_names import BLOCK
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
 from ch07.runs.run_folder import ADAPTER_WEIGHTS
 from ch07.utils.atomic_files import read_json, read_tensors, write_json, write_tensors
+from ch07.utils.errors import InputError, UserError
 from ch07.utils.validation import MAX_CONFIG_BYTES, check_size
 from gpt_model import GPTModel
 
@@ -54,7 +55,7 @@ PEFT_PREFIX = "base_model.model.transformer."  # what peft puts before GPT-2's n
 Tensors = Mapping[str, torch.Tensor]
 
 
-class AdapterError(ValueError):
+class AdapterError(UserError, ValueError):
     """The folder holds no adapter that fits; the message says why."""
 
 
@@ -72,7 +73,7 @@ def save_adapter(folder: str | Path, model: LanguageModel, base: str | None = No
     elif layers:
         config, tensors = _lora_files(layers)
     else:
-        raise ValueError("this model has no adapter: its own weights were trained")
+        raise InputError("this model has no adapter: its own weights were trained")
     config |= {"task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True}
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_json(Path(folder) / ADAPTER_CONFIG, config)
@@ -97,11 +98,11 @@ def _lora_files(
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """peft's config and tensors of {name: `LoRALinear`}; ValueError for what peft can't express."""
     if "out_head" in layers:
-        raise ValueError("peft's format for GPT-2 has no place for a LoRA of the output head")
+        raise InputError("peft's format for GPT-2 has no place for a LoRA of the output head")
     ranks = {layer.lora_A.shape[0] for layer in layers.values()}
     scales = {layer.scale for layer in layers.values()}
     if len(ranks) > 1 or len(scales) > 1:
-        raise ValueError("all layers of one adapter must have the same rank and alpha")
+        raise InputError("all layers of one adapter must have the same rank and alpha")
     rank = ranks.pop()
     scale = scales.pop()
     tensors: dict[str, torch.Tensor] = {}
@@ -117,7 +118,7 @@ def _lora_files(
         tensors[f"{PEFT_PREFIX}{name}.lora_A.weight"] = a.detach()
         tensors[f"{PEFT_PREFIX}{name}.lora_B.weight"] = b.detach()
         if target_ranks.setdefault(name.split(".", 2)[2], len(a)) != len(a):
-            raise ValueError("every block must have a LoRA on the same layers")
+            raise InputError("every block must have a LoRA on the same layers")
     config = {
         "peft_type": "LORA",
         "r": rank,
@@ -154,15 +155,15 @@ def load_adapter(model: LanguageModel, folder: str | Path) -> LanguageModel:
         config = read_json(folder / ADAPTER_CONFIG)
         tensors = read_tensors(folder / ADAPTER_WEIGHTS)
         if isinstance(model, PrefixTuned) or lora_layers(model):
-            raise ValueError("the model has an adapter already")
+            raise InputError("the model has an adapter already")
         if not all(t.is_floating_point() and t.isfinite().all() for t in tensors.values()):
-            raise ValueError("its tensors must be finite floating-point numbers")
+            raise InputError("its tensors must be finite floating-point numbers")
         kind = config["peft_type"]
         if kind == "PREFIX_TUNING":
             return _with_prefix(model, tensors)
         if kind == "LORA":
             return _with_lora(model, config, tensors)
-        raise ValueError(f"adapters of the type {kind!r} are not supported")
+        raise InputError(f"adapters of the type {kind!r} are not supported")
     except (
         OSError,
         ValueError,
@@ -179,7 +180,7 @@ def _with_prefix(model: GPTModel, tensors: Tensors) -> PrefixTuned:
     table = tensors[PREFIX_TABLE]
     width = 2 * model.config.n_layers * model.config.emb_dim
     if table.ndim != 2 or table.shape[1] != width:
-        raise ValueError(
+        raise InputError(
             f"its prefix has shape {tuple(table.shape)}, but this model needs rows of {width}"
         )
     encoder = PrefixEncoder(model.config, len(table))
@@ -209,14 +210,14 @@ def _lora_of_published(
     rank = _layer_setting(config, published, "r", "rank_pattern")
     alpha = _layer_setting(config, published, "lora_alpha", "alpha_pattern")
     if a.ndim != 2 or b.ndim != 2 or len(a) != rank or not math.isfinite(alpha / rank):
-        raise ValueError(f"{published} has rank {rank!r}, alpha {alpha!r} and {tuple(a.shape)}")
+        raise InputError(f"{published} has rank {rank!r}, alpha {alpha!r} and {tuple(a.shape)}")
     layers = {}
     for name, part in zip(ours, b.chunk(len(ours)), strict=True):
         linear: Any = model.get_submodule(name)
         assert isinstance(linear, nn.Linear)
         layer = LoRALinear(linear, rank, alpha)
         if layer.lora_A.shape != a.shape or layer.lora_B.shape != part.shape:
-            raise ValueError(f"{published} doesn't fit this model: {tuple(a.shape)}")
+            raise InputError(f"{published} doesn't fit this model: {tuple(a.shape)}")
         layer.lora_A.data.copy_(a)
         layer.lora_B.data.copy_(part)
         layers[name] = layer
@@ -229,14 +230,14 @@ def _adapted_layers(config: Mapping[str, Any], tensors: Tensors, published: list
     if config.get("bias", "none") != "none":
         unsupported.append("bias")
     if unsupported:
-        raise ValueError(f"it uses settings that are not supported: {', '.join(unsupported)}")
+        raise InputError(f"it uses settings that are not supported: {', '.join(unsupported)}")
     if config.get("init_lora_weights", True) not in (True, False, "gaussian", None):
-        raise ValueError("its base model was changed when it was created (init_lora_weights)")
+        raise InputError("its base model was changed when it was created (init_lora_weights)")
     ends = tuple(f".{target}" for target in config["target_modules"])
     names = [name for name in published if f".{name}".endswith(ends)]
     expected = {f"{PEFT_PREFIX}{name}.lora_{letter}.weight" for name in names for letter in "AB"}
     if not names or set(tensors) != expected:
-        raise ValueError(f"its {len(tensors)} tensors are not those of its target_modules")
+        raise InputError(f"its {len(tensors)} tensors are not those of its target_modules")
     return names
 
 
@@ -245,7 +246,7 @@ def _layer_setting(config: Mapping[str, Any], layer: str, key: str, pattern_key:
     patterns = config.get(pattern_key) or {}
     for pattern, value in patterns.items():
         if not SAFE_PATTERN.fullmatch(pattern):
-            raise ValueError(f"the pattern {pattern!r} is not a plain name")
+            raise InputError(f"the pattern {pattern!r} is not a plain name")
         if re.fullmatch(rf"(?:.*\.)?{pattern}", f"transformer.{layer}"):
             return value
     return config[key]

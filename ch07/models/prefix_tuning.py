@@ -15,6 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from ch07.utils.errors import InputError
 from gpt_model import GPTConfig, GPTModel, KVCache
 
 
@@ -36,9 +37,9 @@ class PrefixEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if length < 1:
-            raise ValueError(f"a prefix of {length} columns: it must have 1 or more")
+            raise InputError(f"a prefix of {length} columns: it must have 1 or more")
         if length >= config.context_length:
-            raise ValueError(
+            raise InputError(
                 f"a prefix of {length} columns leaves no space for text: this model's context "
                 f"has {config.context_length}"
             )

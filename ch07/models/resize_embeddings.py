@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from ch07.utils.errors import InputError
 from gpt_model import GPTModel
 
 
@@ -24,7 +25,7 @@ def smart_embedding_resize(model: GPTModel, new_vocab: int) -> GPTModel:
     """
     old_vocab = model.config.vocab_size
     if type(new_vocab) is not int or new_vocab < old_vocab:
-        raise ValueError(
+        raise InputError(
             f"new_vocab is {new_vocab!r}, but must be an int of at least {old_vocab}, the number "
             "of tokens that the model has: rows are never removed"
         )

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import torch
 
+from ch07.utils.errors import UserError
 from gpt_model import GPTConfig, GPTModel
 
 OPTIMIZER_BYTES = {"adamw": 8, "muon": 4}  # per parameter: two float32 moments, or one
@@ -31,7 +32,7 @@ CUDA_MATRIX_SIZE = 4096  # rows and columns: large enough to keep the hardware b
 CPU_MATRIX_SIZE = 768
 
 
-class TooLarge(ValueError):
+class TooLarge(UserError, ValueError):
     """A run needs more memory than there is; the message says how to make it smaller."""
 
 

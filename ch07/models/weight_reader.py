@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from ch07.models.parameter_names import MASKS, plain_name
 from ch07.utils.atomic_files import read_json
+from ch07.utils.errors import UserError
 from ch07.utils.validation import MAX_CONFIG_BYTES, MAX_LISTED, check_size, quoted
 
 MAX_HEADER_BYTES = 10_000_000  # of a safetensors file; a model of 1,000 blocks needs a third
@@ -29,7 +30,7 @@ INDEX_FILE = "model.safetensors.index.json"
 WEIGHT_FILES = ("model.safetensors", INDEX_FILE, "pytorch_model.bin", "model.pth")
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError, ValueError):
     """These weights can't be used; the message says what is wrong and what to do."""
 
 

@@ -35,6 +35,7 @@ from ch07.utils.distributed import (
     is_sharded,
     run_on_rank0,
 )
+from ch07.utils.errors import InputError, UserError
 from ch07.utils.validation import check_size, runtime_types
 from train_loop import TrainState
 
@@ -48,7 +49,7 @@ SHARD_NAME = re.compile(r"shard-\d+-model-\d+-of-\d+")
 Tensors = Mapping[str, torch.Tensor]
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError, RuntimeError):
     """No checkpoint here can be used; the message says why."""
 
 
@@ -212,7 +213,7 @@ def load_parameters(model: nn.Module, tensors: Tensors) -> None:
         if name in tensors and tensors[name].shape != p.shape
     ]
     if wrong:
-        raise ValueError("the weights don't fit this model: " + "; ".join(wrong))
+        raise InputError("the weights don't fit this model: " + "; ".join(wrong))
     for name, p in params.items():
         p.data.copy_(tensors[name])
 
@@ -233,7 +234,7 @@ def _verify(checkpoint: Path) -> tuple[str | None, dict[str, Any] | None]:
         }
         names = set(content["sha256"])
         if names != set(PARTS) and not _are_shards(names):
-            raise ValueError(f"its files are {sorted(names)}")
+            raise InputError(f"its files are {sorted(names)}")
         for name in names:
             file = _tensor_file(checkpoint, name)
             if not file.is_file() or sha256_of(file) != content["sha256"][name]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ch07.config import FREE_ON_RESUME, FinetuneOptions
 from ch07.utils.atomic_files import read_json, sha256_of, write_json, write_jsonl
-from ch07.utils.errors import RunFolderError
+from ch07.utils.errors import InputError, RunFolderError
 from ch07.utils.validation import MAX_CONFIG_BYTES, check_field_types, check_size, quoted
 from gpt_model import GPTConfig
 from instruction_dataset import PromptStyle
@@ -126,7 +126,7 @@ def _check_model(shape: Mapping[str, Any]) -> None:
         else:
             valid = type(value) is bool
         if not valid:
-            raise ValueError(f"{name} of the model is {quoted(str(value))}")
+            raise InputError(f"{name} of the model is {quoted(str(value))}")
     GPTConfig(**shape)
 
 
@@ -161,9 +161,9 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
         for record in records:
             for name in METRIC_FIELDS:
                 if not _is_metric(record.get(name)):
-                    raise ValueError(f"{name} is not a number")
+                    raise InputError(f"{name} is not a number")
             if type(record["step"]) is not int:
-                raise ValueError("step is not a number")
+                raise InputError("step is not a number")
         return sorted(records, key=lambda record: record["step"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunFolderError(f"{path} can't be read: {error}") from None

@@ -19,6 +19,7 @@ from ch07.runs.checkpoint import CheckpointError, newest_intact_checkpoint, save
 from ch07.training.optimizers import Optimizer
 from ch07.utils import distributed
 from ch07.utils.console import log_rank0
+from ch07.utils.errors import DivergedError, RunStoppedError, UserError
 from train_loop import TrainState
 
 EXIT_INTERRUPTED = 130  # the exit code after Ctrl-C
@@ -82,12 +83,21 @@ def explained_failures(folder: Path) -> Iterator[None]:
         reason = getattr(error, "strerror", None) or error
         name = getattr(error, "filename", None)
         place = folder if name is None or str(name).startswith(str(folder)) else name
-        raise RuntimeError(f"{place}: {reason}. {describe_saved_state(folder)}") from error
+        raise RunStoppedError(f"{place}: {reason}. {describe_saved_state(folder)}") from error
+    except FloatingPointError as error:
+        if isinstance(error, UserError):
+            raise
+        raise DivergedError(f"{error}. {describe_saved_state(folder)}") from error
+    except torch.OutOfMemoryError as error:
+        raise RunStoppedError(
+            "the GPU has too little memory: choose a smaller --batch-size (with "
+            f"--accumulation-steps) or a smaller --model. {describe_saved_state(folder)}"
+        ) from error
     except RuntimeError as error:
-        if not distributed.is_lost_peer_error(error):
+        if isinstance(error, UserError) or not distributed.is_lost_peer_error(error):
             raise
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's would cut the message short
-        raise RuntimeError(
+        raise RunStoppedError(
             f"{distributed.lost_peer_message()}. {describe_saved_state(folder)}"
         ) from error
     except KeyboardInterrupt:

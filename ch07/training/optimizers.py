@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ch07.utils.errors import InputError
 from train_loop import make_optimizer
 
 OPTIMIZERS = ("adamw", "muon")
@@ -47,7 +48,7 @@ def choose_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float
     ValueError for any other name.
     """
     if name not in OPTIMIZERS:
-        raise ValueError(f"no optimizer {name!r}; choose one of {', '.join(OPTIMIZERS)}")
+        raise InputError(f"no optimizer {name!r}; choose one of {', '.join(OPTIMIZERS)}")
     if name == "adamw":
         return make_optimizer(model.parameters(), lr, weight_decay)
     blocks = model.get_submodule("trf_blocks")

@@ -17,7 +17,7 @@ from ch07.training.optimizers import Optimizer
 from ch07.training.run_plan import RunPlan
 from ch07.utils import distributed
 from ch07.utils.atomic_files import write_bytes, write_json
-from ch07.utils.errors import OptionError, RunFolderError
+from ch07.utils.errors import InputError, OptionError, RunFolderError
 from train_loop import TrainState
 
 LAUNCH_FILE = ".launch"  # which torchrun command started a run
@@ -164,7 +164,7 @@ def check_sources(run: Path | str, config: Config, given: Collection[str] = ()) 
         and not any(flag in given for flag in flags)
     ]
     if changed:
-        raise ValueError(
+        raise InputError(
             f"{run} can't be repeated: {_list_changes(changed)}. If it was changed, start a new "
             "run; if it moved, say where with --data or --model"
         )
@@ -175,7 +175,7 @@ def check_data(run: Path | str, plan: RunPlan) -> None:
     stored = rf.read_config(run)["facts"].get("data_sha256")
     file = plan.rows.file
     if stored != file.sha256:
-        raise ValueError(
+        raise InputError(
             f"{file.path} is not the data of {run}: its data_sha256 was {stored!r}, now "
             f"{file.sha256!r}. If it moved, say where with --data"
         )
@@ -192,7 +192,7 @@ def check_unchanged(folder: Path | str, stored: Config, config: Config, report: 
         if stored[part].get(name) != config[part][name]
     ]
     if changed:
-        raise ValueError(f"{folder} can't be resumed: {'; '.join(changed)}")
+        raise InputError(f"{folder} can't be resumed: {'; '.join(changed)}")
     report_version_changes(stored, config, report)
 
 

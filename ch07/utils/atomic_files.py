@@ -16,6 +16,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ch07.utils.errors import InputError
+
 CHECKSUM_KEY = "sealed"  # the key under which a JSON object stores its own checksum
 HASH_BLOCK_BYTES = 2**20  # read at a time when a file is hashed
 
@@ -75,9 +77,9 @@ def write_jsonl(path: str | Path, rows: Iterable[Any], strict: bool = True) -> i
                 file.write(line.encode(errors=on_surrogate) + b"\n")
             except UnicodeEncodeError:
                 where = f"{path}: row {n}"
-                raise ValueError(f"{where} holds half a character (a lone surrogate)") from None
+                raise InputError(f"{where} holds half a character (a lone surrogate)") from None
             except (ValueError, TypeError) as error:
-                raise ValueError(f"{path}: row {n} can't be written: {error}") from None
+                raise InputError(f"{path}: row {n} can't be written: {error}") from None
     return n
 
 
@@ -86,7 +88,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from None
+        raise InputError(f"{path} is not valid JSON: {error}") from None
 
 
 def write_json_with_checksum(path: str | Path, value: Mapping[str, Any]) -> None:
@@ -106,7 +108,7 @@ def read_json_with_checksum(path: str | Path, *, checksum_required: bool = False
         unchecked = stored is None and not checksum_required
         if unchecked or stored == _checksum(value):
             return value
-    raise ValueError(f"{path} was altered or damaged after it was written")
+    raise InputError(f"{path} was altered or damaged after it was written")
 
 
 def _checksum(value: Mapping[str, Any]) -> str:

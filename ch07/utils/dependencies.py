@@ -7,11 +7,13 @@ from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
 
+from ch07.utils.errors import UserError
+
 REQUIREMENTS_FILE = Path(__file__).resolve().parents[2] / "requirements.txt"
 INSTALL_COMMAND = "python -m pip install -r requirements.txt"
 
 
-class MissingPackage(RuntimeError):
+class MissingPackage(UserError, RuntimeError):
     """An optional package isn't installed; the message says how to install it."""
 
 

@@ -8,6 +8,8 @@ import psutil
 import torch
 import torch.distributed as dist
 
+from ch07.utils.errors import InputError
+
 CONTROL_GROUP = Path("/sys/fs/cgroup")  # a container's own limits (Linux, control groups v2)
 
 
@@ -23,7 +25,7 @@ def choose_device(name: str = "auto") -> torch.device:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} can't be used here: {reason}") from None
+        raise InputError(f"device {name!r} can't be used here: {reason}") from None
     return torch.device(name)
 
 

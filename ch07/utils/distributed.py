@@ -19,6 +19,8 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from ch07.utils.errors import RunStoppedError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -45,7 +47,7 @@ def process_group() -> Iterator[None]:
         yield
     except RuntimeError as error:
         if is_lost_peer_error(error):
-            raise RuntimeError(lost_peer_message()) from error
+            raise RunStoppedError(lost_peer_message()) from error
         raise
     # Not in a `finally`: after an error the group ends with the process, once the error is printed.
     dist.destroy_process_group()

@@ -15,6 +15,8 @@ from math import prod
 from statistics import mean, median
 from typing import Any
 
+from ch07.utils.errors import InputError
+
 NUMBER = r"-?(?:\d{1,3}(?:,\d{3}){1,9}|\d{1,30})(?:\.\d{1,30})?"
 NUMBER_WITHOUT_COMMAS = r"-?\d+(?:\.\d+)?"
 MAX_EXPRESSION_CHARACTERS = 200
@@ -122,7 +124,7 @@ def _evaluate(node: ast.expr) -> Fraction:
         return -_evaluate(node.operand)
     if isinstance(node, ast.Constant):
         return Fraction(repr(node.value))  # 0.1 as it was written, not as it is stored
-    raise ValueError("not an arithmetic expression")
+    raise InputError("not an arithmetic expression")
 
 
 def _states_wrong_equation(output: str) -> bool:

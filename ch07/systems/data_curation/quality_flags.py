@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ch07.systems.data_curation.arithmetic_checks import wrong_arithmetic
+from ch07.utils.errors import InputError
 
 FLAGS = {
     "empty_answer": "the answer is empty: the model learns to say nothing",
@@ -114,7 +115,7 @@ def quality_flags(row: dict[str, Any]) -> list[str]:
     for key in ("instruction", "output", "input"):
         value = row.get(key)
         if not isinstance(value, str) and not (key == "input" and value is None):
-            raise ValueError(f"{key!r} must be text, but is {value!r}")
+            raise InputError(f"{key!r} must be text, but is {value!r}")
     row = {**row, "input": row.get("input") or ""}
     return [name for name in FLAGS if RULES[name](row)]
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ch07.data.near_duplicates import by_column, find_near_duplicates, normalised, tfidf
+from ch07.utils.errors import InputError
 
 Row = dict[str, Any]
 
@@ -93,7 +94,7 @@ def filter_reasons(
             if re.search(pattern, prose):
                 reasons.append(name)
     except re.error as error:
-        raise ValueError(f"a banned pattern is not a regular expression: {error}") from None
+        raise InputError(f"a banned pattern is not a regular expression: {error}") from None
     return reasons
 
 
@@ -131,7 +132,7 @@ def select_diverse(
     fewer than k rows can be chosen.
     """
     if group_key is not None and rows and not any(group_key in row for row in rows):
-        raise ValueError(f"no row has the key {group_key!r} to group by")
+        raise InputError(f"no row has the key {group_key!r} to group by")
     _check_count(k)
     passed = [row for row in rows if not filter_reasons(row, min_len, max_len, banned_patterns)]
     passed = _shuffled(passed, seed)
@@ -140,7 +141,7 @@ def select_diverse(
     chosen = farthest_first_by_group(texts, groups, k, per_group, max_similarity)
     if len(chosen) < k:
         group_limit = "" if per_group is None else f"at most {per_group:,} per group, "
-        raise ValueError(
+        raise InputError(
             f"{k:,} rows requested, but only {len(chosen):,} can be chosen: {len(passed):,} of "
             f"{len(rows):,} pass the filters; limits: {group_limit}"
             f"similarity of two rows at most {max_similarity:g}"
@@ -203,10 +204,10 @@ def without_near_duplicates(rows: Iterable[Row], key: str, threshold: float = 0.
     rows = list(rows)
     if rows and not any(key in row for row in rows):
         found = ", ".join(map(repr, rows[0])) or "none"
-        raise ValueError(f"no row has the key {key!r}; the first row's keys: {found}")
+        raise InputError(f"no row has the key {key!r}; the first row's keys: {found}")
     for number, row in enumerate(rows, start=1):
         if not isinstance(row.get(key) or "", str):
-            raise ValueError(f"row {number}: {key!r} must be text, but is {row[key]!r}")
+            raise InputError(f"row {number}: {key!r} must be text, but is {row[key]!r}")
     while True:
         # `one_each` gives one pair for each i < j: reversed, one for each row with an earlier one.
         texts = [row.get(key) or "" for row in reversed(rows)]
@@ -219,9 +220,9 @@ def without_near_duplicates(rows: Iterable[Row], key: str, threshold: float = 0.
 
 def _check_count(k: int, n_rows: int | None = None) -> None:
     if type(k) is not int or k < 1:
-        raise ValueError(f"the number of rows to choose is {k!r}, but must be an int of at least 1")
+        raise InputError(f"the number of rows to choose is {k!r}, but must be an int of at least 1")
     if n_rows is not None and k > n_rows:
-        raise ValueError(f"{k:,} rows requested, but there are only {n_rows:,}")
+        raise InputError(f"{k:,} rows requested, but there are only {n_rows:,}")
 
 
 def _shuffled(rows: list[Row], seed: int) -> list[Row]:

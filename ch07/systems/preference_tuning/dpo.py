@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ch07.utils.errors import InputError
 from ch07.utils.evaluation_mode import evaluation_mode
 from train_loop import IGNORE_INDEX, TrainSettings, TrainState, learning_rate, total_steps
 
@@ -59,7 +60,7 @@ def sequence_logprobs(
     n_counted = counted.sum(1)  # (B,)
     if not n_counted.all():
         row = int(n_counted.argmin())
-        raise ValueError(f"row {row} of the batch has no counted target, so it has no probability")
+        raise InputError(f"row {row} of the batch has no counted target, so it has no probability")
     rows, columns = counted.nonzero(as_tuple=True)
     logits = model(inputs, wanted=(rows, columns))  # (B, T) -> (N, V)
     logprobs = -F.cross_entropy(logits.float(), targets[counted], reduction="none")  # (N,)
@@ -99,9 +100,9 @@ def dpo_loss(
 def check_loss_settings(beta: float, label_smoothing: float = 0.0) -> None:
     """ValueError for values that define no loss."""
     if not 0 < beta < math.inf:
-        raise ValueError(f"beta is {beta}, but must be a finite number above 0")
+        raise InputError(f"beta is {beta}, but must be a finite number above 0")
     if not 0 <= label_smoothing < 0.5:
-        raise ValueError(
+        raise InputError(
             f"label_smoothing is {label_smoothing}, but must be at least 0 and below 0.5: at 0.5 "
             "the labels say nothing about which answer is preferred"
         )
@@ -109,7 +110,7 @@ def check_loss_settings(beta: float, label_smoothing: float = 0.0) -> None:
 
 def _check_reduction(reduction: str) -> None:
     if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction is {reduction!r}: choose one of {', '.join(REDUCTIONS)}")
+        raise InputError(f"reduction is {reduction!r}: choose one of {', '.join(REDUCTIONS)}")
 
 
 def rewards(policy_logps: Tensor, reference_logps: Tensor, beta: float = 0.1) -> Tensor:

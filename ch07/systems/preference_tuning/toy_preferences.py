@@ -12,6 +12,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ch07.utils.errors import InputError
+
 FORMS: dict[str, Callable[[str], str]] = {
     "full-stop": lambda answer: f"{answer}.",
     "polite": lambda answer: f"Certainly: {answer}.",
@@ -31,10 +33,10 @@ def toy_preferences(
     'Certainly: Red.'
     """
     if form not in FORMS:
-        raise ValueError(f"no form {form!r}; choose one of {', '.join(FORMS)}")
+        raise InputError(f"no form {form!r}; choose one of {', '.join(FORMS)}")
     unpunctuated = [entry for entry in entries if entry["output"][-1:].isalnum()]
     if len(unpunctuated) < n:
-        raise ValueError(
+        raise InputError(
             f"{n} pairs requested, but only {len(unpunctuated)} entries have an answer without "
             "final punctuation"
         )

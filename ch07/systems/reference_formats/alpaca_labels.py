@@ -27,6 +27,7 @@ import tiktoken
 from ch07.data.prompt_styles import ALPACA_STYLE
 from ch07.data.token_boundaries import boundary_merge_rows
 from ch07.data.token_text import display_width, token_text
+from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
 from instruction_dataset import InstructionDataset, PromptStyle
 from train_loop import IGNORE_INDEX
@@ -96,7 +97,7 @@ def label_rows(
     entries are listed in `dropped`.
     """
     if original and (max_prompt_length is not None or max_answer_length is not None):
-        raise ValueError(
+        raise InputError(
             "the originals have max_length only: omit original, or the two other limits"
         )
     dataset = InstructionDataset(entries, tokenizer, style, with_prompt_length=True)
@@ -127,7 +128,7 @@ def label_rows(
             )
         except ValueError as error:
             if not skip_bad_rows:
-                raise ValueError(f"entry {i}: {error}") from None
+                raise InputError(f"entry {i}: {error}") from None
             result.dropped.append((i, str(error)))
         else:
             result.rows.append(row)
@@ -152,7 +153,7 @@ def original_row(
     """
     _check_limits(max_length=max_length)
     if n_masked is not None and n_masked < 0:
-        raise ValueError(f"n_masked is {n_masked}, but must be 0 or more tokens")
+        raise InputError(f"n_masked is {n_masked}, but must be 0 or more tokens")
     ids = [*prompt, *answer, END_OF_TEXT]
     n_masked = min(len(prompt) if n_masked is None else n_masked, len(ids))
     labels = [IGNORE_INDEX] * n_masked + ids[n_masked:]
@@ -194,7 +195,7 @@ def corrected_row(
     cut: list[str] = []
     if max_prompt_length is not None and prompt_length > max_prompt_length:
         if max_prompt_length <= header_length:
-            raise ValueError(
+            raise InputError(
                 f"max_prompt_length is {max_prompt_length}, but the response header alone has "
                 f"{header_length} tokens"
             )
@@ -205,7 +206,7 @@ def corrected_row(
     if max_length is not None:
         limit = min(limit, max_length - len(prompt))
     if limit < 1:
-        raise ValueError(
+        raise InputError(
             f"a prompt of {prompt_length} tokens leaves none for the answer: cut the prompt with "
             "max_prompt_length, or raise the limit"
         )
@@ -219,7 +220,7 @@ def corrected_row(
 def _check_limits(**limits: int | None) -> None:
     for name, limit in limits.items():
         if limit is not None and (type(limit) is not int or limit < 1):
-            raise ValueError(f"{name} is {limit!r}, but must be an int of at least 1 token")
+            raise InputError(f"{name} is {limit!r}, but must be an int of at least 1 token")
 
 
 def _tokenize_jointly(

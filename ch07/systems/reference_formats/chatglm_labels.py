@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import tiktoken
 
 from ch07.systems.reference_formats.alpaca_labels import LabelRow, LabelRows
+from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
 from instruction_dataset import InstructionDataset, PromptStyle
 from train_loop import IGNORE_INDEX
@@ -135,7 +136,7 @@ def chatglm_rows(
 def _check_lengths(max_source_length: int, max_target_length: int) -> None:
     for length, least in ((max_source_length, 2), (max_target_length, 3)):
         if type(length) is not int or length < least:
-            raise ValueError(
+            raise InputError(
                 f"max_source_length {max_source_length!r} and max_target_length "
                 f"{max_target_length!r} leave no text: they must be ints, at least 2 and 3"
             )
@@ -163,7 +164,7 @@ def _checked_history(i: int, entry: dict[str, Any]) -> History | None:
     history = entry.get("history")
     if history is None or (isinstance(history, list) and all(map(_is_text_pair, history))):
         return history
-    raise ValueError(
+    raise InputError(
         f"entry {i}: 'history' is {history!r}, but must be a list of [question, answer] pairs"
     )
 

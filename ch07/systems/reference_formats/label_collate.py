@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ch07.systems.reference_formats.alpaca_labels import LabelRow
+from ch07.utils.errors import InputError
 from collate import END_OF_TEXT, custom_collate_fn
 
 
@@ -48,11 +49,11 @@ def collate_label_rows(
     ids, _ = custom_collate_fn([row.ids for row in rows], pad_token_id)  # (B, T)
     for i, row in enumerate(rows):
         if len(row.labels) != len(row.ids):
-            raise ValueError(
+            raise InputError(
                 f"row {i} of the batch: {len(row.ids)} ids, but {len(row.labels)} labels"
             )
         if length is not None and len(row.ids) > length:
-            raise ValueError(f"row {i} of the batch: {len(row.ids)} tokens, but length is {length}")
+            raise InputError(f"row {i} of the batch: {len(row.ids)} tokens, but length is {length}")
     labels = [torch.tensor(row.labels, dtype=torch.int64) for row in rows]
     labels = pad_sequence(labels, batch_first=True, padding_value=ignore_index)  # (B, T)
     extra_columns = 0 if length is None else length - ids.shape[1]

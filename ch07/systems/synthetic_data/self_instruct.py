@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ch07.generation.completion import Completion
+from ch07.utils.errors import InputError
 
 NO_INPUT = "<noinput>"
 SELF_INSTRUCT_BLACKLIST = (
@@ -71,7 +72,7 @@ def encode_prompt(examples: Sequence[dict[str, Any]], n_total: int = 20) -> str:
     2. Instruction:
     """
     if not examples:
-        raise ValueError("at least one example is needed")
+        raise InputError("at least one example is needed")
     prompt = REQUIREMENTS.format(n_total=n_total) + "\n"
     for k, example in enumerate(examples, start=1):
         instruction = re.sub(r"\s+", " ", example["instruction"]).strip().rstrip(":")

@@ -17,6 +17,8 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from ch07.utils.errors import InputError
+
 OUTCOMES = ("correct", "wrong_api", "hallucination", "unparsable")
 MAX_CALL_CHARACTERS = 4000  # the rest of an answer is ignored
 MAX_NESTING = 40  # brackets within brackets
@@ -90,7 +92,7 @@ def match_api_call(call: ApiCall | None, gold: ApiCall, catalogue: Iterable[Api]
     catalogue = list(catalogue)
     expected = find_api(gold, catalogue)
     if expected is None:
-        raise ValueError(f"the right call {gold} is not in the catalogue")
+        raise InputError(f"the right call {gold} is not in the catalogue")
     if call is None:
         return "unparsable"
     found = find_api(call, catalogue)
@@ -188,7 +190,7 @@ def _call(node: ast.Call) -> ApiCall:
         if keyword.arg is None:
             args.append(f"**{_source(keyword.value)}")
         elif keyword.arg in kwargs:
-            raise ValueError(f"{keyword.arg} is given twice")
+            raise InputError(f"{keyword.arg} is given twice")
         else:
             kwargs[keyword.arg] = _source(keyword.value)
     return ApiCall(_source(node.func), tuple(args), kwargs)

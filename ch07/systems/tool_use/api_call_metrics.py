@@ -20,6 +20,7 @@ from ch07.systems.tool_use.api_call_matching import (
     match_api_call,
     parse_api_call,
 )
+from ch07.utils.errors import InputError
 
 SHARES = ("identity", "domain", "hallucination", "unparsable")
 
@@ -35,7 +36,7 @@ def score_api_calls(
     not in the catalogue.
     """
     if not answers:
-        raise ValueError("there is no answer to score")
+        raise InputError("there is no answer to score")
     calls = [parse_api_call(text) for text in answers]
     gold_calls = [_parse_gold(text) for text in golds]
     pairs = list(zip(calls, gold_calls, strict=True))
@@ -76,5 +77,5 @@ def _count_right_domain(
 def _parse_gold(text: str) -> ApiCall:
     call = parse_api_call(text)
     if call is None:
-        raise ValueError(f"the right answer {text[:60]!r} is not a call")
+        raise InputError(f"the right answer {text[:60]!r} is not a call")
     return call

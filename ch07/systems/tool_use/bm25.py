@@ -11,6 +11,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from ch07.utils.errors import InputError
+
 K1 = 1.5  # term-frequency saturation: the smaller, the less a repeated word adds
 B = 0.75  # length normalization: 0 none, 1 in full proportion
 EPSILON = 0.25  # the idf of a word in most documents, as a share of the mean idf
@@ -38,7 +40,7 @@ class BM25Retriever:
         for i, words in enumerate(documents):
             _check_words(words, f"document {i}")
         if not any(documents):
-            raise ValueError("the documents contain no words")
+            raise InputError("the documents contain no words")
         self.k1 = k1
         self.b = b
         self.counts = [Counter(words) for words in documents]
@@ -93,4 +95,4 @@ def _inverse_document_frequencies(
 
 def _check_words(words: Sequence[str], name: str) -> None:
     if isinstance(words, str):
-        raise ValueError(f"{name} is a string, but must be a list of words: split it first")
+        raise InputError(f"{name} is a string, but must be a list of words: split it first")

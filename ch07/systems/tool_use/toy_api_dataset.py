@@ -17,6 +17,7 @@ from ch07.data.near_duplicates import normalised
 from ch07.systems.tool_use.api_call_matching import Api, parse_api_call
 from ch07.systems.tool_use.bm25 import BM25Retriever
 from ch07.systems.tool_use.toy_api_catalogue import CALLS, INSTRUCTION_TEMPLATES
+from ch07.utils.errors import InputError
 
 DOCUMENTS = ("none", "oracle", "bm25")
 REFERENCE_PREFIX = "Use this API documentation for reference: "  # the paper's words
@@ -57,7 +58,7 @@ def build_entries(documents: str = "none", renamed: bool = False) -> list[dict[s
     answers of the test entries, and only those, have the new keywords.
     """
     if documents not in DOCUMENTS:
-        raise ValueError(f"no documents {documents!r}; choose one of {', '.join(DOCUMENTS)}")
+        raise InputError(f"no documents {documents!r}; choose one of {', '.join(DOCUMENTS)}")
     entries = _entries(toolbox(), documents)
     if not renamed:
         return entries
@@ -83,8 +84,8 @@ def catalogue_of(golds: Iterable[str]) -> list[Api]:
             return apis
     unknown = [gold for gold in golds if gold not in known[0] | known[1]]
     if unknown:
-        raise ValueError(f"the right answer {unknown[0][:60]!r} is not a call of the toolbox")
-    raise ValueError("the right answers mix old and renamed keywords: score them separately")
+        raise InputError(f"the right answer {unknown[0][:60]!r} is not a call of the toolbox")
+    raise InputError("the right answers mix old and renamed keywords: score them separately")
 
 
 def _tool(domain: str, row: tuple[str, str, str, str], renamed: bool) -> Tool:
