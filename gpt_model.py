@@ -11,8 +11,8 @@ Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learner
 are those of Raschka, "Build a Large Language Model (From Scratch)", chapters 3 to 5.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +47,7 @@ class GPTConfig:
 
 
 # The published sizes (Radford et al. 2019, table 2), and one that trains on a laptop in minutes.
-MODEL_SIZES: dict[str, dict[str, int]] = {
+MODEL_SIZES: dict[str, dict[str, Any]] = {
     "gpt2-tiny": {"emb_dim": 128, "n_layers": 4, "n_heads": 4},  # 7.4M parameters
     "gpt2-small": {"emb_dim": 768, "n_layers": 12, "n_heads": 12},  # 124M
     "gpt2-medium": {"emb_dim": 1024, "n_layers": 24, "n_heads": 16},  # 355M
@@ -109,7 +109,12 @@ class KVCache:
 
 
 def attention_in_float32(
-    queries: Tensor, keys: Tensor, values: Tensor, **options: Tensor | float | bool | None
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
 ) -> Tensor:
     """PyTorch's attention, computed in float32 even under autocast.
 
@@ -117,7 +122,7 @@ def attention_in_float32(
     """
     with torch.autocast(queries.device.type, enabled=False):
         return F.scaled_dot_product_attention(
-            queries.float(), keys.float(), values.float(), **options
+            queries.float(), keys.float(), values.float(), attn_mask, dropout_p, is_causal
         )
 
 
@@ -248,7 +253,7 @@ class GPTModel(nn.Module):
 
     def __init__(
         self,
-        config: GPTConfig | Mapping[str, int | float | bool],
+        config: GPTConfig | dict[str, Any],
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()

@@ -9,16 +9,16 @@ Large Language Model (From Scratch)", sections 7.2 and 7.3.
 """
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from string import Formatter
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch.utils.data import Dataset
 
-Entry = Mapping[str, str | None]
+Entry = dict[str, Any]  # its fields are text; other keys hold anything
 
 
 # --- an entry as text -----------------------------------------------------------------------------
@@ -110,9 +110,11 @@ class Tokenizer(Protocol):
     @property
     def n_vocab(self) -> int:
         """The number of different tokens."""
+        ...
 
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of a text in which nothing is a special token."""
+        ...
 
 
 def encode_prompt(entry: Entry, tokenizer: Tokenizer, style: PromptStyle = BOOK_STYLE) -> list[int]:

@@ -429,7 +429,7 @@ def train_step(
         return None
     # Several processes end up with the mean of their gradients; times their number, it is the sum.
     n_processes = settings.reduce(1)
-    total = 0.0
+    total: Any = 0.0  # a tensor from the first batch on
     for input_batch, target_batch in window:
         loss, _ = sum_loss(input_batch, target_batch, model, device, **settings.loss_options)
         (loss * n_processes / n_targets).backward()  # adds to the gradients of earlier batches
@@ -446,7 +446,7 @@ def train_step(
     return total / n_targets
 
 
-def total_steps(train_loader: DataLoader[Batch], settings: TrainSettings) -> int:
+def total_steps(train_loader: DataLoader[Any], settings: TrainSettings) -> int:
     """The number of steps of a whole run; ValueError for a loader without batches."""
     if len(train_loader) == 0:
         raise ValueError("no training batch: the training split is empty")
@@ -456,7 +456,7 @@ def total_steps(train_loader: DataLoader[Batch], settings: TrainSettings) -> int
 
 def batches_left(train_loader: DataLoader[Batch], state: TrainState) -> Iterator[Batch]:
     """The batches of the present epoch that have not been trained on yet."""
-    sampler = train_loader.batch_sampler
+    sampler: Any = train_loader.batch_sampler
     if hasattr(sampler, "set_epoch"):
         sampler.set_epoch(state.epoch)
     return islice(iter(train_loader), state.batch, None)
@@ -652,6 +652,7 @@ def plot_losses(
         axes.set_ylim(0, None)
     axes.legend(frameon=False)
     add_token_axis(axes, epochs_seen, tokens_seen)
+    figure: Any = axes.figure
     if path is not None:
-        axes.figure.savefig(path, dpi=150, metadata={"Software": None})
-    return axes.figure
+        figure.savefig(path, dpi=150, metadata={"Software": None})
+    return figure

@@ -7,8 +7,9 @@ Axes: B batch, T tokens.
 Source: Raschka, "Build a Large Language Model (From Scratch)", chapters 4, 5 and 7.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tiktoken
 import torch
@@ -105,7 +106,7 @@ def query_model(prompt: str, model: str = "llama3", url: str = OLLAMA_CHAT_URL) 
 
 
 def generate_model_scores(
-    json_data: Sequence[Mapping[str, str]],
+    json_data: Sequence[dict[str, Any]],
     json_key: str,
     model: str = "llama3",
     url: str = OLLAMA_CHAT_URL,

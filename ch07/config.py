@@ -124,7 +124,7 @@ def _range_sentence(metadata: Any) -> str:
 
 
 def _shown(limit: float) -> str:
-    names = {MAX_COUNT: "10**9", MAX_SEED: "2**31 - 1"}
+    names: dict[float, str] = {MAX_COUNT: "10**9", MAX_SEED: "2**31 - 1"}
     return names.get(limit, f"{limit:g}")
 
 

@@ -57,6 +57,8 @@ def api_calls(
         return _write(Path(write), documents or "none", renamed)
     if documents is not None or renamed:
         raise OptionError("--documents and --renamed belong to --write FILE, not to a RUN")
+    if run is None:
+        raise OptionError("give a RUN to judge, or --write FILE")
     entries, answers = _kept(Path(run)) if data is None else _answered(run, data, device)
     scores = _scores(entries, answers)
     if as_json:
@@ -106,6 +108,13 @@ def _answered(run, data, device):
     return entries, [answer.text for answer in answers]
 
 
+def _score_pairs(pairs, catalogue):
+    """The scores of (answer, right answer) pairs."""
+    answers = [answer for answer, _ in pairs]
+    golds = [gold for _, gold in pairs]
+    return score_api_calls(answers, golds, catalogue)
+
+
 def _scores(entries, answers):
     """Of all entries, and by family under "families"."""
     catalogue = catalogue_of([entry["output"] for entry in entries])
@@ -113,11 +122,9 @@ def _scores(entries, answers):
     for entry, answer in zip(entries, answers, strict=True):
         rows[entry.get("family", "")].append((answer, entry["output"]))
     pairs = [pair for family in rows.values() for pair in family]
-    scores = score_api_calls(*zip(*pairs, strict=True), catalogue)
+    scores = _score_pairs(pairs, catalogue)
     scores["families"] = {
-        family: score_api_calls(*zip(*rows[family], strict=True), catalogue)
-        for family in sorted(rows)
-        if family
+        family: _score_pairs(rows[family], catalogue) for family in sorted(rows) if family
     }
     return scores
 

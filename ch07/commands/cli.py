@@ -97,7 +97,7 @@ def _prepare_streams() -> None:
         sys.stderr = _ForgivingStream(sys.stderr)
     if sys.stdout is None:
         sys.stdout = io.StringIO()
-    elif hasattr(sys.stdout, "reconfigure"):
+    elif isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 

@@ -155,7 +155,7 @@ def check_tokens(plan, options):
     lengths, allowed = plan.rows.lengths, plan.allowed_max_length
     tokens = sorted(n for n, _ in lengths)
     limits = dataset_statistics.informative_limits(lengths, plan.config.context_length)
-    limits = sorted({*limits, *([allowed] if allowed else [])})
+    limits = sorted(set(limits) | ({allowed} if allowed else set()))
     costs = [dataset_statistics.truncation_cost(lengths, limit) for limit in limits]
     lines = list(dataset_statistics.histogram(tokens, allowed))
     for cost in costs:

@@ -6,6 +6,7 @@ python -m ch07 evaluate RUN [--data FILE] [--losses] [--json] [--judge BACKEND]
 import json
 import math
 import sys
+from typing import Any, cast
 
 from ch07.data.entries import count, load_entries, summarize_findings
 from ch07.data.sources import read_source
@@ -24,6 +25,7 @@ from ch07.training.run_plan import build_plan
 from ch07.utils.console import terminal_line
 from ch07.utils.device import choose_device, versions
 from ch07.utils.errors import InputError, OptionError, RunFolderError
+from gpt_model import GPTModel
 from train_loop import evaluate_model
 
 
@@ -100,7 +102,8 @@ def recompute_losses(folder, data=None, device="auto", as_json=False):
     report_version_changes(run.config, {"facts": {"versions": versions(plan.device)}}, _note)
     logged = _last(folder)
     # the training loss was estimated on the first batches of the epoch that had just been trained
-    plan.train_loader.batch_sampler.set_epoch(max(0, math.ceil(logged["epoch"]) - 1))
+    sampler: Any = plan.train_loader.batch_sampler
+    sampler.set_epoch(max(0, math.ceil(logged["epoch"]) - 1))
     how = "ignore_index", "dtype", "cross_entropy"
     kinds = {name: vars(plan.settings)[name] for name in how}
     loaders = plan.train_loader, plan.val_loader
@@ -128,7 +131,8 @@ def _as_trained(run):
     """The model with its corrections beside the weights, as they were in training."""
     if run.config["options"].get("method") != "lora":
         return run.model
-    return unmerge(load_adapter(run.model, run.folder / rf.ADAPTER)).eval()
+    merged = cast(GPTModel, load_adapter(run.model, run.folder / rf.ADAPTER))
+    return unmerge(merged).eval()
 
 
 def _equal(run, logged, now):

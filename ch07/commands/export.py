@@ -4,6 +4,7 @@ python -m ch07 export RUN DIR [--gguf f32|f16]
 """
 
 from pathlib import Path
+from typing import cast
 
 from ch07.models.adapters import base_model
 from ch07.models.gguf_export import import_gguf, write_gguf
@@ -14,6 +15,7 @@ from ch07.models.saved_run import load_run
 from ch07.runs import run_folder as rf
 from ch07.utils.atomic_files import read_json
 from ch07.utils.errors import OptionError, RunFolderError
+from gpt_model import GPTModel
 
 GGUF = "model.gguf"
 
@@ -35,7 +37,8 @@ def export(folder, target, gguf=None):
         if rf.has_prefix(run.config):
             save_adapter(new / rf.ADAPTER, run.model, name)
         if gguf is not None:
-            write_gguf(run.model, new / GGUF, run.style, name=name, number_format=gguf)
+            model = cast(GPTModel, run.model)
+            write_gguf(model, new / GGUF, run.style, name=name, number_format=gguf)
 
     if gguf is not None:
         import_gguf()  # a missing package is told before anything is written

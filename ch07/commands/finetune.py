@@ -255,8 +255,7 @@ def _progress_lines(record, n_steps, job, sample):
 
 
 def _plot(folder, history):
-    columns = ("epoch", "tokens_seen", "train_loss", "val_loss")
-    figure = plot_losses(*([record[key] for record in history] for key in columns))
+    figure = plot_losses(**rf.loss_columns(history))
     png = io.BytesIO()
     figure.savefig(png, dpi=150, metadata={"Software": None})
     write_bytes(folder / rf.PLOT, png.getvalue())

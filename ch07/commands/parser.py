@@ -166,7 +166,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser; the name of the command is in the result's `command`."""
     parser = _Parser(prog="python -m ch07", description="Instruction fine-tuning by hand.")
     parser.add_argument("--version", action="version", version=f"ch07 {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("-v", "--verbose", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     for command in COMMANDS:

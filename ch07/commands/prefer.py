@@ -41,6 +41,7 @@ from ch07.training.interruption import (
     stop_on_signal,
 )
 from ch07.training.job import describe_run
+from ch07.training.optimizers import Optimizer
 from ch07.training.resume import (
     check_unchanged,
     merge_resumed_values,
@@ -71,7 +72,7 @@ class Pairs:
     run: Run
     pairs: dict  # "train", "test", "validation" -> `PairDataset`
     settings: TrainSettings
-    optimizer: object
+    optimizer: Optimizer
     facts: dict
 
     @property

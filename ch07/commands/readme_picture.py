@@ -30,8 +30,7 @@ def draw_readme_picture(folder, path):
     grid = batch_grid(ENTRIES, run.tokenizer, run.style)
     figure = Figure(figsize=(9, 7), layout="constrained")
     loss, tokens = figure.subplots(2, 1, height_ratios=[1, 0.8])
-    columns = ("epoch", "tokens_seen", "train_loss", "val_loss")
-    plot_losses(*([record[key] for record in history] for key in columns), axes=loss)
+    plot_losses(**rf.loss_columns(history), axes=loss)
     grid.draw(tokens, slice(len(grid.rows[0]) - SHOWN, None))
     tokens.set_title(
         "The end of a batch: input tokens, and below each its target; framed ones are counted",

@@ -9,8 +9,7 @@ from typing import Any
 
 from ch07.data.json_reader import DUPLICATE_KEY, Finding, FindingSink, Level
 from ch07.utils.validation import MAX_LISTED, has_lone_surrogate, quoted, type_name
-
-Entry = dict[str, Any]  # "instruction", "input" and "output" are text; other keys hold any JSON
+from instruction_dataset import Entry
 
 # Other names for (instruction, output) that are accepted, and reported.
 FIELD_ALIASES = [

@@ -4,8 +4,9 @@ The prompt comes from the same function as in training. The answer is decoded fr
 alone, so no text has to be searched, replaced or deleted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import tiktoken
 import torch
@@ -28,7 +29,7 @@ class Answer:
 def respond(
     model: LanguageModel,
     tokenizer: tiktoken.Encoding,
-    entries: Sequence[Mapping[str, str]],
+    entries: Sequence[dict[str, Any]],
     style: PromptStyle = BOOK_STYLE,
     max_new_tokens: int = 256,
     *,

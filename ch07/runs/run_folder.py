@@ -152,6 +152,16 @@ def save_metrics(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
     write_jsonl(folder / METRICS, history)
 
 
+def loss_columns(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The records of the evaluations as the columns that `plot_losses` draws."""
+    return {
+        "epochs_seen": [record["epoch"] for record in history],
+        "tokens_seen": [record["tokens_seen"] for record in history],
+        "train_losses": [record["train_loss"] for record in history],
+        "val_losses": [record["val_loss"] for record in history],
+    }
+
+
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The records of metrics.jsonl in order of steps; RunFolderError if it can't be read."""
     path = Path(folder) / METRICS

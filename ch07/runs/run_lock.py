@@ -64,7 +64,7 @@ def check_resumable_folder(folder: str | Path) -> None:
 
 
 @contextmanager
-def run_lock(folder: str | Path) -> Iterator[str | Path]:
+def run_lock(folder: str | Path) -> Iterator[Path]:
     """Keep other processes from training in this folder; RunFolderError if one already does."""
     # Links are refused: what they point to would be written to, or its old checkpoints deleted.
     for name in (LOCK_FILE, CHECKPOINT, ADAPTER):
@@ -79,7 +79,7 @@ def run_lock(folder: str | Path) -> Iterator[str | Path]:
         ) from None
     try:
         _delete_temporary_files(Path(folder))
-        yield folder
+        yield Path(folder)
     finally:
         lock.release()
 

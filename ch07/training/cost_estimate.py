@@ -4,6 +4,7 @@ The one idea: shapes are enough to know. These are estimates, not promises.
 """
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 
@@ -70,9 +71,8 @@ def training_batches(plan: RunPlan, options: FinetuneOptions) -> est.Batches:
     prompt_lengths = [0] * len(lengths)
     if options.loss_on == "response":
         prompt_lengths = dataset.prompt_lengths.tolist()
-    return est.Batches.from_lengths(
-        plan.train_loader.batch_sampler, lengths, prompt_lengths, plan.allowed_max_length
-    )
+    batches: Any = plan.train_loader.batch_sampler
+    return est.Batches.from_lengths(batches, lengths, prompt_lengths, plan.allowed_max_length)
 
 
 def too_large(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> str:
@@ -83,11 +83,11 @@ def too_large(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> str:
     smaller_models = [
         name
         for name, size in MODEL_SIZES.items()
-        if est.run_bytes(GPTConfig(**size), batches, dtype) <= costs.free  # type: ignore[arg-type]
+        if est.run_bytes(GPTConfig(**size), batches, dtype) <= costs.free
     ]
     if smaller_models:
         suggestions.append(f"--model {smaller_models[-1]}")
-    row_by_row = batches.of_one_row(options.batch_size)
+    row_by_row = batches.of_one_row(cast(int, options.batch_size))  # the recipe's, at least
     if (
         est.run_bytes(plan.config, row_by_row, dtype, optimizer=options.chosen_optimizer)
         <= costs.free

@@ -31,7 +31,7 @@ STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a system shutting down
 def checkpoint_callback(
     folder: Path,
     model: nn.Module,
-    optimizer: Optimizer | None,
+    optimizer: Optimizer,
     config: dict[str, Any],
     *,
     minutes: float,

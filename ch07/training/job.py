@@ -15,7 +15,7 @@ from ch07.config import FinetuneOptions
 from ch07.data.entries import count
 from ch07.data.tokenizer import load_tokenizer
 from ch07.models import resource_estimate as est
-from ch07.models.adapters import add_adapter, base_model
+from ch07.models.adapters import LanguageModel, add_adapter, base_model
 from ch07.models.pretrained import find_weights
 from ch07.runs.run_lock import check_disk_space
 from ch07.training.cost_estimate import estimate_costs, too_large
@@ -36,7 +36,7 @@ class Job:
     """A run that is ready to start."""
 
     plan: RunPlan
-    model: nn.Module  # a `GPTModel`, with its adapter if it has one
+    model: LanguageModel  # a `GPTModel`, with its adapter if it has one
     trained_model: nn.Module  # the same model, compiled or spread over processes
     optimizer: Optimizer | None  # None: training has finished
     start_sha256: str | None  # of the weights that training starts from; None: random

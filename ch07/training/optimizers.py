@@ -6,7 +6,7 @@ layers in neural networks"). From random weights that needs far fewer steps; wei
 pretrained are fine-tuned with AdamW. Both are PyTorch's own.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ class CombinedOptimizer:
             part.zero_grad(set_to_none)
 
 
-Optimizer = torch.optim.Optimizer | CombinedOptimizer
+Optimizer = torch.optim.Optimizer  # what a loop needs of one; `CombinedOptimizer` has it, too
 
 
 def choose_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) -> Optimizer:
@@ -59,4 +59,4 @@ def choose_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float
     muon = torch.optim.Muon(
         matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
     )
-    return CombinedOptimizer(make_optimizer(rest, lr, weight_decay), muon)
+    return cast(Optimizer, CombinedOptimizer(make_optimizer(rest, lr, weight_decay), muon))

@@ -223,7 +223,7 @@ def _list_changes(changes: Iterable[Change]) -> str:
 
 # --- its checkpoint -------------------------------------------------------------------------------
 def restore_checkpoint(
-    folder: Path, config: Config, model: nn.Module, optimizer: Optimizer | None, *, report: Report
+    folder: Path, config: Config, model: nn.Module, optimizer: Optimizer, *, report: Report
 ) -> TrainState:
     """Load weights and optimizer from the last checkpoint; the `TrainState` to resume from."""
     state, problems = load_checkpoint(folder / rf.CHECKPOINT, model, optimizer)

@@ -84,7 +84,9 @@ class TokenGrid(DisplayedFigure):
                     # the end-of-text token after a row is padding as an input, "end" as a target
                     role="padding" if row_roles[i] == "end" else row_roles[i],
                     target=target,
-                    target_text=token_text(target, tokenizer, end_id) if counted else "",
+                    target_text=""
+                    if target is None or not counted
+                    else token_text(target, tokenizer, end_id),
                     target_role=row_roles[i + 1],
                     counted=counted,
                     loss=row_losses[i] if counted else None,

@@ -29,10 +29,8 @@ from ch07.data.token_boundaries import boundary_merge_rows
 from ch07.data.token_text import display_width, token_text
 from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
-from instruction_dataset import InstructionDataset, PromptStyle
+from instruction_dataset import Entry, InstructionDataset, PromptStyle
 from train_loop import IGNORE_INDEX
-
-Entry = dict[str, Any]
 
 
 class LabelRow(NamedTuple):
