@@ -23,7 +23,7 @@ from ch07.data.entries import load_entries
 from ch07.models.hf_export import export_hf
 from ch07.runs import run_folder as rf
 from ch07.runs.checkpoint import save_checkpoint
-from ch07.utils.atomic_files import read_json, write_json, write_tensors
+from ch07.utils.atomic_files import read_json, sha256_of, write_json, write_tensors
 from gpt_model import GPTModel
 from train_loop import TrainState, make_optimizer
 
@@ -155,7 +155,7 @@ def test_a_runs_shape_is_looked_at_before_it_is_built(runs, capsys, name, value)
     assert sized != text
     (runs / rf.CONFIG).write_text(sized, encoding="utf-8")
     config = json.loads(sized)
-    config["model_sha256"] = rf._seal(config, rf.sha256_of(runs / rf.MODEL))
+    config["model_sha256"] = rf.model_checksum(config, sha256_of(runs / rf.MODEL))
     (runs / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
     for command in (["respond", runs, "a"], ["finetune", "--model", runs]):
         assert len(refused(capsys, *command)) < 1000
@@ -237,4 +237,6 @@ def test_embeddings_without_numbers(tmp_path, capsys):
     write_tensors(tmp_path / "x.safetensors", {
         "wte.weight": torch.ones(5, 0), "wpe.weight": torch.ones(5, 0)
     })  # fmt: skip
-    assert "without numbers" in refused(capsys, "finetune", "--model", tmp_path / "x.safetensors")
+    assert "holds empty embeddings" in refused(
+        capsys, "finetune", "--model", tmp_path / "x.safetensors"
+    )

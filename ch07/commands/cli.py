@@ -7,6 +7,7 @@ is imported when it is called, so that `--help` answers at once.
 import io
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from ch07.commands.parser import TARGETS, check_command, make_parser, with_command
 from ch07.utils.console import terminal_safe
 from ch07.utils.dependencies import INSTALL_COMMAND, unmet_requirements
-from ch07.utils.errors import OptionError, UserError
+from ch07.utils.errors import OptionError, UserError, is_out_of_memory
 
 # Large pages for large tensors on Linux, where they save a tenth of a training step. PyTorch reads
 # this when it first allocates (c10/core/impl/alloc_cpu.cpp), so it comes before its import.
@@ -24,14 +25,19 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+OUT_OF_MEMORY = "too little memory is free: close other programs, or choose smaller settings"
+HOW_TO_REPORT = """
+This is a bug in ch07, not a mistake of yours. Please report it, with the command, the lines above
+and what `python -m ch07 doctor` prints."""
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, run the command, and return its exit code.
 
-    A `UserError`, or an error of the operating system about a file, is printed as one line. Any
-    other exception is a fault of this project and shows its traceback.
+    A `UserError`, an error of the operating system about a file, or too little memory is printed as
+    one line. Any other exception is a fault of this project: its traceback is shown, and how to
+    report it. With --verbose, every exception is raised as it is.
     """
     words = with_command(sys.argv[1:] if argv is None else argv)
     problem = check_command(words[0])
@@ -62,6 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(terminal_safe(f"error: {error}"), file=sys.stderr)
         return EXIT_USAGE if isinstance(error, OptionError) else EXIT_FAILED
+    except Exception as error:
+        if verbose:
+            raise
+        if is_out_of_memory(error):
+            print(f"error: {OUT_OF_MEMORY}", file=sys.stderr)
+        else:
+            print(terminal_safe(traceback.format_exc()) + HOW_TO_REPORT, file=sys.stderr)
+        return EXIT_FAILED
 
 
 def load_command(name: str) -> Callable[..., int]:

@@ -32,3 +32,14 @@ class RunStoppedError(UserError, RuntimeError):
 
 class DivergedError(UserError, FloatingPointError):
     """A loss or gradient that is no longer a finite number; the message says what to do."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether something failed since the computer or its GPU has too little memory.
+
+    PyTorch raises OutOfMemoryError for a GPU, but a plain RuntimeError for the CPU; they are told
+    by name and text, so that this module need not import it.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

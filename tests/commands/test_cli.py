@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ch07.commands.cli import main
+from ch07.commands.cli import OUT_OF_MEMORY, main
+from ch07.utils.errors import DataError, OptionError, UserError
 
 
 def test_help_answers_at_once_and_loads_nothing_heavy(run_command):
@@ -109,3 +110,58 @@ def test_bad_rows_refuse_the_file_with_their_numbers(tmp_path, capsys):
     assert main(["finetune", "--data", str(path)]) == 1
     error = capsys.readouterr().err
     assert "2 faulty rows" in error and "row 1: 'output' is a number" in error
+
+
+# --- whose fault it is ----------------------------------------------------------------------------
+def command_that_raises(monkeypatch, raise_it):
+    """Make `grid` a command that calls `raise_it`."""
+    monkeypatch.setattr("ch07.commands.cli.load_command", lambda name: lambda **given: raise_it())
+
+
+def shape_bug():
+    return torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+def test_a_bug_shows_its_traceback_and_how_to_report_it(monkeypatch, capsys):
+    command_that_raises(monkeypatch, shape_bug)
+    assert main(["grid"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback (most recent call last):") and "in shape_bug" in error
+    assert "RuntimeError: mat1 and mat2 shapes" in error
+    assert "This is a bug in ch07" in error and "python -m ch07 doctor" in error
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        main(["grid", "--verbose"])
+
+
+@pytest.mark.parametrize(
+    "bug", [ValueError, KeyError, TypeError, FloatingPointError, AssertionError]
+)
+def test_no_builtin_error_passes_for_the_users(bug, monkeypatch, capsys):
+    def raise_it():
+        raise bug("a\x1b[31m fault")
+
+    command_that_raises(monkeypatch, raise_it)
+    assert main(["grid"]) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" in error and bug.__name__ in error and "\x1b" not in error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("do this"), 1, "do this"),
+        (DataError("row 3: no text"), 1, "row 3: no text"),
+        (OptionError("epochs is 0"), 2, "epochs is 0"),
+        (FileNotFoundError(2, "No such file", "x.json"), 1, "[Errno 2] No such file: 'x.json'"),
+        (MemoryError(), 1, OUT_OF_MEMORY),
+        (torch.OutOfMemoryError("CUDA out of memory"), 1, OUT_OF_MEMORY),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_what_a_person_can_act_on_is_one_line(error, code, line, monkeypatch, capsys):
+    def raise_it():
+        raise error
+
+    command_that_raises(monkeypatch, raise_it)
+    assert main(["grid"]) == code
+    assert capsys.readouterr().err == f"error: {line}\n"
