@@ -71,7 +71,7 @@ def training_batches(plan: RunPlan, options: FinetuneOptions) -> est.Batches:
     if options.loss_on == "response":
         prompt_lengths = dataset.prompt_lengths.tolist()
     return est.Batches.from_lengths(
-        plan.train_loader.batch_sampler, lengths, prompt_lengths, plan.allowed_max_length
+        plan.train_loader.batch_sampler or (), lengths, prompt_lengths, plan.allowed_max_length
     )
 
 
@@ -87,7 +87,7 @@ def too_large(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> str:
     ]
     if smaller_models:
         suggestions.append(f"--model {smaller_models[-1]}")
-    row_by_row = batches.of_one_row(options.batch_size)
+    row_by_row = batches.of_one_row(options.batch_size)  # type: ignore[arg-type]  # set by now
     if (
         est.run_bytes(plan.config, row_by_row, dtype, optimizer=options.chosen_optimizer)
         <= costs.free

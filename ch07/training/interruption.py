@@ -12,11 +12,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import nn
 
 from ch07.runs import run_folder as rf
 from ch07.runs.checkpoint import CheckpointError, newest_intact_checkpoint, save_checkpoint
-from ch07.training.optimizers import Optimizer
 from ch07.utils import distributed
 from ch07.utils.console import log_rank0
 from ch07.utils.errors import DivergedError, RunStoppedError, UserError
@@ -30,7 +30,7 @@ STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a system shutting down
 def checkpoint_callback(
     folder: Path,
     model: nn.Module,
-    optimizer: Optimizer | None,
+    optimizer: torch.optim.Optimizer,
     config: dict[str, Any],
     *,
     minutes: float,
