@@ -227,7 +227,7 @@ def test_a_full_context_and_an_empty_answer_are_said(short_run, capsys, monkeypa
 def test_typed_fields_are_stripped_as_read_ones_are(short_run, monkeypatch, tmp_path):
     asked, answer = [], Answer("x", "end")
     monkeypatch.setattr(
-        "ch07.commands.chat.respond", lambda m, t, rows, *a: asked.extend(rows) or [answer]
+        "ch07.commands.chat.respond", lambda m, t, rows, *a, **k: asked.extend(rows) or [answer]
     )
     assert main(["respond", short_run, " a  b\n", "--input", "\t c "]) == 0
     row = {"instruction": " a  b\n", "input": "\t c ", "output": "x"}

@@ -17,7 +17,7 @@ from ch07.data.entries import write_entries
 from ch07.data.token_store import is_store
 from ch07.training.run_plan import build_plan
 from ch07.utils.console import json_text, terminal_safe
-from ch07.utils.errors import DataError, OptionError
+from ch07.utils.errors import DataError, OptionError, UserError
 from ch07.utils.paths import check_new_file
 
 SHOWN = 5  # rows listed on the page; the JSON has all of them
@@ -35,7 +35,7 @@ def doctor(write_clean=None, as_json=False, **given):
     checks, details, lines, written = check_machine(), {}, [], None
     try:  # faulty rows are left out, to see what the rest is like; they are reported all the same
         plan = build_plan(replace(options, skip_bad_rows=True), lambda text: None)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (UserError, OSError) as error:
         part = "data" if isinstance(error, DataError) else "run"
         checks.append(Check(part, "wrong", str(error)))
     else:

@@ -23,7 +23,7 @@ from ch07.training.resume import check_data, options_from_run, report_version_ch
 from ch07.training.run_plan import build_plan
 from ch07.utils.console import terminal_line
 from ch07.utils.device import choose_device, versions
-from ch07.utils.errors import OptionError, RunFolderError
+from ch07.utils.errors import InputError, OptionError, RunFolderError
 from train_loop import evaluate_model
 
 
@@ -105,7 +105,10 @@ def recompute_losses(folder, data=None, device="auto", as_json=False):
     kinds = {name: vars(plan.settings)[name] for name in how}
     loaders = plan.train_loader, plan.val_loader
     model = _as_trained(run).to(plan.device)
-    losses = evaluate_model(model, *loaders, plan.device, plan.settings.eval_iter, **kinds)
+    try:
+        losses = evaluate_model(model, *loaders, plan.device, plan.settings.eval_iter, **kinds)
+    except FloatingPointError as error:
+        raise InputError(f"{folder}: {error}: its weights are not usable") from None
     found = {"step": logged["step"]}
     for name, now in zip(("train_loss", "val_loss"), losses, strict=True):
         found[name] = {"logged": logged[name], "now": now, "equal": _equal(run, logged[name], now)}
