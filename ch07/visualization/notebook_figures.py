@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from ch07.visualization.captioned_figure import CaptionedFigure
@@ -125,6 +125,7 @@ def draw_selections(
         axes.bar(range(len(families)), [counts.get(f, 0) for f in families], color=colour)
         axes.set_title(name, fontsize=9, loc="left")
         axes.set_ylabel("rows", fontsize=8)
+        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         n_families = sum(count > 0 for count in counts.values())
         largest = max(counts.values())
         lines.append(f"  {name}: {n_families} of {len(families)}, at most {largest} rows from one")
@@ -174,7 +175,10 @@ def draw_attention(weights: Tensor, words: Sequence[str]) -> CaptionedFigure:
     figure = Figure(figsize=(2.3 * H, 2.9), layout="constrained")
     lines = ["the key that the last token attends to most:"]
     for head, axes in enumerate(figure.subplots(1, H, squeeze=False)[0]):
-        _draw_head(axes, weights[head], words, words, with_queries=head == 0)
+        axes.imshow(weights[head].numpy(), cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(range(len(words)), words, rotation=90, fontsize=6, family="monospace")
+        labels = words if head == 0 else [""] * len(words)
+        axes.set_yticks(range(len(words)), labels, fontsize=6, family="monospace")
         axes.set_title(f"head {head}", fontsize=8)
         top = int(weights[head, -1].argmax())
         lines.append(f"  head {head}: {words[top]} ({100 * weights[head, -1, top]:.0f} %)")
@@ -182,29 +186,24 @@ def draw_attention(weights: Tensor, words: Sequence[str]) -> CaptionedFigure:
 
 
 def draw_prefix_attention(weights: Tensor, words: Sequence[str]) -> CaptionedFigure:
-    """Attention weights (H, T, P + T) with the prefix columns on the left of each panel."""
-    H, T, S = weights.shape
+    """How each token divides its attention between prefix and text; weights (H, T, P + T)."""
+    _, T, S = weights.shape
     P = S - T
-    figure = Figure(figsize=(3.6 * min(H, 2), 2.4 * -(-H // 2) + 0.4), layout="constrained")
-    lines = [f"attention of the last token to the {P} columns of the prefix:"]
-    keys = [*(str(column) for column in range(P)), *words]
-    for head, axes in enumerate(figure.subplots(-(-H // 2), min(H, 2), squeeze=False).flat):
-        _draw_head(axes, weights[head], words, keys, with_queries=head % 2 == 0)
-        axes.axvline(P - 0.5, color=VERMILION, linewidth=1.5)
-        share = f"{100 * weights[head, -1, :P].sum():.0f} %"
-        axes.set_title(f"head {head}: {share} on the prefix", fontsize=8)
-        lines.append(f"  head {head}: {share}")
-    return CaptionedFigure(figure, "\n".join(lines))
-
-
-def _draw_head(
-    axes: Axes, weights: Tensor, queries: Sequence[str], keys: Sequence[str], with_queries: bool
-) -> None:
-    """One head's weights (T, S) as a grid of cells, labelled with the tokens."""
-    axes.imshow(weights.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(keys)), keys, rotation=90, fontsize=6, family="monospace")
-    labels = queries if with_queries else [""] * len(queries)
-    axes.set_yticks(range(len(queries)), labels, fontsize=6, family="monospace")
+    on_prefix = 100 * weights[:, :, :P].sum(-1).mean(0)  # (H, T, P + T) -> (T,)
+    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+    axes = figure.add_subplot()
+    axes.bar(range(T), on_prefix.numpy(), color=ORANGE, label=f"the {P} columns of the prefix")
+    axes.bar(
+        range(T), (100 - on_prefix).numpy(), bottom=on_prefix.numpy(), color=BLUE, label="the text"
+    )
+    axes.set_xticks(range(T), words, rotation=90, fontsize=7, family="monospace")
+    axes.set(ylabel="% of attention", ylim=(0, 100))
+    _legend_below(figure)
+    caption = (
+        f"share of attention on the {P} columns of the prefix, mean over heads: "
+        f"{on_prefix[0]:.0f} % for the first token, {on_prefix[-1]:.0f} % for the last"
+    )
+    return CaptionedFigure(figure, caption)
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -340,9 +339,9 @@ def draw_counts(counts: Mapping[str, int], xlabel: str) -> CaptionedFigure:
 def draw_low_rank(shape: tuple[int, int], rank: int) -> CaptionedFigure:
     """A weight matrix (out, in) and LoRA's two thin matrices, drawn to scale."""
     n_out, n_in = shape
-    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    figure = Figure(figsize=(7.2, 2.9), layout="constrained")
     axes = figure.add_subplot()
-    gap = 0.25 * max(shape)
+    gap = 0.3 * max(shape)
     top = -0.06 * n_out  # where the labels stand
     x = 0.0
     axes.add_patch(Rectangle((x, 0), n_in, n_out, facecolor=GREY, edgecolor=BLACK))
