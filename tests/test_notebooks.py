@@ -1,6 +1,7 @@
 """The notebooks run from top to bottom without a network, show what they store, and read well."""
 
 import ast
+import importlib
 import itertools
 import json
 import os
@@ -76,9 +77,11 @@ def test_what_is_exact_is_what_can_be():
         if cell.outputs and "exact" not in cell.metadata.get("tags", [])
     }
     trained = {("04", name) for name in ("train", "weights")}
-    trained |= {("05", name) for name in ("step", "train", "roles", "response", "grid")}
+    trained |= {("05", name) for name in ("book-loop", "one-sum", "step", "train")}
+    trained |= {("05", name) for name in ("roles", "response", "grid")}
     trained |= {("06", name) for name in ("train", "write", "cache", "sampling")}
-    trained.add(("09", "dpo-3"))
+    trained |= {("06", name) for name in ("temperatures", "cutoffs", "intervals")}
+    trained |= {("09", name) for name in ("spectrum", "dpo-3", "dpo-drawn")}
     assert loose == trained
 
 
@@ -149,6 +152,41 @@ def test_every_picture_says_in_words_what_it_shows(path):
             assert not {"text/html", "image/svg+xml"} & set(data), "GitHub strips these"
             if "image/png" in data:
                 assert len(data["text/plain"]) > 20 and "<" not in data["text/plain"][:1], cell.id
+
+
+def test_every_notebook_but_the_first_steps_has_pictures():
+    pictures = {
+        path.stem[:2]: sum("image/png" in o.get("data", {}) for c in code_of(nb) for o in c.outputs)
+        for path, nb in READ.items()
+    }
+    assert all(pictures.values()), pictures
+    assert sum(pictures.values()) >= 14, pictures
+
+
+@chapter
+def test_the_exercises_have_folded_answers_one_for_each(path):
+    questions, details, answers = READ[path].cells[-1].source.partition("<details>")
+    assert details and answers.rstrip().endswith("</details>")
+    assert answers.startswith("<summary>Answers</summary>\n\n")  # GitHub needs the empty line
+    numbers = [re.findall(r"^(\d)\. ", text, flags=re.M) for text in (questions, answers)]
+    assert numbers[0] == numbers[1] == [str(i + 1) for i in range(len(numbers[0]))]
+
+
+def test_names_in_the_table_of_the_book_exist_and_so_do_the_notebooks():
+    """Every `module.name` of the table can be imported, and its notebook uses that name."""
+    cell = next(c for c in READ[PATHS[6]].cells if c.id == "book-listings")
+    rows = re.findall(r"^\| (.*?) \| (.*?) \| (\d) \|$", cell.source, flags=re.M)
+    assert len(rows) > 15
+    for _, names, number in rows:
+        taught = PATHS[int(number) - 1].read_text(encoding="utf-8")
+        for name in re.findall(r"`([\w.]+)`", names):
+            module, _, own = name.rpartition(".")
+            assert hasattr(importlib.import_module(module), own), name
+            assert own in taught, (name, number)
+    exercises = [
+        number for number in ("7.1", "7.2", "7.3", "7.4") if f"exercise {number}" in cell.source
+    ]
+    assert len(exercises) == 4
 
 
 def test_files_and_commands_that_texts_name_exist():
@@ -249,6 +287,17 @@ def test_a_stamped_notebook_is_translated_as_before(tmp_path, monkeypatch):
     plain = build.translated(PATHS[0], "zh-CN")
     texts = [[c.source for c in n.cells if c.cell_type == "markdown"] for n in (other, plain)]
     assert texts[0][0] == texts[1][0] and texts[0][2:] == texts[1][1:]
+
+
+@chapter
+def test_chinese_texts_have_chinese_punctuation(path):
+    """Full-width between Chinese letters, a space before a percent sign, none of the old terms."""
+    for cell_id, known in build.side_car(path, "zh-CN").items():
+        text = re.sub(r"```.*?```|`[^`]*`|\$[^$]*\$", "", known["text"], flags=re.S)
+        assert not re.search(r"[\u4e00-\u9fff][,:;?!()]|[,;?!()][\u4e00-\u9fff]|\d%", text), cell_id
+        assert not re.search(
+            r"提示(?!词|<)|样式|完全匹配|任务族|notebook|\btokens?\b|targets", text
+        ), cell_id
 
 
 @pytest.mark.parametrize("language", build.LANGUAGES)
