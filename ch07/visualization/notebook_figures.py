@@ -298,7 +298,7 @@ def draw_cutoffs(
     share = 100 * probabilities[:top_k].sum()
     caption = (
         f"the {top_k} likeliest tokens hold {share:.0f} % of the probability; "
-        f"it takes {n_kept} tokens to hold {100 * top_p:.0f} %"
+        f"the fewest that hold {100 * top_p:.0f} %: {n_kept}"
     )
     return CaptionedFigure(figure, caption)
 
