@@ -231,7 +231,10 @@ def draw_preferences(
     chosen: Sequence[float],
     rejected: Sequence[float],
 ) -> CaptionedFigure:
-    """Preference training: the margin, and the log-probability of both answers, against steps."""
+    """Preference training: the margin, and what both answers have gained, against steps.
+
+    `chosen` and `rejected` are log-probabilities; their gain is the difference from the first.
+    """
     figure = Figure(figsize=(7.2, 2.9), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(steps, margins, "o-", color=BLACK)
@@ -239,9 +242,11 @@ def draw_preferences(
     answers = {"chosen": (chosen, BLUE, "o-"), "rejected": (rejected, VERMILION, "s--")}
     lines = [f"from the first to the last step, margin: {margins[0]:.2f} to {margins[-1]:.2f}"]
     for name, (values, colour, line) in answers.items():
-        right.plot(steps, values, line, color=colour, label=name)
+        gains = [value - values[0] for value in values]
+        right.plot(steps, gains, line, color=colour, label=name)
         lines.append(f"  log-probability of {name}: {values[0]:.1f} to {values[-1]:.1f}")
-    right.set(xlabel="steps", ylabel="log-probability (nats)", title="mean over held-out pairs")
+    right.axhline(0, color=BLACK, linewidth=0.5)
+    right.set(xlabel="steps", ylabel="nats", title="gain in log-probability, mean over pairs")
     right.legend(frameon=False)
     for axes in (left, right):
         axes.title.set_fontsize(9)
