@@ -280,7 +280,7 @@ def draw_temperatures(
 
 
 def draw_cutoffs(
-    logits: Tensor, word_of: Callable[[int], str], top_k: int, top_p: float, n_words: int = 20
+    logits: Tensor, word_of: Callable[[int], str], top_k: int, top_p: float, n_words: int = 30
 ) -> CaptionedFigure:
     """What top-k and top-p leave of a distribution over next tokens; `logits` is (V,)."""
     probabilities, order = logits.softmax(dim=-1).sort(descending=True)
