@@ -18,6 +18,11 @@ audit: $(VENV)/.test-installed
 	$(BIN)/python -m pip_audit --local --progress-spinner off
 
 $(VENV)/.run-installed: requirements.txt
+	@echo "Installing what the chapter needs into $(VENV), once."
+	@echo "On Linux, PyTorch from PyPI brings CUDA libraries of several gigabytes. For the small CPU build:"
+	@echo "  press Ctrl-C, then: $(PYTHON) -m venv $(VENV)"
+	@echo "  $(BIN)/python -m pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+	@echo "  and make run again."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@

@@ -1,40 +1,58 @@
-"""Lists of token ids of different lengths -> one rectangle of inputs, one of targets.
+"""Lists of token ids of different lengths -> one rectangle of inputs and one of targets.
 
-The one idea: a language model is taught to say the next token, so the targets are the inputs
-shifted by one; padding fills the rectangle and must teach nothing, except for the one
-end-of-text token that tells the model to stop. Three versions, each mending the last.
-This file knows nothing of text, tokenizers or models.
+The one idea: a language model learns to predict the next token, so the targets are the inputs
+shifted by one. Padding fills the rectangle, and nothing must be learned from it, except from the
+one end-of-text token that tells the model to stop. There are three versions; each corrects what
+is still wrong with the one before. This file knows nothing of text, tokenizers or models.
 
 Axes: B batch, T tokens.
 Source: Raschka, "Build a Large Language Model (From Scratch)", section 7.3.
 """
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import get_worker_info
 
-END_OF_TEXT = 50256  # GPT-2's only special token: it ends a text, and it pads
+END_OF_TEXT = 50256  # GPT-2's only special token: it ends a text, and it serves as padding
+IGNORE_INDEX = -100  # a target that PyTorch's cross_entropy skips
+
+TokenIds = Sequence[int] | np.ndarray | Tensor  # one row
 
 
-def custom_collate_draft_1(batch, pad_token_id=END_OF_TEXT, device="cpu"):
-    """Pad every row to the longest: inputs (B, T), int64.
+# --- two drafts, for rows that are lists of ids ---------------------------------------------------
 
-    What is still wrong: there are no targets, so nothing can be learned from it.
+
+def custom_collate_draft_1(
+    batch: Sequence[list[int]], pad_token_id: int = END_OF_TEXT, device: str = "cpu"
+) -> Tensor:
+    """Pad every row to the length of the longest: inputs (B, T), int64.
+
+    What is still wrong: without targets, there is nothing to learn.
 
     >>> custom_collate_draft_1([[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]])
     tensor([[    0,     1,     2,     3,     4],
             [    5,     6, 50256, 50256, 50256],
             [    7,     8,     9, 50256, 50256]])
     """
-    return _padded(_checked_rows(batch, device), pad_token_id).to(device)
+    batch_max_length = max(len(item) for item in batch)
+    inputs = []
+    for item in batch:
+        padding = [pad_token_id] * (batch_max_length - len(item))
+        inputs.append(torch.tensor([*item, *padding]))
+    return torch.stack(inputs).to(device)
 
 
-def custom_collate_draft_2(batch, pad_token_id=END_OF_TEXT, device="cpu"):
-    """Add targets, the inputs shifted by one: two tensors (B, T), int64.
+def custom_collate_draft_2(
+    batch: Sequence[list[int]], pad_token_id: int = END_OF_TEXT, device: str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Add the targets, which are the inputs shifted by one: two tensors (B, T), int64.
 
-    A row gets one end-of-text token at its end; the inputs are all but the last column, the
-    targets all but the first. What is still wrong: every padding token is a target as well, so
-    most of what a short row teaches is to say end-of-text after end-of-text.
+    At least one end-of-text token follows each row. The inputs are all columns but the last, the
+    targets all but the first. What is still wrong: padding tokens are targets like any other, so
+    most of what is learned from a short row is to follow end-of-text with end-of-text.
 
     >>> inputs, targets = custom_collate_draft_2([[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]])
     >>> targets
@@ -42,25 +60,71 @@ def custom_collate_draft_2(batch, pad_token_id=END_OF_TEXT, device="cpu"):
             [    6, 50256, 50256, 50256, 50256],
             [    8,     9, 50256, 50256, 50256]])
     """
-    rows = _checked_rows(batch, device)
-    padded = _padded([np.append(row, pad_token_id) for row in rows], pad_token_id)
-    return padded[:, :-1].to(device), padded[:, 1:].to(device)
+    batch_max_length = max(len(item) + 1 for item in batch)
+    inputs = []
+    targets = []
+    for item in batch:
+        padding = [pad_token_id] * (batch_max_length - len(item))
+        padded = torch.tensor([*item, *padding])
+        inputs.append(padded[:-1])
+        targets.append(padded[1:])
+    return torch.stack(inputs).to(device), torch.stack(targets).to(device)
+
+
+# --- the final version, and the checks of its arguments -------------------------------------------
+
+
+def check_special_ids(pad_token_id: int, ignore_index: int) -> None:
+    """ValueError unless the padding is a token id and `ignore_index` is not."""
+    if type(pad_token_id) is not int or pad_token_id < 0:
+        raise ValueError(f"pad_token_id is {pad_token_id!r}, but a token id is an int, 0 or more")
+    if type(ignore_index) is not int or ignore_index >= 0:
+        raise ValueError(f"ignore_index is {ignore_index!r}, but must be an int below 0: no token")
+
+
+def check_device(device: str | torch.device) -> None:
+    """RuntimeError for a DataLoader worker that would put tensors on a GPU."""
+    if get_worker_info() is not None and torch.device(device).type != "cpu":
+        raise RuntimeError(
+            f"collate runs inside a DataLoader worker and can't put tensors on {device!r}: "
+            "leave device='cpu' and let the training loop move the batch"
+        )
+
+
+def checked_row(i: int, row: TokenIds) -> np.ndarray:
+    """Row i of a batch as an int64 array; ValueError unless it is a list of token ids."""
+    try:
+        token_ids = np.asarray(row)
+    except (TypeError, ValueError, RuntimeError):  # not numbers, or nested lists of unequal length
+        token_ids = np.array(None)
+    kind = token_ids.dtype.kind  # boolean, (unsigned) integer, floating, complex, or no number
+    if token_ids.ndim != 1 or len(token_ids) == 0 or kind not in "biufc":
+        raise ValueError(f"row {i} of the batch: expected a list of token ids, got {row!r}")
+    if kind not in "iu":
+        raise ValueError(f"row {i} of the batch: token ids are integers, not {token_ids.dtype}")
+    token_ids = token_ids.astype(np.int64, copy=False)
+    if token_ids.min() < 0:
+        raise ValueError(f"row {i} of the batch: {token_ids.min()} is no token id")
+    return token_ids
 
 
 def custom_collate_fn(
-    batch,
-    pad_token_id=END_OF_TEXT,
-    ignore_index=-100,
-    allowed_max_length=None,
-    device="cpu",
-):
-    """Final version: targets after a row's own end are `ignore_index`, which the loss skips.
+    batch: Iterable[TokenIds],
+    pad_token_id: int = END_OF_TEXT,
+    ignore_index: int = IGNORE_INDEX,
+    allowed_max_length: int | None = None,
+    device: str | torch.device = "cpu",
+) -> tuple[Tensor, Tensor]:
+    """Final version: targets beyond the end of a row are `ignore_index`, which the loss skips.
 
-    Each row keeps one end-of-text target, at its own last place: without it a model never learns
-    to stop. The place is found by counting, never by looking for 50256: the book's rule ("keep
-    the first 50256") is the same on all rows without an inner 50256, but on [1, 50256, 2, 3] it
-    masks the real end. Rows are cut to `allowed_max_length` tokens first; a cut row ends in the
-    middle, so it has no end-of-text target. Returns inputs and targets (B, T), int64.
+    Each row keeps one end-of-text target, in its own last place; without it, a model never learns
+    to stop. That place is found by counting, never by searching for 50256. The book's rule ("keep
+    the first 50256") gives the same result for all rows that don't contain 50256 themselves, but
+    for [1, 50256, 2, 3] it masks the real end. Rows are first cut to `allowed_max_length` tokens;
+    a row that was cut has no end-of-text target, because it does not end there.
+
+    Returns inputs and targets, (B, T) each, int64. A malformed batch is a ValueError that names
+    the row.
 
     >>> inputs, targets = custom_collate_fn([[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]])
     >>> inputs
@@ -74,13 +138,17 @@ def custom_collate_fn(
     >>> custom_collate_fn([[1, 50256, 2, 3]])[1]
     tensor([[50256,     2,     3, 50256]])
     """
-    _check_ids(pad_token_id, ignore_index)
-    rows = _checked_rows(batch, device)
+    check_special_ids(pad_token_id, ignore_index)
+    check_device(device)
+    rows = [checked_row(i, row) for i, row in enumerate(batch)]
+    if not rows:
+        raise ValueError("empty batch")
     if allowed_max_length is not None and allowed_max_length < 1:
         raise ValueError(f"allowed_max_length is {allowed_max_length}, but a row needs 1 token")
-    longest = max(len(row) for row in rows)
-    T = longest if allowed_max_length is None else min(longest, allowed_max_length)
-    # Filled in as NumPy arrays, which are several times as fast as tensors for a row at a time.
+    T = max(len(row) for row in rows)
+    if allowed_max_length is not None:
+        T = min(T, allowed_max_length)
+    # NumPy arrays are several times as fast as tensors when they are filled row by row.
     inputs = np.full((len(rows), T), pad_token_id)
     targets = np.full((len(rows), T), ignore_index)
     for i, row in enumerate(rows):
@@ -91,18 +159,28 @@ def custom_collate_fn(
     return torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
 
 
-def custom_collate_response_fn(
-    batch,
-    pad_token_id=END_OF_TEXT,
-    ignore_index=-100,
-    allowed_max_length=None,
-    device="cpu",
-):
-    """The final version's sibling: only the answer and its end-of-text are targets.
+# --- the loss on answers alone --------------------------------------------------------------------
 
-    Each item is (prompt_length, token_ids); the prompt ends with the response header, so the
-    header is masked too. Position i predicts token i + 1: the last prompt token predicts the
-    first answer token, so prompt_length - 1 targets are masked.
+
+def check_pair(i: int, item: tuple[int, TokenIds]) -> None:
+    """ValueError unless item i of a batch is (prompt_length, token_ids)."""
+    is_pair = isinstance(item, tuple | list) and len(item) == 2
+    if not (is_pair and isinstance(item[0], int)):
+        raise ValueError(f"row {i} of the batch: expected (prompt_length, token_ids), got {item!r}")
+
+
+def custom_collate_response_fn(
+    batch: Iterable[tuple[int, TokenIds]],
+    pad_token_id: int = END_OF_TEXT,
+    ignore_index: int = IGNORE_INDEX,
+    allowed_max_length: int | None = None,
+    device: str | torch.device = "cpu",
+) -> tuple[Tensor, Tensor]:
+    """Like the final version, but only the answer and its end-of-text token are targets.
+
+    Each item is (prompt_length, token_ids). The prompt includes the response header, so the header
+    is masked as well. Position i predicts token i + 1, and the last token of the prompt predicts
+    the first token of the answer; so prompt_length - 1 targets are masked.
 
     >>> custom_collate_response_fn([(3, [1, 2, 3, 4, 5]), (2, [6, 7, 8])])[1]
     tensor([[ -100,  -100,     4,     5, 50256],
@@ -110,11 +188,7 @@ def custom_collate_response_fn(
     """
     batch = list(batch)
     for i, item in enumerate(batch):
-        pair = isinstance(item, tuple | list) and len(item) == 2
-        if not (pair and isinstance(item[0], int)):
-            raise ValueError(
-                f"row {i} of the batch: expected (prompt_length, token_ids), got {item!r}"
-            )
+        check_pair(i, item)
     token_ids = [ids for _, ids in batch]
     inputs, targets = custom_collate_fn(
         token_ids, pad_token_id, ignore_index, allowed_max_length, device
@@ -127,48 +201,3 @@ def custom_collate_response_fn(
             )
         targets[i, : max(prompt_length - 1, 0)] = ignore_index
     return inputs, targets
-
-
-def _padded(rows, pad_token_id):
-    """Rows of different lengths -> one (B, T) rectangle, padded on the right."""
-    padded = np.full((len(rows), max(map(len, rows))), pad_token_id)
-    for i, row in enumerate(rows):
-        padded[i, : len(row)] = row
-    return torch.from_numpy(padded)
-
-
-def _check_ids(pad_token_id, ignore_index):
-    """The padding is read by the model, so it is a token id; what the loss skips is none."""
-    if type(pad_token_id) is not int or pad_token_id < 0:
-        raise ValueError(f"pad_token_id is {pad_token_id!r}, but a token id is an int, 0 or more")
-    if type(ignore_index) is not int or ignore_index >= 0:
-        raise ValueError(f"ignore_index is {ignore_index!r}, but must be an int below 0: no token")
-
-
-def _checked_rows(batch, device):
-    """Each row as an int64 array, or a ValueError that says which row is wrong."""
-    if get_worker_info() is not None and torch.device(device).type != "cpu":
-        raise RuntimeError(
-            f"collate runs inside a DataLoader worker and can't put tensors on {device!r}: "
-            "leave device='cpu' and let the training loop move the batch"
-        )
-    rows = [_checked_row(i, row) for i, row in enumerate(batch)]
-    if not rows:
-        raise ValueError("empty batch")
-    return rows
-
-
-def _checked_row(i, row):
-    try:
-        token_ids = np.asarray(row)
-    except (TypeError, ValueError, RuntimeError):  # no numbers, or not in a rectangle
-        token_ids = np.array(None)
-    kind = token_ids.dtype.kind  # boolean, (unsigned) integer, floating, complex, or no number
-    if token_ids.ndim != 1 or len(token_ids) == 0 or kind not in "biufc":
-        raise ValueError(f"row {i} of the batch: expected a list of token ids, got {row!r}")
-    if kind not in "iu":
-        raise ValueError(f"row {i} of the batch: token ids are integers, not {token_ids.dtype}")
-    token_ids = token_ids.astype(np.int64, copy=False)
-    if token_ids.min() < 0:
-        raise ValueError(f"row {i} of the batch: {token_ids.min()} is no token id")
-    return token_ids

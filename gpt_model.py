@@ -1,8 +1,8 @@
 """GPT-2 by hand: token ids in, one score for every possible next token out.
 
-The one idea: a stack of equal blocks, each of which lets every token look back at the
-tokens before it (attention) and then think about what it saw (feed-forward).
-This file knows nothing of text, data or training; it is read alone, top to bottom.
+The one idea: a stack of identical blocks. In each block every token first gathers information from
+itself and the tokens before it (attention) and then transforms what it has gathered (feed-forward).
+This file knows nothing of text, data or training, and can be read on its own, top to bottom.
 
 Axes: B batch, T tokens (new in this call), S tokens seen so far (cached and new),
 C embedding, H heads, D head size, V vocabulary.
@@ -11,17 +11,17 @@ Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learner
 are those of Raschka, "Build a Large Language Model (From Scratch)", chapters 3 to 5.
 """
 
-from contextlib import nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """What shapes a GPT-2; the defaults are GPT-2 small.
+    """The shape of a GPT-2 model; the defaults are those of GPT-2 small.
 
     >>> BASE_CONFIG = {"vocab_size": 50257, "context_length": 1024, "drop_rate": 0.0,
     ...                "qkv_bias": True, "emb_dim": 768, "n_layers": 12, "n_heads": 12}
@@ -29,16 +29,16 @@ class GPTConfig:
     True
     """
 
-    vocab_size: int = 50257  # tokens that exist
-    context_length: int = 1024  # tokens that one row may hold
+    vocab_size: int = 50257  # number of different tokens
+    context_length: int = 1024  # most tokens that one row can hold
     emb_dim: int = 768  # numbers that describe one token
-    n_heads: int = 12  # attention heads in a block
+    n_heads: int = 12  # attention heads per block
     n_layers: int = 12  # blocks
-    drop_rate: float = 0.0  # share of activations zeroed in training
-    qkv_bias: bool = True  # GPT-2's published weights have these biases
-    tied_head: bool = True  # the output head is the token embedding (Press & Wolf 2017)
+    drop_rate: float = 0.0  # share of activations that dropout sets to zero in training
+    qkv_bias: bool = True  # GPT-2's published weights include these biases
+    tied_head: bool = True  # output head and token embedding share a matrix (Press & Wolf 2017)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.emb_dim % self.n_heads:
             raise ValueError(
                 f"emb_dim {self.emb_dim} can't be divided among n_heads {self.n_heads}: "
@@ -46,8 +46,8 @@ class GPTConfig:
             )
 
 
-# Published sizes (Radford et al. 2019, table 2), and one that learns on a laptop in minutes.
-MODEL_SIZES = {
+# The published sizes (Radford et al. 2019, table 2), and one that trains on a laptop in minutes.
+MODEL_SIZES: dict[str, dict[str, int]] = {
     "gpt2-tiny": {"emb_dim": 128, "n_layers": 4, "n_heads": 4},  # 7.4M parameters
     "gpt2-small": {"emb_dim": 768, "n_layers": 12, "n_heads": 12},  # 124M
     "gpt2-medium": {"emb_dim": 1024, "n_layers": 24, "n_heads": 16},  # 355M
@@ -57,43 +57,94 @@ MODEL_SIZES = {
 
 
 class KVCache:
-    """The keys and values of the tokens read so far, for every layer; one call owns one cache.
+    """The keys and values of the tokens read so far, for every layer.
 
-    `max_length` is the number of columns that it can hold. Memory: 2 * L * B * S * C numbers.
+    The caller makes one cache per batch of texts and passes it to each call of the model. It has
+    room for `max_length` columns. Memory: 2 * L * B * max_length * C numbers.
     """
 
-    def __init__(self, n_layers, max_length, prefix=0):
+    def __init__(self, n_layers: int, max_length: int) -> None:
         self.max_length = max_length
-        self.prefix = prefix  # columns in front that are no tokens; every row sees them
-        self.length = 0  # columns filled, the same in every layer
-        self._layers = [None] * n_layers  # each (keys, values), (B, H, max_length, D)
+        self.length = 0  # columns filled, the same number in every layer
+        # Per layer: its keys and its values, each (B, H, max_length, D); None until the first call.
+        self._layers: list[tuple[Tensor, Tensor] | None] = [None] * n_layers
 
-    def extend(self, layer, keys, values):
-        """Store the new (B, H, T, D) keys and values; return all so far, (B, H, S, D)."""
-        B, H, T, D = keys.shape
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store a layer's new keys and values, (B, H, T, D); return all so far, (B, H, S, D).
+
+        ValueError, and nothing is stored, if they don't fit.
+        """
+        T = keys.shape[2]
         end = self.length + T
         if end > self.max_length:
             raise ValueError(f"{end} tokens, but this cache was made for {self.max_length}")
-        if self._layers[layer] is None:
-            kept = torch.float32 if keys.device.type == "cpu" else keys.dtype  # as attention reads
-            empty = keys.new_empty(B, H, self.max_length, D, dtype=kept)
-            self._layers[layer] = (empty, torch.empty_like(empty))
-        for store, new in zip(self._layers[layer], (keys, values), strict=True):
-            store[:, :, self.length : end] = new
-        if layer == len(self._layers) - 1:
+        stored = self._layers[layer]
+        if stored is None:
+            stored = (self._empty_like(keys), self._empty_like(values))
+            self._layers[layer] = stored
+        stored_keys, stored_values = stored
+        stored_keys[:, :, self.length : end] = keys
+        stored_values[:, :, self.length : end] = values
+        if layer == len(self._layers) - 1:  # every layer has its new columns
             self.length = end
-        return tuple(store[:, :, :end] for store in self._layers[layer])
+        return stored_keys[:, :, :end], stored_values[:, :, :end]
 
-    def keep(self, rows):
-        """Forget every row of the batch but these (an index or a boolean mask over B)."""
-        for layer, (keys, values) in enumerate(self._layers):  # one at a time, to save memory
-            self._layers[layer] = (keys[rows], values[rows])
+    def _empty_like(self, new: Tensor) -> Tensor:
+        """Room for `max_length` columns of keys or values, (B, H, max_length, D)."""
+        B, H, _, D = new.shape
+        # On a CPU attention reads float32 (see `attention_in_float32`), so float32 is stored.
+        dtype = torch.float32 if new.device.type == "cpu" else new.dtype
+        return new.new_empty(B, H, self.max_length, D, dtype=dtype)
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop every row of the batch except these (indices, or a boolean mask over B)."""
+        for layer, stored in enumerate(self._layers):  # one layer at a time, to save memory
+            if stored is not None:
+                keys, values = stored
+                self._layers[layer] = (keys[rows], values[rows])
+
+    def real_columns(self, columns: Tensor, left_padding: Tensor) -> Tensor:
+        """Which of the columns (S,) are not padding, for rows padded on the left: (B, S)."""
+        return columns >= left_padding[:, None]
+
+
+def attention_in_float32(
+    queries: Tensor, keys: Tensor, values: Tensor, **options: Tensor | float | bool | None
+) -> Tensor:
+    """PyTorch's attention, computed in float32 even under autocast.
+
+    A CPU computes the gradient of attention about five times as fast in float32 as in bfloat16.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        return F.scaled_dot_product_attention(
+            queries.float(), keys.float(), values.float(), **options
+        )
+
+
+def causal_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None = None,
+    drop_rate: float = 0.0,
+) -> Tensor:
+    """softmax(Q K^T / sqrt(D)) V, (B, H, T, D) each: Vaswani et al. 2017, section 3.2.1.
+
+    Without a mask, query i attends to keys 0 to i. A mask is True where a query may attend to a
+    key; its shape can be broadcast to (B, H, T, S).
+    """
+    on_cpu = queries.device.type == "cpu"
+    attention = attention_in_float32 if on_cpu else F.scaled_dot_product_attention
+    context = attention(
+        queries, keys, values, attn_mask=mask, dropout_p=drop_rate, is_causal=mask is None
+    )
+    return context.to(queries.dtype)
 
 
 class MultiHeadAttention(nn.Module):
     """Causal self-attention: each token gathers values from itself and the tokens before it."""
 
-    def __init__(self, config, layer):
+    def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
         self.n_heads = config.n_heads
@@ -103,7 +154,9 @@ class MultiHeadAttention(nn.Module):
         self.W_value = nn.Linear(config.emb_dim, config.emb_dim, bias=config.qkv_bias)
         self.out_proj = nn.Linear(config.emb_dim, config.emb_dim)
 
-    def forward(self, x, mask=None, cache=None):
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
         B, T, C = x.shape
         heads = (B, T, self.n_heads, C // self.n_heads)
         queries = self.W_query(x).view(heads).transpose(1, 2)  # (B, T, C) -> (B, H, T, D)
@@ -116,26 +169,10 @@ class MultiHeadAttention(nn.Module):
         return self.out_proj(context.transpose(1, 2).reshape(B, T, C))  # -> (B, T, C)
 
 
-def causal_attention(queries, keys, values, mask=None, drop_rate=0.0):
-    """softmax(Q K^T / sqrt(D)) V, (B, H, T, D) each: Vaswani et al. 2017, section 3.2.1.
-
-    Without a mask, each query sees the keys up to its own; a mask is True where it may look.
-    """
-    on_cpu, dtype = queries.device.type == "cpu", queries.dtype
-    # A CPU takes this gradient five times as fast in float32 as under bfloat16 autocast.
-    with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
-        if on_cpu:
-            queries, keys, values = queries.float(), keys.float(), values.float()
-        causal = {"attn_mask": mask, "is_causal": mask is None}
-        return F.scaled_dot_product_attention(
-            queries, keys, values, dropout_p=drop_rate, **causal
-        ).to(dtype)
-
-
 class FeedForward(nn.Module):
-    """Two linear layers with GELU between them, applied to each token by itself."""
+    """Two linear layers with a GELU between them, applied to each token separately."""
 
-    def __init__(self, config):
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(config.emb_dim, 4 * config.emb_dim),
@@ -143,14 +180,14 @@ class FeedForward(nn.Module):
             nn.Linear(4 * config.emb_dim, config.emb_dim),
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then feed-forward; each reads a normalised copy and adds to the stream."""
+    """Attention, then feed-forward; each reads a normalised copy of x and adds its result to x."""
 
-    def __init__(self, config, layer):
+    def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.emb_dim)
         self.att = MultiHeadAttention(config, layer)
@@ -158,18 +195,62 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(config)
         self.drop_shortcut = nn.Dropout(config.drop_rate)
 
-    def forward(self, x, mask=None, cache=None):
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
         x = x + self.drop_shortcut(self.att(self.norm1(x), mask, cache))
         return x + self.drop_shortcut(self.ff(self.norm2(x)))
+
+
+def training_positions(token_ids: Tensor) -> Tensor:
+    """Position numbers (T,) of whole rows (B, T): 0 to T - 1.
+
+    Whole rows need no mask: attention without one is causal, and real tokens never attend to
+    padding on the right.
+    """
+    return torch.arange(token_ids.shape[1], device=token_ids.device)
+
+
+def decoding_positions_and_mask(
+    token_ids: Tensor, cache: KVCache | None = None, left_padding: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Positions, (T,) or (B, T), and mask, (T, S) or (B, 1, T, S), of tokens that follow a cache.
+
+    Row b begins with `left_padding[b]` columns of padding, which get no position of their own. A
+    mask of None stands for causal attention among the new tokens alone.
+    """
+    if cache is None:
+        cache = KVCache(n_layers=0, max_length=0)  # nothing has been read before
+    past = cache.length
+    S = past + token_ids.shape[1]
+    columns = torch.arange(S, device=token_ids.device)  # of the keys
+    new_columns = columns[past:]  # of the queries
+    if left_padding is None and past == 0:
+        return new_columns, None
+    # A query attends to its own column and those before it. `is_causal` would not do here: it
+    # aligns the first query with the first key, not with its own column.
+    causal = columns <= new_columns[:, None]  # (T, S)
+    if left_padding is None:
+        return new_columns, causal
+    positions = (new_columns - left_padding[:, None]).clamp(min=0)  # (B, T)
+    real = cache.real_columns(columns, left_padding)  # (B, S)
+    # A padding token attends to itself, since a softmax over no key at all would be NaN.
+    itself = columns == new_columns[:, None]  # (T, S)
+    mask = causal & (real[:, None] | itself)  # (B, T, S)
+    return positions, mask[:, None]  # the same mask for every head
 
 
 class GPTModel(nn.Module):
     """GPT-2, from token ids (B, T) to next-token logits (B, T, V).
 
-    `config` is a GPTConfig or the book's dict; `generator` draws the initial weights.
+    `config` is a GPTConfig or the book's dict; the initial weights are drawn from `generator`.
     """
 
-    def __init__(self, config, generator=None):
+    def __init__(
+        self,
+        config: GPTConfig | Mapping[str, int | float | bool],
+        generator: torch.Generator | None = None,
+    ) -> None:
         super().__init__()
         self.config = config if isinstance(config, GPTConfig) else GPTConfig(**config)
         c = self.config
@@ -184,11 +265,11 @@ class GPTModel(nn.Module):
         self.init_weights(generator)
 
     @torch.no_grad()
-    def init_weights(self, generator=None):
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
         """Draw GPT-2's initial weights: N(0, 0.02), biases 0, norms 1.
 
-        The two layers of a block that write to the residual stream get 0.02 / sqrt(2L), since
-        2L of them add up (Radford et al. 2019, section 2.3).
+        The two layers per block whose results are added to x get 0.02 / sqrt(2L) instead, because
+        2L such results add up (Radford et al. 2019, section 2.3).
         """
         residual_std = 0.02 / (2 * self.config.n_layers) ** 0.5
         for name, weight in self.named_parameters():
@@ -201,18 +282,30 @@ class GPTModel(nn.Module):
             else:
                 weight.normal_(0.0, 0.02, generator=generator)
 
-    def new_cache(self, max_length):
-        """An empty KV cache for `max_length` columns, to be passed to each call in turn."""
+    def new_cache(self, max_length: int) -> KVCache:
+        """An empty KV cache with room for `max_length` columns."""
         return KVCache(self.config.n_layers, max_length)
 
-    def forward(self, token_ids, wanted=None, cache=None, left_padding=None):
+    def forward(
+        self,
+        token_ids: Tensor,
+        wanted: Tensor | tuple[Tensor | slice | int, ...] | None = None,
+        cache: KVCache | None = None,
+        left_padding: Tensor | None = None,
+    ) -> Tensor:
         """Next-token logits (B, T, V), or (N, V) for the N `wanted` positions only.
 
-        `wanted` indexes (B, T), by mask or by row and place: the head is the widest layer, and rows
-        that nobody counts need not be computed. `cache` holds what was read before. A row's first
-        `left_padding[b]` columns are padding: no positions. ValueError for more than the context.
+        `wanted` is an index into (B, T): a boolean mask, or a pair (rows, columns). The output
+        head is the widest layer, so leaving out positions that nobody needs saves much time.
+        `cache` holds the tokens read in earlier calls. Row b begins with `left_padding[b]` columns
+        of padding. ValueError for more tokens than `context_length`.
         """
-        positions, mask = self._positions_and_mask(token_ids, left_padding, cache)
+        self._check_length(token_ids, cache, left_padding)
+        if cache is None and left_padding is None:
+            positions = training_positions(token_ids)
+            mask = None
+        else:
+            positions, mask = decoding_positions_and_mask(token_ids, cache, left_padding)
         x = self.drop_emb(self.tok_emb(token_ids) + self.pos_emb(positions))  # (B, T) -> (B, T, C)
         for block in self.trf_blocks:
             x = block(x, mask, cache)
@@ -221,30 +314,14 @@ class GPTModel(nn.Module):
             x = x[wanted]  # (B, T, C) -> (N, C)
         return self.out_head(x)
 
-    def _positions_and_mask(self, token_ids, left_padding, cache):
-        """Position numbers (T,) or (B, T), and who may look at whom: (T, S), (B, 1, T, S) or None.
-
-        None stands for the plain causal triangle. With a cache the triangle is aligned to the
-        lower right: query i is column past + i (`is_causal` would align it to the upper left).
-        """
-        past, prefix = (0 if cache is None else cache.length), getattr(cache, "prefix", 0)
-        T, device = token_ids.shape[1], token_ids.device
-        queries = torch.arange(past, past + T, device=device)
-        shortest = 0 if left_padding is None else int(left_padding.min())
-        if past + T - shortest > self.config.context_length:
+    def _check_length(
+        self, token_ids: Tensor, cache: KVCache | None, left_padding: Tensor | None
+    ) -> None:
+        """ValueError if the longest row has no position left for one of its tokens."""
+        n_columns = token_ids.shape[1] + (0 if cache is None else cache.length)
+        n_tokens = n_columns - (0 if left_padding is None else int(left_padding.min()))
+        if n_tokens > self.config.context_length:
             raise ValueError(
-                f"{past + T - shortest} tokens, but this model's context_length is "
+                f"{n_tokens} tokens, but this model's context_length is "
                 f"{self.config.context_length}: shorten the text or set allowed_max_length"
             )
-        if left_padding is None and (past == 0 or T == 1):
-            return queries, None if past == 0 else queries.new_ones(1, past + 1, dtype=torch.bool)
-        keys = torch.arange(past + T, device=device)
-        causal = keys <= queries[:, None]  # (T, S)
-        if left_padding is None:
-            return queries, causal
-        start = left_padding[:, None]  # (B, 1)
-        positions = (queries - start).clamp(min=0)  # (B, T)
-        real = (keys < prefix) | (keys >= prefix + start)  # (B, S)
-        # a padding token may look at itself: a softmax over nothing would be NaN
-        mask = causal & (real[:, None] | (keys == queries[:, None]))  # (B, T, S)
-        return positions, mask[:, None]

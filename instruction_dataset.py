@@ -1,46 +1,63 @@
 """Entries -> formatted prompt -> token ids, ready to be batched.
 
-The one idea: an instruction, an optional input and an answer become one text in a fixed form.
-The dataset tokenizes every entry once, and remembers where the answer starts.
+The one idea: an instruction, an optional input and an answer are written as one text in a fixed
+form. The dataset tokenizes every entry once and records where its answer starts.
 This file knows nothing of batches, padding, models or files.
 
-An entry is a dict with "instruction", "output" and perhaps "input". Source: Raschka, "Build a
+An entry is a dict with "instruction", "output" and, optionally, "input". Source: Raschka, "Build a
 Large Language Model (From Scratch)", sections 7.2 and 7.3.
 """
 
-import re
 from array import array
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from string import Formatter
+from typing import Protocol
 
 from torch.utils.data import Dataset
+
+Entry = Mapping[str, str | None]
+
+
+# --- an entry as text -----------------------------------------------------------------------------
+
+
+@lru_cache
+def parsed(template: str) -> tuple[tuple[str, str | None, str | None, str | None], ...]:
+    """A template in pieces, as `string.Formatter` splits it; cached, because every entry needs it.
+
+    >>> parsed("Q: {instruction}")
+    (('Q: ', 'instruction', '', None),)
+    """
+    return tuple(Formatter().parse(template))
 
 
 @dataclass(frozen=True)
 class PromptStyle:
-    """How an entry is written as text: the one home of a template.
+    """How an entry is written as text.
 
-    Training, inference and scoring all call `prompt`, so that they can't drift apart. ValueError
-    for a template with other fields than {instruction} and {input}, or with a lone brace.
+    Training, inference and scoring all call `prompt`, so they can't drift apart. ValueError for a
+    template with a field other than {instruction} and {input}, or with a single brace.
     """
 
     name: str
-    with_input: str  # holds {instruction} and {input}, ends where the answer begins
-    no_input: str  # holds {instruction}
+    with_input: str  # contains {instruction} and {input}, and ends where the answer begins
+    no_input: str  # contains {instruction}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for template in (self.with_input, self.no_input):
-            for _, field, form, conversion in _parsed(template):
-                if field not in (None, "instruction", "input") or form or conversion:
+            for _, field, format_spec, conversion in parsed(template):
+                known = field in (None, "instruction", "input")
+                if not known or format_spec or conversion:
                     raise ValueError(
                         f"a prompt style can't have {{{field}}}, but {{instruction}} and {{input}} "
                         "as they are"
                     )
 
-    def parts(self, entry):
-        r"""The prompt in pieces: (role, text), role "template", "instruction" or "input".
+    def parts(self, entry: Entry) -> list[tuple[str, str]]:
+        r"""The prompt in pieces: (role, text), where role is "template", "instruction" or "input".
 
         >>> style = PromptStyle("tiny", "{instruction}: {input}\n", "Q: {instruction}\n")
         >>> style.parts({"instruction": "Name a colour."})
@@ -49,21 +66,15 @@ class PromptStyle:
         fields = {"instruction": entry["instruction"], "input": entry.get("input") or ""}
         template = self.with_input if fields["input"].strip() else self.no_input
         pieces = []
-        for fixed, field, _, _ in _parsed(template):
+        for fixed, field, _, _ in parsed(template):
             pieces.append(("template", fixed))
             if field is not None:
                 pieces.append((field, fields[field]))
         return [(role, text) for role, text in pieces if text]
 
-    def prompt(self, entry):
-        """Everything before the answer, response header included."""
+    def prompt(self, entry: Entry) -> str:
+        """Everything before the answer, including the response header."""
         return "".join(text for _, text in self.parts(entry))
-
-
-@lru_cache
-def _parsed(template):
-    """A template in pieces, as `string.Formatter` cuts it: done once, not for every entry."""
-    return tuple(Formatter().parse(template))
 
 
 PREAMBLE = (
@@ -80,8 +91,8 @@ BOOK_STYLE = PromptStyle(
 )
 
 
-def format_input(entry):
-    r"""The book's prompt without its response header: preamble, instruction, input if any.
+def format_input(entry: Entry) -> str:
+    r"""The book's prompt without the response header: preamble, instruction and any input.
 
     >>> text = format_input({"instruction": "Name a colour.", "input": "", "output": "Red"})
     >>> text.endswith("completes the request.\n\n### Instruction:\nName a colour.")
@@ -90,81 +101,42 @@ def format_input(entry):
     return BOOK_STYLE.prompt(entry).removesuffix(RESPONSE_HEADER)
 
 
-def encode_prompt(entry, tokenizer, style=BOOK_STYLE):
-    """The prompt's token ids, the same for training and for inference.
+# --- text as token ids ----------------------------------------------------------------------------
+
+
+class Tokenizer(Protocol):
+    """What this file needs of a tokenizer; tiktoken's have it."""
+
+    @property
+    def n_vocab(self) -> int:
+        """The number of different tokens."""
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """The ids of a text in which nothing is a special token."""
+
+
+def encode_prompt(entry: Entry, tokenizer: Tokenizer, style: PromptStyle = BOOK_STYLE) -> list[int]:
+    """The prompt's token ids, the same in training and at inference.
 
     User text is ordinary text: `encode_ordinary` never turns a typed "<|endoftext|>" into 50256.
     """
     return tokenizer.encode_ordinary(style.prompt(entry))
 
 
-class InstructionDataset(Dataset):
-    """Entries as token ids: `dataset[i]` is a list of ids, prompt and answer, as in the book.
+def is_valid_unicode(text: str) -> bool:
+    """False for half of a surrogate pair, which the tokenizer would silently replace."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
-    Prompt and answer are tokenized apart and their ids joined, so that the prompt seen in
-    training is, id for id, the prompt at inference. Where tokenizing the whole text at once would
-    give other ids (a prompt that ends in a space, an answer that starts with a newline), the
-    row stands in `seam_rows`. With `with_prompt_length`, items are (prompt_length, ids), as
-    `custom_collate_response_fn` wants them. An entry without any token is a ValueError, and so
-    is one whose fields are not text. All ids stand in one array, at 2 bytes a token with GPT-2's
-    tokenizer: as lists of Python's own numbers they would take 30.
+
+def check_fields(i: int, entry: Entry) -> None:
+    """ValueError that names entry i and its field, unless all fields are text.
+
+    "input" may be missing or None.
     """
-
-    def __init__(self, data, tokenizer, style=BOOK_STYLE, with_prompt_length=False):
-        self.data = list(data)
-        self.with_prompt_length = with_prompt_length
-        self._ids = array("H" if tokenizer.n_vocab <= 2**16 else "I")
-        self._ends = array("Q", [0])  # row i stands from _ends[i] to _ends[i + 1]
-        self.prompt_lengths = []
-        self.seam_rows = []
-        merges = lru_cache(lambda before, after: _merges(before, after, tokenizer))
-        for i, entry in enumerate(self.data):
-            _check_fields(i, entry)
-            prompt_ids = encode_prompt(entry, tokenizer, style)
-            self._ids.extend(prompt_ids)
-            self._ids.extend(tokenizer.encode_ordinary(entry["output"]))
-            if len(self._ids) == self._ends[-1]:
-                raise ValueError(f"entry {i} has no token at all: {entry!r}")
-            if merges(*_around_the_seam(style.prompt(entry), entry["output"])):
-                self.seam_rows.append(i)
-            self._ends.append(len(self._ids))
-            self.prompt_lengths.append(len(prompt_ids))
-
-    def __len__(self):
-        return len(self.data)
-
-    def __getitem__(self, index):
-        i = range(len(self))[index]  # counts from the end where it is below 0
-        ids = self._ids[self._ends[i] : self._ends[i + 1]].tolist()
-        return (self.prompt_lengths[i], ids) if self.with_prompt_length else ids
-
-    @property
-    def lengths(self):
-        """Tokens in each row, the end-of-text not counted."""
-        return [end - start for start, end in pairwise(self._ends)]
-
-
-def _around_the_seam(prompt, answer):
-    """The end of the prompt and the start of the answer: all that could merge into one token.
-
-    GPT-2's tokenizer always cuts before a space or a newline that follows anything else.
-    """
-    cut = len(prompt)
-    while (cut := max(prompt.rfind(" ", 0, cut), prompt.rfind("\n", 0, cut), 0)) > 0:
-        if not prompt[cut - 1].isspace():
-            break
-    word = re.search(r"\S(?=[ \n])", answer)
-    return prompt[cut:], answer[: word.end()] if word else answer
-
-
-def _merges(before, after, tokenizer):
-    """Whether two texts have other ids when they are tokenized as one."""
-    encode = tokenizer.encode_ordinary
-    return encode(before + after) != encode(before) + encode(after)
-
-
-def _check_fields(i, entry):
-    """ValueError with entry and field unless all are text; "input" may be missing or None."""
     if not isinstance(entry, dict):
         raise ValueError(f"entry {i} is no dict: {entry!r}")
     for key in ("instruction", "input", "output"):
@@ -173,11 +145,57 @@ def _check_fields(i, entry):
         if key not in entry:
             found = ", ".join(map(repr, entry)) or "none"
             raise ValueError(f"entry {i}: {key!r} is missing; keys found: {found}")
-        if not isinstance(entry[key], str):
-            raise ValueError(f"entry {i}: {key!r} is not text: {entry[key]!r}")
-        try:
-            entry[key].isascii() or entry[key].encode()
-        except UnicodeEncodeError:  # the tokenizer would replace it without a word
-            raise ValueError(
-                f"entry {i}: {key!r} holds half a character (a lone surrogate)"
-            ) from None
+        text = entry[key]
+        if not isinstance(text, str):
+            raise ValueError(f"entry {i}: {key!r} is not text: {text!r}")
+        if not is_valid_unicode(text):
+            raise ValueError(f"entry {i}: {key!r} holds half a character (a lone surrogate)")
+
+
+class InstructionDataset(Dataset):
+    """Entries as token ids: `dataset[i]` is a list of ids, prompt and answer, as in the book.
+
+    Prompt and answer are tokenized separately and their ids are joined. So the prompt seen in
+    training is, id for id, the prompt at inference, even where a tokenizer that was given the
+    whole text would merge the end of the prompt with the start of the answer.
+
+    With `with_prompt_length`, items are (prompt_length, ids), which `custom_collate_response_fn`
+    expects. ValueError for an entry without any token, or with a field that is not text.
+    """
+
+    def __init__(
+        self,
+        data: Iterable[Entry],
+        tokenizer: Tokenizer,
+        style: PromptStyle = BOOK_STYLE,
+        with_prompt_length: bool = False,
+    ) -> None:
+        self.data = list(data)
+        self.with_prompt_length = with_prompt_length
+        self.prompt_lengths: list[int] = []
+        # All ids are stored in one array. GPT-2's take 2 bytes each; in lists they would take 30.
+        self._ids = array("H" if tokenizer.n_vocab <= 2**16 else "I")
+        self._ends = array("Q", [0])  # row i goes from _ends[i] to _ends[i + 1]
+        for i, entry in enumerate(self.data):
+            check_fields(i, entry)
+            prompt_ids = encode_prompt(entry, tokenizer, style)
+            answer_ids = tokenizer.encode_ordinary(entry["output"])
+            if not prompt_ids and not answer_ids:
+                raise ValueError(f"entry {i} has no token at all: {entry!r}")
+            self._ids.extend(prompt_ids)
+            self._ids.extend(answer_ids)
+            self._ends.append(len(self._ids))
+            self.prompt_lengths.append(len(prompt_ids))
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> list[int] | tuple[int, list[int]]:
+        i = range(len(self))[index]  # a negative index counts from the end
+        ids = self._ids[self._ends[i] : self._ends[i + 1]].tolist()
+        return (self.prompt_lengths[i], ids) if self.with_prompt_length else ids
+
+    @property
+    def lengths(self) -> list[int]:
+        """The number of tokens in each row, not counting end-of-text."""
+        return [end - start for start, end in pairwise(self._ends)]

@@ -1,107 +1,270 @@
-"""Batches -> loss -> updates -> a loss plot: a plain training loop, to be followed line by line.
+"""Batches -> loss -> updates -> a loss plot, first in the book's few lines, then for real runs.
 
-The one idea: the loss is one sum over counted targets divided by their number, in a batch, an
-accumulation window or an evaluation; no number depends on how rows were grouped. Takes any model
-whose `model(token_ids, wanted=index)` gives the logits of the wanted positions, and any DataLoader
-of (inputs, targets) on the CPU; knows nothing of text and files.
-Axes: B batch, T tokens, N counted targets, V vocabulary. From Raschka's chapters 5 and 7.
+The one idea: a loss is one sum over all counted targets, divided by their number. That holds for a
+batch, for the batches that make up one step, and for an evaluation; so no number depends on how
+the rows were grouped. This file knows nothing of text and files. It trains any model that turns
+token ids (B, T) into logits (B, T, V), on any DataLoader of (inputs, targets).
+
+Axes: B batch, T tokens, N counted targets, V vocabulary.
+Source: Raschka, "Build a Large Language Model (From Scratch)", chapter 5 and section 7.6.
 """
 
 import contextlib
+import inspect
 import math
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from matplotlib import figure, ticker
+import torch.nn.functional as F
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-IGNORE_INDEX = -100  # what PyTorch's cross_entropy skips by default
+IGNORE_INDEX = -100  # a target that PyTorch's cross_entropy skips
+
+Batch = tuple[Tensor, Tensor]  # inputs and targets, (B, T) each
+Device = str | torch.device
 
 
-def summed_cross_entropy(logits, targets):
+# --- the book's loop ------------------------------------------------------------------------------
+
+
+def calc_loss_batch_simple(
+    input_batch: Tensor, target_batch: Tensor, model: nn.Module, device: Device
+) -> Tensor:
+    """The mean cross-entropy of a batch; NaN if none of its targets is counted."""
+    input_batch = input_batch.to(device)
+    target_batch = target_batch.to(device)
+    logits = model(input_batch)  # (B, T) -> (B, T, V)
+    return F.cross_entropy(logits.flatten(0, 1), target_batch.flatten())  # skips -100
+
+
+def calc_loss_loader_simple(
+    data_loader: Iterable[Batch], model: nn.Module, device: Device, num_batches: int | None = None
+) -> float:
+    """The mean of the losses of the first `num_batches` batches (None: all)."""
+    losses = []
+    for input_batch, target_batch in islice(data_loader, num_batches):
+        losses.append(calc_loss_batch_simple(input_batch, target_batch, model, device).item())
+    return sum(losses) / len(losses) if losses else math.nan
+
+
+def evaluate_model_simple(
+    model: nn.Module,
+    train_loader: Iterable[Batch],
+    val_loader: Iterable[Batch],
+    device: Device,
+    eval_iter: int,
+) -> tuple[float, float]:
+    """Training and validation loss, each estimated on `eval_iter` batches, without dropout."""
+    model.eval()
+    with torch.no_grad():
+        train_loss = calc_loss_loader_simple(train_loader, model, device, eval_iter)
+        val_loss = calc_loss_loader_simple(val_loader, model, device, eval_iter)
+    model.train()
+    return train_loss, val_loss
+
+
+def train_model_simple(
+    model: nn.Module,
+    train_loader: Iterable[Batch],
+    val_loader: Iterable[Batch],
+    optimizer: torch.optim.Optimizer,
+    device: Device,
+    num_epochs: int,
+    eval_freq: int,
+    eval_iter: int,
+    sample_answer: Callable[[nn.Module], str] | None = None,
+) -> tuple[list[float], list[float], list[int]]:
+    """The book's loop: returns train_losses, val_losses and track_tokens_seen.
+
+    Where the book takes a prompt and a tokenizer, this takes `sample_answer(model)`, whose text is
+    printed after each epoch. What is still wrong, and corrected in `train_model`:
+    - The mean of batch means gives targets different weights; one batch without any makes it NaN.
+    - Padding is counted as tokens seen.
+    - An evaluation of shuffled rows draws random numbers, so `eval_freq` changes the weights.
+    - The learning rate is constant: it neither warms up nor decays.
+    - After an interruption, nothing is left to go on from.
+    """
+    train_losses = []
+    val_losses = []
+    track_tokens_seen = []
+    tokens_seen = 0
+    global_step = -1
+    for epoch in range(num_epochs):
+        model.train()
+        for input_batch, target_batch in train_loader:
+            optimizer.zero_grad()
+            loss = calc_loss_batch_simple(input_batch, target_batch, model, device)
+            loss.backward()
+            optimizer.step()
+            tokens_seen += input_batch.numel()
+            global_step += 1
+            if global_step % eval_freq == 0:
+                train_loss, val_loss = evaluate_model_simple(
+                    model, train_loader, val_loader, device, eval_iter
+                )
+                train_losses.append(train_loss)
+                val_losses.append(val_loss)
+                track_tokens_seen.append(tokens_seen)
+                losses = f"Train loss {train_loss:.3f}, Val loss {val_loss:.3f}"
+                print(f"Ep {epoch + 1} (Step {global_step:06d}): {losses}")
+        if sample_answer is not None:
+            model.eval()
+            print(sample_answer(model))
+            model.train()
+    return train_losses, val_losses, track_tokens_seen
+
+
+# --- the loss: one sum, divided by one number -----------------------------------------------------
+
+
+def takes_wanted(model: nn.Module) -> bool:
+    """Whether a model can compute the logits of chosen positions alone: `model(ids, wanted=...)`.
+
+    Looks inside what wraps a model and passes all arguments on to it: DistributedDataParallel
+    (`module`) and torch.compile (`_orig_mod`).
+    """
+    parameters = inspect.signature(model.forward).parameters
+    if "wanted" in parameters:
+        return True
+    inner = getattr(model, "_orig_mod", getattr(model, "module", None))
+    passes_on = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return passes_on and isinstance(inner, nn.Module) and takes_wanted(inner)
+
+
+def wanted_logits(model: nn.Module, token_ids: Tensor, wanted: tuple[Tensor, Tensor]) -> Tensor:
+    """The logits (N, V) of the positions `wanted` (N rows, N columns) among token ids (B, T).
+
+    A model that doesn't know `wanted`, such as the book's, computes the logits of all positions.
+    """
+    if takes_wanted(model):
+        return model(token_ids, wanted=wanted)
+    return model(token_ids)[wanted]
+
+
+def to_device(tensor: Tensor, device: Device) -> Tensor:
+    """The tensor on a device; a GPU copies it from pinned memory without making the CPU wait."""
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """The sum over N targets of -log softmax(logits)[target]: logits (N, V), targets (N,)."""
-    return -logits.float().log_softmax(dim=-1).gather(1, targets[:, None]).sum()
+    log_probs = logits.float().log_softmax(dim=-1)
+    return -log_probs.gather(1, targets[:, None]).sum()
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """How to train; nothing here says on what."""
+def sum_loss(
+    input_batch: Tensor,
+    target_batch: Tensor,
+    model: nn.Module,
+    device: Device,
+    *,
+    ignore_index: int = IGNORE_INDEX,
+    dtype: str = "float32",
+    cross_entropy: Callable[[Tensor, Tensor], Tensor] = summed_cross_entropy,
+) -> tuple[Tensor, int]:
+    """Cross-entropy summed over the counted targets of a (B, T) batch, and their number N.
 
-    num_epochs: int = 2
-    max_steps: int | None = None  # stop after so many steps, whatever num_epochs says
-    peak_lr: float = 1e-3
-    warmup_steps: int = 0  # steps until the peak is reached
-    grad_clip: float = 1.0  # longest gradient allowed (L2 norm); math.inf: any
-    accumulation_steps: int = 1  # batches that make up one step
-    eval_freq: int = 100  # steps between two evaluations
-    eval_iter: int | None = 5  # batches of the training loss estimate; None: all
-    dtype: str = "float32"  # or "bfloat16": matrix products under autocast
-    ignore_index: int = IGNORE_INDEX
-    seed: int = 123  # dropout's random stream
-    cross_entropy: callable = (
-        summed_cross_entropy  # ch07/training/cross_entropy.py: with less memory
-    )
-    ranks: int = 1  # processes that train together, each on its share of every batch
-    sum_ranks: callable = lambda number: (
-        number
-    )  # a number's sum over them: ch07/utils/distributed.py
-
-    def __post_init__(self):
-        counts = dict(num_epochs=1, accumulation_steps=1, eval_freq=1, warmup_steps=0, seed=0)
-        counts |= {name: 1 for name in ("max_steps", "eval_iter") if vars(self)[name] is not None}
-        for name, least in counts.items():
-            if type(value := vars(self)[name]) is not int or value < least:
-                raise ValueError(f"{name}={value!r}, but must be an int, {least} or more")
-        if not (self.grad_clip > 0 and 0 < self.peak_lr < math.inf):
-            raise ValueError(f"not above 0: peak_lr={self.peak_lr}, grad_clip={self.grad_clip}")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"dtype is {self.dtype!r}: choose 'float32' or 'bfloat16'")
-
-
-@dataclass
-class TrainState:
-    """Where a run stands: all that is needed to go on, besides weights and optimizer."""
-
-    epoch: int = 0  # epochs finished; the loader's order must follow from it (`set_epoch`)
-    batch: int = 0  # batches taken from the present epoch
-    step: int = 0  # updates made or skipped
-    tokens_seen: int = 0  # real tokens, padding not counted
-    skipped: int = 0  # updates skipped since no target was counted
-    seconds: float = 0.0  # training time, evaluation included
-    history: list = field(default_factory=list)  # one record (a dict) per evaluation
-
-
-def sum_loss(input_batch, target_batch, model, device, ignore_index=IGNORE_INDEX, dtype="float32",
-             cross_entropy=summed_cross_entropy):  # fmt: skip
-    """Cross-entropy summed over the counted targets of a (B, T) batch, and their number N."""
-    counted = target_batch != ignore_index  # (B, T); found here, since a GPU would be waited for
-    batch = input_batch, target_batch[counted], counted.nonzero()
-    pin = torch.device(device).type == "cuda" and input_batch.is_cpu  # copied while it works on
-    ids, targets, at = ((t.pin_memory() if pin else t).to(device, non_blocking=pin) for t in batch)
-    with torch.autocast(ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-        logits = model(ids, wanted=at.unbind(1))  # (B, T) -> (N, V)
+    With the dtype "bfloat16", matrix products are computed under autocast. `cross_entropy` takes
+    logits (N, V) and targets (N,), and returns the sum.
+    """
+    counted = target_batch != ignore_index  # (B, T), on the CPU: a GPU would make it wait here
+    rows, columns = to_device(counted.nonzero(), device).unbind(1)  # (N,) each
+    targets = to_device(target_batch[counted], device)  # (N,)
+    token_ids = to_device(input_batch, device)
+    with torch.autocast(token_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+        logits = wanted_logits(model, token_ids, (rows, columns))  # (B, T) -> (N, V)
     return cross_entropy(logits, targets), len(logits)
 
 
-def calc_loss_batch(input_batch, target_batch, model, device, **options):
-    """Mean cross-entropy over the counted targets; ValueError where there are none."""
-    loss, n_targets = sum_loss(input_batch, target_batch, model, device, **options)
+def calc_loss_batch(
+    input_batch: Tensor,
+    target_batch: Tensor,
+    model: nn.Module,
+    device: Device,
+    **loss_options: Any,
+) -> Tensor:
+    """Mean cross-entropy over the counted targets; ValueError if there are none.
+
+    `loss_options` are the keyword arguments of `sum_loss`.
+    """
+    loss, n_targets = sum_loss(input_batch, target_batch, model, device, **loss_options)
     if n_targets == 0:
         raise ValueError("no target of this batch is counted, so it has no loss")
     return loss / n_targets
 
 
-def calc_loss_loader(data_loader, model, device, num_batches=None, sum_ranks=float, **options):
-    """Mean over all counted targets of a loader, or of its first `num_batches` batches."""
-    total, n_targets = 0.0, 0
-    with _undisturbed(model, data_loader), torch.no_grad():
+# Several processes can train one model together, each on its own share of the rows. The only thing
+# that a loss needs of the others is a sum, so they all meet in one function, `reduce`.
+
+Number = TypeVar("Number", int, float, Tensor)
+
+
+class Reduce(Protocol):
+    """Returns the sum of a number over all processes; so reduce(1) is how many there are."""
+
+    def __call__(self, number: Number, /) -> Number: ...
+
+
+def reduce_alone(number: Number) -> Number:
+    """The sum over a single process: the number itself."""
+    return number
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module, data_loader: Iterable[Batch]) -> Iterator[None]:
+    """Evaluation mode inside; afterwards the mode of each module and all random streams are back.
+
+    Merely starting a DataLoader draws a number, from its own generator or from the global one.
+    """
+    modes = {module: module.training for module in model.modules()}
+    generator = getattr(data_loader, "generator", None) or torch.Generator()
+    random_state = generator.get_state()
+    model.eval()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        generator.set_state(random_state)
+        for module, training in modes.items():
+            module.training = training
+
+
+def calc_loss_loader(
+    data_loader: Iterable[Batch],
+    model: nn.Module,
+    device: Device,
+    num_batches: int | None = None,
+    reduce: Reduce = reduce_alone,
+    **loss_options: Any,
+) -> float:
+    """Mean cross-entropy over all counted targets of the first `num_batches` batches (None: all).
+
+    Leaves the model and all random streams as they were, even if it fails. ValueError if nothing
+    is counted, FloatingPointError if the loss is not finite. `loss_options` as for `sum_loss`.
+    """
+    total = 0.0
+    n_targets = 0
+    with undisturbed(model, data_loader), torch.no_grad():
         for input_batch, target_batch in islice(data_loader, num_batches):
-            loss, n = sum_loss(input_batch, target_batch, model, device, **options)
-            total, n_targets = total + loss.item(), n_targets + n
-    total, n_targets = sum_ranks(total), sum_ranks(n_targets)
+            loss, n = sum_loss(input_batch, target_batch, model, device, **loss_options)
+            total += loss.item()
+            n_targets += n
+    total = reduce(total)
+    n_targets = reduce(n_targets)
     if n_targets == 0:
         raise ValueError("no target of this loader is counted, so it has no loss")
     if not math.isfinite(total):
@@ -109,64 +272,172 @@ def calc_loss_loader(data_loader, model, device, num_batches=None, sum_ranks=flo
     return total / n_targets
 
 
-def evaluate_model(model, train_loader, val_loader, device, eval_iter=None, **options):
-    """Training loss (estimated on `eval_iter` batches) and validation loss (all rows, or None)."""
-    loss = calc_loss_loader(train_loader, model, device, eval_iter, **options)
-    return loss, calc_loss_loader(val_loader, model, device, **options) if val_loader else None
+def evaluate_model(
+    model: nn.Module,
+    train_loader: DataLoader[Batch],
+    val_loader: DataLoader[Batch] | None,
+    device: Device,
+    eval_iter: int | None = None,
+    **loss_options: Any,
+) -> tuple[float, float | None]:
+    """Training loss, estimated on `eval_iter` batches, and validation loss of all rows.
+
+    The latter is None if there are no validation rows. `loss_options` as for `calc_loss_loader`.
+    """
+    train_loss = calc_loss_loader(train_loader, model, device, eval_iter, **loss_options)
+    if val_loader is None or len(val_loader) == 0:
+        return train_loss, None
+    return train_loss, calc_loss_loader(val_loader, model, device, **loss_options)
 
 
-@contextlib.contextmanager
-def _undisturbed(model, data_loader):
-    """Evaluation mode inside; afterwards modes and random streams (loaders draw) are as before."""
-    modes = {module: module.training for module in model.modules()}
-    generator = getattr(data_loader, "generator", None) or torch.Generator()
-    drawn = generator.get_state()
-    model.eval()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        generator.set_state(drawn)
-        for module, training in modes.items():
-            module.training = training
+# --- settings, learning rate, optimizer -----------------------------------------------------------
 
 
-def learning_rate(step, n_steps, settings):
-    """Linear warmup to the peak, then half a cosine to 0 (Loshchilov & Hutter 2017, section 3)."""
+def check_count(name: str, value: int, at_least: int) -> None:
+    """ValueError unless the value is an int that is large enough."""
+    if type(value) is not int or value < at_least:
+        raise ValueError(f"{name}={value!r}, but must be an int, {at_least} or more")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train, whatever the model and the data are."""
+
+    num_epochs: int = 2
+    max_steps: int | None = None  # stop after this many steps, even within the first epoch
+    peak_lr: float = 1e-3
+    warmup_steps: int = 0  # steps until the learning rate is at its peak
+    grad_clip: float = 1.0  # a longer gradient is scaled to this L2 norm; math.inf: never
+    accumulation_steps: int = 1  # batches per step
+    eval_freq: int = 100  # steps between two evaluations
+    eval_iter: int | None = 5  # batches on which the training loss is estimated; None: all
+    dtype: str = "float32"  # or "bfloat16", for matrix products under autocast
+    ignore_index: int = IGNORE_INDEX
+    seed: int = 123  # of dropout's random numbers
+    cross_entropy: Callable[[Tensor, Tensor], Tensor] = summed_cross_entropy
+    reduce: Reduce = reduce_alone  # the sum over all processes that train together
+
+    def __post_init__(self) -> None:
+        check_count("num_epochs", self.num_epochs, at_least=1)
+        check_count("accumulation_steps", self.accumulation_steps, at_least=1)
+        check_count("eval_freq", self.eval_freq, at_least=1)
+        check_count("warmup_steps", self.warmup_steps, at_least=0)
+        check_count("seed", self.seed, at_least=0)
+        if self.max_steps is not None:
+            check_count("max_steps", self.max_steps, at_least=1)
+        if self.eval_iter is not None:
+            check_count("eval_iter", self.eval_iter, at_least=1)
+        if not (self.grad_clip > 0 and 0 < self.peak_lr < math.inf):
+            raise ValueError(f"not above 0: peak_lr={self.peak_lr}, grad_clip={self.grad_clip}")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype is {self.dtype!r}: choose 'float32' or 'bfloat16'")
+
+    @property
+    def loss_options(self) -> dict[str, Any]:
+        """The keyword arguments of `sum_loss`."""
+        return {
+            "ignore_index": self.ignore_index,
+            "dtype": self.dtype,
+            "cross_entropy": self.cross_entropy,
+        }
+
+
+def learning_rate(step: int, n_steps: int, settings: TrainSettings) -> float:
+    """Linear warmup to the peak, then half a cosine to 0 (Loshchilov & Hutter 2017, section 3).
+
+    >>> settings = TrainSettings(peak_lr=1.0, warmup_steps=2)
+    >>> [round(learning_rate(step, 6, settings), 2) for step in range(6)]
+    [0.5, 1.0, 1.0, 0.85, 0.5, 0.15]
+    """
     if step < settings.warmup_steps:
         return settings.peak_lr * (step + 1) / settings.warmup_steps
     done = (step - settings.warmup_steps) / max(1, n_steps - settings.warmup_steps)
     return settings.peak_lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def make_optimizer(parameters, lr=1e-3, weight_decay=0.1, betas=(0.9, 0.95)):
-    """AdamW (Loshchilov & Hutter 2019), fused; only matrices decay, not biases and norms."""
-    params = [p for p in parameters if p.requires_grad]
-    matrices, vectors = ([p for p in params if (p.ndim >= 2) == wide] for wide in (True, False))
-    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+def make_optimizer(
+    parameters: Iterable[nn.Parameter],
+    lr: float = 1e-3,
+    weight_decay: float = 0.1,
+    betas: tuple[float, float] = (0.9, 0.95),
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019), fused; weight decay applies to matrices alone.
+
+    Biases and the scales of LayerNorm don't decay, and frozen parameters are left out.
+    """
+    trained = [p for p in parameters if p.requires_grad]
+    matrices = [p for p in trained if p.ndim >= 2]
+    vectors = [p for p in trained if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, betas=betas, fused=True)
 
 
-def count_tokens(targets, ignore_index=IGNORE_INDEX):
-    """Real input tokens of a batch, by position: each row is real up to its last counted target."""
-    return int(((targets != ignore_index) * torch.arange(1, targets.shape[1] + 1)).amax(1).sum())
+# --- the loop -------------------------------------------------------------------------------------
+
+Record = dict[str, float | None]  # of one evaluation: step, epoch, losses, ...
 
 
-def train_step(window, model, optimizer, device, lr, settings):
-    """One update from a window of batches, by one sum over one number: the mean loss, or None."""
-    n_targets = settings.sum_ranks(sum(int((t != settings.ignore_index).sum()) for _, t in window))
+@dataclass
+class TrainState:
+    """Where a run stands: with the weights and the optimizer, all that is needed to go on."""
+
+    epoch: int = 0  # epochs finished; the loader's order must follow from it (`set_epoch`)
+    batch: int = 0  # batches of the present epoch that have been trained on
+    step: int = 0  # updates made or skipped
+    tokens_seen: int = 0  # real tokens, not counting padding
+    skipped: int = 0  # updates skipped because no target was counted
+    seconds: float = 0.0  # training time, including evaluations
+    history: list[Record] = field(default_factory=list)  # one record per evaluation
+
+
+def count_tokens(targets: Tensor, ignore_index: int = IGNORE_INDEX) -> int:
+    """The real input tokens of a batch, found by position: a row ends at its last counted target.
+
+    >>> count_tokens(torch.tensor([[5, 6, 50256], [7, 50256, -100]]))
+    5
+    """
+    places = torch.arange(1, targets.shape[1] + 1)  # (T,)
+    counted = targets != ignore_index  # (B, T)
+    return int((counted * places).amax(dim=1).sum())
+
+
+def count_targets(window: list[Batch], settings: TrainSettings) -> int:
+    """The counted targets of the batches that make up a step, over all processes."""
+    n_targets = sum(int((targets != settings.ignore_index).sum()) for _, targets in window)
+    return settings.reduce(n_targets)
+
+
+def train_step(
+    window: list[Batch],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    device: Device,
+    lr: float,
+    settings: TrainSettings,
+) -> Tensor | None:
+    """One update from a window of batches: the gradient of one sum, divided by one number.
+
+    Returns the mean loss; or None, and changes nothing, if no target is counted. Otherwise weight
+    decay would move the weights even without a gradient. FloatingPointError, with the weights
+    unchanged, if loss or gradient is not finite.
+    """
+    n_targets = count_targets(window, settings)
     if n_targets == 0:
-        return None  # weight decay would move the weights even without a gradient
+        return None
+    # Several processes end up with the mean of their gradients; times their number, it is the sum.
+    n_processes = settings.reduce(1)
     total = 0.0
-    for batch in window:
-        how = (settings.ignore_index, settings.dtype, settings.cross_entropy)
-        loss, _ = sum_loss(*batch, model, device, *how)
-        (loss * settings.ranks / n_targets).backward()  # ranks: their gradients' mean is taken
+    for input_batch, target_batch in window:
+        loss, _ = sum_loss(input_batch, target_batch, model, device, **settings.loss_options)
+        (loss * n_processes / n_targets).backward()  # adds to the gradients of earlier batches
         total = total + loss.detach()
-    total = settings.sum_ranks(total)
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
+    total = settings.reduce(total)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
     if not math.isfinite(float(norm) + float(total)):
-        optimizer.zero_grad(set_to_none=True)  # the weights stay those of the last good step
+        optimizer.zero_grad(set_to_none=True)
         raise FloatingPointError("loss or gradient is not finite; try a lower learning rate")
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -175,80 +446,212 @@ def train_step(window, model, optimizer, device, lr, settings):
     return total / n_targets
 
 
-def total_steps(train_loader, settings):
-    """Steps that a whole run takes; ValueError for a loader without batches."""
-    if not len(train_loader):
+def total_steps(train_loader: DataLoader[Batch], settings: TrainSettings) -> int:
+    """The number of steps of a whole run; ValueError for a loader without batches."""
+    if len(train_loader) == 0:
         raise ValueError("no training batch: the training split is empty")
     steps = settings.num_epochs * math.ceil(len(train_loader) / settings.accumulation_steps)
     return steps if settings.max_steps is None else min(steps, settings.max_steps)
 
 
-def train_model(model, train_loader, val_loader, optimizer, device="cpu", settings=TrainSettings(),
-        state=None, on_eval=lambda _: None, on_step=lambda _: None, progress=True):  # fmt: skip
-    """Train on from `state` and return it; `on_eval(record)` and `on_step(state)` (true: stop)."""
-    state, n_steps = state or TrainState(), total_steps(train_loader, settings)
-    started = time.monotonic() - state.seconds
-    how = "eval_iter", "ignore_index", "dtype", "cross_entropy", "sum_ranks"
-    options = {name: vars(settings)[name] for name in how}
-
-    def evaluate(lr):
-        record = {"step": state.step, "epoch": state.epoch + state.batch / len(train_loader)}
-        record |= {"tokens_seen": state.tokens_seen, "lr": lr, "seconds": round(state.seconds, 2)}
-        losses = evaluate_model(model, train_loader, val_loader, device, **options)
-        record["train_loss"], record["val_loss"] = losses
-        state.history.append(record)
-        on_eval(record)
-
-    model.train()
-    with tqdm(total=n_steps, initial=state.step, disable=not progress, desc="training") as bar:
-        if not state.history:
-            evaluate(lr=0.0)
-        while state.step < n_steps:
-            for window in _windows(train_loader, state, settings.accumulation_steps):
-                lr = learning_rate(state.step, n_steps, settings)
-                with torch.random.fork_rng():  # dropout's stream follows from seed and step alone
-                    torch.manual_seed((settings.seed << 32) + state.step)
-                    loss = train_step(window, model, optimizer, device, lr, settings)
-                state.step, state.batch = state.step + 1, state.batch + len(window)
-                state.skipped += loss is None
-                tokens = sum(count_tokens(t, settings.ignore_index) for _, t in window)
-                state.tokens_seen += settings.sum_ranks(tokens)
-                state.seconds = time.monotonic() - started
-                bar.update()
-                if state.step % 10 == 0 and loss is not None:  # reading a loss waits for a GPU
-                    bar.set_postfix(loss=f"{loss.item():.3f}")
-                if state.step % settings.eval_freq == 0 or state.step == n_steps:
-                    evaluate(lr)
-                if on_step(state) or state.step == n_steps:
-                    return state
-            state.epoch, state.batch = state.epoch + 1, 0
-    return state
+def batches_left(train_loader: DataLoader[Batch], state: TrainState) -> Iterator[Batch]:
+    """The batches of the present epoch that have not been trained on yet."""
+    sampler = train_loader.batch_sampler
+    if hasattr(sampler, "set_epoch"):
+        sampler.set_epoch(state.epoch)
+    return islice(iter(train_loader), state.batch, None)
 
 
-def _windows(train_loader, state, size):
-    """The epoch's batches in lists of `size`, from where the state stands; the last is shorter."""
-    if hasattr(train_loader.batch_sampler, "set_epoch"):
-        train_loader.batch_sampler.set_epoch(state.epoch)
-    batches = islice(iter(train_loader), state.batch, None)
+def in_windows(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """The batches in lists of `size`; the last list may be shorter."""
     while window := list(islice(batches, size)):
         yield window
 
 
-def plot_losses(epochs_seen, tokens_seen, train_losses, val_losses, path=None, axes=None):
-    """Losses (None left out) over epochs and, above, tokens; a Figure, saved as `path` if given."""
-    axes = axes or figure.Figure(figsize=(6.4, 4.0), layout="constrained").add_subplot()
-    axes.set_prop_cycle(color=["#0072B2", "#D55E00"])  # lines and marks differ too
-    for name, losses, line in (("training", train_losses, "o-"), ("validation", val_losses, "s--")):
-        points = [(x, y) for x, y in zip(epochs_seen, losses, strict=True) if y is not None]
-        if points:
-            axes.plot(*zip(*points, strict=True), line, markersize=3, label=name)
-    axes.set(xlabel="Epochs", ylabel="Loss (nats per counted token)", ylim=(0, None))
-    axes.legend(frameon=False)
+@contextlib.contextmanager
+def seeded_step(seed: int, step: int) -> Iterator[None]:
+    """Dropout's random numbers follow from the seed and the step alone.
+
+    So nothing that happens between two steps can change them, and a resumed run needs no stored
+    random state. Afterwards the global stream, from which dropout draws, is as it was.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed((seed << 32) + step)
+        yield
+
+
+def count_step(
+    state: TrainState, window: list[Batch], loss: Tensor | None, settings: TrainSettings
+) -> None:
+    """Record in the state that a step was made from a window of batches."""
+    tokens = sum(count_tokens(targets, settings.ignore_index) for _, targets in window)
+    state.tokens_seen += settings.reduce(tokens)
+    state.step += 1
+    state.batch += len(window)
+    if loss is None:
+        state.skipped += 1
+
+
+def record_evaluation(
+    model: nn.Module,
+    train_loader: DataLoader[Batch],
+    val_loader: DataLoader[Batch] | None,
+    device: Device,
+    *,
+    settings: TrainSettings,
+    state: TrainState,
+    lr: float,
+) -> Record:
+    """Evaluate the model, add a record of it to the state's history, and return the record."""
+    train_loss, val_loss = evaluate_model(
+        model,
+        train_loader,
+        val_loader,
+        device,
+        settings.eval_iter,
+        reduce=settings.reduce,
+        **settings.loss_options,
+    )
+    record = {
+        "step": state.step,
+        "epoch": state.epoch + state.batch / len(train_loader),
+        "tokens_seen": state.tokens_seen,
+        "lr": lr,
+        "seconds": round(state.seconds, 2),
+        "train_loss": train_loss,
+        "val_loss": val_loss,
+    }
+    state.history.append(record)
+    return record
+
+
+def train_model(
+    model: nn.Module,
+    train_loader: DataLoader[Batch],
+    val_loader: DataLoader[Batch] | None,
+    optimizer: torch.optim.Optimizer,
+    device: Device = "cpu",
+    settings: TrainSettings = TrainSettings(),
+    state: TrainState | None = None,
+    on_eval: Callable[[Record], None] = lambda record: None,
+    on_step: Callable[[TrainState], bool | None] = lambda state: False,
+    progress: bool = True,
+) -> TrainState:
+    """Train, and return the state with its history; a `state` that is given is continued.
+
+    `on_eval(record)` is called after each evaluation, the first of which comes before training,
+    and `on_step(state)` after each step; if that returns true, the run ends.
+    """
+    state = TrainState() if state is None else state
+    n_steps = total_steps(train_loader, settings)
+    started = time.monotonic() - state.seconds
+    evaluate = partial(record_evaluation, model, train_loader, val_loader, device)
+
+    model.train()
+    with tqdm(total=n_steps, initial=state.step, disable=not progress, desc="training") as bar:
+        if not state.history:
+            on_eval(evaluate(settings=settings, state=state, lr=0.0))
+        while state.step < n_steps:
+            for window in in_windows(
+                batches_left(train_loader, state), settings.accumulation_steps
+            ):
+                lr = learning_rate(state.step, n_steps, settings)
+                with seeded_step(settings.seed, state.step):
+                    loss = train_step(window, model, optimizer, device, lr, settings)
+                count_step(state, window, loss, settings)
+                state.seconds = time.monotonic() - started
+                bar.update()
+                if state.step % 10 == 0 and loss is not None:  # not more often: it waits for a GPU
+                    bar.set_postfix(loss=f"{loss.item():.3f}")
+                if state.step % settings.eval_freq == 0 or state.step == n_steps:
+                    on_eval(evaluate(settings=settings, state=state, lr=lr))
+                if on_step(state) or state.step == n_steps:
+                    return state
+            state.epoch += 1
+            state.batch = 0
+    return state
+
+
+# --- the loss plot --------------------------------------------------------------------------------
+
+Losses = Sequence[float | None]  # None where there was no evaluation of this kind
+
+
+def points_of(epochs_seen: Sequence[float], losses: Losses) -> list[tuple[float, float]]:
+    """The points (epoch, loss) of a curve, without those that have no loss."""
+    pairs = zip(epochs_seen, losses, strict=True)
+    return [(epoch, loss) for epoch, loss in pairs if loss is not None]
+
+
+def is_flat_after_a_third(epochs_seen: Sequence[float], *curves: Losses) -> bool:
+    """Whether the losses move so little in the last two thirds that a linear axis would hide it.
+
+    That is so if, in these two thirds, they cover less than 15 % of the range that they cover in
+    all epochs. False for fewer than three evaluations there, and for losses of 0 or less, which a
+    logarithmic axis can't show.
+
+    >>> epochs = [0, 1, 2, 3, 4, 5, 6]
+    >>> is_flat_after_a_third(epochs, [10.8, 3.0, 1.4, 1.2, 1.1, 1.0, 0.9])
+    True
+    >>> is_flat_after_a_third(epochs, [10.8, 9.0, 7.5, 6.0, 4.5, 3.0, 1.5])
+    False
+    """
+    start = epochs_seen[0] + (epochs_seen[-1] - epochs_seen[0]) / 3
+    points = [point for losses in curves for point in points_of(epochs_seen, losses)]
+    losses = [loss for _, loss in points]
+    late_losses = [loss for epoch, loss in points if epoch >= start]
+    late_epochs = {epoch for epoch, _ in points if epoch >= start}
+    if len(late_epochs) < 3 or min(losses) <= 0:
+        return False
+    return max(late_losses) - min(late_losses) < 0.15 * (max(losses) - min(losses))
+
+
+def add_token_axis(axes: Axes, epochs_seen: Sequence[float], tokens_seen: Sequence[int]) -> None:
+    """Add an upper axis with the tokens seen at the ticks of the epochs, as in "723k"."""
     above = axes.twiny()
-    above.set(xlim=axes.get_xlim(), xlabel="Tokens seen (padding not counted)")
+    above.set_xlabel("Tokens seen (padding not counted)")
     ticks = [t for t in axes.get_xticks() if min(epochs_seen) <= t <= max(epochs_seen)]
     tokens = np.interp(ticks, epochs_seen, tokens_seen)
-    above.set_xticks(ticks, [ticker.EngFormatter(sep="")(float(f"{n:.3g}")) for n in tokens])
+    three_digits = [float(f"{n:.3g}") for n in tokens]
+    above.set_xticks(ticks, [EngFormatter(sep="")(n) for n in three_digits])
+    above.set_xlim(axes.get_xlim())  # last, because ticks can widen an axis
+
+
+def plot_losses(
+    epochs_seen: Sequence[float],
+    tokens_seen: Sequence[int],
+    train_losses: Losses,
+    val_losses: Losses,
+    path: str | Path | None = None,
+    axes: Axes | None = None,
+) -> Figure:
+    """Losses over epochs and, on the upper axis, over tokens; saved as `path` if that is given.
+
+    The loss axis starts at 0. It is logarithmic where a linear one would show a flat line: if the
+    curves are flat after a third of their length (`is_flat_after_a_third`). Losses of None are
+    left out.
+    """
+    if axes is None:
+        axes = Figure(figsize=(6.4, 4.0), layout="constrained").add_subplot()
+    # The curves differ in line and marker as well, so no colour is needed to tell them apart.
+    curves = [
+        ("training", train_losses, "#0072B2", "o-"),
+        ("validation", val_losses, "#D55E00", "s--"),
+    ]
+    for name, losses, colour, style in curves:
+        points = points_of(epochs_seen, losses)
+        if points:
+            axes.plot(*zip(*points, strict=True), style, color=colour, markersize=3, label=name)
+    axes.set(xlabel="Epochs", ylabel="Loss (nats per counted token)")
+    if is_flat_after_a_third(epochs_seen, train_losses, val_losses):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
+    else:
+        axes.set_ylim(0, None)
+    axes.legend(frameon=False)
+    add_token_axis(axes, epochs_seen, tokens_seen)
     if path is not None:
         axes.figure.savefig(path, dpi=150, metadata={"Software": None})
     return axes.figure

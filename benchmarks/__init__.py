@@ -1,1 +1,1 @@
-"""Side-by-side measurements: one command each, a table at the end, JSON on request."""
+"""Side-by-side measurements: one command each, which prints a table and can write JSON."""

@@ -1,13 +1,13 @@
-"""All weights, LoRA or a prefix: what each costs, what it learns, and what it forgets.
+"""Full fine-tuning, LoRA and prefix tuning: what each costs, learns and forgets.
 
     python -m benchmarks.adapters [--out FOLDER] [--json FILE]
 
-The bundled families are divided: a model learns all but four of them from random weights, as a
-default run does; then it learns those four, in four ways, and in two of them once more with some
-old rows among the new ones. Exact match on the held-out entries of the four says what was learned,
-on those of the others what was forgotten. "Peer" is training all weights, the loss on the response
-alone. Each way has a process of its own, so that memory is its own; seconds are those of training.
-It takes about a quarter of an hour on two cores.
+A base model is trained from random weights on all bundled families but four, as in a default run.
+Then it learns those four with each of four methods, and with two of them also on a mix of new and
+old rows. Exact match on the held-out entries of the four new families shows what was learned, on
+those of the others what was forgotten. The peer is training all weights with the loss on the
+response only. Each method runs in a process of its own, to measure its memory; seconds are training
+time. Takes about a quarter of an hour on two cores.
 """
 
 import random
@@ -26,10 +26,10 @@ from ch07.training.cost_estimate import count_trained_parameters
 from ch07.utils.atomic_files import read_json, write_json
 from gpt_model import GPTConfig
 
-NEW = ("negation", "passive", "past tense", "question")
+NEW_FAMILIES = ("negation", "passive", "past tense", "question")
 PEER = "all weights"
-SHARED = ["--epochs", "6", "--batch-size", "16"]
-WAYS = {  # each with the best learning rate of those tried
+SHARED_ARGUMENTS = ["--epochs", "6", "--batch-size", "16"]
+METHODS = {  # each with the best learning rate of those tried
     PEER: ["--lr", "1e-3"],
     "all weights, loss on all tokens": ["--lr", "1e-3", "--loss-on", "all"],
     "LoRA": ["--method", "lora", "--lr", "5e-3"],
@@ -37,23 +37,24 @@ WAYS = {  # each with the best learning rate of those tried
     "all weights, old rows too": ["--lr", "1e-3"],
     "LoRA, old rows too": ["--method", "lora", "--lr", "5e-3"],
 }
-OLD_ROWS = 0.5  # of old families among the new ones, for each new one
+OLD_ROWS_PER_NEW_ROW = 0.5  # in the mix of new and old rows
 
 
-def divided(folder):
-    """Write the rows of the old families, of the new ones, of both, and the old held-out ones."""
+def write_data_files(folder):
+    """Write the rows of old families, new families and a mix, and the old held-out rows."""
     data = read_json(DATA_FILE)
-    old, new = ([row for row in data if (row["family"] in NEW) == is_new] for is_new in (0, 1))
+    old = [row for row in data if row["family"] not in NEW_FAMILIES]
+    new = [row for row in data if row["family"] in NEW_FAMILIES]
     write_json(folder / "old.json", old)
     write_json(folder / "new.json", new)
     trained = [row for row in old if "split" not in row]
-    few = random.Random(0).sample(trained, int(OLD_ROWS * len(new)))
-    write_json(folder / "both.json", new + few)
-    held_out = [e for e in data if e["family"] not in NEW and e.get("split") == "test"]
+    old_sample = random.Random(0).sample(trained, int(OLD_ROWS_PER_NEW_ROW * len(new)))
+    write_json(folder / "both.json", new + old_sample)
+    held_out = [e for e in data if e["family"] not in NEW_FAMILIES and e.get("split") == "test"]
     write_json(folder / "old-test.json", held_out)
 
 
-def share_right(run, entries):
+def exact_match_share(run, entries):
     """The share of entries that a run answers exactly."""
     answers = respond(run.model, run.tokenizer, entries, run.style)
     pairs = zip(answers, entries, strict=True)
@@ -61,38 +62,37 @@ def share_right(run, entries):
 
 
 def train(folder, out, *arguments):
-    """A run, and what it cost; memory is that of this process at its worst."""
+    """Train a run; returns its cost and scores. Memory is the peak of this process."""
     before = memory("VmRSS")
     assert ch07(["finetune", "--out", str(folder / out), *arguments]) == 0
     peak = memory() - before
-    run, options = (
-        load_run(folder / out),
-        FinetuneOptions(**rf.read_config(folder / out)["options"]),
-    )
+    run = load_run(folder / out)
+    options = FinetuneOptions(**rf.read_config(folder / out)["options"])
     config = GPTConfig(**run.config["model"])
-    whole, _ = count_parameters(config)
+    n_parameters, _ = count_parameters(config)
     scores = read_json(folder / out / rf.SCORES)
     return {
-        "share of parameters trained": (count_trained_parameters(config, options) or whole) / whole,
+        "share of parameters trained": (count_trained_parameters(config, options) or n_parameters)
+        / n_parameters,
         "seconds of training": scores["train_seconds"],
         "peak memory, bytes": peak,
         "exact match, new families": scores["exact_match"],
-        "exact match, old families": share_right(run, read_json(folder / "old-test.json")),
+        "exact match, old families": exact_match_share(run, read_json(folder / "old-test.json")),
     }
 
 
-def once(folder, way):
-    """Train one way from the base, or with `way` "base" the base itself."""
-    if way == "base":
+def once(folder, method):
+    """Train the base model with one method, or with "base" the base model itself."""
+    if method == "base":
         return train(folder, "base", "--data", str(folder / "old.json"))
-    name = "both.json" if "old rows" in way else "new.json"
+    name = "both.json" if "old rows" in method else "new.json"
     start = ["--data", str(folder / name), "--model", str(folder / "base")]
-    return train(folder, way.replace(" ", "-"), *start, *SHARED, *WAYS[way])
+    return train(folder, method.replace(" ", "-"), *start, *SHARED_ARGUMENTS, *METHODS[method])
 
 
 def compare(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    divided(folder)
+    write_data_files(folder)
     if not (folder / "base" / rf.SCORES).exists():
         in_a_process("benchmarks.adapters", "--once", folder, "base")
     base = load_run(folder / "base")
@@ -101,11 +101,13 @@ def compare(folder):
     found = []
     for name, entries in (("old", old), ("new", new)):
         what = f"before: exact match, {name} families"
-        found.append(row(what, share_right(base, entries), None, ""))
-    results = {way: in_a_process("benchmarks.adapters", "--once", folder, way) for way in WAYS}
-    for way, result in results.items():
+        found.append(row(what, exact_match_share(base, entries), None, ""))
+    results = {
+        method: in_a_process("benchmarks.adapters", "--once", folder, method) for method in METHODS
+    }
+    for method, result in results.items():
         for what, value in result.items():
-            found.append(row(f"{way}: {what}", value, results[PEER][what], PEER))
+            found.append(row(f"{method}: {what}", value, results[PEER][what], PEER))
     return found
 
 

@@ -1,20 +1,20 @@
-"""Do few chosen rows teach more than many unchosen ones, if a quarter of the answers is spoiled?
+"""Do a few selected rows teach more than all rows, if a quarter of the answers is spoiled?
 
     python -m benchmarks.curation [--model RUN] [--seeds 3] [--keep 500] [--steps 400]
         [--json FILE]
 
-The pool is what the bundled training rows have on sentences, eleven families, with a quarter of the
-answers spoiled in six ways: three that `quality_flags` can see, three that no rule sees. Four
-choices of it train the same model for the same number of steps, and answer the same untouched
-held-out entries: all rows; k at random; the k longest answers; k that no rule objects to and that
-differ (`select_diverse`).
+The pool consists of the bundled training rows of eleven families about sentences, with a quarter of
+the answers spoiled in six ways: three that `quality_flags` detects, three that no rule detects.
+Four selections from the pool train the same model for the same number of steps, and are scored on
+the same unspoiled held-out entries: all rows; k random rows; the k longest answers; k diverse rows
+without a quality flag (`select_diverse`).
 
-Each seed spoils, chooses and trains anew, from other first weights where there is no RUN.
-"Interval" is a 95 % bootstrap over test entries, paired where two choices are compared; it says
-nothing of the seeds, so each one's score stands beside it. LIMA claims that few rows only bring out
-what a model learned in pretraining: so start from a run that has read (`python -m ch07 pretrain
---out RUN`), with `--model RUN`. Without it the model knows nothing but its rows, and 400 steps
-teach it little.
+Each seed spoils, selects and trains anew, and without RUN it has its own initial weights.
+"Interval" is a 95 % bootstrap over test entries, paired where two selections are compared; it does
+not cover the variation between seeds, so each seed's score is printed, too. LIMA claims that a few
+rows only bring out what a model learned in pretraining, so use `--model RUN` to start from a
+pretrained run (`python -m ch07 pretrain --out RUN`). Without it the model knows nothing but its
+rows, and 400 steps teach it little.
 """
 
 import random
@@ -45,63 +45,63 @@ FAMILIES = (
     "past tense", "future tense", "negation", "question", "passive", "pronoun", "object", "subject",
     "find the adjective", "replace a word", "join with and",
 )  # fmt: skip
-BATCH_SIZE = 16  # small, so that a minute has many steps
-SPOILED = 0.25  # of the pool
-READ = {"lr": 2.5e-3, "optimizer": "muon"}  # for a start from a run that has read
+BATCH_SIZE = 16  # small, for many steps per minute
+SPOILED_SHARE = 0.25  # of the pool
+PRETRAINED_OPTIONS = {"lr": 2.5e-3, "optimizer": "muon"}  # to start from a pretrained run
 RESAMPLES = 2000
 MEASURES = ("exact match", "loss", "share spoiled")
-ANSWER = 40  # tokens; the longest right answer has fewer
+MAX_ANSWER_TOKENS = 40  # more than the longest reference has
 
 
 # --- spoiling -----------------------------------------------------------------------------------
 
 
-def not_available(row, other, dice):
+def not_available(row, other, generator):
     return "N/A"
 
 
-def merged(row, other, dice):
-    n = dice.randint(4, 20)
+def merged(row, other, generator):
+    n = generator.randint(4, 20)
     return (
         f"{row['output']}\n##\n{n}. Instruction: {other['instruction']}\n"
         f"{n}. Input:\n{other['input'] or '<noinput>'}\n{n}. Output:\n{other['output']}"
     )
 
 
-def control_character(row, other, dice):
-    place = dice.randrange(len(row["output"]) + 1)
-    return row["output"][:place] + dice.choice("\x00\x07\x1b\x7f") + row["output"][place:]
+def control_character(row, other, generator):
+    place = generator.randrange(len(row["output"]) + 1)
+    return row["output"][:place] + generator.choice("\x00\x07\x1b\x7f") + row["output"][place:]
 
 
-def answer_of_another(row, other, dice):
+def answer_of_another(row, other, generator):
     return other["output"]
 
 
-def wrong_word(row, other, dice):
+def wrong_word(row, other, generator):
     words = row["output"].split(" ")
-    words[dice.randrange(len(words))] = dice.choice(other["output"].split(" "))
+    words[generator.randrange(len(words))] = generator.choice(other["output"].split(" "))
     return " ".join(words)
 
 
-def cut_off(row, other, dice):
+def cut_off(row, other, generator):
     return row["output"][: max(1, len(row["output"]) // 2)]
 
 
 WAYS = (not_available, merged, control_character, answer_of_another, wrong_word, cut_off)
 
 
-def spoiled(rows, seed, share=SPOILED):
-    """The rows, a share of them with an answer that differs; those have the way in "spoiled"."""
-    dice, families = random.Random(seed), defaultdict(list)
+def spoiled(rows, seed, share=SPOILED_SHARE):
+    """The rows, a share of them with a spoiled answer; their key "spoiled" names the way."""
+    generator, families = random.Random(seed), defaultdict(list)
     for row in rows:
         families[row["family"]].append(row)
     result = [dict(row) for row in rows]
-    for i in dice.sample(range(len(rows)), int(share * len(rows))):
-        row, way = rows[i], dice.choice(WAYS)
+    for i in generator.sample(range(len(rows)), int(share * len(rows))):
+        row, way = rows[i], generator.choice(WAYS)
         output = row["output"]
-        while output == row["output"]:  # a word may be replaced by itself, a letter has no half
-            output = way(row, dice.choice(families[row["family"]]), dice).strip()
-            way = dice.choice(WAYS) if output == row["output"] else way
+        while output == row["output"]:  # the answer may stay the same by chance
+            output = way(row, generator.choice(families[row["family"]]), generator).strip()
+            way = generator.choice(WAYS) if output == row["output"] else way
         result[i] |= {"output": output, "spoiled": way.__name__}
     return result
 
@@ -109,8 +109,8 @@ def spoiled(rows, seed, share=SPOILED):
 # --- choosing and training ----------------------------------------------------------------------
 
 
-def choices(pool, k, seed):
-    """{name: rows} of the four choices."""
+def selections(pool, k, seed):
+    """{name: rows} of the four selections."""
     clean = [row for row in pool if not quality_flags(row)]
     return {
         "all": pool,
@@ -120,35 +120,38 @@ def choices(pool, k, seed):
     }
 
 
-def trained(rows, test, steps, seed, folder, model=None):
-    """Train a model on rows; per test entry exact match and the answer's mean loss.
+def train_and_score(rows, test, steps, seed, folder, model=None):
+    """Train a model on rows; returns exact match and mean loss of each test entry.
 
-    `model`: a run that has read, trained on as `pretrain` proposes; None: the default model.
+    `model` is a pretrained run, trained with the options that `pretrain` suggests; None: the
+    default model.
     """
     path = Path(folder) / "rows.json"
     train = [{key: row[key] for key in ("instruction", "input", "output")} for row in rows]
     write_json(path, train + [{**row, "split": "test"} for row in test])
+    start = PRETRAINED_OPTIONS | {"model": str(model)} if model else {}
     options = FinetuneOptions(
         data=str(path), seed=seed, batch_size=BATCH_SIZE, max_steps=steps, epochs=10**6,
-        eval_freq=10**9, force=True, **(READ | {"model": str(model)} if model else {}),
+        eval_freq=10**9, force=True, **start,
     )  # fmt: skip
     job = build_job(options, lambda text: None)
-    loop = job.model, job.train_loader, None, job.optimizer, job.device, job.settings
+    plan = job.plan
+    loop = job.model, plan.train_loader, None, job.optimizer, plan.device, plan.settings
     train_model(*loop, progress=False)
-    answers = respond(job.model, load_tokenizer(), test, job.style, ANSWER)
+    answers = respond(job.model, load_tokenizer(), test, plan.style, MAX_ANSWER_TOKENS)
     pairs = zip(answers, test, strict=True)
     right = [exact_match(answer.text, row["output"]) for answer, row in pairs]
-    dataset = InstructionDataset(test, load_tokenizer(), job.style, with_prompt_length=True)
-    how = {"dtype": job.settings.dtype}
+    dataset = InstructionDataset(test, load_tokenizer(), plan.style, with_prompt_length=True)
+    how = {"dtype": plan.settings.dtype}
     one_by_one = ([custom_collate_response_fn([item])] for item in dataset)
-    losses = [calc_loss_loader(batch, job.model, job.device, **how) for batch in one_by_one]
+    losses = [calc_loss_loader(batch, job.model, plan.device, **how) for batch in one_by_one]
     return {"exact match": right, "loss": losses}
 
 
 def bootstrap(values, resamples=RESAMPLES, seed=0):
-    """95 % interval of a mean: the middle 95 % of the means of values drawn anew from these."""
-    dice, n = random.Random(seed), len(values)
-    means = sorted(sum(dice.choices(values, k=n)) / n for _ in range(resamples))
+    """95 % bootstrap interval of a mean: the middle 95 % of the means of resampled values."""
+    generator, n = random.Random(seed), len(values)
+    means = sorted(sum(generator.choices(values, k=n)) / n for _ in range(resamples))
     return [means[int(0.025 * resamples)], means[int(0.975 * resamples) - 1]]
 
 
@@ -158,9 +161,9 @@ def compare(given):
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(given.seeds):
             pool = spoiled(splits["train"], seed)
-            for name, rows in choices(pool, given.keep, seed).items():
+            for name, rows in selections(pool, given.keep, seed).items():
                 started = time.process_time()
-                found = trained(rows, test, given.steps, seed, folder, given.model)
+                found = train_and_score(rows, test, given.steps, seed, folder, given.model)
                 bad = sum("spoiled" in row for row in rows) / len(rows)
                 done[name].append(found | {"share spoiled": [bad]})
                 scores = ", ".join(f"{key} {mean(values):.3f}" for key, values in found.items())
@@ -173,7 +176,7 @@ def compare(given):
 
 
 def lines(name, key, done):
-    """Rows of the table: a choice's score beside that of "all", and how far they are apart."""
+    """Rows of the table: a selection's score beside that of "all", and their difference."""
 
     def per_entry(name):
         columns = zip(*(run[key] for run in done[name]), strict=True)
@@ -182,22 +185,27 @@ def lines(name, key, done):
     mine, theirs = per_entry(name), per_entry("all")
     table = {"peer": mean(theirs), "peer_name": "all", "ratio": None, "floor_share": None}
     by_seed = [mean(run[key]) for run in done[name]]
-    alone = {"what": f"{name}: {key}", "ours": mean(mine), **table, "seeds": by_seed}
+    score_row = {"what": f"{name}: {key}", "ours": mean(mine), **table, "seeds": by_seed}
     if len(mine) == 1:
-        return [alone]
-    apart = [a - b for a, b in zip(mine, theirs, strict=True)]
-    beyond = {"what": f"{name}: {key} less all's", "ours": mean(apart), **table, "peer": None}
+        return [score_row]
+    differences = [a - b for a, b in zip(mine, theirs, strict=True)]
+    difference_row = {
+        "what": f"{name}: {key} less all's",
+        "ours": mean(differences),
+        **table,
+        "peer": None,
+    }
     by_seed = [a - mean(run[key]) for a, run in zip(by_seed, done["all"], strict=True)]
-    beyond |= {"interval": bootstrap(apart), "seeds": by_seed}
-    return [alone | {"interval": bootstrap(mine)}, beyond][: 1 if name == "all" else 2]
+    difference_row |= {"interval": bootstrap(differences), "seeds": by_seed}
+    return [score_row | {"interval": bootstrap(mine)}, difference_row][: 1 if name == "all" else 2]
 
 
 def main():
     arguments = parser(__doc__)
-    arguments.add_argument("--model", type=Path, help="start from this run, which has read")
+    arguments.add_argument("--model", type=Path, help="start from this pretrained run")
     arguments.add_argument("--seeds", type=int, default=3)
-    arguments.add_argument("--keep", type=int, default=500, help="rows of a choice")
-    arguments.add_argument("--steps", type=int, default=400, help="updates of each run")
+    arguments.add_argument("--keep", type=int, default=500, help="rows per selection")
+    arguments.add_argument("--steps", type=int, default=400, help="optimizer steps per run")
     given = arguments.parse_args()
     rows = compare(given)
     report(rows, given.json)

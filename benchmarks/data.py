@@ -1,12 +1,12 @@
-"""Building the dataset and collating an epoch, beside the book's code.
+"""Building the dataset and collating an epoch, compared with the book's code.
 
     python -m benchmarks.data [--data FILE] [--rounds 5] [--json FILE]
 
 Rows per second of the book's `InstructionDataset` and `custom_collate_fn` (`llms_from_scratch`) and
-of this project's, in turns, all in one process, batches of 8 in the same order. Before, both must
-give the same batches. The floor is the tokenizer alone, reading each text once, on one processor.
+of this project's, in turns, in one process, with batches of 8 in the same order. Both must first
+give the same batches. The floor is the tokenizer alone, encoding each text once, on one processor.
 
-Bytes per token are what the dataset itself holds of token ids: all lists, numbers and arrays.
+Bytes per token is the memory of the dataset's token ids: all its lists, numbers and arrays.
 """
 
 import sys

@@ -1,15 +1,15 @@
-"""Answers per second beside the book's code and transformers.
+"""Tokens per second when answering, compared with the book's code and transformers.
 
     python -m benchmarks.generation [--data FILE] [--model gpt2-small] [--rounds 5] [--json FILE]
 
-Random weights, the same in all contestants; 64 new tokens after each of 110 held-out prompts,
-always the likeliest, never stopping. The book answers one prompt at a time, in float32, and reads
-everything again for each token. transformers answers in the format and with as many prompts at
-once as suit it best (tried first). All must give the same first tokens.
+All contestants have the same random weights and generate 64 tokens greedily after each of 110
+held-out prompts, ignoring end-of-text tokens. The book's code answers one prompt at a time, in
+float32, without a KV cache. transformers uses the number format and batch size that suit it best
+(tried first). All must generate the same first tokens.
 
-The limit with many prompts is two operations a weight and token, at the speed of a large matrix
-product measured after the turns; with one prompt, reading every weight once a token, at the
-memory's speed.
+The limit for many prompts is two operations per weight and token, at the speed of a large matrix
+product measured after the contest; for one prompt it is reading every weight once per token, at
+memory bandwidth.
 """
 
 import time
@@ -28,12 +28,14 @@ from ch07.utils.malloc_tuning import keep_freed_memory
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from instruction_dataset import encode_prompt
 
-NEW, PROMPTS, CHECKED = 64, 110, 16  # new tokens, prompts, tokens that must be the same
+N_NEW_TOKENS = 64  # per prompt
+N_PROMPTS = 110
+N_CHECKED_TOKENS = 16  # must be the same for all contestants
 
 
 def prompts_of(data):
-    """The first `PROMPTS` held-out prompts of a data file, as token ids."""
-    entries = positional_split(load_entries(data))["test"][:PROMPTS]
+    """The first `N_PROMPTS` held-out prompts of a data file, as token ids."""
+    entries = positional_split(load_entries(data))["test"][:N_PROMPTS]
     return [encode_prompt(entry, load_tokenizer()) for entry in entries]
 
 
@@ -84,7 +86,7 @@ CONTESTANTS = {"ours": Ours, "book": Book, "transformers": Transformers}
 
 
 def contest(who, dtype, at_once, n_prompts, size, data):
-    """One contestant, in a process of its own: a line with some tokens, then one for each turn."""
+    """One contestant in a process of its own: prints some tokens, then one line per turn."""
     prompts = prompts_of(data)[: int(n_prompts)]
     start = GPTModel(GPTConfig(**MODEL_SIZES[size]), torch.Generator().manual_seed(0))
     contestant = CONTESTANTS[who](start, dtype, at_once)
@@ -92,30 +94,30 @@ def contest(who, dtype, at_once, n_prompts, size, data):
 
     def work():
         started = time.perf_counter()
-        answers = contestant.answer(prompts, NEW)
-        assert all(len(answer) == NEW for answer in answers)
-        return {"speed": NEW * len(prompts) / (time.perf_counter() - started)}
+        answers = contestant.answer(prompts, N_NEW_TOKENS)
+        assert all(len(answer) == N_NEW_TOKENS for answer in answers)
+        return {"speed": N_NEW_TOKENS * len(prompts) / (time.perf_counter() - started)}
 
-    measured.serve({"tokens": contestant.answer(prompts[:1], CHECKED)}, work)
+    measured.serve({"tokens": contestant.answer(prompts[:1], N_CHECKED_TOKENS)}, work)
 
 
-def heat(contestants, rounds, size, data):
-    """Turns of each (who, dtype, at once, number of prompts): a list of speeds for each.
+def run_contest(contestants, rounds, size, data):
+    """Measure each (who, dtype, batch size, number of prompts): a list of speeds for each.
 
-    AssertionError unless all give the same tokens.
+    AssertionError unless all generate the same tokens.
     """
     options = ("--model", size, "--data", data)
     first, turns = measured.in_turns("benchmarks.generation", contestants, options, rounds)
-    assert len({str(said["tokens"]) for said in first.values()}) == 1, first
+    assert len({str(first_line["tokens"]) for first_line in first.values()}) == 1, first
     return {c: [turn["speed"] for turn in done] for c, done in turns.items()}
 
 
 def limits(data, size, dtype, rounds):
-    """Tokens per second that the machine's peak would allow: many prompts, one prompt."""
+    """Tokens per second at the machine's peak: for many prompts, for one prompt."""
     config = GPTConfig(**MODEL_SIZES[size])
     blocks, head = count_parameters(config)[1], config.vocab_size * config.emb_dim
     prompts = prompts_of(data)
-    new = NEW * len(prompts)
+    new = N_NEW_TOKENS * len(prompts)
     operations = 2 * (blocks * (sum(map(len, prompts)) + new) + head * new)
     n_bytes = (blocks + head) * torch.finfo(getattr(torch, dtype)).bits // 8
     many = [new / (operations / measured.matrix_peak(dtype)) for _ in range(rounds)]
@@ -127,17 +129,19 @@ def compare(given):
     fast = choose_dtype("auto", torch.device("cpu"))
     size, data, rounds = given.model, given.data, given.rounds
     tried = [
-        ("transformers", d, n, PROMPTS) for d in sorted({fast, "float32"}) for n in (55, PROMPTS)
+        ("transformers", d, n, N_PROMPTS)
+        for d in sorted({fast, "float32"})
+        for n in (55, N_PROMPTS)
     ]
-    speeds_of = heat(tried, 1, size, data)
+    speeds_of = run_contest(tried, 1, size, data)
     best = max(tried, key=lambda c: speeds_of[c][0])
-    ours, book = ("ours", fast, PROMPTS, PROMPTS), ("book", "float32", 1, 1)
-    turns = heat([ours, best, book], rounds, size, data)
+    ours, book = ("ours", fast, N_PROMPTS, N_PROMPTS), ("book", "float32", 1, 1)
+    turns = run_contest([ours, best, book], rounds, size, data)
     one = ("ours", fast, 1, 1)
     theirs = [("transformers", d, 1, 1) for d in sorted({fast, "float32"})]
-    alone = heat([one, *theirs], rounds, size, data)
+    alone = run_contest([one, *theirs], rounds, size, data)
     many_limit, one_limit = limits(data, size, fast, rounds)
-    what, name = f"{PROMPTS} prompts, tokens/s ({fast})", "transformers, {} {} at once"
+    what, name = f"{N_PROMPTS} prompts, tokens/s ({fast})", "transformers, {} {} at once"
     rows = [
         speeds(what, turns[ours], turns[book], "the book's generate", many_limit),
         speeds(what, turns[ours], turns[best], name.format(*best[1:3]), many_limit),

@@ -1,13 +1,14 @@
-"""Training and decoding on a GPU, from 124 million to 1.5 billion weights, beside others.
+"""Training and decoding on a GPU, from 124 million to 1.5 billion weights, compared with others.
 
     python -m benchmarks.gpu [--sizes gpt2-small gpt2-medium ...] [--json FILE]
-    python -m benchmarks.gpu --dry-run    on a CPU: a tiny model, so that every line is run once
+    python -m benchmarks.gpu --dry-run    a tiny model on any device, to run every line once
 
-Random weights, random rows of 1,024 tokens, all counted; AdamW, bfloat16 where the contestant has
-it (the book's code is in float32). Decoding: one prompt of 64 tokens, 256 new ones, the likeliest.
-"Floor" is the share of the limit that is reached. Training: six operations per weight and token
-(Kaplan et al. 2020, section 2.1), at the speed of a large bfloat16 matrix product: what others call
-model FLOPs utilisation. Decoding: every weight read once a token, at the speed of a large copy.
+Random weights, random rows of 1,024 tokens, all counted; AdamW, bfloat16 where the contestant
+supports it (the book's code uses float32). Decoding: one prompt of 64 tokens, 256 new tokens,
+greedy. "Floor" is the share of the limit that is reached. The limit of training is six operations
+per weight and token (Kaplan et al. 2020, section 2.1) at the speed of a large bfloat16 matrix
+product, known as model FLOPs utilization. The limit of decoding is reading every weight once per
+token at the speed of a large copy.
 """
 
 import json
@@ -26,20 +27,20 @@ from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import TrainSettings, make_optimizer, train_step
 
 SIZES = ["gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl"]
-ROWS = {"gpt2-small": 32, "gpt2-medium": 16, "gpt2-large": 12, "gpt2-xl": 8}  # of a batch
-WHO = ("ours", "ours, compiled", "transformers", "the book's code")
+BATCH_SIZES = {"gpt2-small": 32, "gpt2-medium": 16, "gpt2-large": 12, "gpt2-xl": 8}
+CONTESTANTS = ("ours", "ours, compiled", "transformers", "the book's code")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LR = FinetuneOptions(model="gpt2-small").lr
 
 
 def wait():
-    """Until the GPU has done all that it was given."""
+    """Wait until the GPU has finished all its work."""
     if DEVICE == "cuda":
         torch.cuda.synchronize()
 
 
 def timed(work, tries):
-    """Median seconds of some tries, after two that warm up."""
+    """Median seconds of some tries, after two warm-up calls."""
     seconds = []
     for i in range(tries + 2):
         wait()
@@ -52,7 +53,7 @@ def timed(work, tries):
 
 
 def contestant(who, size):
-    """The model of one of `WHO`, on the device, and whether it is one of ours."""
+    """The model of one of `CONTESTANTS` on the device, and whether it is ours."""
     start = GPTModel(GPTConfig(**MODEL_SIZES[size]), torch.Generator().manual_seed(0))
     if who == "transformers":
         return peers.hf_model(start).to(DEVICE), False
@@ -123,7 +124,7 @@ ONCE = {"train": train, "decode": decode, "peaks": peaks}
 
 
 def compare(sizes, rows_of, tokens, prompt, new, tries, matrix):
-    """All rows of the table; a contestant that fails is told and left out."""
+    """All rows of the table; a contestant that fails is reported and left out."""
 
     def once(*arguments):
         try:
@@ -139,8 +140,8 @@ def compare(sizes, rows_of, tokens, prompt, new, tries, matrix):
         weights = count_parameters(config)[1] + config.vocab_size * config.emb_dim
         limits = {"train": operations / (6 * weights), "decode": copied / (2 * weights)}
         for what, shape in (("train", (rows_of(size), tokens)), ("decode", (prompt, new))):
-            speeds = {who: once(what, who, size, *shape, tries) for who in WHO}
-            best = max((speeds[who] for who in WHO[:2] if speeds[who]), default=None)
+            speeds = {who: once(what, who, size, *shape, tries) for who in CONTESTANTS}
+            best = max((speeds[who] for who in CONTESTANTS[:2] if speeds[who]), default=None)
             for who, speed in speeds.items():
                 if speed and best:
                     name = f"{size}, {what}: {who}, tokens/s"
@@ -153,7 +154,7 @@ def main():
     arguments = parser(__doc__)
     arguments.add_argument("--sizes", nargs="+", default=SIZES, choices=SIZES)
     arguments.add_argument("--dry-run", action="store_true", help="a tiny model, on any device")
-    arguments.add_argument("--once", nargs="+", help="for inner use")
+    arguments.add_argument("--once", nargs="+", help="used internally")
     given = arguments.parse_args()
     if given.once:
         what, *values = given.once
@@ -163,7 +164,7 @@ def main():
     elif DEVICE == "cpu":
         raise SystemExit("no GPU here; --dry-run runs every line once on a tiny model")
     else:
-        found = compare(given.sizes, ROWS.get, 1024, 64, 256, 5, 8192)
+        found = compare(given.sizes, BATCH_SIZES.get, 1024, 64, 256, 5, 8192)
     report(found, given.json)
 
 

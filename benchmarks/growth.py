@@ -1,12 +1,12 @@
-"""How cost grows with rows, with tokens a row and with rows a batch: seconds and memory.
+"""How seconds and memory grow with rows, tokens per row and rows per batch.
 
     python -m benchmarks.growth [--model gpt2-tiny] [--most 1000000] [--png FILE] [--json FILE]
 
-Generated rows. Each measurement has a process of its own. From a file to a plan that could train:
-as entries in memory, and as a token store (`python -m ch07 tokenize`); then training steps on what
-was planned. Then steps of one model on rows of 128 to 1,024 tokens, 4 at once, and of 1 to 64 rows
-of 128 tokens. "Exponent" is k in cost = c * n^k, fitted by least squares to the logarithms of the
-three largest: 1 is a cost that doubles when n does, 0 one that stays.
+The rows are generated, and each measurement has a process of its own. The first ones go from a
+file to a plan that is ready to train, with entries in memory and with a token store (`python -m
+ch07 tokenize`), and then make training steps. Further ones make steps on 4 rows of 128 to 1,024
+tokens, and on 1 to 64 rows of 128 tokens. "Exponent" is k in cost = c * n^k, a least-squares fit to
+the logarithms of the three largest sizes: with 1 the cost is proportional to n, with 0 constant.
 """
 
 import json
@@ -30,14 +30,16 @@ from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import TrainSettings, count_tokens, make_optimizer, train_step
 
-ROWS, LENGTHS, BATCHES = (1_000, 10_000, 100_000, 1_000_000), (128, 256, 512, 1024), (1, 4, 16, 64)
-IN_MEMORY = 100_000  # rows that are also read into memory
+ROWS = (1_000, 10_000, 100_000, 1_000_000)
+LENGTHS = (128, 256, 512, 1024)  # tokens per row
+BATCHES = (1, 4, 16, 64)  # rows per batch
+MAX_ROWS_IN_MEMORY = 100_000  # larger files are only measured as a token store
 STEPS = 5
 LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
 
 
 def write_rows(path, n):
-    """JSONL of made-up words, few of them common, as in a language (Zipf's law)."""
+    """Write JSONL rows of made-up words, distributed as in a language (Zipf's law)."""
     r = random.Random(0)
     weights = range(len(LETTERS), 0, -1)
     words = ["".join(r.choices(LETTERS, weights, k=r.randint(2, 9))) for _ in range(20_000)]
@@ -65,7 +67,7 @@ def tokenize(source, store):
 
 
 def plan(data, model):
-    """From a file, or a store, to the first batch; then some steps."""
+    """Go from a file, or a token store, to the first batch; then make some steps."""
     keep_freed_memory()
     limit_kernel_cache()
     before, started = memory("VmRSS"), time.perf_counter()
@@ -77,7 +79,7 @@ def plan(data, model):
 
 
 def steps(tokens, rows, model):
-    """Steps on rows of so many tokens, every one counted."""
+    """Make steps on rows of the given number of tokens, all counted."""
     keep_freed_memory()
     limit_kernel_cache()
     before, stream = memory("VmRSS"), torch.Generator().manual_seed(0)
@@ -94,7 +96,7 @@ def _speed(batches, size):
     for i, batch in enumerate(batches):
         started = time.perf_counter()
         train_step([batch], model, optimizer, "cpu", 1e-4, settings)
-        if i:  # the first warms up
+        if i:  # the first is a warm-up
             speeds.append(count_tokens(batch[1]) / (time.perf_counter() - started))
     return {"speed": statistics.median(speeds)}
 
@@ -132,7 +134,9 @@ def curves(given):
             source, store = Path(folder) / f"{n}.jsonl", Path(folder) / f"{n}"
             write_rows(source, n)
             written = once("tokenize", source, store)
-            ways = {"from a store": store} | ({"in memory": source} if n <= IN_MEMORY else {})
+            ways = {"from a store": store} | (
+                {"in memory": source} if n <= MAX_ROWS_IN_MEMORY else {}
+            )
             add("rows: seconds to write a store", n, written["seconds"])
             add("rows: bytes held to write a store", n, written["memory"])
             for way, data in ways.items():
@@ -149,7 +153,7 @@ def curves(given):
 
 
 def draw(found, path):
-    """The curves, in a panel for each kind of size and of cost."""
+    """Draw the curves, a panel for each kind of size and cost."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, NullFormatter
 
@@ -177,9 +181,11 @@ def draw(found, path):
 def main():
     arguments = parser(__doc__)
     arguments.add_argument("--model", default="gpt2-tiny", choices=MODEL_SIZES)
-    arguments.add_argument("--most", type=int, default=ROWS[-1], help="rows, of those measured")
+    arguments.add_argument(
+        "--most", type=int, default=ROWS[-1], help="the largest number of rows to measure"
+    )
     arguments.add_argument("--png", metavar="FILE", help="also draw the curves")
-    arguments.add_argument("--once", nargs="+", help="for inner use")
+    arguments.add_argument("--once", nargs="+", help="used internally")
     given = arguments.parse_args()
     if given.once:
         return print(json.dumps(ONCE[given.once[0]](*given.once[1:])))

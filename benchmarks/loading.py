@@ -1,10 +1,10 @@
-"""From published weights to the first logits: peak memory and seconds, beside transformers.
+"""From published weights to the first logits: peak memory and seconds, compared with transformers.
 
     python -m benchmarks.loading [gpt2-small gpt2-xl ...] [--json FILE]
 
-Weights of the exact published layout are written with random numbers to a temporary folder (for
-gpt2-xl 6.4 GB), since no published file may be at hand. The floor of memory is the weights
-themselves; of time, reading the file once.
+Random weights in the exact published layout are written to a temporary folder (6.4 GB for gpt2-xl),
+so that no download is needed. The floor of memory is the size of the weights; of time, reading the
+file once.
 """
 
 import json
@@ -26,9 +26,9 @@ ROUNDS = 5
 
 
 def load(who, folder):
-    """Load and compute the logits of one token; print seconds and peak memory as JSON.
+    """Load a model and compute one token's logits; print seconds and peak memory as JSON.
 
-    The token is there because a file may be mapped and not read before it is used.
+    The logits make sure that a memory-mapped file is really read.
     """
     if who == "ours":
         from ch07.models.pretrained import load_gpt2 as load_model
@@ -54,7 +54,7 @@ def load(who, folder):
 
 
 def compare(name, folder):
-    """Rows for one size, in turns, medians of `ROUNDS`."""
+    """The rows for one size: medians of `ROUNDS` rounds in which all take turns."""
     from published import hf_config, write_published
 
     config = GPTConfig(**MODEL_SIZES[name])
@@ -85,7 +85,7 @@ def compare(name, folder):
 def main():
     arguments = parser(__doc__)
     arguments.add_argument("names", nargs="*", default=["gpt2-small"], help="sizes")
-    arguments.add_argument("--once", nargs=2, help="for inner use")
+    arguments.add_argument("--once", nargs=2, help="used internally")
     given = arguments.parse_args()
     if given.once:
         return load(*given.once)

@@ -1,9 +1,8 @@
-"""What the benchmarks share: work in a process of its own, its peak memory, rows and tables.
+"""Shared by the benchmarks: work in separate processes, peak memory, rows and tables.
 
-The one idea: memory is measured as what a fresh process held at its worst, minus what it held
-after its imports; so every measurement gets a process of its own. Speed is measured in turns: each
-contestant works a little while all others wait, then the next; so a machine that slows down slows
-all of them, and their ratio stays.
+The one idea: memory is the peak of a fresh process minus what it used after its imports, so every
+measurement gets a process of its own. Speed is measured in turns: each contestant works briefly
+while all others wait, so a machine that slows down slows all of them, and their ratio stays.
 """
 
 import argparse
@@ -20,13 +19,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def memory(what="VmHWM"):
-    """Bytes that this process holds ("VmRSS") or has held at most ("VmHWM"); Linux only."""
+    """The memory of this process in bytes, now ("VmRSS") or at its peak ("VmHWM"); Linux only."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(re.search(what + r":\s+(\d+) kB", status)[1]) * 1024
 
 
 def in_a_process(module, *arguments):
-    """What `python -m MODULE ARGUMENTS` prints as JSON."""
+    """Run `python -m MODULE ARGUMENTS`; returns the JSON on the last line of its output."""
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         cwd=ROOT,
@@ -49,13 +48,13 @@ class Worker:
         self.first = self._answer()
 
     def turn(self):
-        """Let it work once; returns what it says."""
+        """Let the worker work once; returns its result."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return self._answer()
 
     def close(self):
-        """Let it end, and wait for it."""
+        """Let the worker end, and wait for it."""
         self.process.communicate()
 
     def _answer(self):
@@ -66,17 +65,17 @@ class Worker:
 
 
 def serve(first, work):
-    """In a worker: say `first`, then `work()` for each line that comes."""
+    """In a worker: print `first`, then the result of `work()` for each line of input."""
     print(json.dumps(first), flush=True)
     for _ in sys.stdin:
         print(json.dumps(work()), flush=True)
 
 
 def in_turns(module, contestants, options, rounds):
-    """What each contestant (a tuple: who, and how) says first, and at each of its turns: two dicts.
+    """Run the contestants in turns; two dicts: each one's first line, and its turns' results.
 
-    `python -m MODULE --as CONTESTANT OPTIONS` is a worker. The first round warms up and isn't
-    counted.
+    A contestant is a tuple of words; `python -m MODULE --as CONTESTANT OPTIONS` is its worker. The
+    first round is a warm-up and is not counted.
     """
     workers = {c: Worker(module, "--as", *c, *options) for c in contestants}
     turns = {c: [] for c in contestants}
@@ -92,7 +91,7 @@ def in_turns(module, contestants, options, rounds):
 
 
 def contest_main(doc, n, contest, compare):
-    """A benchmark whose contestants, `n` words each, work in turns: one of them, or the table."""
+    """The `main` of a contest: runs one contestant (of `n` words), or all and prints the table."""
     from ch07.data.toy_instructions.build import DATA_FILE
     from gpt_model import MODEL_SIZES
 
@@ -100,7 +99,7 @@ def contest_main(doc, n, contest, compare):
     result.add_argument("--data", default=str(DATA_FILE), help="a data file; the bundled one")
     result.add_argument("--model", default="gpt2-small", choices=MODEL_SIZES)
     result.add_argument("--rounds", type=int, default=5)
-    result.add_argument("--as", dest="who", nargs=n, help="for inner use")
+    result.add_argument("--as", dest="who", nargs=n, help="used internally")
     given = result.parse_args()
     if given.who:
         return contest(*given.who, given.model, given.data)
@@ -108,7 +107,7 @@ def contest_main(doc, n, contest, compare):
 
 
 def matrix_peak(dtype, size=2048, tries=20):
-    """Operations per second of a (size, size) matrix product just now: the median of some tries."""
+    """Operations per second of a (size, size) matrix product at present: the median of tries."""
     import torch
 
     a = torch.randn(size, size).to(getattr(torch, dtype))
@@ -121,7 +120,7 @@ def matrix_peak(dtype, size=2048, tries=20):
 
 
 def bandwidth(n_bytes=256 * 2**20, tries=10):
-    """Bytes per second that are read just now, in a sum of many numbers: the median of tries."""
+    """Bytes per second read at present when summing many numbers: the median of tries."""
     import torch
 
     numbers, seconds = torch.ones(n_bytes // 4), []
@@ -133,7 +132,7 @@ def bandwidth(n_bytes=256 * 2**20, tries=10):
 
 
 def speeds(what, ours, peer, peer_name, limits=None):
-    """A row for two lists of speeds, measured in turns: medians, of the ratios too."""
+    """A row for two lists of speeds measured in turns: their medians, and that of the ratios."""
     median = statistics.median
     result = row(what, median(ours), peer and median(peer), peer_name)
     if peer:
@@ -145,7 +144,7 @@ def speeds(what, ours, peer, peer_name, limits=None):
 
 
 def row(what, ours, peer, peer_name, floor=None):
-    """One measurement of a cost; `ratio` is peer over ours, `floor_share` the floor over ours."""
+    """A row for one cost: `ratio` is peer / ours, `floor_share` is floor / ours."""
     share = None if floor is None else floor / ours
     return {
         "what": what,
@@ -158,7 +157,7 @@ def row(what, ours, peer, peer_name, floor=None):
 
 
 def report(rows, path=None):
-    """Print a table; write JSON if there is a path."""
+    """Print the table; also write it as JSON if there is a path."""
     print(f"{'what':<44}{'ours':>14}{'peer':>14}  {'peer is':<22}{'ratio':>7}{'floor':>7}")
     for r in rows:
         peer = "" if r["peer"] is None else f"{r['peer']:,.4g}"
@@ -173,20 +172,20 @@ def report(rows, path=None):
 
 
 def parser(doc):
-    """The arguments that every benchmark takes."""
+    """A parser with the arguments that every benchmark takes."""
     result = argparse.ArgumentParser(description=doc.splitlines()[0])
     result.add_argument("--json", metavar="FILE", help="also write the rows as JSON")
     return result
 
 
 def in_a_folder(doc, once, compare):
-    """The `main` of a benchmark whose runs are kept in a folder, and made one by one in processes.
+    """The `main` of a benchmark that keeps its runs in a folder, each made in its own process.
 
-    `compare(folder)` gives the rows; `once(folder, ...)`, asked for by `--once`, does one run.
+    `compare(folder)` returns the rows; `once(folder, ...)`, called with `--once`, makes one run.
     """
     arguments = parser(doc)
     arguments.add_argument("--out", type=Path, help="keep the runs in this folder")
-    arguments.add_argument("--once", nargs="+", help="for inner use")
+    arguments.add_argument("--once", nargs="+", help="used internally")
     given = arguments.parse_args()
     if given.once:
         folder, *which = given.once

@@ -1,11 +1,11 @@
-"""Seconds to hold one new instruction against a pool of 50,000, exactly, beside Alpaca's way.
+"""Seconds to compare one new instruction exactly with a pool of 50,000, and Alpaca's way to do it.
 
     python -m benchmarks.novelty [--rows N] [--json FILE]
 
 The peer is what Alpaca does in each of its processes: rouge-score's `_score_lcs` for every text of
-the pool, cut into words beforehand. The texts are made up: words as frequent as in a natural text
-(Zipf), Chinese characters likewise, one sentence with two words changed, and one sentence in every
-order of its words, where counting words says nothing and every text must be compared.
+the pool, tokenized beforehand. The texts are generated: words or Chinese characters as frequent as
+in natural text (Zipf's law), a sentence with two words changed, and a sentence with its words
+shuffled, where counting words doesn't help and every text must be compared.
 """
 
 import random
@@ -16,7 +16,8 @@ from itertools import accumulate
 from benchmarks.measured import parser, report, row
 from ch07.systems.synthetic_data.novelty_filter import NoveltyPool
 
-CANDIDATES, PEER_CANDIDATES = 20, 2
+CANDIDATES = 20
+PEER_CANDIDATES = 2
 SENTENCE = "write a short story about the sea and explain why it is good".split()
 
 
@@ -41,7 +42,7 @@ def makers(draw):
 
 
 def compare(n_rows):
-    """A row for each kind of text: median seconds for one candidate."""
+    """One row per kind of text: median seconds per candidate."""
     from rouge_score import rouge_scorer
 
     tokenizer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)._tokenizer

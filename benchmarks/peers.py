@@ -1,7 +1,7 @@
-"""The peers of the benchmarks: the book's own code and transformers, with this project's weights.
+"""The benchmarks' peers: the book's own code and transformers, with this project's weights.
 
-The one idea: a peer is used as its own documentation shows it, nothing is slowed down and nothing
-is tuned; then all of them get the same weights and must compute the same loss.
+The one idea: a peer is used as its own documentation shows it, neither slowed down nor tuned; all
+get the same weights and must compute the same loss.
 """
 
 from dataclasses import asdict
@@ -17,7 +17,7 @@ END = 50256
 def book_model(model):
     """The book's GPTModel (`llms_from_scratch.ch04`) with the weights of ours.
 
-    Its head is a matrix of its own, as in the book, which copies the embedding into it.
+    Its output head has weights of its own, a copy of the embedding, as in the book.
     """
     from llms_from_scratch.ch04 import GPTModel
 
@@ -64,7 +64,7 @@ def hf_loader(rows, batch_size, generator):
 
 
 def padding_tokenizer():
-    """A transformers tokenizer that only has to pad: all rows are token ids already."""
+    """A transformers tokenizer used only for padding: the rows are already token ids."""
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
@@ -75,6 +75,6 @@ def padding_tokenizer():
 
 
 def hf_loss(model, batch, dtype="float32"):
-    """The mean loss that transformers computes itself."""
+    """The mean loss as computed by transformers."""
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
         return model(**batch).loss

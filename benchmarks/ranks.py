@@ -3,11 +3,11 @@
     python -m benchmarks.ranks [--data FILE] [--model gpt2-small] [--rounds 5] [--json FILE]
 
 Random weights, AdamW, every target counted, the same batches of 16 rows in all contests. A rank is
-a process with one thread, started by torchrun over gloo, with a copy of the model or a part of it.
-They are measured one after the other, in rounds. The peer is one process with one thread; "floor"
-is the share of that, times the ranks that have a core of their own, which is reached. A row tells
-by how much a step of two ranks is longer than half a step of one: what each does for itself (the
-update, above all), and the exchange of gradients, whose bytes stand beside it.
+a single-threaded process, started by torchrun over gloo, with a copy or a shard of the model. The
+configurations are measured one after the other, in rounds. The peer is one process with one thread;
+"floor" is the share reached of the peer's speed times the number of ranks with a core of their own.
+One row shows by how much a step of two ranks exceeds half a step of one: the work that every rank
+repeats (mainly the update) and the exchange of gradients, whose size in bytes is in another row.
 """
 
 import json
@@ -31,17 +31,18 @@ from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import TrainSettings, count_tokens, make_optimizer, train_step
 
-BATCH_SIZE, BATCHES = 16, 4
-CONTESTANTS = [
+BATCH_SIZE = 16
+BATCHES = 4  # per contest
+CONTESTANTS = [  # number of ranks, and what each holds of the model
     (1, "copies"),
     (2, "copies"),
     (2, "parts"),
     (4, "copies"),
-]  # ranks, and what each has
+]
 
 
 def contest(_, what, size, data):
-    """As one rank of several: a line from the first with the speed and memory of some steps."""
+    """Run as one of several ranks; rank 0 prints the speed and memory of some steps."""
     if what == "copies":  # as `ch07/training/job.py` does
         keep_freed_memory()
     limit_kernel_cache()
@@ -61,12 +62,11 @@ def _steps(shard, size, data):
     settings = TrainSettings(
         dtype=dtype,
         cross_entropy=summed_cross_entropy_in_place,
-        ranks=distributed.get_world_size(),
-        sum_ranks=distributed.all_reduce_sum,
+        reduce=distributed.all_reduce_sum,
     )
     share = distributed.get_rank(), distributed.get_world_size()
     batches, seconds, tokens = iter(make_loader(dataset, BATCH_SIZE, seed=123, share=share)), [], 0
-    for i in range(BATCHES + 1):  # the first warms up
+    for i in range(BATCHES + 1):  # the first is a warm-up
         batch = next(batches)
         started = time.perf_counter()
         loss = train_step([batch], model, optimizer, "cpu", LR, settings)
@@ -79,7 +79,7 @@ def _steps(shard, size, data):
 
 
 def turn(n, what, given):
-    """One contest in processes of its own, as torchrun starts them."""
+    """One contest, in processes started by torchrun."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n)]
     command += ["-m", "benchmarks.ranks", "--as", str(n), what]
     command += ["--model", given.model, "--data", given.data]
@@ -94,16 +94,16 @@ def turn(n, what, given):
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
-    said = json.loads(done.stdout.splitlines()[-1])
-    print(f"{n} ranks with {what}: {said['speed']:.0f} tokens/s", flush=True)
-    return said
+    result = json.loads(done.stdout.splitlines()[-1])
+    print(f"{n} ranks with {what}: {result['speed']:.0f} tokens/s", flush=True)
+    return result
 
 
 def compare(given):
     """All rows of the table."""
     rounds = [{c: turn(*c, given) for c in CONTESTANTS} for _ in range(given.rounds)]
-    losses = [said["loss"] for said in rounds[0].values()]
-    assert max(losses) - min(losses) < 5e-3, losses  # bfloat16 rounds other sums in other ways
+    losses = [result["loss"] for result in rounds[0].values()]
+    assert max(losses) - min(losses) < 5e-3, losses  # bfloat16 rounds different sums differently
     alone, cores, rows = CONTESTANTS[0], os.cpu_count(), []
     n_bytes = 4 * count_parameters(GPTConfig(**MODEL_SIZES[given.model]))[0]
     one = [turns[alone]["speed"] for turns in rounds]

@@ -1,11 +1,11 @@
-"""What each size of GPT-2 costs here: memory and seconds, to train and to answer.
+"""What each size of GPT-2 costs on this machine: memory and seconds for training and answering.
 
     python -m benchmarks.sizes [gpt2-tiny gpt2-small ...] [--json FILE]
 
-Random weights; batches of 8 rows of 100 tokens, 40 of them counted, AdamW, bfloat16 where the
-processor has units for it; answers to 8 prompts of 60 tokens. "Peer" is what
-`ch07/models/resource_estimate.py` says before a run. The floor of memory is 16
-bytes a parameter to train (weights, gradients, AdamW's two moments) and 4 to answer.
+Random weights; batches of 8 rows of 100 tokens, 40 of them counted, AdamW, bfloat16 if the
+processor supports it; answers to 8 prompts of 60 tokens. The peer is the estimate that
+`ch07/models/resource_estimate.py` gives before a run. The floor of memory is 16 bytes per parameter
+for training (weights, gradients, AdamW's two moments) and 4 for answering.
 """
 
 import json
@@ -23,13 +23,17 @@ from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import TrainSettings, make_optimizer, train_step
 
-ROWS, TOKENS, COUNTED, STEPS = 8, 100, 40, 6
-PROMPT, NEW = 60, 32
+ROWS = 8  # per batch, and answers at once
+TOKENS = 100  # per row
+COUNTED = 40  # targets per row
+STEPS = 6
+PROMPT = 60  # tokens
+NEW_TOKENS = 32  # per answer
 BATCHES = est.Batches([ROWS * TOKENS], [ROWS * COUNTED])
 
 
 def random_model(name):
-    """A GPTModel of a size with random weights, built without a second copy."""
+    """A GPTModel of the given size with random weights, built without a second copy."""
     with torch.device("meta"):
         model = GPTModel(GPTConfig(**MODEL_SIZES[name]))
     stream = torch.Generator().manual_seed(0)
@@ -41,7 +45,7 @@ def random_model(name):
 
 
 def train(name, dtype):
-    """Seconds of a step (median, the first left out) and peak memory, as JSON."""
+    """Print seconds per step (median without the first) and peak memory as JSON."""
     keep_freed_memory()
     limit_kernel_cache()
     before = memory("VmRSS")
@@ -60,22 +64,22 @@ def train(name, dtype):
 
 
 def answer(name, _):
-    """Seconds of a new token of `ROWS` answers, and peak memory, as JSON."""
+    """Print seconds per new token of `ROWS` answers, and peak memory, as JSON."""
     before = memory("VmRSS")
     model = random_model(name).eval()
     prompts = torch.randint(0, 50257, (ROWS, PROMPT)).tolist()
     started = time.perf_counter()
-    generate(model, prompts, NEW, end_id=-1)
-    seconds = (time.perf_counter() - started) / NEW
+    generate(model, prompts, NEW_TOKENS, end_id=-1)
+    seconds = (time.perf_counter() - started) / NEW_TOKENS
     print(json.dumps({"seconds": seconds, "memory": memory() - before}))
 
 
 def compare(name, dtype):
-    """Rows for one size; those of training only where it fits."""
+    """The rows for one size; training only if it fits into memory."""
     config, free = GPTConfig(**MODEL_SIZES[name]), available_memory(torch.device("cpu"))
     n, _ = est.count_parameters(config)
     rows = []
-    expected = est.training_bytes(config, BATCHES, dtype) - est.PROCESS
+    expected = est.training_bytes(config, BATCHES, dtype) - est.PROCESS_BYTES
     if expected < free:
         step = est.step_seconds(config, BATCHES, dtype, "cpu")
         trained = in_a_process("benchmarks.sizes", "--once", "train", name, dtype)
@@ -86,7 +90,7 @@ def compare(name, dtype):
     else:
         print(f"{name}: {est.as_bytes(expected)} to train, but {est.as_bytes(free)} are free")
     answered = in_a_process("benchmarks.sizes", "--once", "answer", name, dtype)
-    kept = est.answering_bytes(config, ROWS, PROMPT + NEW) - est.PROCESS
+    kept = est.answering_bytes(config, ROWS, PROMPT + NEW_TOKENS) - est.PROCESS_BYTES
     return [
         *rows,
         row(f"{name}: bytes to answer", answered["memory"], kept, "estimate", 4 * n),
@@ -97,7 +101,7 @@ def compare(name, dtype):
 def main():
     arguments = parser(__doc__)
     arguments.add_argument("names", nargs="*", default=["gpt2-tiny", "gpt2-small"], help="sizes")
-    arguments.add_argument("--once", nargs=3, help="for inner use")
+    arguments.add_argument("--once", nargs=3, help="used internally")
     given = arguments.parse_args()
     if given.once:
         what, name, dtype = given.once

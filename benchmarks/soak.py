@@ -2,10 +2,10 @@
 
     python -m benchmarks.soak [--minutes 60] [--calls 10000] [--json FILE]
 
-One process trains the default run round after round, with an evaluation, a checkpoint, a resume
-and 64 answers in each; then asks `respond` one question at a time. What it holds is read each
-minute; the first tenth of the time warms up. "Ours" is what was held at the end, "peer" what was
-held after the warm-up; the floor of the ratio is 1.
+One process trains the default run in rounds, each with an evaluation, a checkpoint, a resume and 64
+answers; then it calls `respond` with one question at a time. Memory and open files are sampled
+every minute; the first tenth of the time is a warm-up. "Ours" is the level at the end, "peer" the
+level after the warm-up; without a leak the ratio is 1.
 """
 
 import os
@@ -25,52 +25,59 @@ from ch07.training.job import build_job
 from ch07.utils.malloc_tuning import release_freed_memory
 from train_loop import TrainState, train_model
 
-STEPS = 60  # of a round
+STEPS_PER_ROUND = 60
 
 
-def held():
-    """(bytes, open file handles) of this process; Linux only."""
+def resources_in_use():
+    """(bytes of memory, open file handles) of this process; Linux only."""
     return memory("VmRSS"), len(os.listdir("/proc/self/fd"))
 
 
 def rounds(minutes, folder):
-    """Train and answer for so many minutes; (second, bytes, handles) about once a minute."""
+    """Train and answer for `minutes`; samples (second, bytes, handles) about once a minute."""
     job = build_job(FinetuneOptions(eval_freq=30), lambda text: None)
-    settings = replace(job.settings, num_epochs=10**6, max_steps=None)
-    state, seen, started = TrainState(), [], time.monotonic()
+    settings = replace(job.plan.settings, num_epochs=10**6, max_steps=None)
+    state, samples, started = TrainState(), [], time.monotonic()
     while time.monotonic() - started < 60 * minutes:
-        until = state.step + STEPS
+        until = state.step + STEPS_PER_ROUND
         train_model(
-            job.model, job.train_loader, job.val_loader, job.optimizer, job.device, settings,
-            state, on_step=lambda state, until=until: state.step >= until, progress=False,
-        )  # fmt: skip
-        del state.history[:-1]  # it grows with the run, as it must
+            job.model,
+            job.plan.train_loader,
+            job.plan.val_loader,
+            job.optimizer,
+            job.plan.device,
+            settings,
+            state,
+            on_step=lambda state, until=until: state.step >= until,
+            progress=False,
+        )
+        del state.history[:-1]  # the history grows with the run by design
         save_checkpoint(folder, job.model, job.optimizer, state)
         state, _ = load_checkpoint(folder, job.model, job.optimizer)
         release_freed_memory()  # as a run does before it answers
-        respond(job.model, load_tokenizer(), job.splits["test"][:64], job.style, 64)
+        respond(job.model, load_tokenizer(), job.plan.rows.entries("test")[:64], job.plan.style, 64)
         seconds = time.monotonic() - started
-        if not seen or seconds - seen[-1][0] >= 60:
-            seen.append((seconds, *held()))
-            print(f"{seconds / 60:.0f} min, step {state.step}: {seen[-1][1:]}", file=sys.stderr)
-    return job, seen
+        if not samples or seconds - samples[-1][0] >= 60:
+            samples.append((seconds, *resources_in_use()))
+            print(f"{seconds / 60:.0f} min, step {state.step}: {samples[-1][1:]}", file=sys.stderr)
+    return job, samples
 
 
 def calls(job, n):
-    """Ask `respond` n times in this process; (call, bytes, handles) at each hundredth."""
-    seen = []
-    entries = job.splits["test"]
+    """Call `respond` n times; samples (call, bytes, handles) at every hundredth of them."""
+    samples = []
+    entries = job.plan.rows.entries("test")
     for i in range(n):
-        respond(job.model, load_tokenizer(), [entries[i % len(entries)]], job.style, 16)
+        respond(job.model, load_tokenizer(), [entries[i % len(entries)]], job.plan.style, 16)
         if i % (n // 100) == 0:
-            seen.append((i, *held()))
-    return seen
+            samples.append((i, *resources_in_use()))
+    return samples
 
 
-def grown(what, seen):
-    """Rows of memory and handles: the last tenth against what came after the first tenth."""
-    part = max(1, len(seen) // 10)
-    early, late = seen[part : 2 * part] or seen, seen[-part:]
+def grown(what, samples):
+    """Rows for memory and handles: the last tenth of samples compared with the second tenth."""
+    part = max(1, len(samples) // 10)
+    early, late = samples[part : 2 * part] or samples, samples[-part:]
     for column, name in ((1, "bytes"), (2, "file handles")):
         before, after = (statistics.median(s[column] for s in group) for group in (early, late))
         yield row(f"{what}: {name}", after, before, "after warm-up", floor=before)
@@ -82,8 +89,8 @@ def main():
     arguments.add_argument("--calls", type=int, default=10_000)
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        job, seen = rounds(given.minutes, Path(folder) / "checkpoint")
-    rows = list(grown(f"{given.minutes:g} min of training and answers", seen))
+        job, samples = rounds(given.minutes, Path(folder) / "checkpoint")
+    rows = list(grown(f"{given.minutes:g} min of training and answers", samples))
     rows += grown(f"{given.calls:,} calls of respond", calls(job, given.calls))
     report(rows, given.json)
 

@@ -1,14 +1,14 @@
-"""Training speed and memory beside the book's code and transformers.
+"""Training speed and memory, compared with the book's code and transformers.
 
     python -m benchmarks.training [--data FILE] [--model gpt2-small] [--rounds 5] [--json FILE]
 
-Random weights, the same in all contestants; AdamW, batches of 8, every target counted. Each
-contestant has a process of its own, and they work in turns. Tokens per second are real tokens:
-padding is work, but it teaches nothing. All must compute the same loss first.
+All contestants have the same random weights; AdamW, batches of 8, every target counted. Each
+contestant has a process of its own, and they work in turns. Speed is in real tokens per second,
+without padding. All must first compute the same loss.
 
 The limit of the speed is six operations per weight and real token (Kaplan et al. 2020, section
-2.1), at the speed of a large matrix product that is measured before every turn. The floor of the
-memory is 16 bytes a weight: itself, its gradient, AdamW's two moments.
+2.1), at the speed of a large matrix product measured before every turn. The floor of the memory is
+16 bytes per weight: the weight, its gradient, AdamW's two moments.
 """
 
 import time
@@ -30,7 +30,10 @@ from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from instruction_dataset import InstructionDataset
 from train_loop import TrainSettings, make_optimizer, sum_loss, train_step
 
-BATCH_SIZE, BATCHES, LR, DECAY = 8, 8, 5e-5, 0.1  # the book's; batches of a turn
+BATCH_SIZE = 8  # batch size, learning rate and weight decay are the book's
+LR = 5e-5
+DECAY = 0.1
+BATCHES = 8  # per turn
 
 
 def rows_of(data):
@@ -110,7 +113,7 @@ CONTESTANTS = {"ours": Ours, "book": Book, "transformers": Transformers}
 
 
 def contest(who, dtype, size, data):
-    """One contestant, in a process of its own: a line with its loss, then one for each turn."""
+    """One contestant in a process of its own: prints its loss, then one line per turn."""
     if who == "ours":
         limit_kernel_cache()
     dataset, empty = rows_of(data), measured.memory("VmRSS")
@@ -135,15 +138,15 @@ def _endless(loader):
         yield from loader
 
 
-def heat(contestants, rounds, size, data):
-    """Turns of each (who, dtype): lists of speeds, peaks of memory, limits of the speed.
+def run_contest(contestants, rounds, size, data):
+    """Measure each (who, dtype): lists of speeds and their limits, and peak memory.
 
-    AssertionError unless all compute one loss.
+    AssertionError unless all compute the same loss.
     """
     config = GPTConfig(**MODEL_SIZES[size])
     options = ("--model", size, "--data", data)
     first, turns = measured.in_turns("benchmarks.training", contestants, options, rounds)
-    losses = [said["loss"] for said in first.values()]
+    losses = [first_line["loss"] for first_line in first.values()]
     assert max(losses) - min(losses) < 1e-4, first
     return {
         c: {
@@ -156,7 +159,7 @@ def heat(contestants, rounds, size, data):
 
 
 def _weights_at_work(config):
-    """Weights that take part in matrix products: the head does (as the embedding, tied to it)."""
+    """Weights used in matrix products; the tied embedding counts once, as the output head."""
     return count_parameters(config)[1] + config.vocab_size * config.emb_dim
 
 
@@ -166,13 +169,13 @@ def compare(given):
     ours, book, hf = ("ours", fast), ("book", "float32"), ("transformers", "float32")
     tuned = ("transformers", fast)
     entrants = list(dict.fromkeys((ours, book, hf, tuned)))
-    first = heat(entrants, given.rounds, given.model, given.data)
+    first = run_contest(entrants, given.rounds, given.model, given.data)
     wide = ("ours", "float32")
-    second = heat([wide, book], given.rounds, given.model, given.data)
+    second = run_contest([wide, book], given.rounds, given.model, given.data)
 
-    def against(heat, ours, peer, name, what):
-        o, p = heat[ours], heat[peer]
-        return speeds(what, o["speeds"], p["speeds"], name, o["limits"])
+    def against(results, ours, peer, name, what):
+        own = results[ours]
+        return speeds(what, own["speeds"], results[peer]["speeds"], name, own["limits"])
 
     speed, names = "training, tokens/s", {hf: "transformers", tuned: f"transformers, {fast}"}
     floor = 16 * count_parameters(GPTConfig(**MODEL_SIZES[given.model]))[0]

@@ -1,141 +1,328 @@
-"""The settings of a run, with their defaults: the one place where they stand.
+"""Every setting of a training run, once: its default, help, range and choices.
 
-Imports nothing heavy, so that `--help` answers at once.
+The command line, the checks and the table in docs/reference/settings.md are all made from the
+fields below. Imports nothing heavy, so that `--help` answers at once.
+
+The command line stays argparse: every reader knows it, and it starts fast. `import tyro`,
+`jsonargparse` and `typer` each took at least five times as long as `import argparse` (side by side,
+`python -X importtime`), more than the half second that `--help` may take here on a busy machine.
 """
 
+import dataclasses
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from ch07.utils.errors import OptionError
 
-AT_LEAST_1 = (
-    "epochs",
-    "batch_size",
-    "accumulation_steps",
-    "allowed_max_length",
-    "eval_freq",
-    "max_steps",
-    "lora_rank",
-    "prefix_length",
-    "prefix_hidden",
-    "train_rows",
-)
 METHODS = ("full", "lora", "prefix")  # what is trained: all weights, or an adapter beside them
-
-
+PROMPT_STYLES = ("book", "alpaca", "chinese-alpaca", "question-answer", "phi3")
 RANDOM_START = "gpt2-tiny"  # the one size that no weights are published for
-# A model that knows nothing sees its rows often and changes fast; one that has learned a language
-# already keeps it only if it changes slowly (the book's section 7.6). An adapter starts from
-# nothing beside one that has learned, so it changes fast.
-RECIPES = {
+
+# Defaults that depend on where training starts. A model that knows nothing sees its rows often and
+# changes fast; one that has learned a language keeps it only if it changes slowly (the book's
+# section 7.6). An adapter starts from nothing beside a trained model, so it changes fast.
+RECIPES: dict[str, dict[str, Any]] = {
     "random": {"epochs": 6, "batch_size": 48, "lr": 2.5e-3},
     "trained": {"epochs": 2, "batch_size": 8, "lr": 5e-5},
     "lora": {"epochs": 2, "batch_size": 8, "lr": 3e-4},
     "prefix": {"epochs": 2, "batch_size": 8, "lr": 1e-2},
-    # Reading plain text, whose every token is a target: rows are long, and there are few steps.
+    # Plain text, whose every token is a target: rows are long, and there are few steps.
     "text": {"epochs": 1, "batch_size": 8, "lr": 5e-3, "allowed_max_length": 128},
 }
+RECIPE_TITLES = {
+    "random": "random weights",
+    "trained": "trained weights",
+    "lora": "LoRA",
+    "prefix": "a prefix",
+    "text": "plain text",
+}
+
+# Which commands have a flag for a setting.
+ALL = ("finetune", "doctor", "pretrain")
+ROWS = ("finetune", "doctor")  # not for plain text, which has no rows
+TRAINING = ("finetune", "pretrain")  # `doctor` trains nothing
+FINETUNE = ("finetune",)
+PREFER = ("prefer",)
+MAX_COUNT = 10**9
+MAX_SEED = 2**31 - 1
+
+
+def setting(
+    default: Any,
+    *,
+    help: str,
+    commands: Sequence[str],
+    choices: Sequence[str] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    free_on_resume: bool = False,
+) -> Any:
+    """A dataclass field that knows its help, its range and which commands have a flag for it.
+
+    `minimum` and `maximum` are allowed values, `above` is not. `free_on_resume`: changes no number,
+    so it may differ when a run is resumed.
+    """
+    metadata = {
+        "help": help,
+        "commands": tuple(commands),
+        "choices": None if choices is None else tuple(choices),
+        "minimum": minimum,
+        "maximum": maximum,
+        "above": above,
+        "free_on_resume": free_on_resume,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def count_setting(default: int | None, *, help: str, commands: Sequence[str]) -> Any:
+    """A setting that is a whole number of at least 1."""
+    return setting(default, help=help, commands=commands, minimum=1, maximum=MAX_COUNT)
+
+
+def flag_of(name: str) -> str:
+    """The flag of a setting: `--max-steps` for `max_steps`."""
+    return "--" + name.replace("_", "-")
+
+
+def check_ranges(config: Any) -> None:
+    """OptionError for the first setting whose value is outside its range or its choices."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value is None or isinstance(value, bool) or not field.metadata:
+            continue
+        choices = field.metadata["choices"]
+        if choices is not None and value not in choices:
+            known = ", ".join(choices)
+            raise OptionError(f"{field.name} is {value!r}, but must be one of {known}")
+        wanted = _range_sentence(field.metadata)
+        if wanted and not _in_range(value, field.metadata):
+            raise OptionError(f"{field.name} is {value}, but must be {wanted}")
+
+
+def _in_range(value: float, metadata: Any) -> bool:
+    low, above, high = metadata["minimum"], metadata["above"], metadata["maximum"]
+    if not math.isfinite(value):
+        return False
+    if above is not None and value <= above:
+        return False
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def _range_sentence(metadata: Any) -> str:
+    """What a value must be, as in "between 1 and 10**9"; empty where anything goes."""
+    low, above, high = metadata["minimum"], metadata["above"], metadata["maximum"]
+    if low is not None and high is not None:
+        return f"between {_shown(low)} and {_shown(high)}"
+    if above is not None and high is not None:
+        return f"above {_shown(above)} and at most {_shown(high)}"
+    if above is not None:
+        return f"a number above {_shown(above)}"
+    return "" if low is None else f"{_shown(low)} or more"
+
+
+def _shown(limit: float) -> str:
+    names = {MAX_COUNT: "10**9", MAX_SEED: "2**31 - 1"}
+    return names.get(limit, f"{limit:g}")
 
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """What `python -m ch07 finetune` can be told; each field but `text` is a flag."""
+    """The settings of `python -m ch07 finetune`, and of `pretrain`, which is the same training.
 
-    data: str | None = None  # a file, a store, or hf:NAME; None: the bundled toy instructions
-    model: str = "gpt2-tiny"  # or a published size, or a folder or file with weights
-    out: str | None = None  # the run folder; None: the next free runs/N
-    epochs: int | None = None  # these three: None is what suits the model's start, see RECIPES
-    batch_size: int | None = None
-    lr: float | None = None  # at the peak, after warmup
-    warmup_steps: int = 50
-    weight_decay: float = 0.1
-    method: str = "full"  # or "lora", "prefix": a small adapter beside frozen weights
-    lora_rank: int = 8
-    lora_alpha: float = 16.0  # the correction counts alpha / rank
-    prefix_length: int = 16  # columns in front of every row
-    prefix_hidden: int | None = None  # width of the layers that make the prefix; None: no layers
-    optimizer: str = "auto"  # or "adamw", "muon"; auto: muon if the weights start at random
-    accumulation_steps: int = 1
-    train_rows: int | None = None  # so many training rows, of all families alike; None: all
-    seed: int = 123
-    loss_on: str = "response"  # or "all"
-    allowed_max_length: int | None = None  # tokens; None: nothing is cut
-    prompt_style: str | None = None  # as the model was trained, else the book's
-    split: str = "groups"  # or "book": by position; or "hf": as `datasets` does it
-    device: str = "auto"
-    dtype: str = "auto"  # or "float32", "bfloat16"
-    eval_freq: int = 100  # updates between two evaluations
-    max_steps: int | None = None
-    checkpoint_minutes: float = 5.0
-    skip_bad_rows: bool = False
-    force: bool = False  # start also where memory seems too small
-    compile: bool = False  # by torch.compile, where that works
-    shard: bool = False  # under torchrun: a part of the weights on each process, not a copy
-    text: bool = False  # pretraining: `data` is plain text (None: the toy corpus), not rows
+    `epochs`, `batch_size`, `lr` and, for plain text, `allowed_max_length` are None where the recipe
+    of the run's start decides (`RECIPES`); after construction they hold its values.
+    """
+
+    data: str | None = setting(
+        None,
+        help="JSON or JSONL file in Alpaca form, a token store, or hf:NAME[:SPLIT], a dataset on "
+        "the Hugging Face Hub (default: the bundled toy instructions)",
+        commands=FINETUNE,
+        free_on_resume=True,
+    )
+    model: str = setting(
+        RANDOM_START,
+        help="gpt2-tiny (random weights), gpt2-small, -medium, -large or -xl (published ones, "
+        "downloaded once), or a folder or file with weights",
+        commands=ROWS,
+        free_on_resume=True,
+    )
+    out: str | None = setting(
+        None,
+        help="run folder (default: the next free runs/N)",
+        commands=TRAINING,
+        free_on_resume=True,
+    )
+    epochs: int | None = count_setting(None, help="passes over the training rows", commands=ALL)
+    batch_size: int | None = count_setting(None, help="rows in a batch", commands=ALL)
+    lr: float | None = setting(None, help="peak learning rate", commands=ALL, above=0)
+    warmup_steps: int = setting(
+        50, help="updates until the learning rate reaches its peak", commands=ROWS, minimum=0
+    )
+    weight_decay: float = setting(0.1, help="AdamW's weight decay", commands=ROWS, minimum=0)
+    method: str = setting(
+        "full",
+        help="train all weights, or an adapter beside them: LoRA, or a prefix",
+        commands=ROWS,
+        choices=METHODS,
+    )
+    lora_rank: int = count_setting(8, help="rank of LoRA's corrections", commands=ROWS)
+    lora_alpha: float = setting(
+        16.0, help="LoRA's corrections are scaled by alpha / rank", commands=ROWS, above=0
+    )
+    prefix_length: int = count_setting(
+        16, help="columns of the prefix in front of every row", commands=ROWS
+    )
+    prefix_hidden: int | None = count_setting(
+        None,
+        help="while training, compute the prefix with two layers of this width",
+        commands=ROWS,
+    )
+    optimizer: str = setting(
+        "auto",
+        help="auto is muon for a model that starts from random weights, else adamw",
+        commands=ROWS,
+        choices=("auto", "adamw", "muon"),
+    )
+    accumulation_steps: int = count_setting(
+        1, help="batches that make up one update", commands=ROWS
+    )
+    train_rows: int | None = count_setting(
+        None,
+        help="train on this many of the training rows, spread over all families; the held-out rows "
+        "stay the same",
+        commands=ROWS,
+    )
+    seed: int = setting(
+        123,
+        help="random seed of weights, order, dropout and split",
+        commands=ALL,
+        minimum=0,
+        maximum=MAX_SEED,
+    )
+    loss_on: str = setting(
+        "response",
+        help="count all targets, or only those of the response",
+        commands=ROWS,
+        choices=("all", "response"),
+    )
+    allowed_max_length: int | None = count_setting(
+        None, help="cut rows to this many tokens", commands=ALL
+    )
+    prompt_style: str | None = setting(
+        None,
+        help="how an entry is written as text (default: as the model was trained, or book)",
+        commands=ROWS,
+        choices=PROMPT_STYLES,
+    )
+    split: str = setting(
+        "groups",
+        help="by groups of equal prompts, by position as in the book, or as train_test_split of "
+        "Hugging Face's datasets (which makes no validation set)",
+        commands=ROWS,
+        choices=("groups", "book", "hf"),
+    )
+    device: str = setting("auto", help="auto, cpu, cuda or mps", commands=ALL)
+    dtype: str = setting(
+        "auto",
+        help="number format of matrix products",
+        commands=ALL,
+        choices=("auto", "float32", "bfloat16"),
+    )
+    eval_freq: int = count_setting(100, help="updates between two evaluations", commands=TRAINING)
+    max_steps: int | None = count_setting(None, help="stop after this many updates", commands=ALL)
+    checkpoint_minutes: float = setting(
+        5.0,
+        help="minutes between two checkpoints",
+        commands=TRAINING,
+        minimum=0,
+        free_on_resume=True,
+    )
+    skip_bad_rows: bool = setting(
+        False,
+        help="leave faulty rows out (and count them) instead of refusing the file",
+        commands=ROWS,
+    )
+    force: bool = setting(
+        False,
+        help="start although memory or disk seem too small",
+        commands=ALL,
+        free_on_resume=True,
+    )
+    compile: bool = setting(
+        False,
+        help="let torch.compile speed up training, after up to a minute of compiling",
+        commands=FINETUNE,
+    )
+    shard: bool = setting(
+        False,
+        help="under torchrun, spread the weights over the processes instead of copying them",
+        commands=FINETUNE,
+        free_on_resume=True,
+    )
+    text: bool = setting(  # `pretrain` sets it; `data` is then plain text, not rows
+        False, help="train on plain text", commands=()
+    )
 
     @property
-    def from_random(self):
+    def from_random(self) -> bool:
         """Whether training starts from random weights."""
         return self.model == RANDOM_START
 
     @property
-    def chosen_optimizer(self):
+    def chosen_optimizer(self) -> str:
         """What "auto" stands for: Muon for random weights, AdamW for trained ones."""
         auto = "muon" if self.from_random else "adamw"
         return auto if self.optimizer == "auto" else self.optimizer
 
     @property
-    def recipe(self):
-        """Which of `RECIPES` holds where nothing else is said."""
+    def recipe(self) -> str:
+        """The key of `RECIPES` whose values hold where nothing else is given."""
         if self.text:
             return "text"
         start = "random" if self.from_random else "trained"
         return start if self.method == "full" else self.method
 
     @property
-    def prefix_columns(self):
-        """How much of a row's context the prefix takes."""
+    def prefix_columns(self) -> int:
+        """How many columns of a row's context the prefix takes."""
         return self.prefix_length if self.method == "prefix" else 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._check_method()
         for name, value in RECIPES[self.recipe].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        for name in AT_LEAST_1:
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= 10**9:
-                raise OptionError(f"{name} is {value}, but must be between 1 and 10**9")
+        check_ranges(self)
         for name in ("data", "model", "out"):
             if getattr(self, name) == "":
                 raise OptionError(f"{name} is empty: give a path, or leave the option out")
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise OptionError(f"lr is {self.lr}, but must be a number above 0")
-        if not 0 < self.lora_alpha < math.inf:
-            raise OptionError(f"lora_alpha is {self.lora_alpha}, but must be a number above 0")
-        for name in ("weight_decay", "warmup_steps", "checkpoint_minutes"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise OptionError(f"{name} is {getattr(self, name)}, but must be 0 or more")
         if self.text and (self.loss_on != "all" or self.train_rows is not None):
             raise OptionError("plain text has no responses or rows: no --loss-on, no --train-rows")
-        if not 0 <= self.seed < 2**31:
-            raise OptionError(f"seed is {self.seed}, but must be between 0 and 2**31 - 1")
 
-    def _check_method(self):
-        """OptionError for a method that isn't known, or that can't be had together with others."""
+    def _check_method(self) -> None:
+        """OptionError for a method that isn't known, or that doesn't go with the other settings."""
         if self.method not in METHODS:
             raise OptionError(f"no method {self.method!r}; choose one of {', '.join(METHODS)}")
-        for field in fields(self):
-            of = field.name.split("_")[0]
-            if of in METHODS and of != self.method and getattr(self, field.name) != field.default:
-                flag = "--" + field.name.replace("_", "-")
-                raise OptionError(f"{flag} is for --method {of}, but the method is {self.method}")
+        for field in dataclasses.fields(self):
+            owner = field.name.split("_")[0]  # lora_rank is a setting of the method lora
+            if owner not in METHODS or owner == self.method:
+                continue
+            if getattr(self, field.name) != field.default:
+                flag = flag_of(field.name)
+                raise OptionError(
+                    f"{flag} is for --method {owner}, but the method is {self.method}"
+                )
         if self.method == "full":
             return
         if self.from_random:
             raise OptionError(
-                f"--method {self.method} trains a little beside weights that have learned, and "
-                f"{RANDOM_START} has none yet: say with --model which (a run folder, or gpt2-small)"
+                f"--method {self.method} trains an adapter beside a model that has been trained, "
+                f"and {RANDOM_START} starts from random weights: name a model with --model (a run "
+                "folder, or gpt2-small)"
             )
         if self.method == "prefix" and self.optimizer == "muon":
             raise OptionError("a prefix has no matrices for muon: leave --optimizer out")
@@ -143,6 +330,89 @@ class FinetuneOptions:
             raise OptionError("--shard spreads weights that are trained: it needs --method full")
 
 
-# These may differ between a run and its resumption: they change no number. Data and weights that
-# moved are known by their hashes.
-FREE_ON_RESUME = ("out", "checkpoint_minutes", "data", "model", "force", "shard")
+@dataclass(frozen=True)
+class PreferOptions:
+    """The settings of `python -m ch07 prefer`."""
+
+    model: str  # the folder of the run to start from
+    data: str | None = None  # a file of pairs; None: toy pairs, with a full stop and without
+    out: str | None = setting(
+        None, help="run folder (default: the next free runs/N)", commands=PREFER
+    )
+    beta: float = setting(
+        0.1, help="larger values stay closer to RUN", commands=PREFER, minimum=1e-12, maximum=1e6
+    )
+    label_smoothing: float = setting(
+        0.0,
+        help="assumed share of pairs whose labels are swapped",
+        commands=PREFER,
+        minimum=0,
+        maximum=0.499,
+    )
+    reduction: str = setting(
+        "sum", help="over an answer's tokens", commands=PREFER, choices=("sum", "mean")
+    )
+    epochs: int = count_setting(1, help="passes over the pairs", commands=PREFER)
+    batch_size: int = count_setting(8, help="pairs in a batch", commands=PREFER)
+    lr: float | None = setting(
+        None,
+        help="peak learning rate (default: 5e-6; small models 5e-5)",
+        commands=PREFER,
+        minimum=1e-12,
+        maximum=1e6,
+    )
+    seed: int = setting(
+        123, help="random seed of order and split", commands=PREFER, minimum=0, maximum=MAX_SEED
+    )
+    eval_freq: int = count_setting(10, help="updates between two evaluations", commands=PREFER)
+    max_steps: int | None = count_setting(
+        None, help="stop after this many updates", commands=PREFER
+    )
+    checkpoint_minutes: float = setting(
+        5.0, help="minutes between two checkpoints", commands=PREFER, minimum=0, maximum=1e6
+    )
+    skip_bad_rows: bool = setting(False, help="leave faulty rows out", commands=PREFER)
+    device: str = setting("auto", help="auto, cpu, cuda or mps", commands=PREFER)
+    optimizer: str = "adamw"  # no choice: recorded in config.json
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+# Settings that may differ between a run and its resumption: they change no number. Data and weights
+# that have moved are recognised by their hashes.
+FREE_ON_RESUME = tuple(
+    field.name for field in dataclasses.fields(FinetuneOptions) if field.metadata["free_on_resume"]
+)
+
+
+def settings_table(config_class: type, command: str) -> str:
+    """The settings of a command as a Markdown table: flag, default, help and range or choices."""
+    lines = ["| flag | default | what it does |", "| --- | --- | --- |"]
+    for field in dataclasses.fields(config_class):
+        if command not in field.metadata.get("commands", ()):
+            continue
+        text = field.metadata["help"].split(" (default: ")[0]
+        if field.metadata["choices"]:
+            text += ": " + ", ".join(f"`{choice}`" for choice in field.metadata["choices"])
+        elif _range_sentence(field.metadata):
+            text += f"; {_range_sentence(field.metadata)}"
+        lines.append(f"| `{flag_of(field.name)}` | {default_text(field)} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def default_text(
+    field: Any, recipes: Sequence[str] = ("random", "trained", "lora", "prefix")
+) -> str:
+    """A setting's default for people, with those of the recipes where they decide."""
+    if all(field.name in RECIPES[name] for name in recipes) and field.default is None:
+        return ", ".join(
+            f"{RECIPES[name][field.name]} for {RECIPE_TITLES[name]}" for name in recipes
+        )
+    if "(default: " in field.metadata["help"]:
+        return field.metadata["help"].split("(default: ")[1].rstrip(")")
+    if field.default is None:
+        return "none"
+    if isinstance(field.default, bool):
+        return "off"
+    return f"{field.default:g}" if isinstance(field.default, float) else str(field.default)

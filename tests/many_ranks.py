@@ -73,8 +73,7 @@ def train(
         eval_iter=None,
         accumulation_steps=accumulation,
         cross_entropy=summed_cross_entropy_in_place,
-        ranks=distributed.get_world_size(),
-        sum_ranks=distributed.all_reduce_sum,
+        reduce=distributed.all_reduce_sum,
     )
     held_out = make_loader(Rows(8), **options)
     state = train_model(

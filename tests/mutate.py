@@ -33,11 +33,12 @@ TARGETS = {  # file -> (functions, or None for all; the tests that should see a 
         "tests/visualization/test_token_grid.py",
     ),
     "train_loop.py": (
-        "sum_loss calc_loss_batch calc_loss_loader evaluate_model count_tokens train_step",
+        "takes_wanted wanted_logits sum_loss calc_loss_batch calc_loss_loader evaluate_model "
+        "count_tokens count_targets train_step",
         "tests/test_train_loop.py tests/exercises/test_implementation.py",
     ),
     "gpt_model.py": (
-        "causal_attention _positions_and_mask extend",
+        "causal_attention decoding_positions_and_mask _check_length extend",
         "tests/test_gpt_model.py tests/generation/test_decoding.py tests/parity/test_gpt2.py "
         "tests/exercises/test_implementation.py",
     ),

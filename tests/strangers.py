@@ -36,7 +36,7 @@ def altered(folder, **changes):
     config = read_json(folder / rf.CONFIG)
     for part, values in changes.items():
         config[part] = {**config[part], **values}
-    config["model_sha256"] = rf._seal(config, sha256_of(folder / rf.MODEL))
+    config["model_sha256"] = rf.model_checksum(config, sha256_of(folder / rf.MODEL))
     write_json(folder / rf.CONFIG, config)
     return folder
 

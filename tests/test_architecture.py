@@ -26,7 +26,7 @@ ORDER = (
     "config",
     "utils",
 )
-ENTRY_POINTS = ("ch07", "ch07.__main__")  # the public door and the command line stand above all
+ENTRY_POINTS = ("ch07", "ch07.__main__", "ch07.book_names")  # doors, above all folders
 MUSEUM = "ch07.exercises.museum"
 STUBS = sorted((ROOT / "ch07" / "exercises" / "stubs").glob("*.py"))  # the learner's, not ours
 OURS = [p for p in ROOT.glob("*.py") if p.name != "conftest.py"]
@@ -54,6 +54,8 @@ def imports_of_ours(name):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: a relative import hides which folder is meant"
             for alias in node.names:
+                if (node.module, alias.name) == ("ch07", "__version__"):
+                    continue  # its one home is the package itself; nothing is loaded by it
                 submodule = f"{node.module}.{alias.name}"
                 found.add(submodule if submodule in MODULES else node.module)
     return (found & set(MODULES)) - {name}
@@ -128,6 +130,8 @@ def test_a_module_says_what_it_is_and_a_function_fits_a_screen(path):
 def test_only_commands_print():
     """Library functions return; commands, and the few modules named here, print."""
     may_print = {
+        "ch07.book_names",
+        "train_loop",
         "ch07.evaluation.score_report",
         "ch07.training.interruption",
         "ch07.utils.console",

@@ -111,7 +111,7 @@ def test_what_is_found_in_the_data_is_told_with_rows_and_kept(tmp_path):
         ("left out: 'output' is empty", "row 3"),
         ("left out: 'input' is a number, but must be text", "row 4"),
         ("'input' is the placeholder 'N/A'", "row 5"),
-        ("would merge into other tokens", "row 2"),
+        ("tokenizing prompt and answer together would merge", "row 2"),
         ("cut at 60 tokens, end-of-text lost", "row 6"),
         ("no validation rows", ""),
     ):

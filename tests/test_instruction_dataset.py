@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ch07.data.prompt_styles import STYLES
+from ch07.data.token_boundaries import boundary_merge_rows
 from instruction_dataset import (
     BOOK_STYLE,
     InstructionDataset,
@@ -71,11 +72,11 @@ def test_end_of_text_typed_by_a_user_is_seven_ordinary_tokens(tokenizer):
     assert tokenizer.decode(ids).count("<|endoftext|>") == 3
 
 
-def test_seams_are_joined_by_ids_and_reported(tokenizer):
+def test_prompt_and_answer_are_joined_by_ids_and_merges_reported(tokenizer):
     safe = {"instruction": "Count.", "input": "", "output": "1"}
     newline = {"instruction": "Count.", "input": "", "output": "\n\n1"}
     dataset = InstructionDataset([safe, newline], tokenizer)
-    assert dataset.seam_rows == [1]
+    assert boundary_merge_rows([safe, newline], tokenizer, BOOK_STYLE) == [1]
     prompt = encode_prompt(newline, tokenizer)
     assert dataset[1] == prompt + tokenizer.encode_ordinary("\n\n1")
     spaced = InstructionDataset([safe], tokenizer, STYLES["chinese-alpaca"])
@@ -91,14 +92,15 @@ CHARACTERS = "ab '.:#1²\n\n  \t\r\u00a0\u3000\u2028中é🙂\u200d\x1c\x85"
 @given(instruction=st.text(CHARACTERS), output=st.text(CHARACTERS), end=st.text(CHARACTERS))
 @example("x", "\u3000\u3000a", "\u3000")
 @example("", "b", "a")
-def test_a_seam_is_what_the_whole_text_shows(tokenizer, instruction, output, end):
+def test_a_merge_is_what_the_whole_text_shows(tokenizer, instruction, output, end):
     """Looking at a word on either side finds exactly what tokenizing the whole text finds."""
     style = PromptStyle("any", "{instruction}{input}" + end, "{instruction}" + end)
     entry = {"instruction": instruction, "input": "", "output": output}
     whole = tokenizer.encode_ordinary(style.prompt(entry) + output)
     if whole:
         dataset = InstructionDataset([entry], tokenizer, style)
-        assert dataset.seam_rows == ([] if dataset[0] == whole else [0])
+        differs = dataset[0] != whole
+        assert boundary_merge_rows([entry], tokenizer, style) == ([0] if differs else [])
 
 
 def test_rows_are_lists_from_both_ends(tokenizer, entries):

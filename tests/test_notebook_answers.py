@@ -12,10 +12,10 @@ from ch07.data import dataloader
 from ch07.data.dataloader import LengthGroupedBatches, padding_share
 from ch07.data.prompt_styles import BOOK_STYLE, STYLES, PromptStyle, token_roles
 from ch07.data.splits import overlap, split_entries
-from ch07.data.token_boundaries import seam_merges
+from ch07.data.token_boundaries import boundary_merges
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.evaluation.metrics import wilson_interval
-from ch07.exercises.museum.rooms import EXHIBITS
+from ch07.exercises.museum.collection import EXHIBITS
 from ch07.models.lora import add_lora
 from ch07.systems.synthetic_data.novelty_filter import NoveltyPool
 from ch07.visualization.token_grid import batch_grid
@@ -187,7 +187,7 @@ def test_the_exhibits_that_are_named():
 
 def test_a_prompt_that_ends_in_a_space_merges_everywhere(entries, tokenizer):
     space = PromptStyle("space", "{instruction} {input} = ", "{instruction} = ")
-    assert len(seam_merges(entries[:1000], tokenizer, space)) == 1000
+    assert len(boundary_merges(entries[:1000], tokenizer, space)) == 1000
     assert "all 1,000 merge" in answer(8, 1)
 
 

@@ -1,12 +1,14 @@
 """The loop's invariants: grouping, evaluation and interruption change no number."""
 
 import math
+import re
 from contextlib import nullcontext
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
@@ -17,15 +19,19 @@ from train_loop import (
     TrainState,
     calc_loss_batch,
     calc_loss_loader,
+    calc_loss_loader_simple,
     count_tokens,
     evaluate_model,
+    is_flat_after_a_third,
     learning_rate,
     make_optimizer,
     plot_losses,
     sum_loss,
     summed_cross_entropy,
+    takes_wanted,
     total_steps,
     train_model,
+    train_model_simple,
     train_step,
 )
 
@@ -336,6 +342,281 @@ def test_no_limit_is_a_setting_too():
 def test_an_unknown_dtype_is_refused():
     with pytest.raises(ValueError, match="dtype is 'float16'"):
         TrainSettings(dtype="float16")
+
+
+# --- the book's loop, and where the two loops differ ----------------------------------------------
+
+
+def trained_simply(data, gpt=None, num_epochs=2, eval_freq=1, shuffle=False, **options):
+    """(model, (train_losses, val_losses, track_tokens_seen)) of the book's loop."""
+    gpt = model() if gpt is None else gpt
+    loaders = loader(data, shuffle=shuffle), loader(data[:8])
+    optimizer = make_optimizer(gpt.parameters())
+    results = train_model_simple(
+        gpt, *loaders, optimizer, "cpu", num_epochs, eval_freq, eval_iter=2, **options
+    )
+    return gpt, results
+
+
+def equal_rows(n=16):
+    """Rows of one length: every batch has as many counted targets, and no padding."""
+    random = np.random.default_rng(5)
+    return [random.integers(0, 59, 6).tolist() for _ in range(n)]
+
+
+def test_the_books_loop_prints_the_books_lines_and_a_sample_after_each_epoch(capsys):
+    answers = iter(["first sample", "second sample"])
+    modes = []
+
+    def sample_answer(gpt):
+        modes.append(gpt.training)
+        return next(answers)
+
+    gpt, (train_losses, val_losses, track_tokens_seen) = trained_simply(
+        equal_rows(), eval_freq=2, sample_answer=sample_answer
+    )
+    lines = capsys.readouterr().out.splitlines()
+    form = r"Ep (\d) \(Step (\d{6})\): Train loss (\d+\.\d{3}), Val loss (\d+\.\d{3})"
+    found = [re.fullmatch(form, line).groups() for line in lines if line.startswith("Ep")]
+    assert [(epoch, step) for epoch, step, _, _ in found] == [
+        ("1", "000000"),
+        ("1", "000002"),
+        ("2", "000004"),
+        ("2", "000006"),
+    ]
+    assert [train for _, _, train, _ in found] == [f"{loss:.3f}" for loss in train_losses]
+    assert [val for _, _, _, val in found] == [f"{loss:.3f}" for loss in val_losses]
+    assert track_tokens_seen == [24, 72, 120, 168]  # 4 rows of 6 tokens per batch
+    assert [line for line in lines if not line.startswith("Ep")] == [
+        "first sample",
+        "second sample",
+    ]
+    assert modes == [False, False]
+    assert gpt.training
+
+
+def test_both_loops_are_equal_on_full_batches_of_equal_rows(monkeypatch):
+    """Without warmup, decay and clipping they make the same steps, up to rounding."""
+    monkeypatch.setattr("train_loop.learning_rate", lambda step, n_steps, settings: 1e-3)
+    data = equal_rows()
+    simple, (train_losses, val_losses, tokens) = trained_simply(data)
+    sturdy = model()
+    optimizer = make_optimizer(sturdy.parameters())
+    settings = TrainSettings(num_epochs=2, grad_clip=math.inf, eval_freq=1, eval_iter=2)
+    loaders = loader(data), loader(data[:8])
+    state = train_model(sturdy, *loaders, optimizer, settings=settings, progress=False)
+    after_steps = state.history[1:]  # the sturdy loop evaluates once before the first step
+    assert [r["train_loss"] for r in after_steps] == pytest.approx(train_losses, abs=1e-5)
+    assert [r["val_loss"] for r in after_steps] == pytest.approx(val_losses, abs=1e-5)
+    assert [r["tokens_seen"] for r in after_steps] == tokens
+    for a, b in zip(simple.parameters(), sturdy.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+def test_weakness_1_a_mean_of_batch_means_depends_on_the_batches():
+    data, gpt = rows(), model().eval()
+    simple = [calc_loss_loader_simple(loader(data, size), gpt, "cpu") for size in (1, 4, 24)]
+    sturdy = [calc_loss_loader(loader(data, size), gpt, "cpu") for size in (1, 4, 24)]
+    assert max(simple) - min(simple) > 1e-3
+    assert max(sturdy) - min(sturdy) < 1e-6
+    assert simple[2] == pytest.approx(sturdy[2], abs=1e-6), "one batch: one mean"
+
+
+def test_weakness_2_a_batch_without_targets_makes_the_mean_nan():
+    gpt = model().eval()
+    inputs, targets = collate([[1, 2, 3]])
+    batches = [(inputs, targets), (inputs, torch.full_like(targets, -100))]
+    assert math.isnan(calc_loss_loader_simple(batches, gpt, "cpu"))
+    alone = calc_loss_loader(batches[:1], gpt, "cpu")
+    assert calc_loss_loader(batches, gpt, "cpu") == alone
+    assert math.isnan(calc_loss_loader_simple([], gpt, "cpu"))
+
+
+def test_weakness_3_padding_is_counted_as_tokens_seen():
+    data = rows()
+    _, (_, _, tokens) = trained_simply(data, num_epochs=1)
+    _, state = trained(TrainSettings(num_epochs=1), data)
+    assert tokens[-1] == sum(inputs.numel() for inputs, _ in loader(data))
+    assert tokens[-1] > state.tokens_seen == sum(map(len, data))
+
+
+def test_weakness_4_evaluation_changes_the_weights():
+    """`test_evaluation_changes_no_bit` is the same test of the sturdy loop."""
+
+    def run(eval_freq):
+        torch.manual_seed(7)
+        return trained_simply(rows(), eval_freq=eval_freq, shuffle=True)[0]
+
+    assert_same_bits(run(1000), run(1000))
+    with pytest.raises(AssertionError):
+        assert_same_bits(run(1), run(1000))
+
+
+def test_weakness_5_the_learning_rate_never_changes():
+    class Watched(torch.optim.SGD):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            super().step()
+
+    seen = []
+    for loop in ("simple", "sturdy"):
+        rates = []
+        gpt = model()
+        optimizer = Watched(gpt.parameters(), lr=1e-3)
+        if loop == "simple":
+            train_model_simple(gpt, loader(rows()), loader(rows()), optimizer, "cpu", 1, 100, 1)
+        else:
+            settings = TrainSettings(num_epochs=1, warmup_steps=2)
+            train_model(gpt, loader(rows()), None, optimizer, settings=settings, progress=False)
+        seen.append(rates)
+    simple, sturdy = seen
+    assert simple == [1e-3] * 6
+    assert sturdy[:3] == pytest.approx([0.5e-3, 1e-3, 1e-3])
+    assert sturdy[2:] == sorted(sturdy[2:], reverse=True) and len(set(sturdy[2:])) == 4
+
+
+def test_weakness_6_an_interrupted_run_begins_again():
+    """`test_resumed_equals_uninterrupted` is the same test of the sturdy loop."""
+
+    class Interrupted(Exception):
+        pass
+
+    def stop(gpt):
+        raise Interrupted
+
+    torch.manual_seed(7)
+    whole, _ = trained_simply(rows(), model(0.3))
+    torch.manual_seed(7)
+    gpt = model(0.3)
+    with pytest.raises(Interrupted):
+        trained_simply(rows(), gpt, sample_answer=stop)  # after the first of two epochs
+    _, (train_losses, _, tokens) = trained_simply(rows(), gpt, num_epochs=1)
+    assert len(train_losses) == 6, "what was recorded before is lost"
+    assert tokens[0] == loader(rows()).collate_fn(rows()[:4])[0].numel(), "counted from 0 again"
+    with pytest.raises(AssertionError):  # dropout and the optimizer began again
+        assert_same_bits(whole, gpt)
+
+
+# --- the reader's own model -----------------------------------------------------------------------
+
+
+class BookModel(nn.Module):
+    """A model as the book writes it: `forward(in_idx)` gives the logits of all positions."""
+
+    def __init__(self, gpt):
+        super().__init__()
+        self.gpt = gpt
+
+    def forward(self, in_idx):
+        return self.gpt(in_idx)
+
+
+class Wrapper(nn.Module):
+    """As DistributedDataParallel: everything is passed on to `module`."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs, **options):
+        return self.module(*inputs, **options)
+
+
+class NotAWrapper(nn.Module):
+    """A model that merely has a part of this name."""
+
+    def __init__(self, gpt):
+        super().__init__()
+        self.module = gpt
+
+    def forward(self, in_idx):
+        return self.module(in_idx)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile imports what is old
+@pytest.mark.parametrize(
+    "wrap", [lambda m: m, Wrapper, torch.compile], ids=["bare", "ddp", "compile"]
+)
+def test_wrappers_are_looked_through(wrap):
+    assert takes_wanted(wrap(model()))
+    assert not takes_wanted(wrap(BookModel(model())))
+    assert takes_wanted(Wrapper(wrap(model())))
+
+
+@pytest.mark.parametrize("make", [BookModel, NotAWrapper, lambda gpt: Wrapper(BookModel(gpt))])
+def test_the_books_model_trains_as_ours_does(make):
+    """Its logits are computed for all positions, and the counted ones are taken."""
+    batch = collate(rows(8))
+    ours, books = model(), make(model())
+    loss, n_targets = sum_loss(*batch, books, "cpu")
+    expected, n_expected = sum_loss(*batch, ours, "cpu")
+    assert n_targets == n_expected
+    torch.testing.assert_close(loss, expected)
+    settings = TrainSettings(num_epochs=1)
+    for gpt in (ours, books):
+        optimizer = make_optimizer(gpt.parameters())
+        train_model(gpt, loader(rows()), None, optimizer, settings=settings, progress=False)
+    for a, b in zip(ours.parameters(), books.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+def test_a_model_that_takes_wanted_computes_no_other_logits():
+    gpt, widths = model(), []
+    gpt.out_head.register_forward_hook(lambda _, given, result: widths.append(result.shape))
+    inputs, targets = collate(rows(4))
+    n_targets = int((targets != -100).sum())
+    for wrapped in (gpt, Wrapper(gpt)):
+        calc_loss_batch(inputs, targets, wrapped, "cpu")
+    calc_loss_batch(inputs, targets, BookModel(gpt), "cpu")
+    assert widths == [(n_targets, 60), (n_targets, 60), (*inputs.shape, 60)]
+
+
+def test_the_number_of_processes_follows_from_reduce():
+    """Two processes that hold the same rows: every sum doubles, so every mean stays."""
+    data = [collate(rows(8))]
+    alone, one_of_two = model(), model()
+    losses = []
+    for gpt, settings in (
+        (alone, TrainSettings(grad_clip=math.inf)),
+        (one_of_two, TrainSettings(grad_clip=math.inf, reduce=lambda number: 2 * number)),
+    ):
+        optimizer = torch.optim.SGD(gpt.parameters())
+        losses.append(train_step(data, gpt, optimizer, "cpu", 0.1, settings).item())
+    assert losses[0] == losses[1]
+    assert_same_bits(alone, one_of_two)
+
+
+# --- the plot -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("losses", "flat"),
+    [
+        ([10.8, 3.0, 1.4, 1.2, 1.1, 1.0, 0.9], True),
+        ([10.8, 9.0, 7.5, 6.0, 4.5, 3.0, 1.5], False),
+        ([10.8, 3.0, 1.4, 1.2, 0.0, 1.0, 0.9], False),  # a logarithm needs numbers above 0
+        ([10.8, 3.0, 1.4, 3.1, 1.1, 1.0, 0.9], False),  # not flat: it rose again
+        ([1.0] * 7, False),  # nothing fell, so nothing is hidden
+        ([10.8, None, None, None, 1.1, 1.0, None], False),  # too few points to be flat
+    ],
+)
+def test_a_curve_that_is_flat_after_a_third_gets_a_logarithmic_axis(losses, flat):
+    epochs = [0.5 * i for i in range(7)]
+    tokens = [1000 * i for i in range(7)]
+    assert is_flat_after_a_third(epochs, losses) == flat
+    below, above = plot_losses(epochs, tokens, losses, [None] * 7).axes
+    assert below.get_yscale() == ("log" if flat else "linear")
+    assert (below.get_ylim()[0] == 0) == (not flat)
+    assert above.get_xlim() == below.get_xlim()
+
+
+def test_validation_losses_count_as_well_for_the_axis():
+    epochs, falling = list(range(7)), [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0]
+    flat = [10.8, 3.0, 1.4, 1.2, 1.1, 1.0, 0.9]
+    assert is_flat_after_a_third(epochs, flat, flat)
+    assert not is_flat_after_a_third(epochs, flat, falling)
+    assert not is_flat_after_a_third(epochs, [None] * 7)
+    assert not is_flat_after_a_third([0, 1, 2], [9.0, 2.0, 1.9], [9.0, 2.1, 2.0]), "two evaluations"
 
 
 @pytest.mark.parametrize("n", [1, 2, 30])

@@ -10,7 +10,7 @@ from ch07.commands.parser import make_parser
 from ch07.exercises.catalogue import exercises
 
 ROOT = Path(__file__).resolve().parent.parent
-TEXT = (ROOT / "docs" / "workshop.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "guides" / "workshop.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("minutes", [45, 90])

@@ -23,7 +23,7 @@ from ch07.systems.tool_use.toy_api_dataset import build_entries, catalogue_of
 from ch07.utils.atomic_files import write_bytes
 from ch07.utils.console import terminal_line
 from ch07.utils.device import choose_device
-from ch07.utils.errors import OptionError, RunFolderError
+from ch07.utils.errors import InputError, OptionError, RunFolderError
 from ch07.utils.paths import check_new_file
 
 LONGEST_CALL = 64  # tokens of an answer
@@ -86,7 +86,7 @@ def _kept(path):
     entries = load_entries(path)
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry.get("model_response"), str):
-            raise ValueError(f"{path}: entry {number} has no 'model_response' that is text")
+            raise InputError(f"{path}: entry {number} has no 'model_response' that is text")
     return entries, [entry["model_response"] for entry in entries]
 
 
@@ -99,7 +99,7 @@ def _answered(run, data, device):
     if any("split" in entry for entry in entries):
         entries = [entry for entry in entries if entry.get("split") == "test"]
     if not entries:
-        raise ValueError(f"{data}: no entry is for testing")
+        raise InputError(f"{data}: no entry is for testing")
     catalogue_of([entry["output"] for entry in entries])  # before a model is loaded for nothing
     run = load_run(run, choose_device(device))
     answers = respond(run.model, run.tokenizer, entries, run.style, LONGEST_CALL)

@@ -8,12 +8,13 @@ import sys
 
 import torch
 
-from ch07.data.entries import MAX_FIELD_CHARACTERS
+from ch07.data.entry_checks import MAX_FIELD_CHARACTERS
 from ch07.generation.decoding import Sampling
 from ch07.generation.respond import respond
 from ch07.models.saved_run import load_run
 from ch07.utils.console import terminal_line, terminal_safe
 from ch07.utils.device import choose_device
+from ch07.utils.errors import InputError
 from ch07.utils.validation import has_lone_surrogate
 
 HELP = """Each line is an instruction; what follows " | " is its input. The model was tuned on
@@ -69,11 +70,11 @@ def chat(folder, device="auto", **options):
 def _entry(instruction, text):
     """Fields stripped as they are when data is read, so that the prompt is the trained one."""
     if not instruction.strip():
-        raise ValueError("the instruction is empty")
+        raise InputError("the instruction is empty")
     if len(instruction) + len(text) > MAX_FIELD_CHARACTERS:
-        raise ValueError(f"more than {MAX_FIELD_CHARACTERS:,} characters")
+        raise InputError(f"more than {MAX_FIELD_CHARACTERS:,} characters")
     if has_lone_surrogate(instruction + text):
-        raise ValueError("half a character (a lone surrogate) can't be read: type it as UTF-8")
+        raise InputError("half a character (a lone surrogate) can't be read: type it as UTF-8")
     return {"instruction": instruction.strip(), "input": text.strip()}
 
 
@@ -89,8 +90,8 @@ def _answer(
         [_entry(instruction, text)],
         run.style,
         max_new_tokens,
-        sampling,
-        generator,
+        sampling=sampling,
+        generator=generator,
     )[0]
 
 

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ch07.exercises.catalogue import exercises, find
-from ch07.exercises.notebook import hint as hint_of
-from ch07.exercises.sandbox import SECONDS, check_file
+from ch07.exercises.catalogue import hint as hint_of
+from ch07.exercises.sandbox import SECONDS, check_file, open_sandbox
 from ch07.utils.console import json_text, terminal_safe
-from ch07.utils.errors import OptionError
+from ch07.utils.errors import InputError, OptionError
 
 
 def check(path=None, hint=None, level=1, start=None, seconds=SECONDS, as_json=False):
@@ -40,17 +40,18 @@ def _reports(path, seconds):
     """Of a file, or of all Python files of a folder; helpers without an exercise are named."""
     if not path.is_dir():
         if path.suffix == ".ipynb":
-            raise ValueError(f"{path} is a notebook: there, use ch07.exercises.notebook.check(fn)")
+            raise InputError(f"{path} is a notebook: there, use ch07.exercises.notebook.check(fn)")
         return check_file(path, seconds)
     files = sorted(path.glob("*.py"))
     if not files:
-        raise ValueError(f"{path} holds no Python file: python -m ch07 check --start {path}")
+        raise InputError(f"{path} holds no Python file: python -m ch07 check --start {path}")
     reports = []
-    for file in files:
-        try:
-            reports += check_file(file, seconds)
-        except ValueError as error:
-            print(terminal_safe(f"passed over: {error}"), file=sys.stderr)
+    with open_sandbox() as sandbox:
+        for file in files:
+            try:
+                reports += sandbox.check_file(file, seconds)
+            except ValueError as error:
+                print(terminal_safe(f"passed over: {error}"), file=sys.stderr)
     return reports
 
 

@@ -1,241 +1,126 @@
 """The command line: a command in, an exit code out. `python -m ch07 --help` lists the commands.
 
-Exit codes: 0 ok, 1 it failed or the data is bad, 2 wrong usage, 130 interrupted. Heavy imports
-happen inside the commands, so that `--help` answers at once.
+Exit codes: 0 ok, 1 it failed or the data is bad, 2 wrong usage, 130 interrupted. A command's module
+is imported when it is called, so that `--help` answers at once.
 """
 
 import io
 import os
 import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
-from ch07.commands.parser import make_parser
+from ch07.commands.parser import TARGETS, check_command, make_parser, with_command
 from ch07.utils.console import terminal_safe
-from ch07.utils.errors import OptionError
+from ch07.utils.dependencies import INSTALL_COMMAND, unmet_requirements
+from ch07.utils.errors import OptionError, UserError
 
 # Large pages for large tensors on Linux, where they save a tenth of a training step. PyTorch reads
 # this when it first allocates (c10/core/impl/alloc_cpu.cpp), so it comes before its import.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-EXPECTED = (
-    ValueError,
-    RuntimeError,
-    OSError,
-    FloatingPointError,
-)  # a person can act on these without a traceback
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+PROJECT = Path(__file__).resolve().parents[2]
 
 
-def main(argv=None):
-    """Parse the arguments, run the command, and return its exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
-        argv.insert(0, "finetune")  # `python -m ch07` is `python -m ch07 finetune`
-    arguments = vars(make_parser().parse_args(argv))
-    command, verbose = COMMANDS[arguments.pop("command")], arguments.pop("verbose")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, run the command, and return its exit code.
+
+    A `UserError`, or an error of the operating system about a file, is printed as one line. Any
+    other exception is a fault of this project and shows its traceback.
+    """
+    words = with_command(sys.argv[1:] if argv is None else argv)
+    problem = check_command(words[0])
+    if problem is not None:
+        print(terminal_safe(f"error: {problem}; see python -m ch07 --help"), file=sys.stderr)
+        raise SystemExit(EXIT_USAGE)
+    arguments = vars(make_parser().parse_args(words))
+    name = arguments.pop("command")
+    verbose = arguments.pop("verbose")
     _prepare_streams()
     try:
-        code = command(**arguments)
-        sys.stdout.flush()  # here, where a closed pipe or a full disk can still be told
+        code = load_command(name)(**arguments)
+        sys.stdout.flush()  # here, where a closed pipe or a full disk can still be reported
         return code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return EXIT_INTERRUPTED
     except BrokenPipeError:  # `... | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+        return EXIT_FAILED
     except ModuleNotFoundError as error:
         if verbose or (error.name or "").startswith("ch07"):
             raise
-        from ch07.utils.dependencies import INSTALL_COMMAND
-
-        print(
-            f"error: the package {error.name!r} is not installed: {INSTALL_COMMAND}",
-            file=sys.stderr,
-        )
-        return 1
-    except EXPECTED as error:
+        print(f"error: {_missing_packages(error)}", file=sys.stderr)
+        return EXIT_FAILED
+    except (UserError, OSError) as error:
         if verbose:
             raise
         print(terminal_safe(f"error: {error}"), file=sys.stderr)
-        return 2 if isinstance(error, OptionError) else 1
+        return EXIT_USAGE if isinstance(error, OptionError) else EXIT_FAILED
 
 
-def _prepare_streams():
+def load_command(name: str) -> Callable[..., int]:
+    """The function of a command, its module imported now."""
+    if name == "doctor":  # it says all that is missing, not only what is imported first
+        missing = [line for line in unmet_requirements() if line.endswith("is not installed")]
+        if missing:
+            raise UserError(f"{'; '.join(missing)}: {_how_to_install()}")
+    module, function = TARGETS[name].split(":")
+    return getattr(import_module(module), function)
+
+
+def _missing_packages(error: ModuleNotFoundError) -> str:
+    return f"the package {error.name!r} is not installed: {_how_to_install()}"
+
+
+def _how_to_install() -> str:
+    """The line that helps: another interpreter, if the project has one, else an installation."""
+    folder = "Scripts" if os.name == "nt" else "bin"
+    python = PROJECT / ".venv" / folder / ("python.exe" if os.name == "nt" else "python")
+    if python.exists() and Path(sys.prefix).resolve() != (PROJECT / ".venv").resolve():
+        return f"this Python is {sys.executable}; use {python} -m ch07"
+    return INSTALL_COMMAND
+
+
+def _prepare_streams() -> None:
     """Letters that a terminal or file can't take are escaped; a closed stream is an empty one."""
     if sys.stdin is None:
         sys.stdin = io.StringIO()
     if sys.stderr is None:
         sys.stderr = io.StringIO()
     elif sys.stderr is sys.__stderr__:
-        sys.stderr = _StillThere(sys.stderr)
+        sys.stderr = _ForgivingStream(sys.stderr)
     if sys.stdout is None:
         sys.stdout = io.StringIO()
     elif hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-class _StillThere:
+class _ForgivingStream:
     """Standard error that may break: a run goes on although its terminal or pipe is gone."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    def write(self, text):
+    def write(self, text: str) -> int:
+        """Write the text, or drop it if the stream is broken; returns its length."""
         return self._try(self._stream.write, text) or len(text)
 
-    def flush(self):
+    def flush(self) -> None:
+        """Flush, unless the stream is broken."""
         self._try(self._stream.flush)
 
-    def _try(self, function, *arguments):
+    def _try(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return function(*arguments)
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-
-
-def _finetune(resume, like, **given):
-    from ch07.commands.finetune import finetune
-
-    return finetune(given, resume, like)
-
-
-def _pretrain(**arguments):
-    from ch07.commands.pretrain import pretrain
-
-    return pretrain(**arguments)
-
-
-def _respond(**arguments):
-    from ch07.commands.chat import respond_once
-
-    return respond_once(**arguments)
-
-
-def _evaluate(losses, **arguments):
-    from ch07.commands.evaluate import evaluate, recompute_losses
-
-    if losses:
-        wanted = ("folder", "data", "device", "as_json")
-        return recompute_losses(**{name: arguments[name] for name in wanted})
-    return evaluate(**arguments)
-
-
-def _prefer(**arguments):
-    from ch07.commands.prefer import prefer
-
-    return prefer(**arguments)
-
-
-def _doctor(**arguments):
-    from ch07.utils.dependencies import INSTALL_COMMAND, unmet_requirements
-
-    missing = [line for line in unmet_requirements() if line.endswith("is not installed")]
-    if missing:  # whatever else is wrong, nothing could be looked at
-        print(f"error: {'; '.join(missing)}: {INSTALL_COMMAND}", file=sys.stderr)
-        return 1
-    from ch07.commands.doctor import doctor
-
-    return doctor(**arguments)
-
-
-def _compare(**arguments):
-    from ch07.commands.compare import compare
-
-    return compare(**arguments)
-
-
-def _grid(**arguments):
-    from ch07.commands.grid import grid
-
-    return grid(**arguments)
-
-
-def _prepare_data(**arguments):
-    from ch07.commands.prepare_data import prepare_data
-
-    return prepare_data(**arguments)
-
-
-def _tokenize(**arguments):
-    from ch07.commands.tokenize_data import tokenize_data
-
-    return tokenize_data(**arguments)
-
-
-def _curate(**arguments):
-    from ch07.commands.curate import curate
-
-    return curate(**arguments)
-
-
-def _check(**arguments):
-    from ch07.commands.check import check
-
-    return check(**arguments)
-
-
-def _api_calls(**arguments):
-    from ch07.commands.api_calls import api_calls
-
-    return api_calls(**arguments)
-
-
-def _chat(**arguments):
-    from ch07.commands.chat import chat
-
-    return chat(**arguments)
-
-
-def _export(**arguments):
-    from ch07.commands.export import export
-
-    return export(**arguments)
-
-
-def _self_instruct(**arguments):
-    from ch07.commands.generate_data import self_instruct
-
-    return self_instruct(**arguments)
-
-
-def _magpie(**arguments):
-    from ch07.commands.generate_data import magpie
-
-    return magpie(**arguments)
-
-
-def _reflect(**arguments):
-    from ch07.commands.generate_data import reflect
-
-    return reflect(**arguments)
-
-
-def _verify(**arguments):
-    from ch07.commands.verify_weights import verify_weights
-
-    return verify_weights(**arguments)
-
-
-COMMANDS = {
-    "finetune": _finetune,
-    "pretrain": _pretrain,
-    "respond": _respond,
-    "evaluate": _evaluate,
-    "prefer": _prefer,
-    "compare": _compare,
-    "doctor": _doctor,
-    "grid": _grid,
-    "prepare-data": _prepare_data,
-    "tokenize": _tokenize,
-    "curate": _curate,
-    "check": _check,
-    "api-calls": _api_calls,
-    "chat": _chat,
-    "export": _export,
-    "self-instruct": _self_instruct,
-    "magpie": _magpie,
-    "reflect": _reflect,
-    "verify-weights": _verify,
-}
+            return None

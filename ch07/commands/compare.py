@@ -18,7 +18,7 @@ from ch07.utils.console import terminal_line
 from ch07.utils.errors import RunFolderError
 from ch07.utils.validation import check_size
 
-NUMBERS = rf.NUMBERS[:-1]  # of a record; not its seconds
+NUMBERS = rf.METRIC_FIELDS[:-1]  # of a record; not its seconds
 PARTS = ("numbers", "weights", "answers")
 
 
@@ -80,7 +80,7 @@ def _weights(one, two):
 
 def _learned(folder):
     """The tensors of the model, and those of its adapter."""
-    adapter = folder / rf.ADAPTER / rf.TENSORS
+    adapter = folder / rf.ADAPTER / rf.ADAPTER_WEIGHTS
     return _tensors(folder / rf.MODEL) | (_tensors(adapter) if adapter.is_file() else {})
 
 

@@ -14,7 +14,7 @@ from ch07.systems.data_curation.quality_flags import FLAGS, quality_flags
 from ch07.systems.data_curation.row_selection import (
     LIMA_LENGTHS,
     LIMA_PATTERNS,
-    reasons_against,
+    filter_reasons,
     select_diverse,
     select_longest,
     select_random,
@@ -22,7 +22,7 @@ from ch07.systems.data_curation.row_selection import (
     without_near_duplicates,
 )
 from ch07.utils.console import json_text, terminal_safe
-from ch07.utils.errors import OptionError
+from ch07.utils.errors import InputError, OptionError
 from ch07.utils.paths import check_new_file
 
 LIMA = {  # what its two rules are called, in a sentence
@@ -50,7 +50,7 @@ def curate(
     for row in rows:
         row = {**row, "output": strip_links(row["output"]).strip()} if lima else row
         reasons = quality_flags(row)
-        reasons += reasons_against(row, *LIMA_LENGTHS, LIMA_PATTERNS) if lima else []
+        reasons += filter_reasons(row, *LIMA_LENGTHS, LIMA_PATTERNS) if lima else []
         left_out.update(reasons)
         good += [] if reasons else [row]
     different = without_near_duplicates(good, distinct) if distinct else good
@@ -59,7 +59,7 @@ def curate(
         chosen = _chosen(different, keep, how, per_group, seed)
     except ValueError as error:
         before = ", ".join(f"{reason} {n:,}" for reason, n in left_out.items() if n) or "none"
-        raise ValueError(f"{path}: {error}. Left out before: {before}") from None
+        raise InputError(f"{path}: {error}. Left out before: {before}") from None
     left_out["not chosen"] = len(different) - len(chosen)
     write_entries(target, chosen + held_out)
     result = {

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from ch07.commands.doctor_checks import Check, check_data, check_machine, check_run, check_tokens
 from ch07.config import FinetuneOptions
-from ch07.data.entries import DataError, write_entries
+from ch07.data.entries import write_entries
 from ch07.data.token_store import is_store
 from ch07.training.run_plan import build_plan
 from ch07.utils.console import json_text, terminal_safe
-from ch07.utils.errors import OptionError
+from ch07.utils.errors import DataError, OptionError
 from ch07.utils.paths import check_new_file
 
 SHOWN = 5  # rows listed on the page; the JSON has all of them
@@ -115,7 +115,6 @@ def _clean_name(options):
 
 def _write_clean(path, plan):
     """The rows that a run would use, in the file's order; JSONL if the name says so."""
-    used = {id(entry) for dataset in plan.datasets.values() for entry in dataset.data}
-    entries = [entry for entry in plan.file.entries if id(entry) in used]
-    write_entries(path, entries)
-    return {"file": str(path), "rows": len(entries)}
+    used = sorted(row for dataset in plan.rows.datasets.values() for row in dataset.indices)
+    write_entries(path, [plan.rows.file.entries[row] for row in used])
+    return {"file": str(path), "rows": len(used)}

@@ -7,14 +7,14 @@ something is wrong, what mends it.
 import os
 import platform
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from ch07.data import dataset_statistics
 from ch07.data.entries import count, group_by_kind
-from ch07.data.row_checks import SEAM
+from ch07.data.row_checks import BOUNDARY_MERGE
 from ch07.data.splits import normalised_prompt
 from ch07.data.tokenizer import TokenizerError, load_tokenizer
 from ch07.models import hub_download
@@ -89,60 +89,60 @@ def check_data(plan, options, clean):
 
 
 def _about_rows(plan, options, clean):
-    sizes = ", ".join(f"{len(dataset):,} {name}" for name, dataset in plan.datasets.items())
-    n = sum(len(dataset) for dataset in plan.datasets.values())
-    part, places = "data", plan.file.by_entry
-    yield Check(part, "ok", f"{plan.file.path}: {n:,} rows can be used: {sizes}")
-    for text in plan.notes:
+    file, datasets = plan.rows.file, plan.rows.datasets
+    sizes = ", ".join(f"{len(dataset):,} {name}" for name, dataset in datasets.items())
+    n = sum(len(dataset) for dataset in datasets.values())
+    part = "data"
+    yield Check(part, "ok", f"{file.path}: {n:,} rows can be used: {sizes}")
+    for text in plan.log.notes:
         yield Check(part, "look", text.removeprefix("data: "))
-    for (level, what), rows in group_by_kind(plan.findings).items():
-        if what == SEAM:  # has a check of its own, with the tokens
+    for (level, what), rows in group_by_kind(plan.rows.findings).items():
+        if what == BOUNDARY_MERGE:  # has a check of its own, with the tokens
             continue
         refused = level == "error" and not options.skip_bad_rows
         text = f"{'' if level == 'note' else 'left out: '}{what} ({len(rows)})"
         mend = clean if refused else ""
         yield Check(part, "wrong" if refused else "look", text, mend, tuple(rows))
-    groups = dataset_statistics.conflicting_answers(plan.file.entries)
+    groups = dataset_statistics.conflicting_answers(file.entries)
     if groups:
-        rows = tuple(places[id(entry)] for group in groups for entry in group)
+        rows = tuple(file.places[row] for group in groups for row in group)
         text = f"{count(len(groups), 'prompt')} asked more than once, with different answers"
         yield Check(part, "look", text, rows=rows)
-    flagged = count_flags(plan.file.entries)
+    flagged = count_flags(file.entries)
     if flagged:
-        rows = {id(plan.file.entries[i]): None for numbers in flagged.values() for i in numbers}
+        rows = {row: None for numbers in flagged.values() for row in numbers}
         kinds = "; ".join(f"{FLAGS[name]} ({len(numbers)})" for name, numbers in flagged.items())
         text = f"{count(len(rows), 'row')} may teach something wrong: {kinds}"
-        yield Check(part, "look", text, rows=tuple(places[i] for i in rows))
+        yield Check(part, "look", text, rows=tuple(file.places[row] for row in rows))
 
 
 def _about_splits(plan):
-    part, places = "splits", plan.file.by_entry
-    splits = {name: dataset.data for name, dataset in plan.datasets.items()}
-    trained = {normalised_prompt(entry) for entry in splits["train"]}
+    part, entries, places = "splits", plan.rows.file.entries, plan.rows.file.places
+    splits = {name: dataset.indices for name, dataset in plan.rows.datasets.items()}
+    trained = {normalised_prompt(entries[row]) for row in splits["train"]}
     for name in ("test", "validation"):
-        leaks = [entry for entry in splits[name] if normalised_prompt(entry) in trained]
+        leaks = [row for row in splits[name] if normalised_prompt(entries[row]) in trained]
         text = f"{len(leaks)} of {len(splits[name])} {name} prompts are also in training"
         text += ": without a 'split' of their own, rows are split so that none is" if leaks else ""
-        rows = tuple(places[id(entry)] for entry in leaks)
+        rows = tuple(places[row] for row in leaks)
         if splits[name]:
             yield Check(part, "look" if leaks else "ok", text, rows=rows)
     held_out = len(splits["test"]) + len(splits["validation"])
-    wording = "have nearly the wording of"
-    n, within = (
-        len(splits["train"]),
-        dataset_statistics.near_duplicates_within_splits(plan.datasets),
-    )
+    n = len(splits["train"])
+    within = dataset_statistics.near_duplicates_within_training(entries, plan.rows.datasets)
     whose = {
-        f"of {held_out} held-out prompts {wording} one in training": plan.alike,
-        f"of {n:,} training prompts {wording} another": within,
+        f"of {held_out} held-out prompts closely resemble a training prompt": (
+            plan.rows.near_duplicates
+        ),
+        f"of {n:,} training prompts closely resemble another": within,
     }
     for text, pairs in whose.items():
         if pairs is None:
             yield Check(part, "ok", f"too many rows to look at how many {text}")
             continue
         nearest = sorted(pairs, key=lambda pair: -pair[2])
-        rows = tuple(f"{places[id(a)]} and {places[id(b)]} ({s:.2f})" for a, b, s in nearest)
-        n = len({id(a) for a, _, _ in pairs})
+        rows = tuple(f"{places[a]} and {places[b]} ({s:.2f})" for a, b, s in nearest)
+        n = len({a for a, _, _ in pairs})
         yield Check(part, "look" if n else "ok", f"{n:,} {text}", rows=rows)
 
 
@@ -152,45 +152,45 @@ def check_tokens(plan, options):
 
     What limits cost, what counts, where prompt and answer would merge.
     """
-    tokens = sorted(n for n, _ in plan.lengths)
-    limits = dataset_statistics.informative_limits(plan.lengths, plan.config.context_length)
-    limits = sorted({*limits, *([plan.limit] if plan.limit else [])})
-    costs = [dataset_statistics.truncation_costs(plan.lengths, limit) for limit in limits]
-    lines = list(dataset_statistics.histogram(tokens, plan.limit))
+    lengths, allowed = plan.rows.lengths, plan.allowed_max_length
+    tokens = sorted(n for n, _ in lengths)
+    limits = dataset_statistics.informative_limits(lengths, plan.config.context_length)
+    limits = sorted({*limits, *([allowed] if allowed else [])})
+    costs = [dataset_statistics.truncation_cost(lengths, limit) for limit in limits]
+    lines = list(dataset_statistics.histogram(tokens, allowed))
     for cost in costs:
-        chosen = " (chosen)" if cost["limit"] == plan.limit else ""
-        end, answer = (f"{100 * cost[name] / cost['rows']:.1f} %" for name in ("end", "answer"))
-        where = f"at {cost['limit']} tokens{chosen}"
+        chosen = " (chosen)" if cost.limit == allowed else ""
+        end, answer = (f"{100 * n / cost.rows:.1f} %" for n in (cost.end, cost.answer))
+        where = f"at {cost.limit} tokens{chosen}"
         lines.append(f"{where} {end} of rows lose their end, {answer} their whole answer")
-    train = plan.datasets["train"]
-    roles = dataset_statistics.counted_targets_by_role(
-        train, plan.style, options.loss_on, plan.limit
-    )
+    train = plan.rows.datasets["train"]
+    roles = dataset_statistics.counted_targets_by_role(train, plan.style, options.loss_on, allowed)
     counted = sum(roles.values())
-    share = counted / sum(min(n, plan.limit or n) for n in train.lengths)
+    share = counted / sum(min(n, allowed or n) for n in train.lengths.tolist())
     by_role = ", ".join(f"{role} {100 * n / counted:.0f} %" for role, n in roles.items())
     median = tokens[len(tokens) // 2]
     checks = [
         f"the loss counts {100 * share:.0f} % of all targets; of these: {by_role}",
         f"{tokens[0]} to {tokens[-1]} tokens a row, half of them at most {median}:",
     ]
-    counts, lengths = (Check("tokens", "ok", text) for text in checks)
-    seam, seams = _about_seams(plan)
-    details = {"limits": costs, "counted": roles, "seams": seams}
-    return [counts, seam, lengths], details, lines
+    about_counts, about_lengths = (Check("tokens", "ok", text) for text in checks)
+    about_merges, merges = _about_boundary_merges(plan)
+    details = {"limits": [asdict(cost) for cost in costs], "counted": roles, "seams": merges}
+    return [about_counts, about_merges, about_lengths], details, lines
 
 
-def _about_seams(plan):
-    """(`Check`, its figures): rows that would have other tokens if tokenized at once."""
-    entries, seams = dataset_statistics.at_the_seams(plan.datasets, plan.style, plan.file)
-    n, of, end = len(entries), seams["of"], seams["template_end"]
+def _about_boundary_merges(plan):
+    """(`Check`, its figures): rows that would have other tokens if tokenized as one text."""
+    merges = dataset_statistics.find_boundary_merges(plan.rows, plan.style)
+    n, of, end = len(merges.rows), merges.n_rows, merges.template_end
     text = f"{n:,} of {of:,} rows would have other tokens where the answer begins, if the prompt "
-    text += f"(it ends in {end!r}) and the answer were tokenized at once"
-    if entries:
-        examples = "; ".join(example["tokens"] for example in seams["examples"])
+    text += f"(it ends in {end!r}) and the answer were tokenized as one text"
+    if n:
+        examples = "; ".join(example["tokens"] for example in merges.examples)
         text += f"; here their ids are joined ({examples})"
-    rows = tuple(plan.file.by_entry[id(entry)] for entry in entries)
-    return Check("tokens", "look" if entries else "ok", text, rows=rows), seams
+    rows = tuple(plan.rows.file.places[row] for row in merges.rows)
+    figures = {"rows": n, "of": of, "template_end": end, "examples": merges.examples}
+    return Check("tokens", "look" if n else "ok", text, rows=rows), figures
 
 
 # --- the run ------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from ch07.evaluation.metrics import score_answers
 from ch07.evaluation.score_report import print_scores
 from ch07.generation.backends import open_backend
 from ch07.generation.respond import respond
-from ch07.models.lora import unmerged
+from ch07.models.lora import unmerge
 from ch07.models.peft_format import load_adapter
 from ch07.models.saved_run import load_run
 from ch07.runs import run_folder as rf
@@ -37,12 +37,15 @@ def evaluate(
     judge=None,
     judge_model=None,
     judge_scale=HUNDRED.name,
+    losses=False,
 ):
     """Answer and score every entry of `data`, or the run's own held-out entries; returns 0.
 
-    With a `judge` (a backend's name) it scores them too; 1 if it stopped half-way. Changes nothing
-    in the run folder.
+    With a `judge` (a backend's name) it scores them too; 1 if it stopped half-way. With `losses`
+    the last logged losses are computed again instead. Changes nothing in the run folder.
     """
+    if losses:
+        return recompute_losses(folder, data, device, as_json)
     complete = _open_judge(judge, judge_model, device)
     run = load_run(folder, choose_device(device))
     entries = _entries(run, data, skip_bad_rows)
@@ -122,7 +125,7 @@ def _as_trained(run):
     """The model with its corrections beside the weights, as they were in training."""
     if run.config["options"].get("method") != "lora":
         return run.model
-    return unmerged(load_adapter(run.model, run.folder / rf.ADAPTER)).eval()
+    return unmerge(load_adapter(run.model, run.folder / rf.ADAPTER)).eval()
 
 
 def _equal(run, logged, now):

@@ -35,14 +35,14 @@ def export(folder, target, gguf=None):
         if rf.has_prefix(run.config):
             save_adapter(new / rf.ADAPTER, run.model, name)
         if gguf is not None:
-            write_gguf(run.model, new / GGUF, run.style, name, gguf)
+            write_gguf(run.model, new / GGUF, run.style, name=name, number_format=gguf)
 
     if gguf is not None:
         import_gguf()  # a missing package is told before anything is written
     scores = _if_there(run.folder / rf.SCORES)
     held_out = _if_there(run.folder / rf.RESPONSES)
     card = model_card(run, scores, held_out, name)
-    written = export_hf(base_model(run.model), target, run.style, card, add)
+    written = export_hf(base_model(run.model), target, run.style, card, add=add)
     for path in sorted(path for path in written.rglob("*") if path.is_file()):
         print(f"{Path(target) / path.relative_to(written)}  {path.stat().st_size:,} bytes")
     needed = "transformers peft" if rf.has_prefix(run.config) else "transformers"

@@ -8,18 +8,30 @@ progress and notes to standard error. Of several processes the first one writes 
 """
 
 import io
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from ch07.config import FinetuneOptions
+from ch07.data.dataloader import rows_of_batches
+from ch07.data.tokenizer import load_tokenizer
 from ch07.evaluation.held_out_answers import (
     answer_entries,
     answers_before_training,
     sample_indices,
     save_answers,
 )
-from ch07.evaluation.score_report import next_commands, print_before_after, print_scores
+from ch07.evaluation.score_report import (
+    answer_line,
+    next_commands,
+    print_before_after,
+    print_scores,
+)
+from ch07.generation.respond import respond
 from ch07.models.saved_run import save_model
 from ch07.runs import run_folder as rf
 from ch07.runs.run_lock import check_new_folder, check_resumable_folder, new_run_folder, run_lock
@@ -30,7 +42,7 @@ from ch07.training.interruption import (
     report_interruption,
     stop_on_signal,
 )
-from ch07.training.job import build_job, describe_run, distribute_job, gather_job
+from ch07.training.job import build_job, describe_job, distribute_job, gather_job
 from ch07.training.resume import (
     check_same_on_all_ranks,
     check_sources,
@@ -45,70 +57,79 @@ from ch07.training.resume import (
 )
 from ch07.utils import distributed
 from ch07.utils.atomic_files import write_bytes
-from ch07.utils.console import log_rank0
-from ch07.utils.errors import OptionError
+from ch07.utils.console import log_rank0, terminal_line
+from ch07.utils.errors import DivergedError, OptionError
 from ch07.utils.malloc_tuning import release_freed_memory
 from train_loop import TrainState, plot_losses, total_steps, train_model
 
+SAMPLE_TOKENS = 40  # the longest answer that is shown at an evaluation
 
-def finetune(given, resume=False, like=None):
-    """Run the job with the options in `given` (a dict); returns the exit code.
 
-    With `resume`, the run in `given["out"]` goes on from its last checkpoint; what is given
-    besides must be as it was. With `like`, a run folder, its options hold where none is given.
+def finetune(*, resume: bool = False, like: str | None = None, **given: Any) -> int:
+    """Run the job with the given settings (see `FinetuneOptions`); returns the exit code.
+
+    With `resume`, the run in `given["out"]` is resumed from its last checkpoint; any other setting
+    must be as it was. With `like`, a run folder, its settings hold where none is given.
     """
     with distributed.process_group():
         return _go_on(given) if should_resume(given, resume) else _begin(given, like)
 
 
 def _begin(given, like):
-    def ready():
-        options = FinetuneOptions(**given) if like is None else options_from_run(like, given)
-        if like is not None and options.text and not given.get("text"):
-            raise OptionError(f"{like} read plain text: read with python -m ch07 pretrain")
-        check_new_folder(options.out)
-        job = build_job(options, log_rank0)
-        if like is not None:
-            check_sources(like, options, job, given)
-            report_differences(like, options, job, log_rank0)
-        return options, job
-
-    options, job = distributed.all_ranks_or_raise(ready)
-    config = describe_run(options, job)
+    options, job, config = distributed.all_ranks_or_raise(_prepare, given, like)
     check_same_on_all_ranks(config)
-    with ExitStack() as until_the_end:
-
-        def claimed():
-            return until_the_end.enter_context(run_lock(new_run_folder(options.out)))
-
-        folder = distributed.run_on_rank0(claimed)
+    with ExitStack() as stack:
+        folder = distributed.run_on_rank0(_create_folder, options.out, config, stack)
         with explained_failures(folder):
-            distributed.run_on_rank0(lambda: (mark_launch(folder), rf.save_config(folder, config)))
             before = answers_before_training(job)
             job = distribute_job(job, options, log_rank0)
             return _finish(job, options, folder, TrainState(), config, before)
 
 
+def _prepare(given, like):
+    """(options, `Job`, config.json) of a new run; nothing is written."""
+    options = FinetuneOptions(**given) if like is None else options_from_run(like, given)
+    if like is not None and options.text and not given.get("text"):
+        raise OptionError(f"{like} read plain text: read with python -m ch07 pretrain")
+    check_new_folder(options.out)
+    job = build_job(options, log_rank0)
+    config = describe_job(options, job)
+    if like is not None:
+        check_sources(like, config, given)
+        report_differences(like, config, log_rank0)
+    return options, job, config
+
+
+def _create_folder(out, config, stack):
+    """A new run folder with its config, locked until `stack` is closed."""
+    folder = stack.enter_context(run_lock(new_run_folder(out)))
+    with explained_failures(folder):
+        mark_launch(folder)
+        rf.save_config(folder, config)
+    return folder
+
+
 def _go_on(given):
     folder = Path(given["out"])
-    with ExitStack() as until_the_end:
-
-        def claimed():
-            check_resumable_folder(folder)
-            return until_the_end.enter_context(run_lock(folder))
-
-        distributed.run_on_rank0(claimed)
+    with ExitStack() as stack:
+        distributed.run_on_rank0(_lock_resumable_folder, folder, stack)
         with explained_failures(folder):
-            config = distributed.run_on_rank0(lambda: read_resumable_config(folder, log_rank0))
-            options = distributed.all_ranks_or_raise(lambda: resumed_options(config, given))
-            job = distributed.all_ranks_or_raise(lambda: build_job(options, log_rank0, new=False))
+            config = distributed.run_on_rank0(read_resumable_config, folder, log_rank0)
+            options = distributed.all_ranks_or_raise(resumed_options, config, given)
+            job = distributed.all_ranks_or_raise(build_job, options, log_rank0, new=False)
             before = answers_before_training(job)
-            now = describe_run(options, job)
-            distributed.all_ranks_or_raise(lambda: check_unchanged(folder, config, now, log_rank0))
+            now = describe_job(options, job)
+            distributed.all_ranks_or_raise(check_unchanged, folder, config, now, log_rank0)
             check_same_on_all_ranks(now)
             job = distribute_job(job, options, log_rank0)
-            state = restore_checkpoint(folder, config, job.model, job.optimizer, log_rank0)
+            state = restore_checkpoint(folder, config, job.model, job.optimizer, report=log_rank0)
             return _finish(job, options, folder, state, config, before)
+
+
+def _lock_resumable_folder(folder, stack):
+    """Lock the folder of a run until `stack` is closed."""
+    check_resumable_folder(folder)
+    stack.enter_context(run_lock(folder))
 
 
 def _finish(job, options, folder, state, config, before):
@@ -117,18 +138,16 @@ def _finish(job, options, folder, state, config, before):
         whole = _train(job, options, folder, state, config)
     except FloatingPointError as error:
         about = _about_numbers(error, job, options, folder, state)
-        distributed.raise_on_one_rank(FloatingPointError(about), error)
+        distributed.raise_on_one_rank(DivergedError(about), error)
     if not whole:
         return report_interruption(folder, state.step)
     job = gather_job(job)
-    distributed.run_on_rank0(lambda: save_model(folder, job.model))
+    distributed.run_on_rank0(save_model, folder, job.model)
     release_freed_memory()
-    held_out = job.splits["test"]
+    held_out = job.plan.rows.entries("test")
     log_rank0(f"answering {len(held_out)} held-out entries ...")
     answers = answer_entries(job, held_out)
-    distributed.run_on_rank0(
-        lambda: _report(folder, held_out, before, answers, state, options.text)
-    )
+    distributed.run_on_rank0(_report, folder, held_out, before, answers, state, options.text)
     return 0
 
 
@@ -147,11 +166,9 @@ def _about_numbers(error, job, options, folder, state):
     """What to do about a number that is not finite, and in which rows of the reader's file."""
     where = f"after step {state.step}: {error}"
     if "evaluation" not in str(error):
-        sampler = job.train_loader.batch_sampler
-        sampler = getattr(sampler, "batches", sampler)  # of all ranks
-        sampler.set_epoch(state.epoch)
-        window = list(sampler)[state.batch : state.batch + options.accumulation_steps]
-        rows = (job.place_of(i) for batch in window for i in batch)
+        batches = rows_of_batches(job.plan.train_loader, state.epoch)
+        window = batches[state.batch : state.batch + options.accumulation_steps]
+        rows = [job.plan.rows.place_of("train", i) for batch in window for i in batch]
         where += f". Its batch: {', '.join(rows)}"
     anew = f"python -m ch07 finetune --like {folder} --lr {options.lr / 4:g}"
     return (
@@ -163,36 +180,78 @@ def _about_numbers(error, job, options, folder, state):
 # --- training -----------------------------------------------------------------------------------
 def _train(job, options, folder, state, config):
     """Train with checkpoints; True if it came to its end, False if it was asked to stop."""
-    n_steps = total_steps(job.train_loader, job.settings)
-    rows = len(job.splits["train"])
-    on = f"{job.device}" + f", {distributed.get_world_size()} processes" * (
-        distributed.get_world_size() > 1
+    plan = job.plan
+    n_steps = total_steps(plan.train_loader, plan.settings)
+    place = str(plan.device)
+    if distributed.get_world_size() > 1:
+        place += f", {distributed.get_world_size()} processes"
+    log_rank0(
+        f"training on {len(plan.rows.datasets['train'])} rows, {n_steps} steps in "
+        f"{plan.settings.dtype} on {place}"
     )
-    log_rank0(f"training on {rows} rows, {n_steps} steps in {job.settings.dtype} on {on}")
+
+    sample = _sample_entry(job, options)
+
+    def save_and_show(record):
+        rf.save_metrics(folder, state.history)
+        tqdm.write(_progress_lines(record, n_steps, job, sample), file=sys.stderr)
 
     def on_eval(record):
-        distributed.run_on_rank0(lambda: rf.save_metrics(folder, state.history))
+        distributed.run_on_rank0(save_and_show, record)
 
-    with stop_on_signal(log_rank0) as asked_to_stop:
-        minutes = options.checkpoint_minutes
-        on_step = checkpoint_callback(folder, job, config, minutes, n_steps, asked_to_stop)
-        train_model(
-            job.trained,
-            job.train_loader,
-            job.val_loader,
+    with stop_on_signal(log_rank0) as stop_requested:
+        on_step = checkpoint_callback(
+            folder,
+            job.model,
             job.optimizer,
-            job.device,
-            replace(job.settings, seed=distributed.seed_for_rank(job.settings.seed)),
+            config,
+            minutes=options.checkpoint_minutes,
+            last_step=n_steps,
+            stop_requested=stop_requested,
+        )
+        train_model(
+            job.trained_model,
+            plan.train_loader,
+            plan.val_loader,
+            job.optimizer,
+            plan.device,
+            replace(plan.settings, seed=distributed.seed_for_rank(plan.settings.seed)),
             state,
             on_eval,
             on_step,
             progress=distributed.get_rank() == 0,
         )
-    distributed.run_on_rank0(lambda: rf.save_metrics(folder, state.history))
-    distributed.run_on_rank0(lambda: _plot(folder, state.history))
+    distributed.run_on_rank0(rf.save_metrics, folder, state.history)
+    distributed.run_on_rank0(_plot, folder, state.history)
     if state.skipped:
         log_rank0(f"{state.skipped} updates were skipped: their batches had no counted target")
-    return state.step == n_steps and not distributed.any_rank(asked_to_stop())
+    return state.step == n_steps and not distributed.any_rank(stop_requested())
+
+
+def _sample_entry(job, options):
+    """The held-out entry that is answered at each evaluation; None if there is none.
+
+    A model whose weights are spread over several processes can't answer on one of them alone.
+    """
+    if options.text or distributed.is_sharded(job.model):
+        return None
+    held_out = job.plan.rows.entries("test") or job.plan.rows.entries("validation")
+    return held_out[0] if len(held_out) else None
+
+
+def _progress_lines(record, n_steps, job, sample):
+    """The losses of an evaluation and, below, the model's present answer to the sample entry."""
+    losses = f"training loss {record['train_loss']:.3f}"
+    if record["val_loss"] is not None:
+        losses += f", validation loss {record['val_loss']:.3f}"
+    lines = f"step {record['step']} of {n_steps}: {losses}"
+    if sample is None:
+        return lines
+    (answer_now,) = respond(
+        job.model, load_tokenizer(), [sample], job.plan.style, max_new_tokens=SAMPLE_TOKENS
+    )
+    question = terminal_line(f"{sample['instruction']} {sample.get('input') or ''}".strip())
+    return f"{lines}\n  {question} -> {answer_line(answer_now.text)}"
 
 
 def _plot(folder, history):

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from ch07.data.entries import count, lost_rows, read_data, summarize_findings
 from ch07.data.prompt_styles import STYLES
-from ch07.generation.backends import SCRIPT, check_name, open_backend
+from ch07.generation.backends import SCRIPT_PREFIX, check_backend_name, open_backend
 from ch07.generation.completion import CompletionError
 from ch07.runs import run_folder as rf
 from ch07.systems.synthetic_data import row_generators
@@ -95,7 +95,7 @@ def reflect(path, out, backend, skip_bad_rows=False, as_json=False, **given):
     rows = data.entries
     settings = row_generators.ReflectionSettings(name, data.sha256, len(rows), **given)
     # a run knows no system message, so that what it is told stands in the prompt alone
-    system = CRITIC if backend.startswith(SCRIPT) or "://" in backend else None
+    system = CRITIC if backend.startswith(SCRIPT_PREFIX) or "://" in backend else None
 
     def ask(complete, file):
         return partial(
@@ -110,7 +110,7 @@ def reflect(path, out, backend, skip_bad_rows=False, as_json=False, **given):
 
 def _server(backend, given):
     """(what a server is told, the backend's name for the rows), taken out of what was given."""
-    check_name(backend)
+    check_backend_name(backend)
     server = {name: given.pop(name) for name in SERVER}
     return server, backend if server["model"] is None else f"{backend} {server['model']}"
 
@@ -120,7 +120,7 @@ def _queries(backend, template):
 
     A server's template is Llama 3's, which has no input.
     """
-    if template is None and not backend.startswith(SCRIPT):
+    if template is None and not backend.startswith(SCRIPT_PREFIX):
         if "://" not in backend:
             return _queries_of_run(backend)
         template = LLAMA

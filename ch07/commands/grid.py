@@ -39,7 +39,12 @@ def grid(
     for line in summarize_findings(file.findings):
         print(f"data: {terminal_line(line, width=None)}", file=sys.stderr)
     shown = batch_grid(
-        file.entries[:rows], load_tokenizer(), style, loss_on, allowed_max_length, model
+        file.entries[:rows],
+        load_tokenizer(),
+        style,
+        loss_on=loss_on,
+        allowed_max_length=allowed_max_length,
+        model=model,
     )
     if shown.cut_rows:
         what = f"cut at {allowed_max_length} tokens, end-of-text lost, or more"

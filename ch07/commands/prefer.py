@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ch07.data.entries import DataError, count, summarize_findings
-from ch07.data.splits import split_entries
+from ch07.config import PreferOptions
+from ch07.data.entries import count, summarize_findings
+from ch07.data.splits import split_rows
 from ch07.evaluation.held_out_answers import sample_indices
 from ch07.evaluation.score_report import print_before_after
 from ch07.generation.respond import respond
@@ -26,12 +27,12 @@ from ch07.runs.run_lock import (
     new_run_folder,
     run_lock,
 )
-from ch07.systems.preference_tuning.dpo import train_on_pairs
+from ch07.systems.preference_tuning.dpo import DPOSettings, train_on_pairs
 from ch07.systems.preference_tuning.preference_data import (
+    load_toy_preferences,
     pair_loader,
     pairs_that_fit,
     read_preferences,
-    toy_file,
 )
 from ch07.training.interruption import (
     checkpoint_callback,
@@ -49,7 +50,7 @@ from ch07.training.resume import (
 from ch07.utils.atomic_files import sha256_of
 from ch07.utils.console import log_rank0
 from ch07.utils.device import choose_device, versions
-from ch07.utils.errors import OptionError, RunFolderError
+from ch07.utils.errors import DataError, OptionError, RunFolderError
 from ch07.utils.validation import check_field_types
 from train_loop import TrainSettings, TrainState, make_optimizer, total_steps
 
@@ -60,34 +61,12 @@ LR_OF_SMALL = 5e-5
 SMALL = 20_000_000
 
 
-@dataclass(frozen=True)
-class PreferOptions:
-    """What `python -m ch07 prefer` can be told."""
-
-    model: str  # the folder of the run to start from
-    data: str | None = None  # a file of pairs; None: toy pairs, with a full stop and without
-    out: str | None = None
-    beta: float = 0.1
-    label_smoothing: float = 0.0
-    reduction: str = "sum"
-    epochs: int = 1
-    batch_size: int = 8
-    lr: float | None = None  # None: what suits the model's size
-    seed: int = 123
-    eval_freq: int = 10
-    max_steps: int | None = None
-    checkpoint_minutes: float = 5.0
-    skip_bad_rows: bool = False
-    device: str = "auto"
-    optimizer: str = "adamw"  # no choice: for config.json
-
-
 OF_LOSS = ("beta", "label_smoothing", "reduction")  # they stand apart in config.json
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """A job that is ready to start; what has the name of a part of `prepare.Job` is that."""
+    """A run on pairs that is ready to start."""
 
     run: Run
     pairs: dict  # "train", "test", "validation" -> `PairDataset`
@@ -98,10 +77,6 @@ class Pairs:
     @property
     def model(self):
         return self.run.model
-
-    @property
-    def style(self):
-        return self.run.style
 
 
 def prefer(resume=False, **given):
@@ -132,7 +107,9 @@ def _go_on(given):
         options = _stored(config, given)
         job = _prepare(options)
         check_unchanged(folder, config, _config(options, job), log_rank0)
-        begin = partial(restore_checkpoint, folder, config, job.model, job.optimizer, log_rank0)
+        begin = partial(
+            restore_checkpoint, folder, config, job.model, job.optimizer, report=log_rank0
+        )
         return _finish(job, options, folder, config, begin)
 
 
@@ -151,7 +128,10 @@ def _prepare(options):
     if rf.has_prefix(run.config):
         raise OptionError(f"{options.model} is a prefix beside frozen weights: train a whole model")
     seed, skip = options.seed, options.skip_bad_rows
-    file = toy_file(seed) if options.data is None else read_preferences(options.data, skip)
+    if options.data is None:
+        file = load_toy_preferences(seed)
+    else:
+        file = read_preferences(options.data, skip)
     pairs, findings = _split(file, run, seed, skip)
     for line in summarize_findings(file.findings + findings):
         log_rank0(f"data: {line}")
@@ -173,8 +153,10 @@ def _prepare(options):
 def _split(file, run, seed, skip_bad_rows):
     """({"train", "test", "validation"}: `PairDataset`}, findings)."""
     context, pairs, findings = run.model.config.context_length, {}, []
-    for name, rows in split_entries(file.entries, seed=seed).items():
-        pairs[name], found = pairs_that_fit(file, rows, run.style, context, skip_bad_rows)
+    for name, rows in split_rows(file.entries, seed=seed).items():
+        pairs[name], found = pairs_that_fit(
+            file, rows, style=run.style, context_length=context, skip_bad_rows=skip_bad_rows
+        )
         findings += found
     return pairs, findings
 
@@ -201,29 +183,40 @@ def _train(job, options, folder, config, begin):
     n_steps = total_steps(loader, job.settings)
     log_rank0(f"training on {count(len(job.pairs['train']), 'pair')}, {count(n_steps, 'step')}")
 
-    with stop_on_signal(log_rank0) as asked_to_stop:
-        minutes = options.checkpoint_minutes
-        on_step = checkpoint_callback(folder, job, config, minutes, n_steps, asked_to_stop)
+    with stop_on_signal(log_rank0) as stop_requested:
+        on_step = checkpoint_callback(
+            folder,
+            job.model,
+            job.optimizer,
+            config,
+            minutes=options.checkpoint_minutes,
+            last_step=n_steps,
+            stop_requested=stop_requested,
+        )
         state = train_on_pairs(
             job.model,
             loader,
             held_out,
             job.optimizer,
             job.settings,
-            options.beta,
-            options.label_smoothing,
-            next(job.model.parameters()).device,
-            options.reduction,
-            begin,
+            dpo=DPOSettings(options.beta, options.label_smoothing, options.reduction),
+            device=next(job.model.parameters()).device,
+            restore_state=begin,
             on_eval=lambda history: rf.save_metrics(folder, history),
             on_step=on_step,
         )
-    return state, state.step == n_steps and not asked_to_stop()
+    return state, state.step == n_steps and not stop_requested()
 
 
 def _config(options, job):
     """config.json of the new run: what `finetune` writes, and how its pairs were learned from."""
-    config = describe_run(options, job)
+    config = describe_run(
+        options,
+        model_config=job.model.config,
+        style=job.run.style,
+        settings=job.settings,
+        facts=job.facts,
+    )
     return {**config, "preference": {name: config["options"].pop(name) for name in OF_LOSS}}
 
 

@@ -13,9 +13,11 @@ few labelled rows: Radford et al. 2018, "Improving Language Understanding by Gen
 Pre-Training", section 3.
 """
 
+from typing import Any
+
 from ch07.commands.finetune import finetune
 
 
-def pretrain(resume=False, **given):
-    """Run the job, or go on with the one in `given["out"]`; returns the exit code."""
-    return finetune({"text": True, "loss_on": "all", **given}, resume)
+def pretrain(*, resume: bool = False, **given: Any) -> int:
+    """Run the job, or resume the one in `given["out"]`; returns the exit code."""
+    return finetune(resume=resume, **{"text": True, "loss_on": "all", **given})

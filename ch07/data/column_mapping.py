@@ -3,27 +3,28 @@
 After the data preparation of the Lamini course.
 """
 
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
-from ch07.data.entries import (
-    FIELD_ALIASES,
-    INPUT_ALIAS,
-    KNOWN_KEYS,
-    DataError,
-    check_row,
-    raise_faulty_rows,
-)
-from ch07.data.json_reader import Finding
+from ch07.data.entries import FindingCounts, no_usable_row, raise_faulty_rows
+from ch07.data.entry_checks import FIELD_ALIASES, INPUT_ALIAS, KNOWN_KEYS, Entry, check_row
+from ch07.data.json_reader import Finding, FindingSink
 from ch07.data.streaming import numbered_rows
+from ch07.utils.errors import InputError
 from ch07.utils.validation import MAX_LISTED, quoted
 
 TEXT = "text"
-SWAPPED = ("input", "output")  # an input that asks; in Alpaca form it is what a question is about
-COURSE_ORDER = (*FIELD_ALIASES[:2], SWAPPED)  # and after these, text
+# Here "input" asks the question; in Alpaca's form it is what the question is about.
+INPUT_AS_QUESTION = ("input", "output")
+COURSE_ORDER = (*FIELD_ALIASES[:2], INPUT_AS_QUESTION)  # and after these, text
 OUR_ORDER = (("instruction", "output"), *COURSE_ORDER, *FIELD_ALIASES[2:])
 
 
-def detect_columns(columns, order=OUR_ORDER):
+def detect_columns(
+    columns: Collection[str], order: Sequence[tuple[str, ...]] = OUR_ORDER
+) -> tuple[str, ...]:
     """The names of (question, answer), or ("text",): the first in the order that a row has.
 
     ValueError lists the columns if none is known. `COURSE_ORDER` is how the course decides.
@@ -38,14 +39,14 @@ def detect_columns(columns, order=OUR_ORDER):
             return names
     found = ", ".join(map(quoted, list(columns)[:MAX_LISTED])) or "none"
     known = ", ".join("/".join(names) for names in (*order, (TEXT,)))
-    raise ValueError(f"no columns that are known; found: {found}; known: {known}")
+    raise InputError(f"no columns that are known; found: {found}; known: {known}")
 
 
-def normalize_record(record):
-    """The row as {"instruction", "input", "output"}; ValueError lists columns that aren't known.
+def normalize_record(record: Mapping[str, Any]) -> Entry:
+    """The row as {"instruction", "input", "output"}; ValueError lists columns if none is known.
 
-    A column "input" (where it isn't the question) or "context" is the input. A row of text has
-    nothing that asks for it: all of it is output.
+    A column "input" (unless it is the question) or "context" is the input. A row of plain text has
+    no question, so all of it is output.
 
     >>> normalize_record({"question": "Who?", "context": "Anna sang.", "answer": "Anna"})
     {'instruction': 'Who?', 'input': 'Anna sang.', 'output': 'Anna'}
@@ -53,46 +54,60 @@ def normalize_record(record):
     names = detect_columns(record)
     if names == (TEXT,):
         return {"instruction": "", "input": "", "output": record[TEXT]}
-    about = INPUT_ALIAS if "input" in names or "input" not in record else "input"
-    values = (record[names[0]], record.get(about) or "", record[names[1]])
-    return dict(zip(("instruction", "input", "output"), values, strict=True))
+    question, answer = names
+    input_name = INPUT_ALIAS if "input" in names or "input" not in record else "input"
+    return {
+        "instruction": record[question],
+        "input": record.get(input_name) or "",
+        "output": record[answer],
+    }
 
 
-def joined_text(record, order=COURSE_ORDER):
+def joined_text(record: Mapping[str, str], order: Sequence[tuple[str, ...]] = COURSE_ORDER) -> str:
     """What the course trains on: question and answer with nothing between, or the text."""
     return "".join(record[name] for name in detect_columns(record, order))
 
 
-# --- a file in any of these forms ---------------------------------------------------------------
-def prepared_rows(path, findings, limit=None, skip_bad_rows=False):
-    """The entries of a file of any size, one by one: checked, and with the keys that we know.
+# --- a file in any of these forms -----------------------------------------------------------------
+def prepared_rows(
+    path: Path | str,
+    findings: FindingCounts,
+    limit: int | None = None,
+    skip_bad_rows: bool = False,
+) -> Iterator[Entry]:
+    """The entries of a file of any size, one by one: checked, and with known keys only.
 
-    What was seen goes to `findings` (a `Tally`). After the last row a DataError lists those that
-    can't be used, unless they shall be left out.
+    What was noticed goes to `findings`. After the last row a DataError lists the rows that can't be
+    used, unless `skip_bad_rows` leaves them out.
     """
-    rows, n = islice(numbered_rows(path, findings), limit), 0
-    for where, row in with_instruction(rows, findings):
-        entry = check_row(where, row, findings)
+    rows = islice(numbered_rows(path, findings), limit)
+    n = 0
+    for place, row in input_as_instruction(rows, findings):
+        entry = check_row(place, row, findings)
         if entry is not None:
             n += 1
             yield {key: entry[key] for key in KNOWN_KEYS if key in entry}
     if findings.n_errors and not skip_bad_rows:
         raise_faulty_rows(path, findings.n_errors, findings.errors)
-    if not n:
-        raise DataError(f"{path}: no usable row" + "".join(f"\n  {s}" for s in findings.lines()))
+    if n == 0:
+        raise no_usable_row(path, findings.lines())
 
 
-def with_instruction(rows, findings):
-    """(where, row) pairs; if the first row says that "input" asks, it is the instruction in all.
+def input_as_instruction(
+    rows: Iterable[tuple[str, Any]], findings: FindingSink
+) -> Iterator[tuple[str, Any]]:
+    """(place, row) pairs; if "input" asks the question in the first row, it does so in all.
 
-    One row decides for all: in a file of Alpaca form, a row without instruction is a fault.
+    One row decides for all: in a file of Alpaca's form, a row without instruction is faulty.
     """
-    asks = None
-    for where, row in rows:
+    input_asks: bool | None = None
+    for place, row in rows:
         if isinstance(row, dict):
-            if asks is None:
-                asks = all(n in row for n in SWAPPED) and detect_columns(row) == SWAPPED
-            if asks and "input" in row and "instruction" not in row:
-                row = {"instruction": row["input"]} | {k: row[k] for k in row if k != "input"}
-                findings.append(Finding(where, "note", "input/output read as instruction/output"))
-        yield where, row
+            if input_asks is None:
+                has_both = all(name in row for name in INPUT_AS_QUESTION)
+                input_asks = has_both and detect_columns(row) == INPUT_AS_QUESTION
+            if input_asks and "input" in row and "instruction" not in row:
+                rest = {key: row[key] for key in row if key != "input"}
+                row = {"instruction": row["input"], **rest}
+                findings.append(Finding(place, "note", "input/output read as instruction/output"))
+        yield place, row

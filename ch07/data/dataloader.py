@@ -1,80 +1,93 @@
-"""Which rows come together in a batch, and in what order: loaders for the training loop.
+"""Which rows form a batch, and in what order: loaders for the training loop.
 
-The one idea: rows of like length make rectangles with little padding. The order is a function of
-seed and epoch alone, so that workers, interruptions and evaluations can't change it.
+The one idea: rows of similar length make rectangles with little padding. The order is a function of
+seed and epoch alone, so workers, interruptions and evaluations can't change it.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 
-from ch07.data.row_checks import check_length_limit
+from ch07.data.loaded_rows import TokenizedRows
+from ch07.data.row_checks import check_allowed_max_length
+from ch07.utils.errors import InputError
 from collate import custom_collate_fn, custom_collate_response_fn
 
-LOSS_ON = {"all": custom_collate_fn, "response": custom_collate_response_fn}
-CHUNK = 50  # batches that are sorted together: enough to save padding, few enough to stay random
+COLLATE_BY_LOSS = {"all": custom_collate_fn, "response": custom_collate_response_fn}
+BATCHES_PER_CHUNK = 50  # sorted together: enough to save padding, few enough to stay random
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # inputs and targets (B, T), int64
 
 
-class LengthGroupedBatches(Sampler):
+class LengthGroupedBatches(Sampler[list[int]]):
     """Batches of row numbers: shuffle, sort within chunks by length, shuffle the batches.
 
-    Every row comes once an epoch; at most one batch is shorter. Source of the idea:
+    Every row comes once per epoch; at most one batch is shorter. Source of the idea:
     `LengthGroupedSampler` of Hugging Face transformers.
 
     >>> list(LengthGroupedBatches([3, 9, 4, 8], batch_size=2, seed=0))
     [[0, 2], [3, 1]]
     """
 
-    def __init__(self, lengths, batch_size, seed):
+    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}, but must be at least 1")
+            raise InputError(f"batch_size is {batch_size}, but must be at least 1")
         self.lengths = np.asarray(lengths, dtype=np.int64)
-        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
 
-    def set_epoch(self, epoch):
+    def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next (the training loop calls this)."""
         self.epoch = epoch
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-len(self.lengths) // self.batch_size)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed((self.seed << 32) + self.epoch)
         rows = torch.randperm(len(self.lengths), generator=generator).numpy()
-        chunk, size = CHUNK * self.batch_size, self.batch_size
-        for start in range(0, len(rows), chunk):  # in place: a chunk has whole batches
-            part = rows[start : start + chunk]
-            part[:] = part[self.lengths[part].argsort(kind="stable")]
+        size = self.batch_size
+        chunk_size = BATCHES_PER_CHUNK * size
+        for start in range(0, len(rows), chunk_size):
+            chunk = rows[start : start + chunk_size]
+            chunk[:] = chunk[self.lengths[chunk].argsort(kind="stable")]  # sorts `rows` in place
         for i in torch.randperm(len(self), generator=generator).tolist():
             yield rows[i * size : (i + 1) * size].tolist()
 
 
-class ShareOfBatches(Sampler):
+class ShareOfBatches(Sampler[list[int]]):
     """Of each batch the rows of one rank among several; a short batch may have none for it.
 
-    >>> list(ShareOfBatches([[0, 2, 5], [3, 1, 4], [6]], rank=1, size=2))
+    >>> list(ShareOfBatches([[0, 2, 5], [3, 1, 4], [6]], rank=1, world_size=2))
     [[2], [1], []]
     """
 
-    def __init__(self, batches, rank, size):
-        self.batches, self.rank, self.size = batches, rank, size
+    def __init__(
+        self, batches: Sampler[list[int]] | list[list[int]], rank: int, world_size: int
+    ) -> None:
+        self.batches = batches
+        self.rank = rank
+        self.world_size = world_size
 
-    def set_epoch(self, epoch):
-        """Choose the epoch whose order comes next, where there is more than one order."""
-        if hasattr(self.batches, "set_epoch"):
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next, if the order depends on it."""
+        if isinstance(self.batches, LengthGroupedBatches):
             self.batches.set_epoch(epoch)
 
-    def __len__(self):
-        return len(self.batches)
+    def __len__(self) -> int:
+        return len(self.batches)  # type: ignore[arg-type]  # each sampler here has a length
 
-    def __iter__(self):
-        return (rows[self.rank :: self.size] for rows in self.batches)
+    def __iter__(self) -> Iterator[list[int]]:
+        return (rows[self.rank :: self.world_size] for rows in self.batches)
 
 
-def padding_share(batches, lengths):
-    """Which share of all positions is padding, if each batch (row numbers) is a rectangle.
+def padding_share(batches: Iterable[Sequence[int]], lengths: Sequence[int]) -> float:
+    """The share of all positions that is padding, if each batch (row numbers) is a rectangle.
 
     >>> padding_share([[0, 1], [2]], lengths=[4, 2, 2])  # 2 of 10 positions
     0.2
@@ -86,32 +99,51 @@ def padding_share(batches, lengths):
 
 
 def make_loader(
-    dataset,
-    batch_size,
-    loss_on="all",
-    allowed_max_length=None,
-    seed=None,
-    num_workers=0,
-    share=(0, 1),
-):
-    """A DataLoader of (inputs, targets); in order without a seed, length-grouped with one.
+    dataset: TokenizedRows,
+    batch_size: int,
+    loss_on: str = "all",
+    allowed_max_length: int | None = None,
+    *,
+    seed: int | None = None,
+    num_workers: int = 0,
+    share: tuple[int, int] = (0, 1),
+) -> DataLoader[Batch]:
+    """A DataLoader of (inputs, targets): in order without a seed, length-grouped with one.
 
-    `loss_on` is "all" or "response". The dataset must give prompt lengths for the latter. With
-    `share` (rank, size) every batch holds that rank's rows only.
+    `loss_on` is "all" or "response"; for the latter the dataset's items must contain prompt
+    lengths. With `share` (rank, world size) every batch has that rank's rows only.
     """
-    if loss_on not in LOSS_ON:
-        raise ValueError(f"loss_on is {loss_on!r}: choose 'all' or 'response'")
-    check_length_limit(allowed_max_length)
-    collate = partial(LOSS_ON[loss_on], allowed_max_length=allowed_max_length)
+    if loss_on not in COLLATE_BY_LOSS:
+        raise InputError(f"loss_on is {loss_on!r}: choose 'all' or 'response'")
+    check_allowed_max_length(allowed_max_length)
+    collate = partial(COLLATE_BY_LOSS[loss_on], allowed_max_length=allowed_max_length)
+    batches: Sampler[list[int]]
     if seed is None:
-        batches = BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
+        batches = BatchSampler(range(len(dataset)), batch_size, drop_last=False)
     else:
         batches = LengthGroupedBatches(dataset.lengths, batch_size, seed)
     if share != (0, 1):
-        batches, collate = ShareOfBatches(batches, *share), partial(_or_nothing, collate)
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=num_workers)
+        rank, world_size = share
+        batches = ShareOfBatches(batches, rank, world_size)
+        collate = partial(_collate_share, collate)
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]  # it needs only len and []
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=num_workers,
+    )
 
 
-def _or_nothing(collate, rows):
-    """A rank without rows must join in all the same: with one position that nobody counts."""
+def rows_of_batches(loader: DataLoader[Batch], epoch: int) -> list[list[int]]:
+    """The row numbers of each batch of an epoch, those of all ranks together."""
+    sampler = loader.batch_sampler
+    if isinstance(sampler, ShareOfBatches):
+        sampler = sampler.batches
+    if isinstance(sampler, LengthGroupedBatches):
+        sampler.set_epoch(epoch)
+    return [list(rows) for rows in sampler or ()]
+
+
+def _collate_share(collate: Callable[[list[Any]], Batch], rows: list[Any]) -> Batch:
+    """A rank without rows must take part all the same: with one position that isn't counted."""
     return collate(rows) if rows else (torch.tensor([[0]]), torch.tensor([[-100]]))

@@ -1,49 +1,65 @@
-"""A data file in numbers, before it is trained on: lengths, what counts, which rows are alike.
+"""A data file in numbers, before training: lengths, counted targets, rows that resemble each other.
 
 The one idea: what a limit destroys, what the loss counts and what a held-out score is worth can be
-known beforehand, in seconds. Functions return numbers and lines of text; nothing is printed.
+known in advance, within seconds. Functions return numbers and lines of text; nothing is printed.
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+from ch07.data.entry_checks import Entry
+from ch07.data.loaded_rows import LoadedRows, SplitDataset
 from ch07.data.near_duplicates import find_near_duplicates
 from ch07.data.prompt_styles import token_roles
 from ch07.data.splits import normalised_prompt
-from ch07.data.token_boundaries import seam_merges
+from ch07.data.token_boundaries import boundary_merge_rows, boundary_merges
 from ch07.data.tokenizer import load_tokenizer
+from instruction_dataset import PromptStyle
 
 SIMILARITY_THRESHOLD = 0.9  # cosine: the threshold of the book's find-near-duplicates.py
-MANY = 20_000  # training rows that are compared with each other; beyond that it takes too long
-MAX_COMPARED_ROWS = (
-    100_000  # rows of which the held-out ones are compared with all others; likewise
-)
-LOOKED_AT = 200
-EXAMPLES = 3  # rows with a merge that are searched for different ones
-BINS = 12
-WIDTH = 40  # of the histogram: lines, and columns of the longest bar
+# Beyond so many rows a search for near-duplicates takes too long: of all training rows with each
+# other, and of the held-out rows with all others.
+MAX_TRAINING_ROWS_COMPARED = 20_000
+MAX_ROWS_COMPARED = 100_000
+MERGES_SEARCHED = 200  # rows with a merge in which different examples are searched for
+MERGE_EXAMPLES = 3
+HISTOGRAM_BINS = 12
+HISTOGRAM_WIDTH = 40  # columns of the longest bar
+
+RowPair = tuple[int, int, float]  # row numbers of the file, and their cosine similarity
 
 
-def truncation_costs(lengths, limit):
-    """{"limit", "rows", "end", "answer"}: how many rows lose their end, or their whole answer.
+# --- lengths --------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class TruncationCost:
+    """How many rows lose their end, or their whole answer, at a limit."""
 
-    `lengths` has (tokens, those of the prompt) for each row.
+    limit: int
+    rows: int
+    end: int
+    answer: int
 
-    >>> limit_costs([(5, 3), (9, 6), (9, 7)], limit=6)  # a prompt of 6 still predicts one token
-    {'limit': 6, 'rows': 3, 'end': 2, 'answer': 1}
+
+def truncation_cost(lengths: Sequence[tuple[int, int]], limit: int) -> TruncationCost:
+    """What a limit costs; `lengths` has (tokens, those of the prompt) for each row.
+
+    >>> truncation_cost([(5, 3), (9, 6), (9, 7)], limit=6)  # a prompt of 6 predicts one token more
+    TruncationCost(limit=6, rows=3, end=2, answer=1)
     """
     beyond = [(n, prompt) for n, prompt in lengths if n > limit]
-    lost = sum(prompt > limit for _, prompt in beyond)
-    return {"limit": limit, "rows": len(lengths), "end": len(beyond), "answer": lost}
+    n_answers = sum(prompt > limit for _, prompt in beyond)
+    return TruncationCost(limit=limit, rows=len(lengths), end=len(beyond), answer=n_answers)
 
 
-def informative_limits(lengths, context_length):
-    """Powers of two that cut some rows but not all: limits worth a look."""
+def informative_limits(lengths: Sequence[tuple[int, int]], context_length: int) -> list[int]:
+    """Powers of two that cut some rows but not all: limits worth considering."""
     tokens = [n for n, _ in lengths]
     powers = [2**k for k in range(3, 13)]
     return [n for n in powers if min(tokens) < n < max(tokens) and n < context_length]
 
 
-def histogram(tokens, limit=None):
+def histogram(tokens: Sequence[int], limit: int | None = None) -> Iterator[str]:
     """Lines of text: how many rows have how many tokens, with the limit drawn in.
 
     >>> for line in histogram([2, 3, 3, 5], limit=4):
@@ -54,80 +70,113 @@ def histogram(tokens, limit=None):
     --------- limit: 4 tokens ---------
     5 to 5  #################### 1
     """
-    low, high = min(tokens), max(tokens)
-    step = (high - low) // BINS + 1
-    ends = sorted({*range(low + step - 1, high + step, step), *([limit] if limit else [])})
-    counts, start = [], min(low, limit or low)
-    for end in ends:
-        counts.append((start, end, sum(start <= n <= end for n in tokens)))
+    low = min(tokens)
+    high = max(tokens)
+    step = (high - low) // HISTOGRAM_BINS + 1
+    ends = set(range(low + step - 1, high + step, step))
+    if limit:
+        ends.add(limit)
+    bins: list[tuple[int, int, int]] = []
+    start = min(low, limit or low)
+    for end in sorted(ends):
+        bins.append((start, end, sum(start <= n <= end for n in tokens)))
         start = end + 1
-    longest = max(n for _, _, n in counts)
-    digits = len(str(ends[-1]))
-    for start, end, n in counts:
-        bar = "#" * -(-WIDTH * n // longest)
+    largest = max(n for _, _, n in bins)
+    digits = len(str(bins[-1][1]))
+    for start, end, n in bins:
+        bar = "#" * -(-HISTOGRAM_WIDTH * n // largest)
         yield f"{start:>{digits}} to {end:>{digits}}  {bar} {n:,}"
         if end == limit:
             yield f"--------- limit: {limit} tokens ---------"
 
 
-def counted_targets_by_role(dataset, style, loss_on, limit=None):
+# --- targets --------------------------------------------------------------------------------------
+def counted_targets_by_role(
+    dataset: SplitDataset,
+    style: PromptStyle,
+    loss_on: str,
+    allowed_max_length: int | None = None,
+) -> dict[str, int]:
     """How many counted targets are template, instruction, input, answer or end-of-text."""
-    roles, tokenizer = Counter(), load_tokenizer()
-    rows = zip(dataset.data, dataset.lengths, dataset.prompt_lengths, strict=True)
-    for entry, n, first in rows:
-        if loss_on == "all":  # the first token is no target: nothing stands before it
-            row = [*token_roles(entry, tokenizer, style)[1:], "end"]
-        else:  # the last token of the prompt has the answer's first as its target
-            row = [None] * (first - 1) + ["answer"] * (n - max(first, 1)) + ["end"]
-        roles.update(role for role in row[: limit or len(row)] if role)
-    return dict(roles)
+    counts: Counter[str] = Counter()
+    tokenizer = load_tokenizer()
+    lengths = dataset.lengths.tolist()
+    prompt_lengths = dataset.prompt_lengths.tolist()
+    for entry, n, prompt_length in zip(dataset.data, lengths, prompt_lengths, strict=True):
+        roles: list[str | None]
+        if loss_on == "all":  # the first token is no target, since nothing predicts it
+            roles = [*token_roles(entry, tokenizer, style)[1:], "end"]
+        else:  # the prompt's last token predicts the answer's first
+            masked = max(prompt_length - 1, 0)
+            roles = [None] * masked + ["answer"] * (n - max(prompt_length, 1)) + ["end"]
+        counts.update(role for role in roles[:allowed_max_length] if role)
+    return dict(counts)
 
 
-def at_the_seams(datasets, style, file):
-    """(entries whose tokens would merge if prompt and answer were tokenized at once, figures).
+@dataclass(frozen=True)
+class BoundaryMerges:
+    """Rows whose tokens would merge if prompt and answer were tokenized as one text."""
 
-    In the order of the `DataFile`; the figures are a dict with some examples, each another merge.
-    """
-    found = {id(dataset.data[i]) for dataset in datasets.values() for i in dataset.seam_rows}
-    entries = [entry for entry in file.entries if id(entry) in found]
-    examples, places = {}, file.by_entry
-    for merge in seam_merges(entries[:LOOKED_AT], load_tokenizer(), style):
-        place = places[id(entries[merge.row])]
+    rows: list[int]  # row numbers, in the file's order
+    n_rows: int  # rows in all splits
+    template_end: str  # the last character of the prompt
+    examples: list[dict[str, str]]  # {"row": place, "tokens": text}, each another merge
+
+
+def find_boundary_merges(rows: LoadedRows, style: PromptStyle) -> BoundaryMerges:
+    """The `BoundaryMerges` of the usable rows."""
+    used = sorted(row for dataset in rows.datasets.values() for row in dataset.indices)
+    entries = [rows.file.entries[row] for row in used]
+    merged = [used[i] for i in boundary_merge_rows(entries, load_tokenizer(), style)]
+    searched = merged[:MERGES_SEARCHED]
+    examples: dict[str, dict[str, str]] = {}
+    for merge in boundary_merges(
+        [rows.file.entries[row] for row in searched], load_tokenizer(), style
+    ):
+        place = rows.file.places[searched[merge.row]]
         examples.setdefault(str(merge), {"row": place, "tokens": str(merge)})
-    return entries, {
-        "rows": len(entries),
-        "of": sum(map(len, datasets.values())),
-        "template_end": style.no_input[-1:],
-        "examples": list(examples.values())[:EXAMPLES],
-    }
+    return BoundaryMerges(
+        rows=merged,
+        n_rows=len(used),
+        template_end=style.no_input[-1:],
+        examples=list(examples.values())[:MERGE_EXAMPLES],
+    )
 
 
-def conflicting_answers(entries):
-    """Groups of entries that ask the same and answer differently."""
-    groups = defaultdict(list)
-    for entry in entries:
-        groups[normalised_prompt(entry)].append(entry)
-    return [group for group in groups.values() if len({entry["output"] for entry in group}) > 1]
+# --- rows that resemble each other ----------------------------------------------------------------
+def conflicting_answers(entries: Sequence[Entry]) -> list[list[int]]:
+    """Groups of row numbers whose entries ask the same and answer differently."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, entry in enumerate(entries):
+        groups[normalised_prompt(entry)].append(row)
+    return [rows for rows in groups.values() if len({entries[row]["output"] for row in rows}) > 1]
 
 
-def near_duplicates_across_splits(datasets):
-    """(held-out entry, training entry, similarity): prompts nearly the same, one for each.
+def near_duplicates_across_splits(
+    entries: Sequence[Entry], datasets: Mapping[str, SplitDataset]
+) -> list[RowPair] | None:
+    """(held-out row, training row, similarity): one pair for each held-out row that has any.
 
-    None if there are too many rows to look at in a minute.
+    None if there are too many rows for a search within a minute.
     """
-    if sum(map(len, datasets.values())) > MAX_COMPARED_ROWS:
+    if sum(map(len, datasets.values())) > MAX_ROWS_COMPARED:
         return None
-    held_out = [*datasets["test"].data, *datasets["validation"].data]
-    return _alike([*held_out, *datasets["train"].data], first=len(held_out))
+    held_out = [*datasets["test"].indices, *datasets["validation"].indices]
+    rows = [*held_out, *datasets["train"].indices]
+    return _similar_prompts(entries, rows, first=len(held_out))
 
 
-def near_duplicates_within_splits(datasets):
-    """Likewise for training entries; None if there are too many to look at in seconds."""
-    entries = datasets["train"].data
-    return _alike(entries) if len(entries) <= MANY else None
+def near_duplicates_within_training(
+    entries: Sequence[Entry], datasets: Mapping[str, SplitDataset]
+) -> list[RowPair] | None:
+    """Likewise for two training rows; None if there are too many for a search within seconds."""
+    rows = datasets["train"].indices
+    return _similar_prompts(entries, rows) if len(rows) <= MAX_TRAINING_ROWS_COMPARED else None
 
 
-def _alike(entries, first=None):
-    texts = [f"{entry['instruction']} {entry['input']}" for entry in entries]
+def _similar_prompts(
+    entries: Sequence[Entry], rows: Sequence[int], first: int | None = None
+) -> list[RowPair]:
+    texts = [f"{entries[row]['instruction']} {entries[row]['input']}" for row in rows]
     pairs = find_near_duplicates(texts, SIMILARITY_THRESHOLD, first, one_each=True)
-    return [(entries[i], entries[j], similarity) for i, j, similarity in pairs]
+    return [(rows[i], rows[j], similarity) for i, j, similarity in pairs]

@@ -1,10 +1,11 @@
 """Plain text -> rows of token ids to read on: what a model is pretrained with.
 
-The one idea: all documents stand in one long stream of tokens, an end-of-text between them, and a
-row is the next piece of it. Row i has one token more than the model reads, since its targets are
-its inputs shifted by one, and the last target is the first token of row i + 1. So cut to `width`,
-the chapter's own `custom_collate_fn` makes such rows into a batch, and no token is lost: each is
-read once, and each but the first is a target once. Knows nothing of instructions or of training.
+The one idea: all documents form one long stream of tokens, with an end-of-text between them, and a
+row is the next piece of it. A row has one token more than the model reads, since its targets are
+its inputs shifted by one; its last target is the first token of the next row. So the chapter's own
+`custom_collate_fn`, given the same `allowed_max_length`, makes such rows into a batch and loses no
+token: each is read once, and each but the first is a target once.
+Knows nothing of instructions or of training.
 
 Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.1;
 the rows are those of Raschka's `GPTDatasetV1` with `stride` equal to `max_length` (section 2.6).
@@ -12,107 +13,133 @@ the rows are those of Raschka's `GPTDatasetV1` with `stride` equal to `max_lengt
 
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from ch07.data.entries import DataError, DataFile, count
+from ch07.data.entries import DataFile, count
 from ch07.data.json_reader import read_utf8
+from ch07.data.loaded_rows import LazySequence, LoadedRows, SplitDataset
 from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.corpus import make_corpus
+from ch07.utils.errors import DataError
+from ch07.utils.run_log import RunLog
 from collate import END_OF_TEXT
+from instruction_dataset import Tokenizer
 
-HELD_BACK = 200  # one row in so many, the last ones, is for the validation loss alone
-BETWEEN = "<|endoftext|>"  # as plain text has it; in an instruction it would be ordinary text
-MOST_BLANKS = 100_000
-BLANKS = re.compile(rf"\s{{{MOST_BLANKS}}}")
-TOY = Path("toy corpus")  # what is told where there is no file
+VALIDATION_SHARE = 200  # one row in so many, from the end, is only for the validation loss
+SEPARATOR = "<|endoftext|>"  # as plain text has it; in an instruction it would be ordinary text
+MAX_BLANKS = 100_000
+BLANKS = re.compile(rf"\s{{{MAX_BLANKS}}}")
+TOY_CORPUS = Path("toy corpus")  # the name in messages where there is no file
 
 
 class PretrainingDataset(Dataset):
-    """Pieces of a stream of ids: `rows[i]` is a list of `width` + 1 ids; the last may be shorter.
+    """Pieces of a stream of ids: each row has `allowed_max_length` + 1 ids, the last perhaps fewer.
 
-    >>> list(TextRows([1, 2, 3, 4, 5], width=2))
+    >>> list(PretrainingDataset([1, 2, 3, 4, 5], allowed_max_length=2))
     [[1, 2, 3], [3, 4, 5], [5]]
     """
 
-    def __init__(self, ids, width, numbers=None):
-        self.ids, self.width = ids, width
-        self.data = range(-(-len(ids) // width)) if numbers is None else numbers
+    def __init__(self, ids: Sequence[int] | np.ndarray, allowed_max_length: int) -> None:
+        self.ids = ids
+        self.allowed_max_length = allowed_max_length
 
-    def __len__(self):
-        return len(self.data)
+    def __len__(self) -> int:
+        return -(-len(self.ids) // self.allowed_max_length)
 
-    def __getitem__(self, index):
-        start = self.data[index] * self.width
-        return list(map(int, self.ids[start : start + self.width + 1]))
+    def __getitem__(self, index: int) -> list[int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"there is no row {index}: the text has {len(self)}")
+        start = index * self.allowed_max_length
+        return list(map(int, self.ids[start : start + self.allowed_max_length + 1]))
 
     @property
-    def lengths(self):
+    def data(self) -> range:
+        """The rows' numbers: they were made from no entries."""
+        return range(len(self))
+
+    @property
+    def lengths(self) -> np.ndarray:
         """Tokens in each row."""
-        starts = (number * self.width for number in self.data)
-        return [min(self.width + 1, len(self.ids) - start) for start in starts]
+        starts = np.arange(len(self), dtype=np.int64) * self.allowed_max_length
+        return np.minimum(self.allowed_max_length + 1, len(self.ids) - starts)
+
+    @property
+    def prompt_lengths(self) -> np.ndarray:
+        """0 for each row: no token is a prompt."""
+        return np.zeros(len(self), dtype=np.int64)
+
+    def place_of(self, row: int) -> str:
+        """Which tokens of the text a row reads."""
+        first = row * self.allowed_max_length + 1
+        return f"tokens {first} to {first + self.allowed_max_length - 1}"
 
 
-def read_documents(path):
-    """(documents, sha256) of a file of plain text; DataError if it holds none.
+def read_documents(path: Path | str) -> tuple[list[str], str]:
+    """(documents, sha256) of a file of plain text; DataError if it contains none.
 
-    Documents stand between <|endoftext|> where the text has it, else between blank lines.
+    Documents are separated by <|endoftext|> where the text has it, else by blank lines.
     """
     text, sha256 = read_utf8(path, "a file of plain text")
-    documents = text.split(BETWEEN) if BETWEEN in text else re.split(r"\n\s*\n", text)
-    documents = [document.strip() for document in documents if document.strip()]
+    parts = text.split(SEPARATOR) if SEPARATOR in text else re.split(r"\n\s*\n", text)
+    documents = [part.strip() for part in parts if part.strip()]
     if not documents:
         raise DataError(f"{path}: the file is empty")
     return documents, sha256
 
 
-def token_stream(documents, tokenizer):
+def token_stream(documents: Iterable[str], tokenizer: Tokenizer) -> np.ndarray:
     """All documents as one array of ids, with an end-of-text between two; DataError for blanks.
 
-    The last one's is left to collate, as the end of any row's text is.
+    Collate adds the last end-of-text, as it does at the end of any row.
 
     >>> from ch07.data.tokenizer import load_tokenizer
-    >>> stream_of(["Hello", "Good day"], load_tokenizer()).tolist()
+    >>> token_stream(["Hello", "Good day"], load_tokenizer()).tolist()
     [15496, 50256, 10248, 1110]
     """
-    ids = []
+    ids: list[int] = []
     for number, document in enumerate(documents, start=1):
         if BLANKS.search(document):  # the tokenizer's rules would overflow its stack
-            raise DataError(f"document {number} has {MOST_BLANKS:,} blanks in a row, or more")
+            raise DataError(f"document {number} has {MAX_BLANKS:,} blanks in a row, or more")
         ids += [*tokenizer.encode_ordinary(document), END_OF_TEXT]
     return np.array(ids[:-1], dtype=np.int32)
 
 
-def load_pretraining_data(path, width, found):
-    """What a plan holds of plain text, the toy corpus if `path` is None; `found(text)` hears of it.
+def load_pretraining_data(
+    path: Path | str | None, allowed_max_length: int, log: RunLog
+) -> LoadedRows:
+    """The rows of a file of plain text, or of the toy corpus if `path` is None.
 
-    DataError if there is less than a row and the first token of the next.
+    DataError if there is less than one row and the first token of the next.
     """
     if path is None:
         documents = make_corpus()
         sha256 = hashlib.sha256("\n\n".join(documents).encode()).hexdigest()
     else:
         documents, sha256 = read_documents(path)
-    path = TOY if path is None else Path(path)
+    path = TOY_CORPUS if path is None else Path(path)
     ids = token_stream(documents, load_tokenizer())
-    if len(ids) <= width:
+    if len(ids) <= allowed_max_length:
         raise DataError(
-            f"{path}: {count(len(ids), 'token')} of text, but a row takes {width} and one more: "
-            "add text, or choose a smaller --allowed-max-length"
+            f"{path}: {count(len(ids), 'token')} of text, but a row takes {allowed_max_length} and "
+            "one more: add text, or choose a smaller --allowed-max-length"
         )
-    n_rows = len(PretrainingDataset(ids, width))
-    n_train = n_rows - -(-n_rows // HELD_BACK)
-    found(f"{count(len(documents), 'document')} of {len(ids):,} tokens in {n_rows:,} rows")
-    parts = {"train": range(n_train), "test": range(0), "validation": range(n_train, n_rows)}
-    return {
-        "file": DataFile(path, [], [], [], sha256),
-        "findings": [],
-        "lengths": [],
-        "datasets": {
-            name: PretrainingDataset(ids, width, numbers) for name, numbers in parts.items()
+    dataset = PretrainingDataset(ids, allowed_max_length)
+    n_rows = len(dataset)
+    n_train = n_rows - -(-n_rows // VALIDATION_SHARE)
+    log.finding(f"{count(len(documents), 'document')} of {len(ids):,} tokens in {n_rows:,} rows")
+    places = LazySequence(range(n_rows), dataset.place_of)
+    return LoadedRows(
+        file=DataFile(path, entries=[], places=places, findings=[], sha256=sha256),
+        datasets={
+            "train": SplitDataset(dataset, range(n_train)),
+            "test": SplitDataset(dataset, range(0)),
+            "validation": SplitDataset(dataset, range(n_train, n_rows)),
         },
-        "alike": [],
-        "place_of": lambda i: f"tokens {i * width + 1} to {(i + 1) * width}",
-    }
+        findings=[],
+        lengths=[],
+        near_duplicates=[],
+    )

@@ -1,9 +1,13 @@
 """The prompt styles: the same entry, written as five systems write it.
 
-Each is a `PromptStyle`; the dataset, inference and scoring take any of them. User text is never
+Each is a `PromptStyle`; the dataset, inference and scoring accept any of them. User text is never
 searched for markers, and markers such as <|user|> are plain text to GPT-2.
 """
 
+from tiktoken import Encoding
+
+from ch07.data.entry_checks import Entry
+from ch07.utils.errors import InputError
 from instruction_dataset import BOOK_STYLE, PromptStyle, encode_prompt
 
 _ALPACA_NO_INPUT = (
@@ -23,9 +27,8 @@ ALPACA_STYLE = PromptStyle(
     no_input=_ALPACA_NO_INPUT,
 )
 
-# Chinese-LLaMA-Alpaca, `build_instruction_dataset`: one template, the input follows the
-# instruction after a newline, the header ends in a space; prompt and answer are tokenized apart,
-# as always here.
+# Chinese-LLaMA-Alpaca, `build_instruction_dataset`: one template; the input follows the
+# instruction after a newline, and the header ends in a space.
 CHINESE_ALPACA_STYLE = PromptStyle(
     name="chinese-alpaca",
     with_input=_ALPACA_NO_INPUT.replace("{instruction}", "{instruction}\n{input}") + " ",
@@ -46,30 +49,31 @@ PHI3_STYLE = PromptStyle(
     no_input="<|user|>\n{instruction}\n<|assistant|>:\n",
 )
 
-STYLES = {
+STYLES: dict[str, PromptStyle] = {
     style.name: style
     for style in (BOOK_STYLE, ALPACA_STYLE, CHINESE_ALPACA_STYLE, QUESTION_STYLE, PHI3_STYLE)
 }
 
 
-def get_style(name):
-    """The style of that name; ValueError lists the names there are."""
+def get_style(name: str) -> PromptStyle:
+    """The style of that name; for another name, ValueError lists them all."""
     if name not in STYLES:
-        raise ValueError(f"no prompt style {name!r}; choose one of {', '.join(STYLES)}")
+        raise InputError(f"no prompt style {name!r}; choose one of {', '.join(STYLES)}")
     return STYLES[name]
 
 
-def token_roles(entry, tokenizer, style=BOOK_STYLE):
+def token_roles(entry: Entry, tokenizer: Encoding, style: PromptStyle = BOOK_STYLE) -> list[str]:
     """What each token of a training row is: "template", "instruction", "input" or "answer".
 
-    A list as long as the row's ids in an `InstructionDataset`. A token that lies across two parts
-    of the prompt, as a newline with what follows it may, belongs to the one where it begins.
+    A list as long as the row's ids in an `InstructionDataset`. A token that spans two parts of the
+    prompt, such as a newline and what follows it, belongs to the part where it begins.
     """
-    starts = []  # the role of every byte of the prompt
+    role_of_byte: list[str] = []
     for role, text in style.parts(entry):
-        starts += [role] * len(text.encode())
-    roles, position = [], 0
+        role_of_byte += [role] * len(text.encode())
+    roles: list[str] = []
+    position = 0
     for token_id in encode_prompt(entry, tokenizer, style):
-        roles.append(starts[position])
+        roles.append(role_of_byte[position])
         position += len(tokenizer.decode_single_token_bytes(token_id))
     return roles + ["answer"] * len(tokenizer.encode_ordinary(entry["output"]))

@@ -1,22 +1,27 @@
-"""Entries -> training, validation and test entries, with no prompt in two of them.
+"""Rows -> training, validation and test rows, with no prompt in two of them.
 
-The one idea: rows that ask the same (letter case and white space apart) move together, so that a
-held-out score never counts what was learned by heart. Knows nothing of files, tokens or models.
+The one idea: rows that ask the same (letter case and white space aside) stay together, so a
+held-out score never rewards what was memorized. Knows nothing of files, tokens or models.
 """
 
 import math
 import random
 from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from ch07.data.entries import SPLITS
+from ch07.data.entry_checks import SPLITS, Entry
+from ch07.utils.errors import InputError
 
 BOOK_FRACTIONS = (0.85, 0.10, 0.05)  # in the order of SPLITS
 
+T = TypeVar("T")
 
-def normalised_prompt(entry):
-    """Instruction and input with letter case and white space evened out: what makes a prompt.
+
+def normalised_prompt(entry: Entry) -> str:
+    """Instruction and input without differences of letter case and white space.
 
     >>> normalised_prompt({"instruction": "Name  a COLOUR.", "input": ""})
     'name a colour. |'
@@ -25,66 +30,103 @@ def normalised_prompt(entry):
     return " | ".join(" ".join(part.casefold().split()) for part in parts).rstrip(" ")
 
 
-def split_entries(entries, fractions=BOOK_FRACTIONS, seed=123):
-    """{"train": ..., "test": ..., "validation": ...}: by group of prompt, shuffled by `seed`.
-
-    Where entries carry a "split" themselves, that is kept (entries without one train). Sizes sum
-    to the number of entries, and differ from the fractions only by what keeps groups whole.
-    """
-    if any("split" in entry for entry in entries):
-        return _own_split(entries)
-    keys = [normalised_prompt(entry) for entry in entries]
-    rows = split_rows(keys, fractions, seed)
+# --- no prompt in two splits ----------------------------------------------------------------------
+def split_entries(
+    entries: Sequence[Entry], fractions: Sequence[float] = BOOK_FRACTIONS, seed: int = 123
+) -> dict[str, list[Entry]]:
+    """The entries of "train", "test" and "validation", as `split_rows` chooses them."""
+    rows = split_rows(entries, fractions, seed)
     return {name: [entries[i] for i in numbers] for name, numbers in rows.items()}
 
 
-def split_rows(keys, fractions=BOOK_FRACTIONS, seed=123):
-    """Row numbers for each split, from a key for each row: rows of one key stay together.
+def split_rows(
+    entries: Sequence[Entry], fractions: Sequence[float] = BOOK_FRACTIONS, seed: int = 123
+) -> dict[str, list[int]]:
+    """Row numbers for "train", "test" and "validation": groups of one prompt, shuffled by `seed`.
 
-    The groups are shuffled; each held-out split takes those that fit into its share, in order.
+    If any entry has a "split" field, these fields decide, and entries without one train. The sizes
+    add up to the number of entries; they differ from the fractions only to keep groups whole.
+    ValueError for an unknown split, or fractions that do not sum to 1.
+
+    >>> entries = [{"instruction": text} for text in ("Hi", "hi ", "Bye", "Why?")]
+    >>> split_rows(entries, (0.5, 0.25, 0.25))
+    {'train': [0, 1], 'test': [3], 'validation': [2]}
     """
-    _check(fractions)
-    groups = defaultdict(list)
+    if any("split" in entry for entry in entries):
+        return _rows_by_split_field(entries)
+    return split_groups([normalised_prompt(entry) for entry in entries], fractions, seed)
+
+
+def split_groups(
+    keys: Sequence[Hashable], fractions: Sequence[float] = BOOK_FRACTIONS, seed: int = 123
+) -> dict[str, list[int]]:
+    """Row numbers for each split from a key for each row; rows with the same key stay together.
+
+    The groups are shuffled; each held-out split takes those that still fit into its share, in
+    order, and the rest train.
+    """
+    _check_fractions(fractions)
+    rows_by_key: dict[Hashable, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
-        groups[key].append(i)
-    groups = list(groups.values())
+        rows_by_key[key].append(i)
+    groups = list(rows_by_key.values())
     random.Random(seed).shuffle(groups)
-    splits = {}
+    held_out = {}
     for name, fraction in zip(SPLITS[1:], fractions[1:], strict=True):
-        taken, groups = _take(groups, int(len(keys) * fraction))
-        splits[name] = [i for group in taken for i in group]
-    return {"train": [i for group in groups for i in group], **splits}
+        taken, groups = _take_groups(groups, int(len(keys) * fraction))
+        held_out[name] = [i for group in taken for i in group]
+    return {"train": [i for group in groups for i in group], **held_out}
 
 
-def _take(groups, room):
-    """(groups that fit into so many rows, in order; all others)."""
-    taken, left = [], []
+def _take_groups(groups: list[list[int]], n_rows: int) -> tuple[list[list[int]], list[list[int]]]:
+    """(groups that fit into `n_rows` rows, in order; all others)."""
+    taken = []
+    left = []
     for number, group in enumerate(groups):
-        if not room:
+        if n_rows == 0:
             return taken, left + groups[number:]
-        fits = len(group) <= room
-        (taken if fits else left).append(group)
-        room -= fits * len(group)
+        if len(group) <= n_rows:
+            taken.append(group)
+            n_rows -= len(group)
+        else:
+            left.append(group)
     return taken, left
 
 
-def positional_split(entries, fractions=BOOK_FRACTIONS):
-    """The book's split: the first 85 % train, the next 10 % test, the rest validate; no shuffle.
+def _rows_by_split_field(entries: Sequence[Entry]) -> dict[str, list[int]]:
+    names = [entry.get("split", "train") for entry in entries]
+    unknown = set(names) - set(SPLITS)
+    if unknown:
+        raise InputError(f"no split {sorted(unknown)}; choose one of {', '.join(SPLITS)}")
+    return {split: [i for i, name in enumerate(names) if name == split] for split in SPLITS}
 
-    It can leak: see `overlap`.
+
+# --- splits that look at no prompt ----------------------------------------------------------------
+def positional_split(
+    entries: Sequence[T], fractions: Sequence[float] = BOOK_FRACTIONS
+) -> dict[str, Sequence[T]]:
+    """The book's split, without a shuffle: 85 % train, the next 10 % test, the rest validate.
+
+    It can leak; see `overlap`.
     """
-    _check(fractions)
-    a = int(len(entries) * fractions[0])
-    b = a + int(len(entries) * fractions[1])
-    return {"train": entries[:a], "test": entries[a:b], "validation": entries[b:]}
+    _check_fractions(fractions)
+    n_train = int(len(entries) * fractions[0])
+    n_test = int(len(entries) * fractions[1])
+    return {
+        "train": entries[:n_train],
+        "test": entries[n_train : n_train + n_test],
+        "validation": entries[n_train + n_test :],
+    }
 
 
-def hf_split(entries, test_size=0.1, seed=123):
+def hf_split(
+    entries: Sequence[T], test_size: float = 0.1, seed: int = 123
+) -> dict[str, Sequence[T]]:
     """The split of Hugging Face `datasets`: `train_test_split(test_size, shuffle=True, seed=seed)`.
 
-    The rows are shuffled by NumPy's generator; the first of them test, all others train, and none
-    validate. `test_size` is a share, rounded up, or a number of rows; ValueError if no row is left
-    to train on, or to test. It looks at no prompt, so it can leak: see `overlap`.
+    NumPy's generator shuffles the rows; the first ones test, the others train, and none validate.
+    `test_size` is a share, rounded up, or as an int a number of rows. ValueError if no row is left
+    to train or to test on. It looks at no prompt, so it can leak; see `overlap`.
     Source: `datasets`, `arrow_dataset.py`.
 
     >>> {name: len(rows) for name, rows in hf_split(range(1400)).items()}
@@ -93,59 +135,62 @@ def hf_split(entries, test_size=0.1, seed=123):
     n = len(entries)
     n_test = math.ceil(test_size * n) if isinstance(test_size, float) else test_size
     if not 0 < n_test < n:
-        raise ValueError(f"a test_size of {test_size} leaves {n} rows none to test or to train on")
+        raise InputError(
+            f"a test_size of {test_size} leaves no row to train or to test on, of {n} in all"
+        )
     order = np.random.default_rng(seed).permutation(n).tolist()
-    test, train = ([entries[i] for i in part] for part in (order[:n_test], order[n_test:]))
+    test = [entries[i] for i in order[:n_test]]
+    train = [entries[i] for i in order[n_test:]]
     return {"train": train, "test": test, "validation": []}
 
 
-def split_ignoring_duplicates(rule, entries, seed):
-    """`positional_split` ("book") or `hf_split` ("hf"): those that look at no entry."""
-    return positional_split(entries) if rule == "book" else hf_split(entries, seed=seed)
+def split_ignoring_prompts(rule: str, n_rows: int, seed: int) -> dict[str, Sequence[int]]:
+    """Row numbers by the rule "book" (`positional_split`) or "hf" (`hf_split`)."""
+    rows = range(n_rows)
+    return positional_split(rows) if rule == "book" else hf_split(rows, seed=seed)
 
 
-def describe_own_split(own, n, ignored):
-    """What to tell of `n` rows of which `own` say in which split they are."""
-    rest = f", {n - own} rows without one train" if own < n else ""
-    return f"the file's own 'split' is {'ignored' if ignored else f'used{rest}'}"
+# --- what a split is worth ------------------------------------------------------------------------
+def describe_split_field(n_with_split: int, n_rows: int, ignored: bool) -> str:
+    """A sentence on rows of which some say, in a "split" field, where they belong."""
+    if ignored:
+        return "ignoring the file's `split` field"
+    text = "using the file's `split` field"
+    if n_with_split < n_rows:
+        text += f"; {n_rows - n_with_split:,} rows without one go to training"
+    return text
 
 
-def sample_training_rows(entries, n, seed=123):
-    """`n` of the entries, in their order: families take turns, each shuffled by `seed`.
-
-    Entries without a family are one family. All entries if there are no more than `n`.
-
-    >>> [e["family"] for e in few_rows([{"family": f} for f in "aaaab"], 3)]
-    ['a', 'a', 'b']
-    """
-    families = defaultdict(list)
-    for i, entry in enumerate(entries):
-        families[entry.get("family")].append(i)
-    rng, turns = random.Random(seed), []
-    for rows in families.values():
-        rng.shuffle(rows)
-        turns += enumerate(rows)
-    first = sorted(turns, key=lambda turn: turn[0])[:n]  # stable: in a turn, family by family
-    return [entries[i] for i in sorted(i for _, i in first)]
-
-
-def overlap(splits):
-    """How many entries of each held-out split ask a prompt that training asks too."""
-    trained = {normalised_prompt(entry) for entry in splits["train"]}
+def overlap(splits: Mapping[str, Sequence[Entry]]) -> dict[str, int]:
+    """How many entries of each held-out split have a prompt that a training entry has too."""
+    training_prompts = {normalised_prompt(entry) for entry in splits["train"]}
     return {
-        name: sum(normalised_prompt(entry) in trained for entry in splits[name])
+        name: sum(normalised_prompt(entry) in training_prompts for entry in splits[name])
         for name in SPLITS[1:]
     }
 
 
-def _own_split(entries):
-    unknown = {entry.get("split", "train") for entry in entries} - set(SPLITS)
-    if unknown:
-        raise ValueError(f"no split {sorted(unknown)}; choose one of {', '.join(SPLITS)}")
-    return {name: [e for e in entries if e.get("split", "train") == name] for name in SPLITS}
+def sample_rows(families: Sequence[Hashable], n: int, seed: int = 123) -> list[int]:
+    """`n` row numbers, in order: families take turns, each shuffled by `seed`.
+
+    `families` has the family of each row; None is a family too. All rows if there are at most `n`.
+
+    >>> sample_rows("aaaab", 3)
+    [2, 3, 4]
+    """
+    rows_by_family: dict[Hashable, list[int]] = defaultdict(list)
+    for i, family in enumerate(families):
+        rows_by_family[family].append(i)
+    rng = random.Random(seed)
+    turns: list[tuple[int, int]] = []
+    for rows in rows_by_family.values():
+        rng.shuffle(rows)
+        turns += enumerate(rows)
+    first = sorted(turns, key=lambda turn: turn[0])[:n]  # stable: in a turn, family by family
+    return sorted(row for _, row in first)
 
 
-def _check(fractions):
-    ok = len(fractions) == 3 and all(0 <= f <= 1 for f in fractions)
-    if not ok or not math.isclose(sum(fractions), 1.0, abs_tol=1e-9):
-        raise ValueError(f"the fractions {fractions} must be three shares that sum to 1")
+def _check_fractions(fractions: Sequence[float]) -> None:
+    shares = len(fractions) == 3 and all(0 <= fraction <= 1 for fraction in fractions)
+    if not shares or not math.isclose(sum(fractions), 1.0, abs_tol=1e-9):
+        raise InputError(f"the fractions {fractions} must be three shares that sum to 1")

@@ -1,8 +1,8 @@
-"""Rows as tokens on the disk: written once, line by line, and read through memory maps.
+"""Rows as tokens on disk: written once, line by line, and read through memory maps.
 
-The one idea: to make a batch, all one needs of a row is where its ids begin and end. These stand in
-plain arrays of numbers in files, of which the system holds what is being read and forgets the
-rest; so rows that don't fit into memory give the same batches, bit for bit, as if they did.
+The one idea: to make a batch, all one needs of a row is where its ids begin and end. These numbers
+are plain arrays in files, of which the system keeps in memory what is being read; so rows that
+don't fit into memory give the same batches, bit for bit, as rows that do.
 nanoGPT's `train.bin` (data/openwebtext/prepare.py) is such an array, without rows.
 """
 
@@ -11,19 +11,23 @@ import json
 import os
 import shutil
 from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import psutil
 
-from ch07.data.entries import SPLITS, FindingCounts, check_row, raise_faulty_rows
-from ch07.data.json_reader import Finding, parse_jsonl_lines
+from ch07.data.entries import FindingCounts, no_usable_row, raise_faulty_rows
+from ch07.data.entry_checks import SPLITS, Entry, check_row
+from ch07.data.json_reader import Finding, FindingSink, parse_jsonl_lines
 from ch07.data.prompt_styles import get_style
-from ch07.data.row_checks import SEAM
+from ch07.data.row_checks import BOUNDARY_MERGE
 from ch07.data.splits import normalised_prompt
-from ch07.data.streaming import read_lines
+from ch07.data.streaming import Digest, read_lines
+from ch07.data.token_boundaries import boundary_merge_rows
 from ch07.data.tokenizer import load_tokenizer
 from ch07.utils.atomic_files import (
     fsync_folder,
@@ -31,8 +35,8 @@ from ch07.utils.atomic_files import (
     sha256_of,
     write_json_with_checksum,
 )
-from ch07.utils.errors import DataError
-from instruction_dataset import InstructionDataset
+from ch07.utils.errors import DataError, InputError
+from instruction_dataset import InstructionDataset, PromptStyle
 
 ABOUT = "store.json"
 TEXT = "entries.jsonl"
@@ -40,25 +44,27 @@ ARRAYS = {  # the type codes of the module array: 2, 8, 4, 8, 8, 8 and 1 bytes
     "ids": "H",  # all rows, one after the other
     "ends": "Q",  # where each row ends in ids
     "prompts": "I",  # how many ids of each row are its prompt
-    "keys": "Q",  # a hash of each row's prompt: rows that ask the same have the same
+    "keys": "Q",  # a hash of each row's prompt, equal for rows that ask the same
     "starts": "Q",  # where each row begins in entries.jsonl
-    "lines": "Q",  # where it stood in the reader's file
-    "splits": "B",  # 0, or which of SPLITS the row says that it is in, from 1
+    "lines": "Q",  # its line in the reader's file
+    "splits": "B",  # 0, or which of SPLITS the row's "split" field names, from 1
 }
-AT_ONCE = 1000  # rows in memory while a store is written
+CHUNK_ROWS = 1000  # rows in memory while a store is written
 
 
-def is_store(path):
+def is_store(path: Path | str | None) -> bool:
     """Whether a folder is a store that `write_store` finished."""
     return path is not None and (Path(path) / ABOUT).is_file()
 
 
-# --- writing ------------------------------------------------------------------------------------
-def write_store(source, folder, style, skip_bad_rows=False):
-    """Read JSONL, packed by gzip or not, line by line into a new folder; the `TokenStore` there.
+# --- writing --------------------------------------------------------------------------------------
+def write_store(
+    source: Path | str, folder: Path | str, style: PromptStyle, skip_bad_rows: bool = False
+) -> "TokenStore":
+    """Read JSONL, plain or packed by gzip, line by line into a new folder; the `TokenStore` there.
 
-    DataError names the rows that can't be used, unless they shall be left out. Holds a thousand
-    rows at a time, and 8 bytes for each row.
+    DataError names the rows that can't be used, unless `skip_bad_rows` leaves them out. Needs
+    memory for a thousand rows, and 8 bytes for each row.
     """
     folder = Path(folder)
     if folder.exists():
@@ -70,90 +76,127 @@ def write_store(source, folder, style, skip_bad_rows=False):
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     try:
         new.mkdir(parents=True)
-        about = _written(Path(source), new, style, skip_bad_rows)
-        about["sha256"] = {name: sha256_of(new / name) for name in _files()}
+        about = _write_files(Path(source), new, style, skip_bad_rows)
+        about["sha256"] = {name: sha256_of(new / name) for name in _file_names()}
         write_json_with_checksum(new / ABOUT, about)
         fsync_folder(new)
         os.replace(new, folder)
     except OSError as error:
-        raise RuntimeError(f"{folder} can't be written: {error.strerror or error}") from error
+        raise InputError(f"{folder} can't be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return TokenStore(folder)
 
 
-def _files():
+def _file_names() -> list[str]:
     return [TEXT, *(f"{name}.bin" for name in ARRAYS)]
 
 
-def _written(source, new, style, skip_bad_rows):
-    """Write all files but store.json; what stands in that."""
-    digest, tally, twins, tokenizer = (
-        hashlib.sha256(),
-        FindingCounts(),
-        array("Q"),
-        load_tokenizer(),
-    )
-    with ExitStack() as until_written:
-        files = {name: until_written.enter_context(open(new / name, "wb")) for name in _files()}
-        rows, n_rows, n_ids = _rows(source, digest, tally), 0, 0
-        while chunk := list(islice(rows, AT_ONCE)):
-            parts = {name: array(code) for name, code in ARRAYS.items()}
-            dataset = InstructionDataset([entry for _, entry in chunk], tokenizer, style)
-            for i in dataset.seam_rows:
-                tally.append(Finding(f"line {chunk[i][0]}", "note", SEAM))
-            for i, (line, entry) in enumerate(chunk):
-                parts["ids"].extend(dataset[i])
-                parts["ends"].append(n_ids + len(parts["ids"]))
-                parts["keys"].append(_hash(normalised_prompt(entry)))
-                parts["starts"].append(files[TEXT].tell())
-                parts["lines"].append(line)
-                split = entry.get("split")
-                parts["splits"].append(1 + SPLITS.index(split) if split else 0)
-                files[TEXT].write(json.dumps(entry, ensure_ascii=True).encode() + b"\n")
-                twins.append(_hash(repr([entry[k] for k in ("instruction", "input", "output")])))
-            parts["prompts"].extend(dataset.prompt_lengths)
-            for name, part in parts.items():
-                part.tofile(files[f"{name}.bin"])
-            n_rows, n_ids = n_rows + len(chunk), n_ids + len(parts["ids"])
+def _write_files(
+    source: Path, new: Path, style: PromptStyle, skip_bad_rows: bool
+) -> dict[str, Any]:
+    """Write all files but store.json; returns the content of that."""
+    digest = hashlib.sha256()
+    findings = FindingCounts()
+    entry_hashes = array("Q")
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(open(new / name, "wb")) for name in _file_names()}
+        rows = _usable_rows(source, digest, findings)
+        writer = ChunkWriter(files, style)
+        while chunk := list(islice(rows, CHUNK_ROWS)):
+            writer.write(chunk, findings)
+            for _, entry in chunk:
+                fields = [entry[key] for key in ("instruction", "input", "output")]
+                entry_hashes.append(_hash(repr(fields)))
         for file in files.values():
             file.flush()
             os.fsync(file.fileno())
-    if tally.n_errors and not skip_bad_rows:
-        raise_faulty_rows(source, tally.n_errors, tally.errors)
-    if not n_rows:
-        raise DataError(f"{source}: no usable row" + "".join(f"\n  {s}" for s in tally.lines()))
-    same = n_rows - len(np.unique(np.asarray(twins)))
-    said = [*tally.lines(), *([f"{same} rows are the same as an earlier one"] if same else [])]
-    about = {"source": source.name, "source_sha256": digest.hexdigest(), "findings": said}
-    return about | {"rows": n_rows, "style": style.name, "tokenizer": tokenizer.name}
+    if findings.n_errors and not skip_bad_rows:
+        raise_faulty_rows(source, findings.n_errors, findings.errors)
+    if writer.n_rows == 0:
+        raise no_usable_row(source, findings.lines())
+    lines = findings.lines()
+    n_repeated = writer.n_rows - len(np.unique(np.asarray(entry_hashes)))
+    if n_repeated:
+        lines.append(f"{n_repeated} rows are the same as an earlier one")
+    return {
+        "source": source.name,
+        "source_sha256": digest.hexdigest(),
+        "findings": lines,
+        "rows": writer.n_rows,
+        "style": style.name,
+        "tokenizer": writer.tokenizer.name,
+    }
 
 
-def _hash(text):
+class ChunkWriter:
+    """Appends rows to the files of a store, a chunk at a time."""
+
+    def __init__(self, files: Mapping[str, BinaryIO], style: PromptStyle) -> None:
+        self.files = files
+        self.style = style
+        self.tokenizer = load_tokenizer()
+        self.n_rows = 0
+        self.n_ids = 0
+
+    def write(self, chunk: Sequence[tuple[int, Entry]], findings: FindingSink) -> None:
+        """Tokenize and write (line, entry) pairs; rows that would merge tokens are noted."""
+        entries = [entry for _, entry in chunk]
+        dataset = InstructionDataset(entries, self.tokenizer, self.style)
+        for i in boundary_merge_rows(entries, self.tokenizer, self.style):
+            findings.append(Finding(f"line {chunk[i][0]}", "note", BOUNDARY_MERGE))
+        parts = {name: array(code) for name, code in ARRAYS.items()}
+        for i, (line, entry) in enumerate(chunk):
+            parts["ids"].extend(dataset[i])
+            parts["ends"].append(self.n_ids + len(parts["ids"]))
+            parts["keys"].append(_hash(normalised_prompt(entry)))
+            parts["starts"].append(self.files[TEXT].tell())
+            parts["lines"].append(line)
+            split = entry.get("split")
+            parts["splits"].append(1 + SPLITS.index(split) if split else 0)
+            self.files[TEXT].write(json.dumps(entry, ensure_ascii=True).encode() + b"\n")
+        parts["prompts"].extend(dataset.prompt_lengths)
+        for name, part in parts.items():
+            part.tofile(self.files[f"{name}.bin"])
+        self.n_rows += len(chunk)
+        self.n_ids += len(parts["ids"])
+
+
+def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def _rows(source, digest, tally):
+def _usable_rows(
+    source: Path, digest: Digest, findings: FindingSink
+) -> Iterator[tuple[int, Entry]]:
     """(line, entry) for each row that can be used."""
-    for where, row in parse_jsonl_lines(read_lines(source, digest), source, tally):
-        entry = check_row(where, row, tally)
+    for place, row in parse_jsonl_lines(read_lines(source, digest), source, findings):
+        entry = check_row(place, row, findings)
         if entry is not None:
-            yield int(where.removeprefix("line ")), entry
+            yield int(place.removeprefix("line ")), entry
 
 
-# --- reading ------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 class TokenStore:
     """A folder that `write_store` wrote; DataError if it isn't what was written."""
 
-    def __init__(self, folder):
+    ids: np.ndarray
+    ends: np.ndarray
+    prompts: np.ndarray
+    keys: np.ndarray
+    starts: np.ndarray
+    lines: np.ndarray
+    splits: np.ndarray
+
+    def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         try:
-            self.about = read_json_with_checksum(self.folder / ABOUT, always_sealed=True)
-            if sorted(self.about["sha256"]) != sorted(_files()):
-                raise ValueError("it names other files")
+            self.about = read_json_with_checksum(self.folder / ABOUT, checksum_required=True)
+            if sorted(self.about["sha256"]) != sorted(_file_names()):
+                raise InputError("it names other files")
             for name, expected in self.about["sha256"].items():
                 if sha256_of(self.folder / name) != expected:
-                    raise ValueError(f"{name} is not what was written: altered, or damaged")
+                    raise InputError(f"{name} is not what was written: altered, or damaged")
             self.style = get_style(self.about["style"])
             for name, code in ARRAYS.items():
                 setattr(self, name, np.memmap(self.folder / f"{name}.bin", np.dtype(code), "r"))
@@ -161,19 +204,19 @@ class TokenStore:
             raise DataError(f"{folder} can't be read as a token store: {error}") from None
         tokenizer = load_tokenizer()
         if self.ids.max(initial=0) >= tokenizer.n_vocab:
-            raise DataError(f"{folder} holds a token id that there isn't: {self.ids.max()}")
+            raise DataError(f"{folder} contains an unknown token id: {self.ids.max()}")
         if self.about["tokenizer"] != tokenizer.name:
             raise DataError(f"{folder} was made with the tokenizer {self.about['tokenizer']!r}")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.ends)
 
-    def bounds(self, row):
+    def bounds(self, row: int) -> tuple[int, int]:
         """Where the row's ids begin and end."""
         return int(self.ends[row - 1]) if row else 0, int(self.ends[row])
 
-    def entry(self, row):
-        """The row as text, a dict."""
+    def entry(self, row: int) -> Entry:
+        """The row as text."""
         with open(self.folder / TEXT, "rb") as file:
             file.seek(int(self.starts[row]))
             return json.loads(file.readline())

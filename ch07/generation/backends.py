@@ -1,97 +1,126 @@
-"""Text generators by name: a script, a run on disk, or a server, as a command line names them.
+"""Text generators by name, as the command line names them: a script, a run on disk, or a server.
 
-The one idea: `--backend` is one word, `scripted:FILE`, a run folder or an address, and what comes
-back is always the `complete` of `ch07.generation.completion`.
+`--backend` is `scripted:FILE`, a run folder, or an address; what is returned is always a
+`Complete` of `ch07.generation.completion`.
 """
 
 import json
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from ch07.data.json_reader import read_utf8
 from ch07.generation.completion import (
+    Complete,
     Completion,
-    Options,
-    TooLong,
+    CompletionOptions,
+    PromptTooLong,
     check_prompt,
     finished_completion,
     scripted,
 )
 from ch07.generation.decoding import Sampling, continue_prompts
 from ch07.generation.http_backend import complete_at_url
-from ch07.models.saved_run import load_run
-from ch07.utils.errors import DataError, OptionError
+from ch07.models.saved_run import Run, load_run
+from ch07.utils.errors import DataError, InputError, OptionError
 
-SCRIPT = "scripted:"
+SCRIPT_PREFIX = "scripted:"
+OLLAMA_PORT = ":11434"
 
 
-def complete_with_run(folder, raw=True, device="cpu"):
-    """`complete` by the model of a run folder; RunFolderError if there is none.
+def complete_with_run(
+    folder: str | Path, raw: bool = True, device: str | torch.device = "cpu"
+) -> Complete:
+    """A `complete` that uses the model of a run folder; RunFolderError if there is none.
 
-    `raw`: the prompt is continued as it is; else it is an instruction, written in the run's own
-    style. What comes after a stop string is written too, and then cut off. `TooLong` for a prompt
-    longer than the model's context; a context that is full ends an answer as "length".
+    With `raw`, the prompt is continued as it is; otherwise it is an instruction, and the run's
+    prompt style is applied to it. Text after a stop string is generated too, and then cut off. An
+    answer that fills the context ends with "length".
     """
     run = load_run(folder, device)
 
-    def complete(prompt, **options):
-        asked = Options(**options)
+    def complete(prompt: str, **options: Any) -> Completion:
+        limits = CompletionOptions(**options)
         check_prompt(prompt)
-        if asked.system is not None:
-            raise ValueError("a local run knows no system message: put it into the prompt")
+        if limits.system is not None:
+            raise InputError("a local run has no system message: put it into the prompt")
         text = prompt if raw else run.style.prompt({"instruction": prompt.strip()})
-        token_ids = run.tokenizer.encode_ordinary(text)
-        n_read = run.model.config.context_length
-        if len(token_ids) > n_read:
-            raise TooLong(
-                f"a prompt of {len(token_ids)} tokens, but this model reads at most {n_read}"
-            )
+        token_ids = _encode(run, text)
         generator = torch.Generator(device)
-        generator.seed() if asked.seed is None else generator.manual_seed(asked.seed)
+        if limits.seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(limits.seed)
         (row,) = continue_prompts(
             run.model,
             [token_ids],
-            asked.max_new_tokens,
-            Sampling(asked.temperature, top_p=asked.top_p),
+            limits.max_new_tokens,
+            sampling=Sampling(limits.temperature, top_p=limits.top_p),
             generator=generator,
         )
-        reason = "stop" if row.stopped == "end" else "length"
-        return finished_completion(run.tokenizer.decode(row.token_ids), reason, asked.stop)
+        finish_reason = "stop" if row.stopped == "end" else "length"
+        return finished_completion(run.tokenizer.decode(row.token_ids), finish_reason, limits.stop)
 
     return complete
 
 
-def open_backend(name, model=None, kind=None, raw=None, first=0, device="cpu", **server):
-    """`complete` for `scripted:FILE`, a run folder, or an address (then with a `model`).
+def _encode(run: Run, text: str) -> list[int]:
+    """The token ids of a prompt; PromptTooLong if they exceed the model's context."""
+    token_ids = run.tokenizer.encode_ordinary(text)
+    context = run.model.config.context_length
+    if len(token_ids) > context:
+        raise PromptTooLong(
+            f"a prompt of {len(token_ids)} tokens, but this model reads at most {context}"
+        )
+    return token_ids
 
-    `first`: the first answer of a script that is used. `kind` of server is told by the address, if
-    not given: Ollama's has port 11434, or ends in /api. `raw` None: a run continues the prompt, a
-    server answers it as a message. `server`: what else `complete_at_url` takes. OptionError for
-    what doesn't go together.
+
+def open_backend(
+    name: str,
+    model: str | None = None,
+    *,
+    kind: str | None = None,
+    raw: bool | None = None,
+    first: int = 0,
+    device: str | torch.device = "cpu",
+    **server: Any,
+) -> Complete:
+    """The `complete` of `scripted:FILE`, a run folder, or an address (which needs a `model`).
+
+    `kind` is the type of server, by default recognised by its address (Ollama's has port 11434, or
+    ends in /api). `raw` None: a run continues the prompt, a server answers it as a message. `first`
+    is the first answer of a script to use. `server` holds further arguments of `complete_at_url`.
+    OptionError for arguments that don't fit together.
     """
-    check_name(name)
-    if name.startswith(SCRIPT):
-        return scripted(read_script(name.removeprefix(SCRIPT)), first)
+    check_backend_name(name)
+    if name.startswith(SCRIPT_PREFIX):
+        return scripted(read_script(name.removeprefix(SCRIPT_PREFIX)), first)
     if "://" not in name:
         return complete_with_run(name, raw is not False, device)
     if not model:
         raise OptionError(f"--backend {name} needs --model: which of the server's models to ask")
-    kind = kind or ("ollama" if ":11434" in name or name.endswith("/api") else "openai")
-    server.setdefault("stream", kind == "ollama")  # so that slow models aren't taken for dead ones
+    if kind is None:
+        kind = "ollama" if OLLAMA_PORT in name or name.endswith("/api") else "openai"
+    # Streamed, an answer that is slow to write doesn't look like a server that hangs.
+    server.setdefault("stream", kind == "ollama")
     try:
         return complete_at_url(name, model, kind=kind, raw=bool(raw), **server)
     except ValueError as error:
         raise OptionError(str(error)) from None
 
 
-def check_name(name):
-    """OptionError unless something is named."""
-    if not name.removeprefix(SCRIPT):
+def check_backend_name(name: str) -> None:
+    """OptionError if the name is empty."""
+    if not name.removeprefix(SCRIPT_PREFIX):
         raise OptionError("the backend is empty: give scripted:FILE, a run folder, or a URL")
 
 
-def read_script(path):
-    """The answers in a JSON list: texts, or objects with "text" and "finish_reason"; DataError."""
+def read_script(path: str | Path) -> list[Completion]:
+    """The answers in a JSON list of texts, or of objects with "text" and "finish_reason".
+
+    DataError, with the number of the answer, for anything else.
+    """
     text, _ = read_utf8(path)
     try:
         rows = json.loads(text)
@@ -99,11 +128,12 @@ def read_script(path):
         raise DataError(f"{path}: not JSON: {error}") from None
     if not isinstance(rows, list):
         raise DataError(f"{path}: expected a list of answers")
-    return [_answer(path, number, row) for number, row in enumerate(rows, start=1)]
+    return [_scripted_answer(path, number, row) for number, row in enumerate(rows, start=1)]
 
 
-def _answer(path, number, row):
-    row = {"text": row} if isinstance(row, str) else row
+def _scripted_answer(path: str | Path, number: int, row: Any) -> Completion:
+    if isinstance(row, str):
+        row = {"text": row}
     try:
         if isinstance(row["text"], str) and set(row) <= {"text", "finish_reason"}:
             return Completion(**row)

@@ -1,138 +1,162 @@
-"""Prompts as token ids -> new token ids: greedy or sampled, with a KV cache, many rows at once.
+"""Prompts as token ids -> new token ids: greedy or sampled, with a KV cache, in batches.
 
-The one idea: rows of different lengths are padded on the left, so that all of them end, and grow,
-in the same column; the model is told where each row starts, and a row's answer is the same as if
-it were alone. Knows nothing of text or templates.
+Prompts of different lengths are padded on the left, so that all rows end, and grow, in the same
+column. The model is told how much padding each row has, so a row's answer is the same as if it were
+alone. Text and prompt templates are handled elsewhere (`ch07.generation.respond`).
 
-Axes: B rows still growing, T tokens, V vocabulary.
+Axes: B rows that still grow, T tokens, V vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
+from ch07.models.adapters import LanguageModel
+from ch07.utils.errors import InputError
 from ch07.utils.evaluation_mode import evaluation_mode
 from collate import END_OF_TEXT
 
-COLDEST = (
-    1e-6  # below this temperature the likeliest token is certain, and less can't be divided by
-)
+# Below this temperature the likeliest token is practically certain; dividing by less overflows.
+MIN_TEMPERATURE = 1e-6
 
 
 @dataclass
 class Continuation:
     """What the model wrote after one prompt, and why it stopped there."""
 
-    room: int  # new tokens that there is space for
-    token_ids: list = field(default_factory=list)  # new ids only, end-of-text left out
-    stopped: str = ""  # "end" (end-of-text), "length" (max_new_tokens) or "context" (no space)
+    space: int  # the number of new tokens that the limits allow
+    token_ids: list[int] = field(default_factory=list)  # new ones only, without end-of-text
+    stopped: str = ""  # "end" (end-of-text), "length" (max_new_tokens) or "context" (it is full)
 
-    def take(self, token_id, end_id, max_new_tokens):
-        """Add the next token, and note if it is the last."""
+    def append(self, token_id: int, end_id: int, max_new_tokens: int) -> None:
+        """Add the next token, and note whether the continuation ends with it."""
         if token_id == end_id:
             self.stopped = "end"
             return
         self.token_ids.append(token_id)
         self.stop_if_full(max_new_tokens)
 
-    def stop_if_full(self, max_new_tokens):
-        """Note that there is no space for another token, and which limit it was."""
-        if len(self.token_ids) >= self.room:
-            self.stopped = "length" if self.room == max_new_tokens else "context"
+    def stop_if_full(self, max_new_tokens: int) -> None:
+        """If there is no space for another token, note which limit was reached."""
+        if len(self.token_ids) >= self.space:
+            self.stopped = "length" if self.space == max_new_tokens else "context"
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen; the default, temperature 0, takes the likeliest."""
+    """How the next token is chosen; by default greedily. ValueError for impossible values."""
 
-    temperature: float = 0.0  # 1 samples the model's own distribution, less sharpens it
-    top_k: int | None = None  # only the k likeliest (Fan et al. 2018)
-    top_p: float | None = None  # only the fewest that hold this share (Holtzman et al. 2020)
+    temperature: float = 0.0  # 0: the likeliest token; 1: the model's distribution; less: sharper
+    top_k: int | None = None  # only the k likeliest tokens (Fan et al. 2018)
+    top_p: float | None = None  # only the fewest tokens that hold this share (Holtzman et al. 2020)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.temperature >= 0:
-            raise ValueError(f"temperature is {self.temperature}, but can't be below 0 (0: greedy)")
+            raise InputError(f"temperature is {self.temperature}, but can't be below 0 (0: greedy)")
         if self.top_k is not None and (type(self.top_k) is not int or self.top_k < 1):
-            raise ValueError(f"top_k is {self.top_k!r}, but must be an int, 1 or more")
+            raise InputError(f"top_k is {self.top_k!r}, but must be an int, 1 or more")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}, but must be above 0 and at most 1")
+            raise InputError(f"top_p is {self.top_p}, but must be above 0 and at most 1")
 
 
-def generate(model, prompts, max_new_tokens, **options):
-    """New token ids for each prompt (a list of lists); options as in `continue_prompts`."""
-    return [row.token_ids for row in continue_prompts(model, prompts, max_new_tokens, **options)]
+GREEDY = Sampling()
+
+
+def generate(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    **options: Any,
+) -> list[list[int]]:
+    """New token ids for each prompt; `options` are those of `continue_prompts`."""
+    rows = continue_prompts(model, prompts, max_new_tokens, **options)
+    return [row.token_ids for row in rows]
 
 
 @torch.inference_mode()
 def continue_prompts(
-    model,
-    prompts,
-    max_new_tokens,
-    sampling=Sampling(),
-    end_id=END_OF_TEXT,
-    generator=None,
-    use_cache=True,
-):
-    """A `Continuation` for each prompt (lists of token ids, of any lengths).
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    *,
+    sampling: Sampling = GREEDY,
+    end_id: int = END_OF_TEXT,
+    generator: torch.Generator | None = None,
+    use_cache: bool = True,
+) -> list[Continuation]:
+    """A `Continuation` for each prompt (token ids, of any lengths).
 
-    A row stops at its own end-of-text, after `max_new_tokens`, or where the context is full; the
-    front of a prompt is never dropped. ValueError for a prompt without tokens, or one beyond the
-    context. Without the cache everything is read again for each token: slow, and equal.
+    A row stops at end-of-text, after `max_new_tokens`, or when the context is full; the beginning
+    of a prompt is never dropped. Without the cache all tokens are read again for each new one,
+    which is slow and gives the same result. ValueError for a prompt that is empty or longer than
+    the context.
     """
-    context = _check(prompts, max_new_tokens, model.config.context_length)
+    context = model.config.context_length
+    _check_prompts(prompts, max_new_tokens, context)
     rows = [Continuation(min(max_new_tokens, context - len(prompt))) for prompt in prompts]
     for row in rows:
         row.stop_if_full(max_new_tokens)
-    growing = [i for i, row in enumerate(rows) if not row.stopped]  # which prompt a batch row is
+    growing = [i for i, row in enumerate(rows) if not row.stopped]  # the prompt of each batch row
     if not growing:
         return rows
-    ids, padding = _left_padded([prompts[i] for i in growing], next(model.parameters()).device)
-    cache = model.new_cache(ids.shape[1] + max(row.room for row in rows)) if use_cache else None
+    device = next(model.parameters()).device
+    ids, padding = _left_padded([prompts[i] for i in growing], device)  # (B, T), (B,)
+    cache = model.new_cache(ids.shape[1] + max(row.space for row in rows)) if use_cache else None
     with evaluation_mode(model):
         unread = ids
         while growing:
             logits = model(unread, wanted=(slice(None), -1), cache=cache, left_padding=padding)
-            chosen = choose(logits, sampling, generator)  # (B,)
-            for row, token_id in zip(growing, chosen.tolist(), strict=True):
-                rows[row].take(token_id, end_id, max_new_tokens)
-            keep = [i for i, row in enumerate(growing) if not rows[row].stopped]
-            if len(keep) < len(growing):  # rows that have ended leave the batch
-                growing = [growing[i] for i in keep]
-                kept = torch.tensor(keep, dtype=torch.long, device=ids.device)
-                ids, chosen, padding = ids[kept], chosen[kept], padding[kept]
+            new_ids = choose_tokens(logits, sampling, generator)  # (B, V) -> (B,)
+            for i, token_id in zip(growing, new_ids.tolist(), strict=True):
+                rows[i].append(token_id, end_id, max_new_tokens)
+            still = [b for b, i in enumerate(growing) if not rows[i].stopped]
+            if len(still) < len(growing):  # rows that have ended leave the batch
+                growing = [growing[b] for b in still]
+                kept = torch.tensor(still, dtype=torch.long, device=device)
+                ids = ids[kept]
+                new_ids = new_ids[kept]
+                padding = padding[kept]
                 if cache is not None:
                     cache.keep(kept)
-            ids = torch.cat([ids, chosen[:, None]], dim=1)
-            unread = ids if cache is None else chosen[:, None]
+            ids = torch.cat([ids, new_ids[:, None]], dim=1)  # (B, T) -> (B, T + 1)
+            unread = ids if cache is None else new_ids[:, None]
     return rows
 
 
-def choose(logits, sampling=Sampling(), generator=None):
+def choose_tokens(
+    logits: torch.Tensor,
+    sampling: Sampling = GREEDY,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
     """The next token of each row: logits (B, V) -> ids (B,).
 
-    >>> choose(torch.tensor([[0.0, 2.0, 1.0]]))
+    >>> choose_tokens(torch.tensor([[0.0, 2.0, 1.0]]))
     tensor([1])
     """
     logits = logits.float()  # also for argmax, which takes five times as long in bfloat16
-    if sampling.temperature < COLDEST:
+    if sampling.temperature < MIN_TEMPERATURE:
         return logits.argmax(dim=-1)
     logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature
     if sampling.top_k is not None:
         k = min(sampling.top_k, logits.shape[-1])
-        kth = logits.topk(k).values[:, -1:]
+        kth = logits.topk(k).values[:, -1:]  # (B, 1)
         logits = logits.masked_fill(logits < kth, -torch.inf)
     if sampling.top_p is not None:
         probs, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
-        # a token goes if those before it already hold top_p; the likeliest always stays
-        beyond = probs.cumsum(dim=-1) - probs >= sampling.top_p
-        logits = logits.masked_fill(beyond.scatter(-1, order, beyond), -torch.inf)
+        # A token is excluded if those before it hold top_p already; the likeliest always stays.
+        excluded = probs.cumsum(dim=-1) - probs >= sampling.top_p
+        logits = logits.masked_fill(excluded.scatter(-1, order, excluded), -torch.inf)
     return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]
 
 
-def _left_padded(prompts, device):
+def _left_padded(
+    prompts: Sequence[Sequence[int]], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids (B, T) that all end in the last column, and the number of padding columns (B,).
 
-    The padding id is 0: nobody looks at it, so it only has to exist.
+    The padding id is 0; any id would do, since the model never attends to padding.
     """
     longest = max(map(len, prompts))
     padding = [longest - len(prompt) for prompt in prompts]
@@ -140,15 +164,14 @@ def _left_padded(prompts, device):
     return torch.tensor(ids, device=device), torch.tensor(padding, device=device)
 
 
-def _check(prompts, max_new_tokens, context):
-    """The context length, or a ValueError that says what can't be continued."""
+def _check_prompts(prompts: Sequence[Sequence[int]], max_new_tokens: int, context: int) -> None:
+    """ValueError for what can't be continued."""
     if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens is {max_new_tokens}, but can't be below 0")
+        raise InputError(f"max_new_tokens is {max_new_tokens}, but can't be below 0")
     for i, prompt in enumerate(prompts):
         if len(prompt) == 0:
-            raise ValueError(f"prompt {i} has no token: there is nothing to continue")
+            raise InputError(f"prompt {i} has no token: there is nothing to continue")
         if len(prompt) > context:
-            raise ValueError(
+            raise InputError(
                 f"prompt {i} has {len(prompt)} tokens, but this model reads at most {context}"
             )
-    return context

@@ -1,8 +1,8 @@
-"""Completions from a server: OpenAI's chat interface, or Ollama's, by the standard library alone.
+"""Completions from a server: OpenAI's chat interface or Ollama's, with the standard library alone.
 
-The one idea: a server is a stranger. It may be slow, busy, half gone, or no such server at all;
-what may pass is tried again after a wait, everything else ends in one sentence. What it sends is
-read up to a limit, redirects are not followed, and the key is neither shown nor kept.
+Failures that may not happen again are retried after a wait; all others give a one-line error.
+Answers are read up to a limit of size and time, redirects are not followed, and the API key is
+neither shown nor stored.
 """
 
 import http.client
@@ -12,221 +12,250 @@ import re
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 from ch07.generation.completion import (
+    Complete,
+    Completion,
     CompletionError,
-    Options,
-    Refused,
+    CompletionOptions,
+    PromptRejected,
     check_prompt,
     finished_completion,
 )
-from ch07.generation.server_protocols import (
-    PassesBy,
-    ollama_request,
-    openai_request,
-    read_ollama,
-    read_openai,
-)
+from ch07.generation.server_protocols import PROTOCOLS, TransientError
 from ch07.utils.console import terminal_line
+from ch07.utils.errors import InputError
 
-KEY = "OPENAI_API_KEY"  # the environment variable
-HERE = ("localhost", "127.0.0.1", "::1")
-NOT_THIS = (400, 413, 422)  # too long, most often, or against the server's rules
-MOST = 10_000_000  # bytes of an answer
-LONGEST = 900  # seconds in which an answer must be whole, however steadily it drips
-WAIT = 1.0
-LONGEST_WAIT = 60.0  # seconds before the first new try, doubled each time; at most
-BUSY = (408, 429, 500, 502, 503, 504)
+KEY_VARIABLE = "OPENAI_API_KEY"  # of the environment
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+PATHS = [path for each in PROTOCOLS.values() for path in (each.chat_path, each.raw_path)]
+PROMPT_REJECTED_STATUS = (400, 413, 422)  # too long, most often, or against the server's rules
+TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
+MAX_ANSWER_BYTES = 10_000_000
+MAX_ANSWER_SECONDS = 900  # until an answer is complete, however steadily it arrives
+MAX_ERROR_BYTES = 2000  # of the body of an error that are read
+READ_BYTES = 2**16  # of an answer, at a time
+FIRST_WAIT_SECONDS = 1.0  # before the first retry; doubled before each further one
+MAX_WAIT_SECONDS = 60.0
+
+Fetch = Callable[..., Any]  # urlopen, as of an opener: (request, timeout=) -> response
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *arguments):
-        return None  # the prompt, and the key, go where they were sent
+    """Prompt and key only go to the address that was given."""
+
+    def redirect_request(self, *arguments: Any) -> None:
+        return None
 
 
 def complete_at_url(
-    url,
-    model,
-    api_key=None,
-    kind="openai",
-    timeout=30,
-    retries=3,
-    stream=False,
-    raw=False,
-    allow_http=False,
-    sleep=time.sleep,
-):
-    """`complete` by a server; ValueError for an address or a combination that can't be used.
+    url: str,
+    model: str,
+    *,
+    api_key: str | None = None,
+    kind: str = "openai",
+    timeout: float = 30,
+    retries: int = 3,
+    stream: bool = False,
+    raw: bool = False,
+    allow_http: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Complete:
+    """A `complete` that asks a server; ValueError for an address or arguments that can't be used.
 
-    `kind` is "openai" (the key is `api_key`, else the environment's OPENAI_API_KEY) or "ollama",
-    which also knows `stream` (line by line, so that `timeout` counts for each). `raw`: the prompt
-    is continued as it is, without a chat template. `timeout` is in seconds. CompletionError when
-    `retries` new tries didn't help, or at once where none could.
+    `kind` is "openai" (with `api_key`, by default from the environment's OPENAI_API_KEY) or
+    "ollama". Ollama can `stream` an answer line by line; `timeout`, in seconds, then applies to
+    each line. With `raw`, the prompt is continued as it is, without a chat template. The function
+    raises CompletionError after `retries` retries, or at once where a retry can't help.
     """
     _check_kind(kind, model, stream)
-    host = _checked(url, allow_http)
-    api_key = _key(url, host, kind, api_key)
-    path = "/v1/completions" if raw else "/v1/chat/completions"
-    write, read = openai_request, read_openai
-    if kind == "ollama":
-        write, read, path = (ollama_request, read_ollama, "/api/generate" if raw else "/api/chat")
+    host = _checked_host(url, allow_http)
+    api_key = _checked_key(url, host, kind, api_key)
+    protocol = PROTOCOLS[kind]
+    address = _address(url, protocol.raw_path if raw else protocol.chat_path)
+    fetch = _fetcher(host)
     headers = {"Content-Type": "application/json"}
-    headers |= {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    fetch, address = _fetcher(host), _address(url, path)
+    if api_key:
+        headers["Authorization"] = f"Bearer {api_key}"
 
-    def complete(prompt, **options):
-        asked = Options(**options)
+    def complete(prompt: str, **options: Any) -> Completion:
+        limits = CompletionOptions(**options)
         check_prompt(prompt)
-        if raw and asked.system is not None:
-            raise ValueError("a raw prompt is continued as it is: it can't have a system message")
-        body = json.dumps(write(model, prompt, asked, stream, raw)).encode()
-        request = urllib.request.Request(address, body, headers)
+        if raw and limits.system is not None:
+            raise InputError("a raw prompt is continued as it is: it can't have a system message")
+        body = protocol.request(model, prompt, limits, stream=stream, raw=raw)
+        request = urllib.request.Request(address, json.dumps(body).encode(), headers)
 
-        def ask():
-            text, reason = read(_fetched(fetch, request, timeout, model, api_key))
-            return finished_completion(text, reason, asked.stop)
+        def ask() -> Completion:
+            data = _fetch_answer(fetch, request, timeout=timeout, model=model, api_key=api_key)
+            reply = protocol.read(data)
+            return finished_completion(reply.text, reply.finish_reason, limits.stop)
 
-        return _tried(ask, host, retries, sleep)
+        return _with_retries(ask, host, retries, sleep)
 
     return complete
 
 
-def _check_kind(kind, model, stream):
-    if kind not in ("openai", "ollama"):
-        raise ValueError(f"kind is {kind!r}, but must be openai or ollama")
+def _check_kind(kind: str, model: str, stream: bool) -> None:
+    if kind not in PROTOCOLS:
+        raise InputError(f"kind is {kind!r}, but must be openai or ollama")
     if kind == "openai" and stream:
-        raise ValueError("stream is for kind ollama only")
+        raise InputError("stream is for kind ollama only")
     if not isinstance(model, str) or not model:
-        raise ValueError("a server must be told which model to use: give its name")
+        raise InputError("a server needs the name of the model to use")
 
 
 # --- addresses ----------------------------------------------------------------------------------
-def _checked(url, allow_http):
-    """The host; ValueError for what isn't an address that is safe to ask."""
+def _checked_host(url: str, allow_http: bool) -> str:
+    """The host of an address; ValueError unless it is safe to send a prompt there."""
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host = parts.hostname
+        _ = parts.port  # a ValueError if it isn't a number
     except ValueError:
         host = None
     if not host or parts.scheme not in ("http", "https") or not re.fullmatch("[!-~]+", url):
-        raise ValueError(
-            f"{terminal_line(str(url), 100)!r} is no address: it must be https://HOST/..."
+        raise InputError(
+            f"{terminal_line(str(url), 100)!r} is not an address: it must be https://HOST/..."
         )
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError(f"the address of {host} must not hold a password, a ? or a #")
-    if parts.scheme == "http" and host not in HERE and not allow_http:
-        raise ValueError(
-            f"{host} is asked over http, where anybody could read along: use https, or allow "
-            "http (--allow-http) if the network is your own"
+        raise InputError(f"the address of {host} must not hold a password, a ? or a #")
+    if parts.scheme == "http" and host not in LOCAL_HOSTS and not allow_http:
+        raise InputError(
+            f"{host} would be asked over http, where anybody could read along: use https, or "
+            "allow http (--allow-http) if the network is your own"
         )
     return host
 
 
-def _key(url, host, kind, api_key):
-    """The key that is sent, or None; ValueError where it would go over the network in the open."""
-    plain = urlsplit(url).scheme == "http" and host not in HERE
-    if kind == "openai" and api_key is None and not plain:
-        api_key = os.environ.get(KEY)
-    if api_key and plain:
-        raise ValueError(f"the key isn't sent to {host} over http, where anybody could read it")
+def _checked_key(url: str, host: str, kind: str, api_key: str | None) -> str | None:
+    """The key to send, or None; ValueError if the network could read it."""
+    is_exposed = urlsplit(url).scheme == "http" and host not in LOCAL_HOSTS
+    if kind == "openai" and api_key is None and not is_exposed:
+        api_key = os.environ.get(KEY_VARIABLE)
+    if api_key and is_exposed:
+        raise InputError(f"the key isn't sent to {host} over http, where anybody could read it")
     if api_key and not (api_key.isascii() and api_key.isprintable()):
-        raise ValueError("the API key holds signs that no key has")
+        raise InputError("the API key holds characters that no key has")
     return api_key
 
 
-def _address(url, path):
-    """The whole address, however much of the path was given.
+def _address(url: str, path: str) -> str:
+    """The full address, however much of the path was given.
 
     >>> _address("https://api.openai.com/v1", "/v1/chat/completions")
     'https://api.openai.com/v1/chat/completions'
     """
-    url, names = url.rstrip("/"), path.split("/")
-    for other in ("/v1/chat/completions", "/v1/completions", "/api/chat", "/api/generate"):
-        url = url.removesuffix(other)
+    url = url.rstrip("/")
+    for known_path in PATHS:
+        url = url.removesuffix(known_path)
+    names = path.split("/")
     for n in range(len(names), 1, -1):
-        head = "/".join(names[:n])
-        if url.endswith(head):
-            return url + path.removeprefix(head)
+        beginning = "/".join(names[:n])
+        if url.endswith(beginning):
+            return url + path.removeprefix(beginning)
     return url + path
 
 
-def _fetcher(host):
-    """A function that fetches: without a proxy where the server is on this machine."""
-    proxies = [urllib.request.ProxyHandler({})] if host in HERE else []
+def _fetcher(host: str) -> Fetch:
+    """A function like urlopen, without redirects, and without a proxy for this machine."""
+    proxies = [urllib.request.ProxyHandler({})] if host in LOCAL_HOSTS else []
     return urllib.request.build_opener(_NoRedirect, *proxies).open
 
 
 # --- the network --------------------------------------------------------------------------------
-def _tried(ask, host, retries, sleep):
-    """What `ask` returns, now or after a few waits."""
-    for attempt in range(retries + 1):
+def _with_retries(
+    ask: Callable[[], Completion], host: str, retries: int, sleep: Callable[[float], None]
+) -> Completion:
+    """What `ask` returns, at once or after some waits; CompletionError if all attempts fail."""
+    attempt = 0
+    while True:
         try:
             return ask()
-        except PassesBy as error:
-            if attempt == retries:
+        except TransientError as error:
+            if attempt >= retries:
                 raise CompletionError(
-                    f"{host} gave no answer in {retries + 1} tries; the last time: {error}"
+                    f"{host} gave no answer in {retries + 1} attempts; the last error: {error}"
                 ) from None
-            sleep(min(LONGEST_WAIT, max(error.wait, WAIT * 2**attempt)))
+            backoff = FIRST_WAIT_SECONDS * 2**attempt
+            sleep(min(MAX_WAIT_SECONDS, max(error.wait, backoff)))
+        attempt += 1
 
 
-def _fetched(fetch, request, timeout, model, api_key):
-    """The bytes that the server answers with; `PassesBy` or CompletionError."""
+def _fetch_answer(
+    fetch: Fetch,
+    request: urllib.request.Request,
+    *,
+    timeout: float,
+    model: str,
+    api_key: str | None,
+) -> bytes:
+    """The body of the server's answer; TransientError or CompletionError if there is none."""
     host = urlsplit(request.full_url).netloc
     try:
         with fetch(request, timeout=timeout) as response:
-            return _read(response)
+            return _read_body(response)
     except urllib.error.HTTPError as error:
         with error:
-            raise _refused(error, host, model, api_key) from None
+            raise _error_for_status(error, host, model, api_key) from None
     except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", error)
         if isinstance(cause, ConnectionRefusedError):
             raise CompletionError(f"nothing answers at {host}: is the server running?") from None
         if isinstance(cause, TimeoutError):
-            raise PassesBy(f"nothing came for {timeout:g} seconds") from None
+            raise TransientError(f"no data for {timeout:g} seconds") from None
         if isinstance(cause, ConnectionError | http.client.HTTPException):
-            raise PassesBy("the answer broke off") from None
+            raise TransientError("the answer was cut off") from None
         raise CompletionError(
             f"{host} can't be reached: {terminal_line(str(cause), 200)}"
         ) from None
 
 
-def _read(response):
+def _read_body(response: http.client.HTTPResponse) -> bytes:
     """The whole body, within the limits of size and time."""
-    data, started = bytearray(), time.monotonic()
-    while block := response.read1(1 << 16):
+    data = bytearray()
+    started = time.monotonic()
+    while block := response.read1(READ_BYTES):
         data += block
-        if len(data) > MOST:
-            raise CompletionError(f"the answer has more than {MOST / 1e6:g} MB: it isn't read")
-        if time.monotonic() - started > LONGEST:
-            raise CompletionError(f"the answer wasn't whole after {LONGEST} seconds")
-    if response.length:  # so many bytes were promised, and did not come
-        raise PassesBy("the answer broke off")
+        if len(data) > MAX_ANSWER_BYTES:
+            raise CompletionError(f"the answer has more than {MAX_ANSWER_BYTES / 1e6:g} MB")
+        if time.monotonic() - started > MAX_ANSWER_SECONDS:
+            raise CompletionError(
+                f"the answer was still incomplete after {MAX_ANSWER_SECONDS} seconds"
+            )
+    if response.length:  # bytes that were announced and did not arrive
+        raise TransientError("the answer was cut off")
     return bytes(data)
 
 
-def _refused(error, host, model, api_key):
-    """The exception for a status that isn't 200."""
-    code = error.code
-    if code in BUSY:
+def _error_for_status(
+    error: urllib.error.HTTPError, host: str, model: str, api_key: str | None
+) -> TransientError | CompletionError:
+    """The exception for a status other than 200."""
+    status = error.code
+    if status in TRANSIENT_STATUS:
         wait = error.headers.get("Retry-After") or ""
-        return PassesBy(f"status {code}", float(wait) if wait.isdecimal() else 0.0)
-    if 300 <= code < 400:
-        return CompletionError(f"{host} sends on to another address, which is not followed")
-    if code in (401, 403):
-        return CompletionError(f"{host} refuses (status {code}): is {KEY} set, and right?")
-    if code == 404:
+        return TransientError(f"status {status}", float(wait) if wait.isdecimal() else 0.0)
+    if 300 <= status < 400:
+        return CompletionError(f"{host} redirects to another address, which is not followed")
+    if status in (401, 403):
+        return CompletionError(
+            f"{host} denies access (status {status}): is {KEY_VARIABLE} set correctly?"
+        )
+    if status == 404:
         return CompletionError(
             f"{host} has no model {terminal_line(model, 60)!r}, "
             "or the address is wrong (status 404)"
         )
-    said = b""
+    body = b""
     with suppress(OSError, http.client.HTTPException):
-        said = error.read(2000)
-    said = said.decode(errors="replace")
-    said = said.replace(api_key, "[key]") if api_key else said
-    kind = Refused if code in NOT_THIS else CompletionError
-    return kind(f"{host} answers with status {code}: {terminal_line(said.strip(), 300)}")
+        body = error.read(MAX_ERROR_BYTES)
+    text = body.decode(errors="replace")
+    if api_key:
+        text = text.replace(api_key, "[key]")
+    error_type = PromptRejected if status in PROMPT_REJECTED_STATUS else CompletionError
+    return error_type(f"{host} answers with status {status}: {terminal_line(text.strip(), 300)}")

@@ -1,14 +1,20 @@
-"""Entries -> answers in words: the only place where prompts and generation meet.
+"""Entries -> answers as text: the only module where prompts and generation meet.
 
-The one idea: the prompt is made by the function that made it in training, and the answer is what
-follows it, cut out by token ids; no text is searched, replaced or deleted.
+The prompt comes from the same function as in training. The answer is decoded from the new token ids
+alone, so no text has to be searched, replaced or deleted.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ch07.generation.decoding import Sampling, continue_prompts
+import tiktoken
+import torch
+
+from ch07.generation.decoding import GREEDY, Sampling, continue_prompts
+from ch07.models.adapters import LanguageModel
 from ch07.models.resource_estimate import answers_at_once
-from instruction_dataset import BOOK_STYLE, encode_prompt
+from ch07.utils.errors import InputError
+from instruction_dataset import BOOK_STYLE, PromptStyle, encode_prompt
 
 
 @dataclass(frozen=True)
@@ -20,43 +26,45 @@ class Answer:
 
 
 def respond(
-    model,
-    tokenizer,
-    entries,
-    style=BOOK_STYLE,
-    max_new_tokens=256,
-    sampling=Sampling(),
-    generator=None,
-):
-    """An `Answer` for each entry (its "output", if any, is not looked at).
+    model: LanguageModel,
+    tokenizer: tiktoken.Encoding,
+    entries: Sequence[Mapping[str, str]],
+    style: PromptStyle = BOOK_STYLE,
+    max_new_tokens: int = 256,
+    *,
+    sampling: Sampling = GREEDY,
+    generator: torch.Generator | None = None,
+) -> list[Answer]:
+    """An `Answer` for each entry, in the order of the entries; their "output" is ignored.
 
-    Entries are answered in order of prompt length, as many at a time as fit well into memory, and
-    returned in their own order; with greedy choice the grouping changes nothing.
+    Entries are answered in order of prompt length, as many at once as fit well into memory; with
+    greedy decoding the grouping changes nothing. ValueError for a prompt longer than the context.
     """
     prompts = [encode_prompt(entry, tokenizer, style) for entry in entries]
     _check_lengths(prompts, model.config.context_length)
-    answers = [None] * len(entries)
-    order = sorted(range(len(entries)), key=lambda i: len(prompts[i]))
-    size = answers_at_once(model.config, max(map(len, prompts), default=0) + max_new_tokens)
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        done = continue_prompts(
+    longest = max(map(len, prompts), default=0)
+    at_once = answers_at_once(model.config, longest + max_new_tokens)
+    shortest_first = sorted(range(len(entries)), key=lambda i: len(prompts[i]))
+    answers: dict[int, Answer] = {}  # by the position of the entry
+    for start in range(0, len(shortest_first), at_once):
+        group = shortest_first[start : start + at_once]
+        continuations = continue_prompts(
             model,
-            [prompts[i] for i in rows],
+            [prompts[i] for i in group],
             max_new_tokens,
             sampling=sampling,
             generator=generator,
         )
-        for i, row in zip(rows, done, strict=True):
+        for i, row in zip(group, continuations, strict=True):
             answers[i] = Answer(tokenizer.decode(row.token_ids), row.stopped)
-    return answers
+    return [answers[i] for i in range(len(entries))]
 
 
-def _check_lengths(prompts, context):
-    """Refuse a prompt that the model can't read before any other is answered."""
+def _check_lengths(prompts: Sequence[Sequence[int]], context: int) -> None:
+    """ValueError for a prompt that the model can't read, before any other is answered."""
     for number, prompt in enumerate(prompts, start=1):
         if len(prompt) > context:
-            raise ValueError(
+            raise InputError(
                 f"entry {number} has a prompt of {len(prompt)} tokens, "
                 f"but this model reads at most {context}"
             )

@@ -1,76 +1,122 @@
-"""What is said to OpenAI's chat interface, and to Ollama's, and what their answers mean.
+"""The requests and answers of OpenAI's chat interface and of Ollama's: bytes in, text out.
 
-The one idea: the two differ in where the options stand and in what an answer looks like, and in
-nothing else; so each is a function that writes a request and one that reads an answer. Knows
-nothing of networks: bytes in, text out.
+The two differ in where the options are placed and in the form of an answer, so each has one
+function that builds a request and one that reads an answer. Networks are handled elsewhere
+(`ch07.generation.http_backend`).
 
-Sources: OpenAI's "Create chat completion" (`/v1/chat/completions`) and Ollama's docs/api.md
-(`/api/chat`, `/api/generate`), where what steers sampling stands inside "options": at the top level
-of the request it is ignored. A raw prompt goes to OpenAI's older `/v1/completions`, which llama.cpp
-and vLLM have, too.
+Sources: OpenAI's "Create chat completion" (`/v1/chat/completions`), and Ollama's docs/api.md
+(`/api/chat`, `/api/generate`), where sampling options belong into "options": at the top level of
+the request they are ignored. A raw prompt goes to OpenAI's older `/v1/completions`, which llama.cpp
+and vLLM provide, too.
 """
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from ch07.data.tokenizer import load_tokenizer
-from ch07.generation.completion import REASONS, CompletionError, Refused
+from ch07.generation.completion import (
+    FINISH_REASONS,
+    CompletionError,
+    CompletionOptions,
+    PromptRejected,
+)
 from ch07.utils.console import terminal_line
 
-OLLAMA_READS = (
-    2048  # tokens that some of its versions read; they cut longer prompts and say nothing
-)
-TEMPLATE = 64  # tokens that a chat template may add
+# Tokens that some versions of Ollama read by default; they cut longer prompts without an error.
+OLLAMA_DEFAULT_CONTEXT = 2048
+TEMPLATE_TOKENS = 64  # that a chat template may add
+MAX_OPENAI_STOPS = 4  # stop strings that OpenAI accepts
+MAX_QUOTED_CHARACTERS = 60  # of an answer, in a message
 
 
-class PassesBy(Exception):
-    """A failure that another try may not meet."""
+class TransientError(Exception):
+    """A failure that may not happen again at another attempt, after `wait` seconds."""
 
-    def __init__(self, text, wait=0.0):
+    def __init__(self, text: str, wait: float = 0.0) -> None:
         super().__init__(text)
-        self.wait = wait  # seconds that the server asked for
+        self.wait = wait  # seconds that the server asks for
 
 
-def _messages(prompt, asked):
-    system = [] if asked.system is None else [{"role": "system", "content": asked.system}]
-    return [*system, {"role": "user", "content": prompt}]
+class Reply(NamedTuple):
+    """What a server wrote, and why it stopped: "stop" or "length"."""
+
+    text: str
+    finish_reason: str
 
 
-def openai_request(model, prompt, asked, stream, raw):
-    """The request as a dict; `asked` are the `Options`, `stream` is Ollama's alone."""
-    body = {"model": model, "temperature": asked.temperature}
-    body |= {"prompt": prompt} if raw else {"messages": _messages(prompt, asked)}
-    body |= {"max_tokens": asked.max_new_tokens, "top_p": asked.top_p, "seed": asked.seed}
-    body["stop"] = list(asked.stop[:4]) or None  # it takes four; the text is cut here in any case
-    return {name: value for name, value in body.items() if value is not None}
+# --- requests -----------------------------------------------------------------------------------
+def openai_request(
+    model: str, prompt: str, options: CompletionOptions, *, stream: bool, raw: bool
+) -> dict[str, Any]:
+    """The request as a dict, for /v1/completions if `raw`; `stream` is not used."""
+    body: dict[str, Any] = {"model": model, "temperature": options.temperature}
+    if raw:
+        body["prompt"] = prompt
+    else:
+        body["messages"] = _messages(prompt, options)
+    body["max_tokens"] = options.max_new_tokens
+    body["top_p"] = options.top_p
+    body["seed"] = options.seed
+    # A longer list would be refused; the text is cut at all stop strings here in any case.
+    body["stop"] = list(options.stop[:MAX_OPENAI_STOPS]) or None
+    return _without_none(body)
 
 
-def ollama_request(model, prompt, asked, stream, raw):
-    """The request as a dict; `raw` for /api/generate, else for /api/chat."""
-    settings = {"num_predict": asked.max_new_tokens, "temperature": asked.temperature}
-    settings |= {"top_p": asked.top_p, "seed": asked.seed, "stop": list(asked.stop) or None}
-    settings |= {"num_ctx": _context(prompt, asked)}
-    body = {"model": model, "stream": stream}
-    body |= {"prompt": prompt, "raw": True} if raw else {"messages": _messages(prompt, asked)}
-    return body | {"options": {k: v for k, v in settings.items() if v is not None}}
+def ollama_request(
+    model: str, prompt: str, options: CompletionOptions, *, stream: bool, raw: bool
+) -> dict[str, Any]:
+    """The request as a dict, for /api/generate if `raw`, else for /api/chat."""
+    settings = {
+        "num_predict": options.max_new_tokens,
+        "temperature": options.temperature,
+        "top_p": options.top_p,
+        "seed": options.seed,
+        "stop": list(options.stop) or None,
+        "num_ctx": _context_to_request(prompt, options),
+    }
+    body: dict[str, Any] = {"model": model, "stream": stream}
+    if raw:
+        body |= {"prompt": prompt, "raw": True}
+    else:
+        body["messages"] = _messages(prompt, options)
+    body["options"] = _without_none(settings)
+    return body
 
 
-def _context(prompt, asked):
-    """The context to ask for, a power of two, so that few are asked for; None where any will do.
+def _messages(prompt: str, options: CompletionOptions) -> list[dict[str, str]]:
+    messages = [{"role": "user", "content": prompt}]
+    if options.system is not None:
+        messages.insert(0, {"role": "system", "content": options.system})
+    return messages
 
-    An estimate: other tokenizers, which cut every digit, say, may need twice GPT-2's tokens.
+
+def _context_to_request(prompt: str, options: CompletionOptions) -> int | None:
+    """The context length to ask for; None if the default is long enough.
+
+    An estimate: other tokenizers may need twice as many tokens as GPT-2's, for example if they
+    split every digit. It is a power of two, since Ollama reloads the model for each new length.
     """
-    n_read = 2 * len(load_tokenizer().encode_ordinary(f"{asked.system or ''}\n{prompt}"))
-    needed = n_read + TEMPLATE + asked.max_new_tokens
-    return None if needed <= OLLAMA_READS else 1 << (needed - 1).bit_length()
+    n_read = 2 * len(load_tokenizer().encode_ordinary(f"{options.system or ''}\n{prompt}"))
+    needed = n_read + TEMPLATE_TOKENS + options.max_new_tokens
+    if needed <= OLLAMA_DEFAULT_CONTEXT:
+        return None
+    return 1 << (needed - 1).bit_length()
 
 
-def read_openai(data):
-    """(text, finish_reason) of an answer; CompletionError, or `PassesBy` for half of one."""
-    value = _json(data)
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# --- answers ------------------------------------------------------------------------------------
+def read_openai(data: bytes) -> Reply:
+    """The reply in an answer; TransientError if half of it is missing, CompletionError if wrong."""
+    value = _parse_json(data)
     try:
         choice = value["choices"][0]
         text = choice["text"] if "text" in choice else choice["message"]["content"]
-        return _checked_answer(text, choice["finish_reason"])
+        return _checked_reply(text, choice["finish_reason"])
     except (KeyError, IndexError, TypeError):
         raise CompletionError(
             f"this isn't OpenAI's chat interface: its answer has {_keys(value)}, but no "
@@ -78,47 +124,72 @@ def read_openai(data):
         ) from None
 
 
-def read_ollama(data):
-    """`read_openai` for one object, or one on each line; blank lines between them say nothing."""
-    text, part = "", {}
-    for line in filter(bytes.strip, data.split(b"\n")):
-        part = _json(line)
+def read_ollama(data: bytes) -> Reply:
+    """The reply in one object, or in a stream of one object per line; errors as `read_openai`."""
+    text = ""
+    for line in data.split(b"\n"):
+        if not line.strip():
+            continue
+        part = _parse_json(line)
         if isinstance(part, dict) and "error" in part:
-            raise CompletionError(f"the server says: {terminal_line(str(part['error']), 200)}")
+            raise CompletionError(f"the server reports: {terminal_line(str(part['error']), 200)}")
         try:
             text += part["response"] if "response" in part else part["message"]["content"]
             if part["done"] is True:
-                return _checked_answer(text, part.get("done_reason") or "stop")
+                return _checked_reply(text, part.get("done_reason") or "stop")
         except (KeyError, TypeError):
             raise CompletionError(
                 f"this isn't Ollama's interface: its answer has {_keys(part)}, but no "
                 "message.content (or response) and done"
             ) from None
-    raise PassesBy("the answer broke off")
+    raise TransientError("the answer was cut off")
 
 
-def _checked_answer(text, reason):
-    if isinstance(reason, str) and reason not in REASONS:  # as a filter's
-        raise Refused(f"the server gave no whole answer: {terminal_line(reason, 60)}")
-    if text is None and reason == "length":  # all of it was thought, and nothing said
-        return "", reason
-    if not isinstance(text, str) or not isinstance(reason, str):
+def _checked_reply(text: Any, finish_reason: Any) -> Reply:
+    """The reply; TypeError if it isn't text, PromptRejected if a filter stopped it."""
+    if isinstance(finish_reason, str) and finish_reason not in FINISH_REASONS:
+        raise PromptRejected(
+            f"the server gave no complete answer: {terminal_line(finish_reason, 60)}"
+        )
+    if text is None and finish_reason == "length":  # the limit was reached while it was reasoning
+        return Reply("", finish_reason)
+    if not isinstance(text, str) or not isinstance(finish_reason, str):
         raise TypeError("no text")
-    return text, reason
+    return Reply(text, finish_reason)
 
 
-def _json(data):
+def _parse_json(data: bytes) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
         if data.lstrip().startswith(b"{"):
-            raise PassesBy("the answer broke off") from None
-        start = terminal_line(data[:60].decode(errors="replace"), 60)
+            raise TransientError("the answer was cut off") from None
+        beginning = data[:MAX_QUOTED_CHARACTERS].decode(errors="replace")
         raise CompletionError(
-            f"the server's answer isn't JSON, but begins with {start!r}: is the address right?"
+            "the server's answer isn't JSON, but begins with "
+            f"{terminal_line(beginning, MAX_QUOTED_CHARACTERS)!r}: is the address right?"
         ) from None
 
 
-def _keys(value):
+def _keys(value: Any) -> str:
     keys = ", ".join(map(str, value)) if isinstance(value, dict) and value else "no keys"
     return terminal_line(keys, 100)
+
+
+# --- both ---------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class ServerProtocol:
+    """The paths of an interface below its address, and its two functions."""
+
+    chat_path: str
+    raw_path: str
+    request: Callable[..., dict[str, Any]]
+    read: Callable[[bytes], Reply]
+
+
+PROTOCOLS = {
+    "openai": ServerProtocol(
+        "/v1/chat/completions", "/v1/completions", openai_request, read_openai
+    ),
+    "ollama": ServerProtocol("/api/chat", "/api/generate", ollama_request, read_ollama),
+}

@@ -1,37 +1,51 @@
-"""How a run trains: all of a model's weights, or a small adapter beside them (`--method`).
+"""The training methods behind `--method`: all weights, or a small adapter on frozen ones.
 
-The one idea: whatever the method, what comes of it is called as the model is called; only what is
-trained differs, and what a run stores.
+Whatever the method, the result is called as the model itself is; only what is trained differs, and
+what a run stores.
 """
 
 import torch
 
+from ch07.config import FinetuneOptions
 from ch07.models.lora import add_lora, lora_layers, merged
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
 from ch07.utils.errors import OptionError
+from gpt_model import GPTModel
+
+LanguageModel = GPTModel | PrefixTuned  # whatever computes logits from token ids
 
 
-def add_adapter(model, options):
-    """The model as `options.method` trains it: as it is, with LoRA, or behind a prefix."""
-    stream = torch.Generator().manual_seed(options.seed)
+def add_adapter(model: GPTModel, options: FinetuneOptions) -> LanguageModel:
+    """Prepare a model for `options.method`: return it as it is, with LoRA, or behind a prefix.
+
+    OptionError if the LoRA rank exceeds the model's width.
+    """
+    generator = torch.Generator().manual_seed(options.seed)
     if options.method == "lora":
         if options.lora_rank > model.config.emb_dim:
             raise OptionError(
-                f"--lora-rank {options.lora_rank} is more than this model's width "
-                f"({model.config.emb_dim}): such a correction is larger than what it corrects"
+                f"--lora-rank {options.lora_rank} is larger than this model's width "
+                f"({model.config.emb_dim}): the adapter would be larger than the weights it adapts"
             )
-        return add_lora(model, options.lora_rank, options.lora_alpha, generator=stream)
+        return add_lora(model, options.lora_rank, options.lora_alpha, generator=generator)
     if options.method == "prefix":
-        length, hidden = options.prefix_length, options.prefix_hidden
-        return PrefixTuned(model, PrefixEncoder(model.config, length, hidden, stream))
+        encoder = PrefixEncoder(
+            model.config, options.prefix_length, options.prefix_hidden, generator
+        )
+        return PrefixTuned(model, encoder)
     return model
 
 
-def base_model(model):
-    """The `GPTModel` behind a prefix; any other model itself."""
+def base_model(model: LanguageModel) -> GPTModel:
+    """The `GPTModel` behind a prefix; any other model is returned as it is."""
     return model.base if isinstance(model, PrefixTuned) else model
 
 
-def merged_or_base_model(model):
-    """The `GPTModel` whose weights say what training made of it; of a prefix they say nothing."""
-    return merged(model) if lora_layers(model) else base_model(model)
+def merged_or_base_model(model: LanguageModel) -> GPTModel:
+    """A `GPTModel` whose own weights include what was trained, except for a prefix.
+
+    LoRA is merged into a copy of the weights; a prefix can't be, so its base model is returned.
+    """
+    if isinstance(model, PrefixTuned):
+        return model.base
+    return merged(model) if lora_layers(model) else model

@@ -1,77 +1,73 @@
-"""Stored tensors -> a `GPTModel`: all of them checked first, then filled in one by one.
+"""Stored tensors -> a `GPTModel`: all of them checked first, then read one by one.
 
-The one idea: the model is built without memory, and each weight is given to it as it comes from
-the file, so that no second copy of the weights is ever there; and a model is whole or not at all.
+The model is created without memory (on the meta device) and takes over each tensor as it is read,
+so there is never a second copy of the weights. A model is returned complete or not at all.
 """
 
 import math
+from pathlib import Path
 
 import torch
+from torch import nn
 
 from ch07.models.parameter_names import HEAD, Rename, renames
-from ch07.models.weight_reader import WeightsError
-from gpt_model import GPTModel
+from ch07.models.weight_reader import StoredWeights, WeightsError
+from gpt_model import GPTConfig, GPTModel
 
-FORMATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
-def published_or_own_names(weights, config):
-    """The renames from stored names to ours: none if they are ours already, or the book's."""
+def published_or_own_names(weights: StoredWeights, config: GPTConfig) -> list[Rename]:
+    """The renames from stored names to ours; they change nothing if the stored names are ours."""
     if "tok_emb.weight" in weights.shapes:
         return [Rename(name, (name,)) for name in _parameters(config)]
     return renames(config)
 
 
-def check_shapes(path, weights, config):
-    """WeightsError with every missing, unexpected and wrongly shaped tensor, one a line."""
-    if config.n_layers > len(weights.shapes):  # before a list of what so many blocks would hold
-        n = len(weights.shapes)
-        raise WeightsError(f"{path} doesn't fit: {config.n_layers} blocks, but {n} tensors")
-    ours, found = _parameters(config), weights.shapes
+def check_shapes(path: str | Path, weights: StoredWeights, config: GPTConfig) -> None:
+    """WeightsError with every missing, unexpected and misshapen tensor, one per line."""
+    found = weights.shapes
+    if config.n_layers > len(found):  # before all tensors of so many blocks are listed
+        raise WeightsError(
+            f"{path} doesn't fit: {config.n_layers} blocks, but only {len(found)} tensors"
+        )
+    ours = _parameters(config)
     expected = {
         row.published: tuple(row.join([ours[name] for name in row.ours]).shape)
         for row in published_or_own_names(weights, config)
     }
-    equal = {"out_head.weight", HEAD[0].published} if config.tied_head else set()
-    wrong = [
-        f"missing: {name}, expected {shape}"
-        for name, shape in expected.items()
-        if name not in found
-    ]
-    wrong += [
-        f"unexpected: {name}, found {shape}"
-        for name, shape in found.items()
-        if name not in expected and name not in equal
-    ]
-    wrong += [
-        f"wrong shape: {name}, expected {shape}, found {found[name]}"
-        for name, shape in expected.items()
-        if found.get(name, shape) != shape
-    ]
-    if wrong:
-        raise WeightsError(f"{path} doesn't fit: {len(wrong)} tensors\n  " + "\n  ".join(wrong))
+    optional = {"out_head.weight", HEAD[0].published} if config.tied_head else set()
+    problems = []
+    for name, shape in expected.items():
+        if name not in found:
+            problems.append(f"missing: {name}, expected {shape}")
+    for name, shape in found.items():
+        if name not in expected and name not in optional:
+            problems.append(f"unexpected: {name}, found {shape}")
+    for name, shape in expected.items():
+        if name in found and found[name] != shape:
+            problems.append(f"wrong shape: {name}, expected {shape}, found {found[name]}")
+    if problems:
+        lines = "\n  ".join(problems)
+        raise WeightsError(f"{path} doesn't fit: {len(problems)} tensors\n  {lines}")
 
 
-def build_model(path, weights, config, dtype=torch.float32):
-    """The `GPTModel`, in evaluation mode; WeightsError for what doesn't fit, NaN or infinity."""
+def build_model(
+    path: str | Path,
+    weights: StoredWeights,
+    config: GPTConfig,
+    dtype: torch.dtype = torch.float32,
+) -> GPTModel:
+    """The `GPTModel` in evaluation mode; WeightsError for what doesn't fit, NaN or infinity."""
     check_shapes(path, weights, config)
-    state = {}
-    # the largest first, since each stands beside its copy for a moment
-    size = {name: math.prod(shape) for name, shape in weights.shapes.items()}
-    for row in sorted(
-        published_or_own_names(weights, config), key=lambda row: -size[row.published]
-    ):
-        stored = weights.read(row.published)
-        if stored.dtype not in FORMATS:
-            raise WeightsError(
-                f"{path}: {row.published} holds {stored.dtype}, but weights are float32 or 16 bits "
-                "wide: a quantised model must be turned back first"
-            )
-        parts = row.split(stored, dtype)
-        del stored  # before the next one is read
-        if not all(torch.isfinite(bound) for part in parts for bound in part.aminmax()):
-            raise WeightsError(f"{path}: {row.published} holds NaN or infinity, as {dtype}")
-        state |= zip(row.ours, parts, strict=True)
+    # The largest first, while little else is in memory: each is there twice for a moment.
+    sizes = {name: math.prod(shape) for name, shape in weights.shapes.items()}
+    rows = published_or_own_names(weights, config)
+    rows.sort(key=lambda row: -sizes[row.published])
+    state: dict[str, torch.Tensor] = {}
+    for row in rows:
+        parts = _read_parts(path, weights, row, dtype)
+        state.update(zip(row.ours, parts, strict=True))
     if config.tied_head:
         state["out_head.weight"] = state["tok_emb.weight"]
     with torch.device("meta"):
@@ -82,7 +78,24 @@ def build_model(path, weights, config, dtype=torch.float32):
     return model.eval()
 
 
-def _parameters(config):
-    """Our parameters by name, without memory; a tied head is none of its own."""
+def _read_parts(
+    path: str | Path, weights: StoredWeights, row: Rename, dtype: torch.dtype
+) -> list[torch.Tensor]:
+    """Our tensors from one stored tensor, in `dtype`; WeightsError if they aren't finite floats."""
+    stored = weights.read(row.published)
+    if stored.dtype not in WEIGHT_DTYPES:
+        raise WeightsError(
+            f"{path}: {row.published} holds {stored.dtype}, but weights must be floating-point "
+            "numbers of 16, 32 or 64 bits: convert a quantised model back first"
+        )
+    parts = row.split(stored, dtype)
+    for part in parts:
+        if not all(torch.isfinite(bound) for bound in part.aminmax()):
+            raise WeightsError(f"{path}: {row.published} holds NaN or infinity, as {dtype}")
+    return parts
+
+
+def _parameters(config: GPTConfig) -> dict[str, nn.Parameter]:
+    """Our parameters by name, without memory; a tied output head is not listed."""
     with torch.device("meta"):
         return dict(GPTModel(config).named_parameters())

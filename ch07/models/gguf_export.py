@@ -1,23 +1,29 @@
-"""A model as one GGUF file, which llama.cpp and what is built on it read.
+"""A model as one GGUF file, the format of llama.cpp and of the programs that are built on it.
 
-The one idea: GGUF holds everything in one file, tokenizer and chat template included. Its weights
-lie as ours do (not transposed), with query, key and value joined. Needs the package `gguf`.
-Source of names and keys: llama.cpp, `convert_hf_to_gguf.py` (GPT2Model) and gguf-py's constants.
+GGUF holds everything in one file, including tokenizer and chat template. Its weight matrices have
+the same orientation as ours (not transposed), with query, key and value joined. Needs the package
+`gguf`. Source of names and keys: llama.cpp, `convert_hf_to_gguf.py` (GPT2Model) and gguf-py's
+constants.
 """
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from ch07.data.tokenizer import merges_of, vocabulary_files
-from ch07.models.hf_files import END, chat_template
+from ch07.models.hf_files import END_TOKEN, LAYER_NORM_EPSILON, chat_template
 from ch07.models.parameter_names import renames
 from ch07.utils.atomic_files import atomic_write
 from ch07.utils.dependencies import import_optional
+from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
+from gpt_model import GPTConfig, GPTModel
+from instruction_dataset import PromptStyle
 
-# published name -> GGUF's
-NAMES = {
+GGUF_NAMES = {  # by published name
     "wte": "token_embd",
     "wpe": "position_embd",
     "ln_f": "output_norm",
@@ -29,32 +35,43 @@ NAMES = {
     "mlp.c_fc": "ffn_up",
     "mlp.c_proj": "ffn_down",
 }
-FORMATS = {"f32": (torch.float32, 0), "f16": (torch.float16, 1)}  # and llama.cpp's number for it
-KEPT_FLOAT32 = ("position_embd.weight",)  # whatever the format, as llama.cpp's converter does
-NORMAL = 1
-CONTROL = 3  # kinds of tokens
+FORMATS = {"f32": (torch.float32, 0), "f16": (torch.float16, 1)}  # and llama.cpp's file type
+ALWAYS_FLOAT32 = ("position_embd.weight",)  # in every format, as llama.cpp's converter does
+NORMAL_TOKEN = 1  # GGUF's types of tokens
+CONTROL_TOKEN = 3
 
 
-def import_gguf():
-    """The package's writer; MissingPackage says how to get it."""
+def import_gguf() -> Any:
+    """The class `GGUFWriter`; MissingPackage says how to install it."""
     return import_optional("gguf", "writing GGUF", "gguf==0.19.0").GGUFWriter
 
 
-def write_gguf(model, path, style, name, number_format="f32"):
-    """Write the model with its tokenizer and chat template; vectors stay float32."""
+def write_gguf(
+    model: GPTModel,
+    path: str | Path,
+    style: PromptStyle,
+    *,
+    name: str,
+    number_format: str = "f32",
+) -> None:
+    """Write the model with its tokenizer and chat template; vectors stay float32.
+
+    `name` is the model's name in the file, `number_format` "f32" or "f16" (else ValueError).
+    """
     if number_format not in FORMATS:
-        raise ValueError(f"no format {number_format!r}; choose one of {', '.join(FORMATS)}")
+        raise InputError(f"no format {number_format!r}; choose one of {', '.join(FORMATS)}")
     dtype, file_type = FORMATS[number_format]
-    with atomic_write(path) as new:
-        writer = import_gguf()(new, "gpt2")
+    with atomic_write(path) as temporary:
+        writer = import_gguf()(temporary, "gpt2")
         try:
             _add_shape(writer, model.config, name)
             writer.add_file_type(file_type)
             _add_tokenizer(writer)
             writer.add_chat_template(chat_template(style))
-            for gguf_name, tensor in tensors(model):
-                small = tensor.ndim == 1 or gguf_name in KEPT_FLOAT32
-                writer.add_tensor(gguf_name, tensor.to(torch.float32 if small else dtype).numpy())
+            for gguf_name, tensor in named_tensors(model):
+                is_float32 = tensor.ndim == 1 or gguf_name in ALWAYS_FLOAT32
+                stored = tensor.to(torch.float32 if is_float32 else dtype)
+                writer.add_tensor(gguf_name, stored.numpy())
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
@@ -62,8 +79,8 @@ def write_gguf(model, path, style, name, number_format="f32"):
             writer.close()
 
 
-def tensors(model):
-    """(GGUF name, tensor) for every weight; a tied head is none of its own."""
+def named_tensors(model: GPTModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """(GGUF name, tensor) for every weight; a tied output head is left out."""
     state = {name: tensor.detach().cpu() for name, tensor in model.named_parameters()}
     for row in renames(model.config):
         parts = [state[name] for name in row.ours if name in state]
@@ -73,37 +90,40 @@ def tensors(model):
             yield _gguf_name(row.published), torch.zeros(3 * model.config.emb_dim)
 
 
-def _gguf_name(published):
-    """
+def _gguf_name(published: str) -> str:
+    """The GGUF name of a published tensor.
+
     >>> _gguf_name("h.3.attn.c_attn.weight"), _gguf_name("wte.weight")
     ('blk.3.attn_qkv.weight', 'token_embd.weight')
     """
-    place, kind = published.rsplit(".", 1)
-    if not place.startswith("h."):
-        return f"{NAMES[place]}.{kind}"
-    _, number, inner = place.split(".", 2)
-    return f"blk.{number}.{NAMES[inner]}.{kind}"
+    module, kind = published.rsplit(".", 1)
+    if not module.startswith("h."):
+        return f"{GGUF_NAMES[module]}.{kind}"
+    _, block, inner = module.split(".", 2)
+    return f"blk.{block}.{GGUF_NAMES[inner]}.{kind}"
 
 
-def _add_shape(writer, config, name):
+def _add_shape(writer: Any, config: GPTConfig, name: str) -> None:
     writer.add_name(name)
     writer.add_context_length(config.context_length)
     writer.add_embedding_length(config.emb_dim)
     writer.add_feed_forward_length(4 * config.emb_dim)
     writer.add_block_count(config.n_layers)
     writer.add_head_count(config.n_heads)
-    writer.add_layer_norm_eps(1e-5)
+    writer.add_layer_norm_eps(LAYER_NORM_EPSILON)
 
 
-def _add_tokenizer(writer):
+def _add_tokenizer(writer: Any) -> None:
     files = vocabulary_files()
-    ids = json.loads(files["vocab.json"])
-    tokens = sorted(ids, key=ids.get)
+    ids: dict[str, int] = json.loads(files["vocab.json"])
+    tokens = sorted(ids, key=lambda token: ids[token])
+    types = [CONTROL_TOKEN if token == END_TOKEN else NORMAL_TOKEN for token in tokens]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types([CONTROL if token == END else NORMAL for token in tokens])
+    writer.add_token_types(types)
     writer.add_token_merges(merges_of(files))
-    for add in (writer.add_bos_token_id, writer.add_eos_token_id, writer.add_pad_token_id):
-        add(END_OF_TEXT)
+    writer.add_bos_token_id(END_OF_TEXT)
+    writer.add_eos_token_id(END_OF_TEXT)
+    writer.add_pad_token_id(END_OF_TEXT)
     writer.add_add_bos_token(False)

@@ -2,55 +2,67 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from ch07.models.hf_files import chat_template, generation_config, model_config, tokenizer_files
 from ch07.models.parameter_names import HEAD, to_published
 from ch07.models.weight_reader import WeightsError
 from ch07.utils.atomic_files import write_bytes, write_json, write_tensors
-from instruction_dataset import BOOK_STYLE
+from gpt_model import GPTModel
+from instruction_dataset import BOOK_STYLE, PromptStyle
 
 
-# --- out ----------------------------------------------------------------------------------------
-def export_hf(model, folder, style=BOOK_STYLE, card=None, add=lambda folder: None):
+def export_hf(
+    model: GPTModel,
+    folder: str | Path,
+    style: PromptStyle = BOOK_STYLE,
+    card: str | None = None,
+    *,
+    add: Callable[[Path], object] | None = None,
+) -> Path:
     """Write a folder that transformers loads: weights, shape, tokenizer, chat template, card.
 
-    The folder must be new or empty; it appears whole, or not at all (an empty one that is there
-    already gets its config.json last). `card` is README.md's text; `add(folder)` may write more.
+    `card` is the text of README.md; `add` is called with the folder to write more files into it.
+    Returns the folder, which must be new or empty (else WeightsError). A new one appears complete
+    or not at all; an existing empty one gets its config.json last. OSError if it can't be written.
     """
     folder = Path(folder).resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise WeightsError(f"{folder} is there already, and not empty: choose another folder")
-    # inside an empty folder that exists: it may be a disk of its own, and have rights of its own
-    place = folder if folder.is_dir() else folder.parent
-    new = place / f".{folder.name}.{os.getpid()}.new"
+        raise WeightsError(f"{folder} exists and is not empty: choose another folder")
+    # Inside an existing folder, since that may be a disk of its own, with its own permissions.
+    parent = folder if folder.is_dir() else folder.parent
+    temporary = parent / f".{folder.name}.{os.getpid()}.new"
     try:
-        new.mkdir(parents=True)
-        _write_files(new, model, style, card)
-        add(new)
+        temporary.mkdir(parents=True)
+        _write_files(temporary, model, style, card)
+        if add is not None:
+            add(temporary)
         if folder.is_dir():
-            for file in sorted(new.iterdir(), key=lambda file: file.name == "config.json"):
-                os.replace(file, folder / file.name)  # what makes it a model comes last
+            # config.json comes last: without it, the folder isn't taken for a model
+            for file in sorted(temporary.iterdir(), key=lambda file: file.name == "config.json"):
+                os.replace(file, folder / file.name)
         else:
-            os.replace(new, folder)
+            os.replace(temporary, folder)
     except OSError as error:
         raise OSError(f"{folder} can't be written: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
-def _write_files(new, model, style, card):
+def _write_files(folder: Path, model: GPTModel, style: PromptStyle, card: str | None) -> None:
+    state = to_published(dict(model.named_parameters()), model.config)
+    head = HEAD[0].published
     published = {
-        name if name == HEAD[0].published else f"transformer.{name}": tensor
-        for name, tensor in to_published(dict(model.named_parameters()), model.config).items()
+        name if name == head else f"transformer.{name}": tensor for name, tensor in state.items()
     }
-    write_tensors(new / "model.safetensors", published, {"format": "pt"})
+    write_tensors(folder / "model.safetensors", published, {"format": "pt"})
     dtype = str(model.tok_emb.weight.dtype).removeprefix("torch.")
-    write_json(new / "config.json", model_config(model.config, dtype, style))
-    write_json(new / "generation_config.json", generation_config())
+    write_json(folder / "config.json", model_config(model.config, dtype, style))
+    write_json(folder / "generation_config.json", generation_config())
     for name, data in tokenizer_files(model.config.context_length).items():
-        write_bytes(new / name, data)
-    write_bytes(new / "chat_template.jinja", chat_template(style).encode())
+        write_bytes(folder / name, data)
+    write_bytes(folder / "chat_template.jinja", chat_template(style).encode())
     if card is not None:
-        write_bytes(new / "README.md", card.encode())
+        write_bytes(folder / "README.md", card.encode())

@@ -1,25 +1,32 @@
 """The small files of a Hugging Face model folder: shape, tokenizer, chat template.
 
-The one idea: whoever loads the folder gets the training prompt by itself, since the template of
-the run stands in it, written in Jinja; nobody has to copy a prompt by hand.
-Learned from the files of openai-community/gpt2, and from what `save_pretrained` writes.
+The chat template is the run's prompt style, written in Jinja: whoever loads the folder prompts the
+model as it was trained, without copying a prompt by hand. Learned from the files of
+openai-community/gpt2, and from what `save_pretrained` writes.
 """
 
 import json
 import re
 from string import Formatter
+from typing import Any
 
 from ch07.data.tokenizer import merges_of, vocabulary_files
+from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
+from gpt_model import GPTConfig
+from instruction_dataset import PromptStyle
 
-END = "<|endoftext|>"
+END_TOKEN = "<|endoftext|>"  # the text of the token END_OF_TEXT
+LAYER_NORM_EPSILON = 1e-5
 
 
-def model_config(config, dtype="float32", style=None):
-    """config.json: `GPT2Config` for a `GPTConfig`.
+def model_config(
+    config: GPTConfig, dtype: str = "float32", style: PromptStyle | None = None
+) -> dict[str, Any]:
+    """The content of config.json: a `GPT2Config` for a `GPTConfig`.
 
-    `n_ctx` is no longer asked for by transformers, but by llama.cpp's converter. `prompt_style`
-    is ours: transformers keeps what it doesn't know.
+    transformers no longer reads `n_ctx`, but llama.cpp's converter does. `prompt_style` is a key of
+    our own, which transformers keeps.
     """
     own = {} if style is None else {"prompt_style": style.name}
     return {
@@ -33,7 +40,7 @@ def model_config(config, dtype="float32", style=None):
         "n_head": config.n_heads,
         "n_inner": None,
         "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-5,
+        "layer_norm_epsilon": LAYER_NORM_EPSILON,
         "initializer_range": 0.02,
         "resid_pdrop": config.drop_rate,
         "embd_pdrop": config.drop_rate,
@@ -49,23 +56,23 @@ def model_config(config, dtype="float32", style=None):
     }
 
 
-def generation_config():
-    """generation_config.json: greedy, as the scores were measured; stops at end-of-text."""
+def generation_config() -> dict[str, Any]:
+    """The content of generation_config.json: greedy, as scores are measured, up to end-of-text."""
     ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), END_OF_TEXT)
     return {**ids, "do_sample": False, "max_new_tokens": 256}
 
 
-def tokenizer_files(context_length):
-    """GPT-2's tokenizer by file name, as bytes: in the form of old tools and of new ones."""
+def tokenizer_files(context_length: int) -> dict[str, bytes]:
+    """GPT-2's tokenizer as {file name: content}, for `tokenizers` and for older programs."""
     files = vocabulary_files()
-    special = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), END)
+    special = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), END_TOKEN)
     settings = {
         "tokenizer_class": "GPT2Tokenizer",
         "model_max_length": context_length,
         "add_prefix_space": False,
         "add_bos_token": False,
         "clean_up_tokenization_spaces": False,
-        "padding_side": "left",  # generation goes on at the right
+        "padding_side": "left",  # generated tokens are appended on the right
         **special,
     }
     files["tokenizer_config.json"] = _json(settings)
@@ -75,13 +82,13 @@ def tokenizer_files(context_length):
     return files
 
 
-def _fast_tokenizer(files):
-    """tokenizer.json: the same vocabulary and merges for the library `tokenizers`.
+def _fast_tokenizer(files: dict[str, bytes]) -> dict[str, Any]:
+    """The content of tokenizer.json, for the library `tokenizers`.
 
-    Byte for byte the published file of openai-community/gpt2.
+    It equals the published file of openai-community/gpt2 byte for byte.
     """
-    end = {"id": END_OF_TEXT, "special": True, "content": END, "single_word": False}
-    end |= {"lstrip": False, "rstrip": False, "normalized": True}
+    end = {"id": END_OF_TEXT, "special": True, "content": END_TOKEN}
+    end |= {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True}
     decoder = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}
     return {
         "version": "1.0",
@@ -106,10 +113,17 @@ def _fast_tokenizer(files):
 
 CHAT_TEMPLATE = """\
 {#- One user message, perhaps with a key "input"; after it perhaps one assistant message. -#}
+{%- if not messages -%}
+{{- raise_exception('There is no message: give one user message.') -}}
+{%- endif -%}
 {%- for message in messages -%}
+{%- if message['role'] == 'system' -%}
+{{- raise_exception('This model was trained without system messages: put everything that it \
+should know into the user message.') -}}
+{%- endif -%}
 {%- if loop.length > 2 or message['role'] != ('user' if loop.first else 'assistant') -%}
-{{- raise_exception('This model answers one question at a time: give one user message, and \
-perhaps its answer as an assistant message. It was trained without a system message.') -}}
+{{- raise_exception('This model was trained on single instructions, not on conversations: give \
+one user message, optionally followed by its answer as an assistant message.') -}}
 {%- endif -%}
 {%- if message['content'] is not string -%}
 {{- raise_exception('The content of a message must be text.') -}}
@@ -128,30 +142,33 @@ perhaps its answer as an assistant message. It was trained without a system mess
 """
 
 
-def chat_template(style):
-    """chat_template.jinja for a `PromptStyle`: its prompt, byte for byte.
+def chat_template(style: PromptStyle) -> str:
+    """The content of chat_template.jinja for a `PromptStyle`: its prompt, byte for byte.
 
-    The instruction is a user message's "content"; what it works on, if anything, stands in a key
-    "input" of the same message. An assistant message after it is followed by the end-of-text.
+    The instruction is the "content" of a user message; a text that it works on is the "input" of
+    the same message. An assistant message after it is followed by end-of-text. The model was
+    trained on single instructions, so the template raises an error for system messages and for
+    conversations instead of inventing a format.
     """
     texts = {"WITH_INPUT": style.with_input, "NO_INPUT": style.no_input}
-    parts = re.split("(WITH_INPUT|NO_INPUT)", CHAT_TEMPLATE.rstrip("\n"))
-    return "".join(_expression(texts[part]) if part in texts else part for part in parts)
+    pieces = re.split("(WITH_INPUT|NO_INPUT)", CHAT_TEMPLATE.rstrip("\n"))
+    return "".join(_expression(texts[piece]) if piece in texts else piece for piece in pieces)
 
 
-def _expression(template):
-    """A `{instruction}` and `{input}` template as a Jinja expression."""
+def _expression(template: str) -> str:
+    """A template with `{instruction}` and `{input}` as a Jinja expression."""
     names = {"instruction": "question", "input": "context"}
     pieces = []
-    for fixed, field, _, _ in Formatter().parse(template):
-        if fixed:
-            pieces.append(json.dumps(fixed, ensure_ascii=False))  # Jinja has the same escapes
+    for literal, field, _, _ in Formatter().parse(template):
+        if literal:
+            pieces.append(json.dumps(literal, ensure_ascii=False))  # Jinja has the same escapes
         if field is not None:
             if field not in names:
-                raise ValueError(f"a prompt style can't have {{{field}}}, but {', '.join(names)}")
+                allowed = " and ".join(f"{{{name}}}" for name in names)
+                raise InputError(f"a prompt style can use {allowed}, but not {{{field}}}")
             pieces.append(names[field])
     return " + ".join(pieces) if pieces else "''"
 
 
-def _json(value):
+def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,8 +1,8 @@
-"""Published weights from the Hugging Face Hub: fetched once, checked each time, never guessed.
+"""Published weights from the Hugging Face Hub: downloaded once, verified each time.
 
-The one idea: the parts are `huggingface_hub`'s (cache, mirrors, progress, retries); here every way
-in which a download can fail becomes a sentence, and a file whose hash isn't the published one is
-never given to anybody.
+`huggingface_hub` provides cache, mirrors, progress and retries. This module turns every way in
+which a download can fail into one sentence, and never returns a file whose hash isn't the published
+one.
 """
 
 import errno
@@ -12,23 +12,30 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
 from ch07.utils.atomic_files import sha256_of
+from ch07.utils.errors import UserError
+from ch07.utils.paths import nearest_existing_folder
 
-FILE = "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"  # the one file that is downloaded of each repository
+DEFAULT_ENDPOINT = "https://huggingface.co"
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+MAX_REASON_CHARACTERS = 300  # of another library's message that is quoted in ours
+SHA = re.compile("[0-9a-f]{40,64}")  # of a commit or a file, as the Hub names them
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Published:
-    """A checkpoint on the Hub: its repository, and the hash and rough size of its one file."""
+    """A checkpoint on the Hub: its repository, and the hash and size of its weights file."""
 
     repository: str
     sha256: str  # as the Hub's page of the file shows it
-    n_bytes: int  # for the free space alone
+    n_bytes: int  # used only to check the free disk space
 
 
 PUBLISHED = {
@@ -55,187 +62,210 @@ PUBLISHED = {
 }
 
 
-class DownloadError(OSError):
+class DownloadError(UserError, OSError):
     """Published weights can't be had; the message says why, and what to do."""
 
 
-def download(name):
-    """The path of a published size's weights: from the cache, else from the Hub.
+def download(name: str) -> str:
+    """The path of a published size's weights, from the cache or from the Hub.
 
-    Its sha256 is checked each time. A damaged file stays until a whole one can take its place.
+    The sha256 is checked each time. A damaged file is kept until a complete one replaces it.
+    DownloadError says what went wrong.
     """
     path = cached(name)
     if path is not None and sha256_of(path) == PUBLISHED[name].sha256:
         return path
     if path is not None:
-        log.warning("%s is damaged (its sha256 differs): it is fetched again", path)
+        log.warning("%s is damaged (its sha256 differs): downloading it again", path)
     return fetch(name)
 
 
-def cached(name):
-    """The path of a file that is in `huggingface_hub`'s cache, unchecked; None if there is none."""
+def cached(name: str) -> str | None:
+    """The path of the file in `huggingface_hub`'s cache, not verified; None if it isn't there."""
     from huggingface_hub import constants, try_to_load_from_cache
 
-    found = try_to_load_from_cache(PUBLISHED[name].repository, FILE, constants.HF_HUB_CACHE)
+    repository = PUBLISHED[name].repository
+    found = try_to_load_from_cache(repository, WEIGHTS_FILE, constants.HF_HUB_CACHE)
     return found if isinstance(found, str) else None
 
 
-def fetch(name):
-    """Download into the cache, going on where an earlier try broke off; the path, checked."""
+def fetch(name: str) -> str:
+    """Download into the cache, resuming an interrupted download; return the verified file's path.
+
+    DownloadError for everything that can go wrong on the way.
+    """
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError
 
-    cache, endpoint = constants.HF_HUB_CACHE, _endpoint()
+    cache = constants.HF_HUB_CACHE
+    endpoint = _endpoint()
     if constants.is_offline_mode():
         raise DownloadError(
-            f"{name} isn't in {cache}, or not whole, and HF_HUB_OFFLINE forbids to fetch it. "
-            f"{_by_hand(name)}"
+            f"{name} isn't in {cache}, or is incomplete, and HF_HUB_OFFLINE forbids downloading "
+            f"it. {_manual_download(name)}"
         )
     _check_endpoint(endpoint)
     _check_space(name, cache)
-    endpoint_shown = _shown(endpoint)
+    server = _without_password(endpoint)
     try:
-        return _fetch(name, cache, endpoint)
+        return _download_to_cache(name, cache, endpoint)
     except DownloadError:
         raise
     except HfHubHTTPError as error:
         raise DownloadError(
-            f"{name}: {endpoint_shown} doesn't give {PUBLISHED[name].repository}/{FILE} "
-            f"({_first_line(error)}): {_advice(error)} {_by_hand(name)}"
+            f"{name}: {server} doesn't serve {PUBLISHED[name].repository}/{WEIGHTS_FILE} "
+            f"({_reason(error)}): {_advice(error)} {_manual_download(name)}"
         ) from error
     except (NotADirectoryError, PermissionError, FileExistsError) as error:
         raise DownloadError(
-            f"the cache {cache} can't be used ({_first_line(error)}): set HF_HOME to a folder that "
-            "can be written"
+            f"the cache {cache} can't be used ({_reason(error)}): set HF_HOME to a folder that can "
+            "be written to"
         ) from error
-    except Exception as error:  # of sockets, certificates, disks, in types of several libraries
+    except Exception as error:  # of sockets, certificates and disks, in types of several libraries
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            raise DownloadError(f"{name}: the disk of {cache} is full; {_space(name)}") from error
+            advice = _space_advice(name)
+            raise DownloadError(f"{name}: the disk of {cache} is full; {advice}") from error
         raise DownloadError(
-            f"{name} could not be fetched from {endpoint_shown} ({_first_line(error)}): is there a "
-            f"network? The same command goes on where it stopped. {_by_hand(name)}"
+            f"{name} could not be downloaded from {server} ({_reason(error)}): is there a network "
+            f"connection? The same command resumes the download. {_manual_download(name)}"
         ) from error
 
 
-def _fetch(name, cache, endpoint):
-    """The file where `huggingface_hub` and its users look for it, once it is known to be whole.
+def _download_to_cache(name: str, cache: str, endpoint: str) -> str:
+    """Put the verified file where `huggingface_hub` and its users look for it; return its path.
 
-    The library's own download begins at the first byte again with each command; for gigabytes over
-    a weak network, what has come is kept here. The weights are public, so no token is sent.
+    The library's own download starts over with each command. For gigabytes over a weak network, we
+    keep the part that has arrived. The weights are public, so no token is sent.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.file_download import repo_folder_name
     from huggingface_hub.utils import WeakFileLock
 
     repository = PUBLISHED[name].repository
-    url = hf_hub_url(repository, FILE, endpoint=endpoint)
-    file = get_hf_file_metadata(url, token=False, endpoint=endpoint)
-    names = (file.etag or "", file.commit_hash or "")  # they become parts of paths
-    if not all(re.fullmatch("[0-9a-f]{40,64}", part) for part in names) or (file.size or 0) < 1:
-        raise OSError("what answers isn't a Hub")
-    home = Path(cache) / repo_folder_name(repo_id=repository, repo_type="model")
-    blob = home / "blobs" / file.etag
+    url = hf_hub_url(repository, WEIGHTS_FILE, endpoint=endpoint)
+    etag, commit, size = _checked_metadata(
+        get_hf_file_metadata(url, token=False, endpoint=endpoint)
+    )
+    repository_folder = Path(cache) / repo_folder_name(repo_id=repository, repo_type="model")
+    blob = repository_folder / "blobs" / etag
     blob.parent.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(home / "ch07.lock"):
+    with WeakFileLock(repository_folder / "ch07.lock"):
         partial = blob.with_name(f"{blob.name}.ch07-partial")
-        _download_whole(name, url, file.size, partial)
+        _download_rest(partial, name, url, size)
         os.replace(partial, blob)
-        (home / "snapshots" / file.commit_hash / FILE).unlink(missing_ok=True)
-    # the file is there already, so this only makes the links to it, unless the server says now
-    # that another one is the newest
-    path = hf_hub_download(repository, FILE, cache_dir=cache, endpoint=endpoint, token=False)
+        (repository_folder / "snapshots" / commit / WEIGHTS_FILE).unlink(missing_ok=True)
+    # The file is there, so this only creates the links to it, unless the server has a newer one by
+    # now, which is then verified.
+    path = hf_hub_download(
+        repository, WEIGHTS_FILE, cache_dir=cache, endpoint=endpoint, token=False
+    )
     if os.path.realpath(path) != os.path.realpath(blob):
         _check_hash(name, path)
     return path
 
 
-def _download_whole(name, url, size, partial):
-    """Fill `partial` with the published bytes; an old one that leads nowhere is begun again."""
+def _checked_metadata(metadata: Any) -> tuple[str, str, int]:
+    """(etag, commit, size); OSError unless the names can safely become parts of paths."""
+    etag = metadata.etag or ""
+    commit = metadata.commit_hash or ""
+    size = metadata.size or 0
+    if not SHA.fullmatch(etag) or not SHA.fullmatch(commit) or size < 1:
+        raise OSError("the server that answers is not a Hub")
+    return etag, commit, size
+
+
+def _download_rest(partial: Path, name: str, url: str, size: int) -> None:
+    """Download the missing rest of `partial`; if the result is wrong, start over once."""
     from huggingface_hub.file_download import http_get
 
-    for _ in range(2):
+    attempts = 2
+    for attempt in range(attempts):
         if partial.exists() and partial.stat().st_size > size:
             partial.unlink()
-        with open(partial, "ab") as place:
-            here = place.tell()
+        with open(partial, "ab") as file:
             http_get(
                 url,
-                place,
-                resume_size=here,
+                file,
+                resume_size=file.tell(),
                 expected_size=size,
                 displayed_filename=name,
                 tqdm_class=tqdm,
             )
         try:
-            return _check_hash(name, partial)
-        except DownloadError as error:
-            problem = error
+            _check_hash(name, partial)
+            return
+        except DownloadError:
             partial.unlink()
-    raise problem
+            if attempt == attempts - 1:
+                raise
 
 
-def _check_hash(name, path):
+def _check_hash(name: str, path: str | Path) -> None:
     if sha256_of(path) != PUBLISHED[name].sha256:
         raise DownloadError(
-            f"{name}: what {_shown(_endpoint())} gives ({os.path.getsize(path):,} bytes) isn't the "
-            "published file: its sha256 differs. It isn't used. Is this the Hub, or a true mirror "
-            f"of it? {_by_hand(name)}"
+            f"{name}: the file from {_without_password(_endpoint())} ({os.path.getsize(path):,} "
+            "bytes) isn't the published one: its sha256 differs, so it isn't used. Is this the "
+            f"Hub, or a faithful mirror of it? {_manual_download(name)}"
         )
 
 
-def _endpoint():
-    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or DEFAULT_ENDPOINT
 
 
-def _check_endpoint(endpoint):
-    """Ask over https only; what comes is checked by its hash in any case."""
+def _check_endpoint(endpoint: str) -> None:
+    """DownloadError unless it is https, or this machine; the file's hash is checked in any case."""
     try:
         parts = urlsplit(endpoint)
-        here = parts.hostname in ("localhost", "127.0.0.1", "::1")
-        good = parts.hostname and parts.scheme in (("http", "https") if here else ("https",))
-    except ValueError:  # no address at all
-        good = False
-    if not good:
+        schemes = ("http", "https") if parts.hostname in LOCAL_HOSTS else ("https",)
+        valid = bool(parts.hostname) and parts.scheme in schemes
+    except ValueError:  # not an address at all
+        valid = False
+    if not valid:
         raise DownloadError(
-            f"HF_ENDPOINT is {_shown(endpoint)!r}, but must begin with https:// and name a host "
-            "(or be this machine's own)"
+            f"HF_ENDPOINT is {_without_password(endpoint)!r}, but must begin with https:// and "
+            "name a host (http:// is allowed for this machine)"
         )
 
 
-def _shown(endpoint):
-    """An address without the password that may stand in it."""
+def _without_password(endpoint: str) -> str:
     return re.sub(r"//[^/@]*@", "//", endpoint)
 
 
-def _check_space(name, cache):
-    """Said before the first byte, not after the last that fits."""
-    place = Path(cache)
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+def _check_space(name: str, cache: str) -> None:
+    """DownloadError before the download starts if the disk is too small for the file."""
+    folder = nearest_existing_folder(cache)
+    free = shutil.disk_usage(folder).free
     if free < PUBLISHED[name].n_bytes:
-        raise DownloadError(f"{name}: {place} has {free / 1e6:,.0f} MB free, but {_space(name)}")
+        advice = _space_advice(name)
+        raise DownloadError(f"{name}: {folder} has {free / 1e6:,.0f} MB free, but {advice}")
 
 
-def _advice(error):
-    if error.response.status_code == 429 or error.response.status_code >= 500:
+def _advice(error: Any) -> str:
+    """What to do about an HTTP status."""
+    status = error.response.status_code
+    if status == 429 or status >= 500:
         return "try again later, or set HF_ENDPOINT to a mirror."
-    return "is it the Hub, or a mirror that holds it?"
+    return "is it the Hub, or a mirror that holds this file?"
 
 
-def _space(name):
-    n = PUBLISHED[name].n_bytes / 1e6
-    return f"the file has {n:,.0f} MB: make room, or set HF_HOME to a folder on another disk"
-
-
-def _by_hand(name):
-    url = f"https://huggingface.co/{PUBLISHED[name].repository}/resolve/main/{FILE}"
+def _space_advice(name: str) -> str:
+    megabytes = PUBLISHED[name].n_bytes / 1e6
     return (
-        f"By hand: download {url} on any machine, and give its path: --model PATH/{FILE} (to "
-        f"verify-weights: --path). No other file is needed: shape and vocabulary are known here"
+        f"the file has {megabytes:,.0f} MB: free some space, or set HF_HOME to a folder on another "
+        "disk"
     )
 
 
-def _first_line(error):
+def _manual_download(name: str) -> str:
+    url = f"{DEFAULT_ENDPOINT}/{PUBLISHED[name].repository}/resolve/main/{WEIGHTS_FILE}"
+    return (
+        f"To do it by hand, download {url} on any machine and pass the path of the file: --model "
+        f"PATH/{WEIGHTS_FILE} (for verify-weights: --path). No other file is needed."
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The first line of another library's message."""
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".")[:300]
+    return text.splitlines()[0].rstrip(".")[:MAX_REASON_CHARACTERS]

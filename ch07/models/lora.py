@@ -1,102 +1,136 @@
 """LoRA: beside each frozen weight matrix a small correction, which is all that is trained.
 
-The one idea: fine-tuning changes a matrix W by something of low rank, so the change can be written
-as B A, two thin matrices: y = W x + b + (alpha / R) B A x. B starts at 0, so the first answers are
-the frozen model's own; afterwards W + (alpha / R) B A is one matrix again, and costs nothing.
+Fine-tuning changes a matrix W by something of low rank, so the change can be written as B A, two
+thin matrices: y = W x + b + (alpha / R) B A x. B starts at 0, so that training starts from exactly
+the frozen model. Afterwards W + (alpha / R) B A can be merged into one matrix, which costs nothing
+more when the model is used.
 
 Axes: R rank. Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section
-4.1; first values and names as in Microsoft's `loralib`.
+4.1; initial values and names as in Microsoft's `loralib`.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ch07.utils.errors import InputError
 from gpt_model import GPTModel
 
 TARGETS = (  # every matrix of a block
-    "att.W_query", "att.W_key", "att.W_value", "att.out_proj", "ff.layers.0", "ff.layers.2"
-)  # fmt: skip
+    "att.W_query",
+    "att.W_key",
+    "att.W_value",
+    "att.out_proj",
+    "ff.layers.0",
+    "ff.layers.2",
+)
 
 
 class LoRALinear(nn.Linear):
-    """A linear layer that stands still, and its correction: A (R, in) and B (out, R).
+    """A frozen linear layer and its correction: A (R, in) and B (out, R).
 
-    Weight and bias are those of `linear`, not copies. `generator` draws A.
+    Weight and bias are those of `linear`, not copies. `generator` draws the initial A.
     """
 
-    def __init__(self, linear, rank, alpha, drop_rate=0.0, generator=None):
-        nn.Module.__init__(self)
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight, self.bias = linear.weight, linear.bias
+    def __init__(
+        self,
+        linear: nn.Linear,
+        rank: int,
+        alpha: float,
+        *,
+        drop_rate: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        nn.Module.__init__(self)  # not nn.Linear's own, which would allocate a second weight
+        self.in_features = linear.in_features
+        self.out_features = linear.out_features
+        self.weight = linear.weight
+        self.bias = linear.bias
         self.scale = alpha / rank
         self.drop = nn.Dropout(drop_rate)
-        # U(-1/sqrt(in), 1/sqrt(in)), as nn.Linear draws its own weight
+        # U(-1/sqrt(in), 1/sqrt(in)), the initial values of nn.Linear's own weight
         bound = linear.in_features**-0.5
-        first = linear.weight.new_empty(rank, linear.in_features)
-        self.lora_A = nn.Parameter(first.uniform_(-bound, bound, generator=generator))
+        initial = linear.weight.new_empty(rank, linear.in_features)
+        self.lora_A = nn.Parameter(initial.uniform_(-bound, bound, generator=generator))
         self.lora_B = nn.Parameter(linear.weight.new_zeros(linear.out_features, rank))
 
-    def forward(self, x):
-        return super().forward(x) + self.scale * F.linear(
-            F.linear(self.drop(x), self.lora_A), self.lora_B
-        )
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., in) -> (..., out)."""
+        frozen = super().forward(x)
+        low_rank = F.linear(self.drop(x), self.lora_A)  # (..., in) -> (..., R)
+        return frozen + self.scale * F.linear(low_rank, self.lora_B)
 
     @torch.no_grad()
-    def merged_weight(self):
+    def merged_weight(self) -> torch.Tensor:
         """W + (alpha / R) B A, a new tensor (out, in)."""
         return self.weight + self.scale * self.lora_B @ self.lora_A
 
 
-def add_lora(model, rank, alpha, drop_rate=0.0, targets=TARGETS, generator=None):
-    """Freeze a `GPTModel`, and put a `LoRALinear` in the place of each layer named in `targets`.
+def add_lora(
+    model: GPTModel,
+    rank: int,
+    alpha: float,
+    *,
+    drop_rate: float = 0.0,
+    targets: Sequence[str] = TARGETS,
+    generator: torch.Generator | None = None,
+) -> GPTModel:
+    """Freeze `model` in place, replace each layer named in `targets` by a `LoRALinear`, return it.
 
-    Names are ends of ours, as "att.W_query" or "out_head". Returns the model, which is changed.
-    ValueError for a rank below 1, and for a target that no layer has.
+    A target is the end of a layer's name, such as "att.W_query" or "out_head". ValueError for a
+    rank below 1, for a target that no layer matches, and for a model that has LoRA already.
     """
     if type(rank) is not int or rank < 1:
-        raise ValueError(f"the rank is {rank!r}, but must be an int, 1 or more")
+        raise InputError(f"the rank is {rank!r}, but must be an int, 1 or more")
     if lora_layers(model):
-        raise ValueError("the model has LoRA already: merge it first")
+        raise InputError("the model has LoRA already: merge it first")
     linears = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
-    chosen = {}
+    chosen: dict[str, nn.Linear] = {}
     for target in targets:
         names = [name for name in linears if f".{name}".endswith(f".{target}")]
         if not names:
-            raise ValueError(f"no linear layer of this model is called {target!r}")
+            raise InputError(f"no linear layer of this model is called {target!r}")
         chosen |= {name: linears[name] for name in names}
-    how = rank, alpha, drop_rate, generator
-    return put_layers(model, {name: LoRALinear(old, *how) for name, old in chosen.items()})
+    layers = {
+        name: LoRALinear(linear, rank, alpha, drop_rate=drop_rate, generator=generator)
+        for name, linear in chosen.items()
+    }
+    return replace_layers(model, layers)
 
 
-def put_layers(model, layers):
-    """Freeze a model, and put each of these {name: `LoRALinear`} in its place; the model."""
+def replace_layers(model: GPTModel, layers: Mapping[str, LoRALinear]) -> GPTModel:
+    """Freeze a model in place, replace its layers of these names, and return it."""
     model.requires_grad_(False)
     for name, layer in layers.items():
-        parent, _, own = name.rpartition(".")
-        setattr(model.get_submodule(parent), own, layer)
+        parent, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(parent), attribute, layer)
     return model
 
 
-def lora_layers(model):
-    """{name: `LoRALinear`} of a model."""
+def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
+    """The `LoRALinear` layers of a model, by name."""
     return {name: m for name, m in model.named_modules() if isinstance(m, LoRALinear)}
 
 
 @torch.no_grad()
-def unmerged(model):
-    """Take each correction out of the weight beside it, where it is inside already; the model."""
+def unmerge(model: GPTModel) -> GPTModel:
+    """Subtract each correction in place from the weight that it was merged into; the model.
+
+    For a stored model whose weights are merged and whose adapter was loaded again beside them.
+    """
     for layer in lora_layers(model).values():
         layer.weight -= layer.scale * layer.lora_B @ layer.lora_A
     return model
 
 
-def merged(model):
-    """A plain `GPTModel` with the corrections inside its weights; the given model stays as it is.
+def merged(model: GPTModel) -> GPTModel:
+    """A plain `GPTModel` with the corrections merged into its weights; `model` doesn't change.
 
-    What has no correction is shared with it. A corrected output head is no longer the embedding.
+    Weights without a correction are shared with `model`. An output head with a correction is no
+    longer tied to the embedding.
     """
     layers = lora_layers(model)
     tied = model.config.tied_head and "out_head" not in layers

@@ -1,22 +1,30 @@
-"""The README.md of an exported model: what made it, how well it answers, how to ask it.
+"""The README.md of an exported model: how it was made, how well it answers, how to use it.
 
-The one idea: every number comes from the run folder, so a card can't promise more than was
-measured. Source of the form: Mitchell et al. 2019, "Model Cards for Model Reporting".
+Every number comes from the run folder, so the card can't promise more than was measured. Source of
+the form: Mitchell et al. 2019, "Model Cards for Model Reporting".
 """
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
+from typing import Any
 
 from ch07.config import FinetuneOptions
-from ch07.models.hub_download import PUBLISHED
+from ch07.models.hub_download import PUBLISHED, Published
+from ch07.models.saved_run import Run
+from ch07.runs.run_folder import has_prefix
+from ch07.utils.errors import InputError
+from gpt_model import GPTConfig
 
-TRAINED = {
+TRAINED = {  # by method
     "full": "all weights",
     "lora": "LoRA of rank {lora_rank}, alpha {lora_alpha:g}; merged into the weights",
-    "prefix": "a prefix of {prefix_length} columns; the weights stood still",
+    "prefix": "a prefix of {prefix_length} columns; the weights were frozen",
 }
 OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon and AdamW"}
+METRICS_SHOWN = ("exact_match", "token_f1", "rouge_l", "stopped")
+DEFAULT_QUESTION = {"instruction": "Name a colour."}
 
 CARD = """\
 ---
@@ -30,7 +38,7 @@ tags: [gpt2, instruction-tuning]
 A GPT-2 with {parameters:,} parameters ({shape}), fine-tuned to answer single instructions.
 {start}
 
-## How to ask it
+## How to use it
 
 ```python
 {load}
@@ -38,12 +46,13 @@ message = {message}
 print(generate([message], return_full_text=False)[0]["generated_text"])
 ```
 
-(If you read this on the Hub, put OWNER/NAME there.) The chat template in this folder writes the
-prompt as in training (style "{style}"), so give messages: a bare string is no prompt to this model.
-What an instruction works on goes into a key `input` of the message. The model answers one question
-at a time: it has seen neither conversations nor system messages, and its template refuses them.
-If your text itself may hold
-`<|endoftext|>`, tokenize with `split_special_tokens=True`; in training it was ordinary text.
+(If you read this on the Hub, replace the folder's name by OWNER/NAME.) The chat template in this
+folder writes the prompt that the model was trained with (style "{style}"), so pass messages: a bare
+string is not a prompt for this model. A text that the instruction works on goes into the key
+`input` of the message. The model answers one instruction at a time: it was trained neither with
+conversations nor with system messages, and its template raises an error for both. If your text may
+contain `<|endoftext|>`, tokenize it with `split_special_tokens=True`, since it was ordinary text in
+training.
 
 ## How it was made
 
@@ -54,7 +63,7 @@ If your text itself may hold
 | loss on | {loss_on} |
 | trained | {trained} |
 | training | {steps} of {batch_size} rows, peak learning rate {lr}, {optimizer} |
-| numbers | matrix products in {dtype}, weights in float32; seed {seed} |
+| precision | matrix products in {dtype}, weights in float32; seed {seed} |
 | versions | Python {python}, PyTorch {torch} |
 
 ## How well it answers
@@ -62,12 +71,11 @@ If your text itself may hold
 {scores}
 """
 
-
 LOAD = """\
 from transformers import pipeline
 
 generate = pipeline("text-generation", {folder})"""
-# What training made is a prefix in a folder of its own, beside weights that stood still.
+# What was trained is a prefix in a folder of its own, beside the frozen weights.
 LOAD_PREFIX = """\
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
@@ -78,84 +86,121 @@ model = PeftModel.from_pretrained(model, folder + "/adapter")
 generate = pipeline("text-generation", model, tokenizer=AutoTokenizer.from_pretrained(folder))"""
 
 
-def model_card(run, scores=None, held_out=None, folder="FOLDER"):
-    """The text, from a `Run` and, if it has them, the contents of scores.json and responses.json.
+def model_card(
+    run: Run,
+    scores: Mapping[str, Any] | None = None,
+    held_out: Sequence[Mapping[str, Any]] | None = None,
+    folder: str = "FOLDER",
+) -> str:
+    """The text of the card, from a run and, if there are any, its scores and held-out answers.
 
-    ValueError where the run's config.json isn't one that this version wrote.
+    `scores` and `held_out` are the contents of scores.json and responses.json; `folder` is what the
+    code in the card loads. ValueError if a file of the run isn't as this version writes it.
     """
-    config, facts, settings = run.model.config, run.config["facts"], run.config["settings"]
-    load = LOAD_PREFIX if run.config["options"].get("method") == "prefix" else LOAD
     try:
-        options = FinetuneOptions(**run.config["options"])
-        run.config["options"]["model"]  # a default would be a guess
-        rows, versions = facts["rows"], facts["versions"]
-        origin = PUBLISHED.get(options.model)
         return CARD.format(
-            title=f"{options.model}, fine-tuned by hand" if origin else "GPT-2, trained by hand",
-            base=f"base_model: {origin.repository}\n" if origin else "",
-            parameters=sum(p.numel() for p in run.model.parameters()),
-            shape=f"{config.n_layers} blocks, width {config.emb_dim}, {config.n_heads} heads, "
-            f"context {config.context_length}",
-            start=_start(options, facts["start_sha256"], origin),
-            load=load.format(folder=json.dumps(folder, ensure_ascii=False)),
+            **_model_fields(run),
+            **_training_fields(run.config),
+            load=(LOAD_PREFIX if has_prefix(run.config) else LOAD).format(
+                folder=json.dumps(folder, ensure_ascii=False)
+            ),
             message=_message(held_out),
-            style=run.style.name,
-            rows=", ".join(f"{n:,} {name}" for name, n in rows.items()),
-            data_sha256=facts["data_sha256"],
-            loss_on=options.loss_on,
-            trained=TRAINED[options.method].format(**vars(options)),
-            steps=_steps(settings, rows["train"], options),
-            batch_size=options.batch_size * options.accumulation_steps,
-            lr=settings["peak_lr"],
-            optimizer=OPTIMIZERS[options.chosen_optimizer],
-            dtype=settings["dtype"],
-            seed=settings["seed"],
-            python=versions["python"],
-            torch=versions["torch"],
-            scores=_table(scores, rows["test"]),
+            scores=_score_table(scores, run.config["facts"]["rows"]["test"]),
         )
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-        raise ValueError(
+        raise InputError(
             f"{run.folder}: config.json, scores.json or responses.json is not as this version "
             f"writes it ({error!r})"
         ) from error
 
 
-def _start(options, sha256, origin):
+def _model_fields(run: Run) -> dict[str, Any]:
+    """The card's fields about the model itself."""
+    name = run.config["options"]["model"]  # a KeyError: the default would be a guess
+    origin = PUBLISHED.get(name)
+    return {
+        "title": f"{name}, fine-tuned by hand" if origin else "GPT-2, trained by hand",
+        "base": f"base_model: {origin.repository}\n" if origin else "",
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "shape": _shape(run.model.config),
+        "start": _start(name, run.config["facts"]["start_sha256"], origin),
+        "style": run.style.name,
+    }
+
+
+def _training_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The card's fields about data and training."""
+    options = FinetuneOptions(**config["options"])
+    facts = config["facts"]
+    settings = config["settings"]
+    return {
+        "rows": ", ".join(f"{n:,} {name}" for name, n in facts["rows"].items()),
+        "data_sha256": facts["data_sha256"],
+        "loss_on": options.loss_on,
+        "trained": TRAINED[options.method].format(**vars(options)),
+        "steps": _steps(settings, facts["rows"]["train"], options),
+        "batch_size": _batch_size(options) * options.accumulation_steps,
+        "lr": settings["peak_lr"],
+        "optimizer": OPTIMIZERS[options.chosen_optimizer],
+        "dtype": settings["dtype"],
+        "seed": settings["seed"],
+        "python": facts["versions"]["python"],
+        "torch": facts["versions"]["torch"],
+    }
+
+
+def _shape(config: GPTConfig) -> str:
+    return (
+        f"{config.n_layers} blocks, width {config.emb_dim}, {config.n_heads} heads, "
+        f"context {config.context_length}"
+    )
+
+
+def _start(model: str, sha256: str | None, origin: Published | None) -> str:
+    """A sentence about the initial weights; of a path only its last part is shown."""
     if sha256 is None:
         return "It started from random weights: it knows the words of its data, and no others."
-    # a path of the machine that it was made on is nobody's business
-    where = origin.repository if origin else PurePath(options.model).name
-    return f"It started from `{where}` (sha256 of the weights `{sha256}`)."
+    name = origin.repository if origin else PurePath(model).name
+    return f"It started from `{name}` (sha256 of the weights `{sha256}`)."
 
 
-def _steps(settings, n_rows, options):
-    """How often the weights changed, and how much of the data that was."""
-    epoch = math.ceil(math.ceil(n_rows / options.batch_size) / options.accumulation_steps)
-    steps = min(settings["num_epochs"] * epoch, settings["max_steps"] or math.inf)
-    return f"{steps:,} steps ({steps / epoch:.3g} epochs)"
+def _batch_size(options: FinetuneOptions) -> int:
+    assert options.batch_size is not None  # the options fill in a default
+    return options.batch_size
 
 
-def _message(held_out):
-    """A message in Python, of a held-out entry where that can stand in the card's code."""
-    entries = [e for e in held_out or [] if "`" not in e["instruction"] + e.get("input", "")]
-    entry = entries[0] if entries else {"instruction": "Name a colour."}
+def _steps(settings: Mapping[str, Any], n_rows: int, options: FinetuneOptions) -> str:
+    """The number of updates, and the number of epochs that this is."""
+    batches_per_epoch = math.ceil(n_rows / _batch_size(options))
+    steps_per_epoch = math.ceil(batches_per_epoch / options.accumulation_steps)
+    max_steps = settings["max_steps"] or math.inf
+    steps = min(settings["num_epochs"] * steps_per_epoch, max_steps)
+    return f"{steps:,} steps ({steps / steps_per_epoch:.3g} epochs)"
+
+
+def _message(held_out: Sequence[Mapping[str, Any]] | None) -> str:
+    """A message as Python code: the first held-out entry without a backtick, which ends code."""
+    entry: Mapping[str, Any] = DEFAULT_QUESTION
+    for candidate in held_out or []:
+        if "`" not in candidate["instruction"] + candidate.get("input", ""):
+            entry = candidate
+            break
     message = {"role": "user", "content": entry["instruction"]}
     if entry.get("input"):
         message["input"] = entry["input"]
     return json.dumps(message, ensure_ascii=False)
 
 
-def _table(scores, n_held_out):
+def _score_table(scores: Mapping[str, Any] | None, n_held_out: int) -> str:
     if scores is None:
         if n_held_out == 0:
-            return "No rows were held out, so nothing is known of it."
+            return "No rows were held out, so its quality is not known."
         return f"{n_held_out:,} rows were held out, but it has not answered them yet."
     lines = ["| measured | share | 95 % interval |", "| --- | --- | --- |"]
-    for name in ("exact_match", "token_f1", "rouge_l", "stopped"):
+    for name in METRICS_SHOWN:
         low, high = scores[f"{name}_interval"]
         lines.append(f"| {name} | {scores[name]:.3f} | {low:.3f} to {high:.3f} |")
     return "\n".join(lines) + (
-        f"\n\nMeasured on {scores['n']:,} rows held out from the same file, with greedy choice. "
-        "How it answers anything\nelse is not known."
+        f"\n\nMeasured on {scores['n']:,} rows held out from the same file, with greedy decoding. "
+        "How it answers\nanything else is not known."
     )

@@ -1,139 +1,169 @@
-"""An adapter's own files, with the names and shapes of Hugging Face's peft: written and read.
+"""Adapter files in the format of Hugging Face's peft, written and read.
 
-The one idea: an adapter is a small file beside a large model that stands still, so that either
-side should read what the other wrote. peft sees GPT-2 as published: query, key and value are one
-layer there, which gets the three corrections as one of their joint rank, each in rows and columns
-of its own.
+Each side can read what the other wrote. peft sees GPT-2 as it is published: query, key and value
+are one layer there. Their three corrections become one correction of that layer, whose rank is the
+sum of theirs and in which each keeps rows and columns of its own.
 """
 
 import math
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
-from ch07.models.lora import LoRALinear, lora_layers, put_layers
+from ch07.models.adapters import LanguageModel
+from ch07.models.lora import LoRALinear, lora_layers, replace_layers
 from ch07.models.parameter_names import BLOCK
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
 from ch07.runs.run_folder import ADAPTER_WEIGHTS
 from ch07.utils.atomic_files import read_json, read_tensors, write_json, write_tensors
+from ch07.utils.errors import InputError, UserError
 from ch07.utils.validation import MAX_CONFIG_BYTES, check_size
+from gpt_model import GPTModel
 
 ADAPTER_CONFIG = "adapter_config.json"
+PREFIX_TABLE = "prompt_embeddings"  # peft's name of the one tensor of a prefix
+# Keys that a LoRA's config may use: those that are read here, and those that change no number.
+SUPPORTED_LORA_KEYS = {
+    "peft_type",
+    "task_type",
+    "base_model_name_or_path",
+    "inference_mode",
+    "auto_mapping",
+    "peft_version",
+    "revision",
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "bias",
+    "fan_in_fan_out",
+    "target_modules",
+    "rank_pattern",
+    "alpha_pattern",
+    "init_lora_weights",
+    "megatron_core",
+    "qalora_group_size",
+}
+# The layer patterns that are accepted. A stranger's regular expression may never finish.
+SAFE_PATTERN = re.compile(r"(?:[\w.]|\\d\+?|\\\.)+")
+PEFT_PREFIX = "base_model.model.transformer."  # what peft puts before GPT-2's names
+
+Tensors = Mapping[str, torch.Tensor]
 
 
-PREFIX = "prompt_embeddings"  # peft's name of the table
-# What may stand in a LoRA's config: what is read here, and what changes no number.
-KNOWN = set(
-    "peft_type task_type base_model_name_or_path inference_mode auto_mapping peft_version revision "
-    "r lora_alpha lora_dropout bias fan_in_fan_out target_modules rank_pattern alpha_pattern "
-    "init_lora_weights megatron_core qalora_group_size".split()
-)
-PLAIN = re.compile(r"(?:[\w.]|\\d\+?|\\\.)+")  # a stranger's pattern that can't search for ever
-WRAPPED = "base_model.model.transformer."  # what peft puts before GPT-2's names
-
-
-class AdapterError(ValueError):
+class AdapterError(UserError, ValueError):
     """The folder holds no adapter that fits; the message says why."""
 
 
-def save_adapter(folder, model, base=None):
-    """Write what was trained alone, as peft reads it; returns the hash of its tensors.
+# --- write --------------------------------------------------------------------------------------
+def save_adapter(folder: str | Path, model: LanguageModel, base: str | None = None) -> str:
+    """Write only what was trained, as peft reads it; return the sha256 of the tensor file.
 
-    `base` is the name or path of the model that it belongs to. A prefix is written as its table,
-    whatever made it. ValueError for a model without an adapter.
+    `base` is the name or path of the model that the adapter belongs to. A prefix is written as its
+    table, however it was computed. ValueError for a model without an adapter.
     """
     layers = lora_layers(model)
     if isinstance(model, PrefixTuned):
-        config, tensors = _prefix_config(model), {PREFIX: model.encoder().detach().contiguous()}
+        config = _prefix_config(model)
+        tensors = {PREFIX_TABLE: model.encoder().detach().contiguous()}
     elif layers:
         config, tensors = _lora_files(layers)
     else:
-        raise ValueError("this model has no adapter: its own weights were trained")
+        raise InputError("this model has no adapter: its own weights were trained")
     config |= {"task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True}
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_json(Path(folder) / ADAPTER_CONFIG, config)
     return write_tensors(Path(folder) / ADAPTER_WEIGHTS, tensors)
 
 
-def _prefix_config(model):
-    c = model.base.config
+def _prefix_config(model: PrefixTuned) -> dict[str, Any]:
+    config = model.base.config
     return {
         "peft_type": "PREFIX_TUNING",
         "num_virtual_tokens": model.length,
-        "token_dim": c.emb_dim,
-        "num_attention_heads": c.n_heads,
-        "num_layers": c.n_layers,
+        "token_dim": config.emb_dim,
+        "num_attention_heads": config.n_heads,
+        "num_layers": config.n_layers,
         "num_transformer_submodules": 1,
         "prefix_projection": False,
     }
 
 
-def _lora_files(layers):
-    """peft's config and tensors of {name: `LoRALinear`}."""
+def _lora_files(
+    layers: Mapping[str, LoRALinear],
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """peft's config and tensors of {name: `LoRALinear`}; ValueError for what peft can't express."""
     if "out_head" in layers:
-        raise ValueError("a correction of the output head has no place in peft's files of GPT-2")
+        raise InputError("peft's format for GPT-2 has no place for a LoRA of the output head")
     ranks = {layer.lora_A.shape[0] for layer in layers.values()}
     scales = {layer.scale for layer in layers.values()}
     if len(ranks) > 1 or len(scales) > 1:
-        raise ValueError("all layers of one adapter must have one rank and one alpha")
-    rank, scale = ranks.pop(), scales.pop()
-    tensors, targets = {}, {}
+        raise InputError("all layers of one adapter must have the same rank and alpha")
+    rank = ranks.pop()
+    scale = scales.pop()
+    tensors: dict[str, torch.Tensor] = {}
+    target_ranks: dict[str, int] = {}  # of each target module, such as "attn.c_attn"
     n_layers = 1 + max(int(name.split(".")[1]) for name in layers)
     for name, ours in _published_layers(n_layers):
         present = [layers[one] for one in ours if one in layers]
         if not present:
             continue
         a = torch.cat([layer.lora_A for layer in present])  # (n * R, in)
-        none = a.new_zeros(present[0].out_features, 0)
-        b = torch.block_diag(*(layers[one].lora_B if one in layers else none for one in ours))
-        tensors[f"{WRAPPED}{name}.lora_A.weight"] = a.detach()
-        tensors[f"{WRAPPED}{name}.lora_B.weight"] = b.detach()
-        if targets.setdefault(name.split(".", 2)[2], len(a)) != len(a):
-            raise ValueError("the same layers must be corrected in every block")
+        empty = a.new_zeros(present[0].out_features, 0)  # where a layer has no correction
+        b = torch.block_diag(*(layers[one].lora_B if one in layers else empty for one in ours))
+        tensors[f"{PEFT_PREFIX}{name}.lora_A.weight"] = a.detach()
+        tensors[f"{PEFT_PREFIX}{name}.lora_B.weight"] = b.detach()
+        if target_ranks.setdefault(name.split(".", 2)[2], len(a)) != len(a):
+            raise InputError("every block must have a LoRA on the same layers")
     config = {
         "peft_type": "LORA",
         "r": rank,
         "lora_alpha": rank * scale,
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": True,  # GPT-2's published weights lie on their side
-        "target_modules": list(targets),
-        "rank_pattern": {name: n for name, n in targets.items() if n != rank},
-        "alpha_pattern": {name: n * scale for name, n in targets.items() if n != rank},
+        "fan_in_fan_out": True,  # GPT-2's published weights are transposed
+        "target_modules": list(target_ranks),
+        "rank_pattern": {name: n for name, n in target_ranks.items() if n != rank},
+        "alpha_pattern": {name: n * scale for name, n in target_ranks.items() if n != rank},
     }
     return config, tensors
 
 
-def _published_layers(n_layers):
+def _published_layers(n_layers: int) -> Iterator[tuple[str, list[str]]]:
     """(published name, our names) of every linear layer in the blocks."""
     for i in range(n_layers):
-        for row in (row.numbered(i) for row in BLOCK if row.transposed):
-            ours = [name.removesuffix(".weight") for name in row.ours]
-            yield row.published.removesuffix(".weight"), ours
+        for row in BLOCK:
+            if row.transposed:  # the weights of linear layers, and nothing else
+                numbered = row.in_block(i)
+                ours = [name.removesuffix(".weight") for name in numbered.ours]
+                yield numbered.published.removesuffix(".weight"), ours
 
 
-# --- and read -----------------------------------------------------------------------------------
-def load_adapter(model, folder):
-    """Put an adapter, of ours or of peft, on a `GPTModel`: returns the model with it.
+# --- read ---------------------------------------------------------------------------------------
+def load_adapter(model: LanguageModel, folder: str | Path) -> LanguageModel:
+    """Put an adapter, written by us or by peft, on a `GPTModel`; return the model with it.
 
-    AdapterError, and the model is as it was, for what is missing, doesn't fit or isn't known.
+    AdapterError, with the model unchanged, for what is missing, doesn't fit or isn't supported.
     """
     folder = Path(folder)
     try:
         check_size(folder / ADAPTER_CONFIG, MAX_CONFIG_BYTES)
-        config, tensors = read_json(folder / ADAPTER_CONFIG), read_tensors(folder / ADAPTER_WEIGHTS)
-        if lora_layers(model) or isinstance(model, PrefixTuned):
-            raise ValueError("the model has an adapter already")
+        config = read_json(folder / ADAPTER_CONFIG)
+        tensors = read_tensors(folder / ADAPTER_WEIGHTS)
+        if isinstance(model, PrefixTuned) or lora_layers(model):
+            raise InputError("the model has an adapter already")
         if not all(t.is_floating_point() and t.isfinite().all() for t in tensors.values()):
-            raise ValueError("it holds NaN, infinity, or no fractions at all")
+            raise InputError("its tensors must be finite floating-point numbers")
         kind = config["peft_type"]
         if kind == "PREFIX_TUNING":
             return _with_prefix(model, tensors)
         if kind == "LORA":
             return _with_lora(model, config, tensors)
-        raise ValueError(f"adapters of the kind {kind!r} are not known here")
+        raise InputError(f"adapters of the type {kind!r} are not supported")
     except (
         OSError,
         ValueError,
@@ -146,58 +176,77 @@ def load_adapter(model, folder):
         raise AdapterError(f"{folder} holds no adapter that can be used: {error}") from None
 
 
-def _with_prefix(model, tensors):
-    table, c = tensors[PREFIX], model.config
-    if table.ndim != 2 or table.shape[1] != 2 * c.n_layers * c.emb_dim:
-        raise ValueError(
-            f"its prefix has shape {tuple(table.shape)}, but this model's has rows of "
-            f"{2 * c.n_layers * c.emb_dim}"
+def _with_prefix(model: GPTModel, tensors: Tensors) -> PrefixTuned:
+    table = tensors[PREFIX_TABLE]
+    width = 2 * model.config.n_layers * model.config.emb_dim
+    if table.ndim != 2 or table.shape[1] != width:
+        raise InputError(
+            f"its prefix has shape {tuple(table.shape)}, but this model needs rows of {width}"
         )
-    encoder = PrefixEncoder(c, len(table))
+    encoder = PrefixEncoder(model.config, len(table))
     encoder.embedding.data.copy_(table)
     return PrefixTuned(model, encoder)
 
 
-def _with_lora(model, config, tensors):
+def _with_lora(model: GPTModel, config: Mapping[str, Any], tensors: Tensors) -> GPTModel:
     published = dict(_published_layers(model.config.n_layers))
-    names = _checked_lora(config, tensors, published)
-    new = {}
-    for name in names:
-        a, b = (tensors[f"{WRAPPED}{name}.lora_{letter}.weight"] for letter in "AB")
-        rank, alpha = (_setting(config, name, key) for key in ("r", "lora_alpha"))
-        if a.ndim != 2 or b.ndim != 2 or len(a) != rank or not math.isfinite(alpha / rank):
-            raise ValueError(f"{name} has rank {rank!r}, alpha {alpha!r} and {tuple(a.shape)}")
-        for our_name, part in zip(published[name], b.chunk(len(published[name])), strict=True):
-            layer = LoRALinear(model.get_submodule(our_name), rank, alpha)
-            if layer.lora_A.shape != a.shape or layer.lora_B.shape != part.shape:
-                raise ValueError(f"{name} doesn't fit this model: {tuple(a.shape)}")
-            layer.lora_A.data.copy_(a)
-            layer.lora_B.data.copy_(part)
-            new[our_name] = layer
-    return put_layers(model, new)
+    layers: dict[str, LoRALinear] = {}
+    for name in _adapted_layers(config, tensors, list(published)):
+        layers |= _lora_of_published(model, name, published[name], config=config, tensors=tensors)
+    return replace_layers(model, layers)
 
 
-def _checked_lora(config, tensors, published):
-    """The published layers of an adapter; ValueError for what would compute something else here."""
-    odd = [name for name, value in config.items() if value and name not in KNOWN]
-    if odd or config.get("bias", "none") != "none":
-        raise ValueError(f"it uses what is not known here: {', '.join(odd) or 'bias'}")
+def _lora_of_published(
+    model: GPTModel,
+    published: str,
+    ours: list[str],
+    *,
+    config: Mapping[str, Any],
+    tensors: Tensors,
+) -> dict[str, LoRALinear]:
+    """The `LoRALinear` of each of our layers that one published layer consists of, by name."""
+    a = tensors[f"{PEFT_PREFIX}{published}.lora_A.weight"]  # (R, in)
+    b = tensors[f"{PEFT_PREFIX}{published}.lora_B.weight"]  # (n * out, R)
+    rank = _layer_setting(config, published, "r", "rank_pattern")
+    alpha = _layer_setting(config, published, "lora_alpha", "alpha_pattern")
+    if a.ndim != 2 or b.ndim != 2 or len(a) != rank or not math.isfinite(alpha / rank):
+        raise InputError(f"{published} has rank {rank!r}, alpha {alpha!r} and {tuple(a.shape)}")
+    layers = {}
+    for name, part in zip(ours, b.chunk(len(ours)), strict=True):
+        linear: Any = model.get_submodule(name)
+        assert isinstance(linear, nn.Linear)
+        layer = LoRALinear(linear, rank, alpha)
+        if layer.lora_A.shape != a.shape or layer.lora_B.shape != part.shape:
+            raise InputError(f"{published} doesn't fit this model: {tuple(a.shape)}")
+        layer.lora_A.data.copy_(a)
+        layer.lora_B.data.copy_(part)
+        layers[name] = layer
+    return layers
+
+
+def _adapted_layers(config: Mapping[str, Any], tensors: Tensors, published: list[str]) -> list[str]:
+    """The published layers that have a LoRA; ValueError if peft would compute something else."""
+    unsupported = [key for key, value in config.items() if value and key not in SUPPORTED_LORA_KEYS]
+    if config.get("bias", "none") != "none":
+        unsupported.append("bias")
+    if unsupported:
+        raise InputError(f"it uses settings that are not supported: {', '.join(unsupported)}")
     if config.get("init_lora_weights", True) not in (True, False, "gaussian", None):
-        raise ValueError("its base was changed when it was made (init_lora_weights)")
+        raise InputError("its base model was changed when it was created (init_lora_weights)")
     ends = tuple(f".{target}" for target in config["target_modules"])
     names = [name for name in published if f".{name}".endswith(ends)]
-    expected = {f"{WRAPPED}{name}.lora_{letter}.weight" for name in names for letter in "AB"}
+    expected = {f"{PEFT_PREFIX}{name}.lora_{letter}.weight" for name in names for letter in "AB"}
     if not names or set(tensors) != expected:
-        raise ValueError(f"it has {len(tensors)} tensors that are not those of its target_modules")
+        raise InputError(f"its {len(tensors)} tensors are not those of its target_modules")
     return names
 
 
-def _setting(config, name, key):
-    """A layer's own rank or alpha, where peft's patterns give it one."""
-    pattern = config.get({"r": "rank_pattern", "lora_alpha": "alpha_pattern"}[key]) or {}
-    for end, value in pattern.items():
-        if not PLAIN.fullmatch(end):
-            raise ValueError(f"the pattern {end!r} is no plain name")
-        if re.fullmatch(rf"(?:.*\.)?{end}", f"transformer.{name}"):
+def _layer_setting(config: Mapping[str, Any], layer: str, key: str, pattern_key: str) -> Any:
+    """A layer's own value where one of peft's patterns matches it, else the adapter's value."""
+    patterns = config.get(pattern_key) or {}
+    for pattern, value in patterns.items():
+        if not SAFE_PATTERN.fullmatch(pattern):
+            raise InputError(f"the pattern {pattern!r} is not a plain name")
+        if re.fullmatch(rf"(?:.*\.)?{pattern}", f"transformer.{layer}"):
             return value
     return config[key]

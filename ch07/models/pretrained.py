@@ -1,8 +1,9 @@
-"""Published or stored GPT-2 weights -> a model: found by name, checked, and built."""
+"""Published or stored GPT-2 weights -> a model: located by name or path, checked, and built."""
 
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePath
+from typing import Any
 
 import torch
 
@@ -10,12 +11,12 @@ from ch07.models.build_model import build_model, check_shapes
 from ch07.models.hub_download import PUBLISHED, download
 from ch07.models.parameter_names import HEAD
 from ch07.models.weight_reader import StoredWeights, WeightsError, open_weights, read_config_beside
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.utils.atomic_files import sha256_of
-from gpt_model import MODEL_SIZES, GPTConfig
+from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 
-# What GPT2Config may say, and this GPT-2 does; anything else would be another model.
-ONLY = {
+# The values in a GPT2Config that this GPT-2 implements; any other value is another model.
+SUPPORTED_VALUES = {
     "model_type": ("gpt2",),
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "layer_norm_epsilon": (1e-5,),
@@ -23,91 +24,111 @@ ONLY = {
     "scale_attn_by_inverse_layer_idx": (False,),
     "add_cross_attention": (False,),
 }
-MOST_LAYERS = 1000  # more is a fault in a file, and would take forever to list
+DEFAULT_HEADS = 12  # of a GPT2Config that doesn't say
+DEFAULT_LAYERS = 12
+MAX_LAYERS = 1000  # more is a fault in a file, and would take forever to list
 
 
 @dataclass(frozen=True)
 class WeightSource:
-    """Where weights come from: the shape of the model is known, nothing large was read yet."""
+    """Where weights come from: the model's shape is known, but no tensor was read yet."""
 
     path: Path
     config: GPTConfig
     weights: StoredWeights
-    style: str | None = None  # the prompt style it was trained with, where that is known
-    prefixed: bool = False  # a run whose weights are its base's: what it learned is its prefix
+    style: str | None = None  # the prompt style that it was trained with, if known
+    has_prefix: bool = False  # a run that learned a prefix: its weights are its base model's
 
-    def sha256(self):
+    def sha256(self) -> str:
         """One hash over the file or files."""
         digests = [sha256_of(file) for file in self.weights.files]
-        return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
+        if len(digests) == 1:
+            return digests[0]
+        return sha256("".join(digests).encode()).hexdigest()
 
-    def load(self, dtype=torch.float32):
-        """The `GPTModel`, in evaluation mode; WeightsError if it would not be the run's model."""
-        if self.prefixed:
+    def load(self, dtype: torch.dtype = torch.float32) -> GPTModel:
+        """The `GPTModel` in evaluation mode; WeightsError for a run that learned a prefix."""
+        if self.has_prefix:
             raise WeightsError(
-                f"{self.path} learned a prefix, which a new run can't start from; its weights are "
-                "those of the model that it was given: start from that one"
+                f"{self.path} learned a prefix, which a new run can't start from, and its weights "
+                "are those of the model that it started from: use that model instead"
             )
         return build_model(self.path, self.weights, self.config, dtype)
 
 
-def load_gpt2(name_or_path, dtype=torch.float32):
-    """A `GPTModel` with the weights of a published size, a folder or a file; evaluation mode.
+def load_gpt2(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -> GPTModel:
+    """A `GPTModel` in evaluation mode with the weights of a published size, a folder or a file.
 
-    "gpt2-small", "-medium", "-large" and "-xl" come from the Hugging Face Hub, or from its cache.
-    A folder may be one of `save_pretrained`, or a run; a file safetensors or `.pth`. WeightsError
-    lists whatever doesn't fit. Memory: the weights in `dtype`, and one tensor more. Dropout is off
-    (`drop_rate` 0), as in the book, whatever the weights were trained with.
+    "gpt2-small", "-medium", "-large" and "-xl" come from the Hugging Face Hub or from its cache. A
+    folder can be a run or one written by `save_pretrained`; a file can be safetensors or `.pth`.
+    WeightsError lists whatever doesn't fit. Needs memory for the weights in `dtype` and for one
+    more tensor. Dropout is off (`drop_rate` 0), as in the book, whatever it was in training.
     """
     return find_weights(name_or_path).load(dtype)
 
 
-def find_weights(name_or_path):
-    """The `WeightSource` of a name or path; a published name that isn't cached is downloaded."""
-    if name_or_path in PUBLISHED:
-        path = download(name_or_path)
-        return _checked(
-            WeightSource(path, GPTConfig(**MODEL_SIZES[name_or_path]), open_weights(path))
-        )
-    path = Path(name_or_path)
-    if not path.exists():
-        raise WeightsError(
-            f"there is no model {str(name_or_path)!r}: {_meant(str(name_or_path))}, or a folder or "
-            "file that exists (gpt2-tiny has no weights before you train it)"
-        )
-    beside = read_config_beside(path)
-    if beside is not None and "options" in beside and (path.is_dir() or path.name == rf.MODEL):
-        folder = path if path.is_dir() else path.parent
-        run = rf.read_finished_config(folder)
-        config, style = GPTConfig(**run["model"]), run["prompt_style"].get("name")
-        weights = open_weights(folder / rf.MODEL)
-        return _checked(WeightSource(folder, config, weights, style, rf.has_prefix(run)))
-    weights = open_weights(path)
-    style = None if beside is None else beside.get("prompt_style")
-    style = style if isinstance(style, str) else None  # somebody else's key of that name
-    prefixed = path.is_dir() and (path / rf.ADAPTER).exists()  # an exported run, with its prefix
-    return _checked(WeightSource(path, _config(path, weights, beside), weights, style, prefixed))
-
-
-def _meant(name):
-    """A published size under the name that it has on the Hub, else all there are."""
-    for ours, published in PUBLISHED.items():
-        if name in (published.repository, PurePath(published.repository).name):
-            return f"you may mean {ours}"
-    return f"choose one of {', '.join(PUBLISHED)}"
-
-
-def _checked(source):
+def find_weights(name_or_path: str | Path) -> WeightSource:
+    """The checked `WeightSource` of a name or path; published weights are downloaded if needed."""
+    if str(name_or_path) in PUBLISHED:
+        source = _published_source(str(name_or_path))
+    else:
+        source = _stored_source(Path(name_or_path))
     check_shapes(source.path, source.weights, source.config)
     return source
 
 
-# --- which model is it? -------------------------------------------------------------------------
-def _config(path, weights, beside):
-    """The `GPTConfig` of stored weights: from config.json where there is one, else from shapes."""
+def _published_source(name: str) -> WeightSource:
+    path = Path(download(name))
+    size: dict[str, Any] = dict(MODEL_SIZES[name])
+    return WeightSource(path, GPTConfig(**size), open_weights(path))
+
+
+def _stored_source(path: Path) -> WeightSource:
+    if not path.exists():
+        raise WeightsError(
+            f"there is no model {str(path)!r}: {_suggest_name(str(path))}, or a folder or file "
+            "that exists (gpt2-tiny has no weights before you train it)"
+        )
+    stored_config = read_config_beside(path)
+    is_run = stored_config is not None and "options" in stored_config
+    if is_run and (path.is_dir() or path.name == run_folder.MODEL):
+        return _run_source(path if path.is_dir() else path.parent)
+    weights = open_weights(path)
+    style = None if stored_config is None else stored_config.get("prompt_style")
+    if not isinstance(style, str):  # another program may use this key for something else
+        style = None
+    exported_prefix = path.is_dir() and (path / run_folder.ADAPTER).exists()
+    config = _model_config(path, weights, stored_config)
+    return WeightSource(path, config, weights, style, exported_prefix)
+
+
+def _run_source(folder: Path) -> WeightSource:
+    run = run_folder.read_finished_config(folder)
+    return WeightSource(
+        folder,
+        GPTConfig(**run["model"]),
+        open_weights(folder / run_folder.MODEL),
+        run["prompt_style"].get("name"),
+        run_folder.has_prefix(run),
+    )
+
+
+def _suggest_name(name: str) -> str:
+    """The published size that goes by this name on the Hub, else all published sizes."""
+    for size, published in PUBLISHED.items():
+        if name in (published.repository, PurePath(published.repository).name):
+            return f"use {size}"
+    return f"choose one of {', '.join(PUBLISHED)}"
+
+
+# --- the shape of stored weights ----------------------------------------------------------------
+def _model_config(
+    path: Path, weights: StoredWeights, stored_config: dict[str, Any] | None
+) -> GPTConfig:
+    """The `GPTConfig` of stored weights: from config.json if there is one, else from shapes."""
     shapes = weights.shapes
-    ours = "tok_emb.weight" in shapes
-    token, position = ("tok_emb", "pos_emb") if ours else ("wte", "wpe")
+    has_our_names = "tok_emb.weight" in shapes
+    token, position = ("tok_emb", "pos_emb") if has_our_names else ("wte", "wpe")
     try:
         vocab_size, emb_dim = shapes[f"{token}.weight"]
         context_length, _ = shapes[f"{position}.weight"]
@@ -118,68 +139,70 @@ def _config(path, weights, beside):
             f"and pos_emb.weight), but {found} ..."
         ) from None
     if min(vocab_size, emb_dim, context_length) < 1:
-        raise WeightsError(f"{path} holds embeddings without numbers")
-    blocks = {name.split(".")[1] for name in shapes if name.startswith(("h.", "trf_blocks."))}
-    n_layers = len(blocks)
-    bias = "trf_blocks.0.att.W_query.bias" in shapes if ours else True
-    if beside is not None and ("n_head" in beside or not ours):
+        raise WeightsError(f"{path} holds empty embeddings")
+    if stored_config is not None and ("n_head" in stored_config or not has_our_names):
         stored = {"vocab_size": vocab_size, "n_embd": emb_dim, "n_positions": context_length}
-        n_heads = _heads(path, beside, stored)
-        n_layers = beside.get("n_layer", 12)
+        n_heads, n_layers = _checked_heads_and_layers(path, stored_config, stored)
     else:
-        n_heads = _heads_of_a_known_size(path, emb_dim, n_layers)
+        names = [name for name in shapes if name.startswith(("h.", "trf_blocks."))]
+        n_layers = len({name.split(".")[1] for name in names})
+        n_heads = _heads_of_known_size(path, emb_dim, n_layers)
     return GPTConfig(
         vocab_size=vocab_size,
         context_length=context_length,
         emb_dim=emb_dim,
         n_heads=n_heads,
         n_layers=n_layers,
-        qkv_bias=bias,
-        tied_head=_is_tied(weights, token, beside),
+        qkv_bias=not has_our_names or "trf_blocks.0.att.W_query.bias" in shapes,
+        tied_head=_is_tied(weights, token, stored_config),
     )
 
 
-def _heads(path, beside, stored):
-    """n_head of a GPT2Config, after a look at what would make another model than the `stored`."""
+def _checked_heads_and_layers(
+    path: Path, config: dict[str, Any], stored: dict[str, int]
+) -> tuple[int, int]:
+    """(n_head, n_layer) of a GPT2Config; WeightsError if it isn't a GPT-2 of the `stored` shape."""
+    problems = []
+    for key, supported in SUPPORTED_VALUES.items():
+        if key in config and config[key] not in supported:
+            expected = " or ".join(map(repr, supported))
+            problems.append(f"{key} is {config[key]!r}, but must be {expected}")
+    for key, value in stored.items():
+        if key in config and config[key] != value:
+            problems.append(f"{key} is {config[key]!r}, but the weights have {value}")
+    if not isinstance(config.get("tie_word_embeddings", True), bool):
+        problems.append(f"tie_word_embeddings is {config['tie_word_embeddings']!r}")
     emb_dim = stored["n_embd"]
-    wrong = [
-        f"{key} is {beside[key]!r}, but must be {' or '.join(map(repr, allowed))}"
-        for key, allowed in ONLY.items()
-        if key in beside and beside[key] not in allowed
-    ]
-    wrong += [
-        f"{key} is {beside[key]!r}, but the weights have {value}"
-        for key, value in stored.items()
-        if key in beside and beside[key] != value
-    ]
-    if not isinstance(beside.get("tie_word_embeddings", True), bool):
-        wrong.append(f"tie_word_embeddings is {beside['tie_word_embeddings']!r}")
-    if beside.get("n_inner") not in (None, 4 * emb_dim):
-        wrong.append(f"n_inner is {beside['n_inner']!r}, but must be {4 * emb_dim}")
-    n_heads, n_layers = beside.get("n_head", 12), beside.get("n_layer", 12)
+    if config.get("n_inner") not in (None, 4 * emb_dim):
+        problems.append(f"n_inner is {config['n_inner']!r}, but must be {4 * emb_dim}")
+    n_heads = config.get("n_head", DEFAULT_HEADS)
     if type(n_heads) is not int or n_heads < 1 or emb_dim % n_heads:
-        wrong.append(f"n_head is {n_heads!r}, but must divide the width of {emb_dim}")
-    if type(n_layers) is not int or not 1 <= n_layers <= MOST_LAYERS:
-        wrong.append(f"n_layer is {n_layers!r}, but must be a number from 1 to {MOST_LAYERS}")
-    if wrong:
-        raise WeightsError(f"{path}: its config.json is not this GPT-2's: {'; '.join(wrong)}")
-    return n_heads
+        problems.append(f"n_head is {n_heads!r}, but must divide the width of {emb_dim}")
+    n_layers = config.get("n_layer", DEFAULT_LAYERS)
+    if type(n_layers) is not int or not 1 <= n_layers <= MAX_LAYERS:
+        problems.append(f"n_layer is {n_layers!r}, but must be a number from 1 to {MAX_LAYERS}")
+    if problems:
+        raise WeightsError(
+            f"{path}: its config.json describes another model than this GPT-2: "
+            + "; ".join(problems)
+        )
+    return n_heads, n_layers
 
 
-def _heads_of_a_known_size(path, emb_dim, n_layers):
+def _heads_of_known_size(path: Path, emb_dim: int, n_layers: int) -> int:
+    """The number of heads of the known size with this width and depth, else WeightsError."""
     for size in MODEL_SIZES.values():
-        if (size["emb_dim"], size["n_layers"]) == (emb_dim, n_layers):
+        if size["emb_dim"] == emb_dim and size["n_layers"] == n_layers:
             return size["n_heads"]
     raise WeightsError(
-        f"{path}: {n_layers} blocks of width {emb_dim} are no size that is known here, and how "
-        "many heads they have can't be read from weights: put a config.json with n_head and "
-        "n_layer beside them"
+        f"{path}: {n_layers} blocks of width {emb_dim} are not a known size, and the number of "
+        "heads can't be read from weights: put a config.json with n_head and n_layer beside them"
     )
 
 
-def _is_tied(weights, token, beside):
-    """As transformers has it: tied, unless config.json says no, or another head is stored."""
-    if (beside or {}).get("tie_word_embeddings") is False:
+def _is_tied(weights: StoredWeights, token: str, stored_config: dict[str, Any] | None) -> bool:
+    """As in transformers: tied unless config.json says no, or another output head is stored."""
+    if stored_config is not None and stored_config.get("tie_word_embeddings") is False:
         return False
     head = "out_head.weight" if token == "tok_emb" else HEAD[0].published
     if head not in weights.shapes:

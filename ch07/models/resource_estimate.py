@@ -1,160 +1,212 @@
-"""What a run will cost, before it starts: memory and time, from the shape of model and batches.
+"""The memory and the time that a run will need, estimated from the shapes of model and batches.
 
-The one idea: memory is counted in bytes per parameter, per token and per counted target; time in
-operations, over what this machine was seen to do in a twentieth of a second. Estimates, not
-promises: the README has what was measured beside them.
+Memory is counted in bytes per parameter, per token and per counted target; time in floating-point
+operations, divided by the speed that this machine reaches in a short measurement.
 """
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 
-from gpt_model import GPTModel
+from ch07.utils.errors import UserError
+from gpt_model import GPTConfig, GPTModel
 
-OPTIMIZER_STATE = {"adamw": 8, "muon": 4}  # bytes per parameter: two moments, or one
-# Fitted to the peak memory of training steps of four sizes (`python -m benchmarks.sizes`):
-PER_TOKEN = {"float32": 100, "bfloat16": 70}  # bytes per token, layer and number of its width
-PER_LOGIT = 16  # bytes: the logit in both formats, its softmax, and their gradients
-GAPS = 2  # batches of ever other shapes leave gaps between them: as much again, as measured
-# Likewise for time: the share of its peak in matrix products that a whole training step reaches,
-# and what the softmax of one logit costs beside them, in operations.
+OPTIMIZER_BYTES = {"adamw": 8, "muon": 4}  # per parameter: two float32 moments, or one
+# Fitted to the peak memory of training steps of four model sizes (`python -m benchmarks.sizes`):
+ACTIVATION_BYTES = {"float32": 100, "bfloat16": 70}  # per token, layer and unit of width
+LOGIT_BYTES = 16  # the logit in both formats, its softmax, and their gradients
+# Batches of different shapes fragment the memory: as measured, a batch needs twice its own size.
+FRAGMENTATION_FACTOR = 2
+# Fitted likewise: the share of its peak speed that the hardware reaches in a whole training step,
+# and the cost of the softmax of one logit, in operations of a matrix product.
 SHARE_OF_PEAK = {"float32": 0.8, "bfloat16": 0.5}
-PER_LOGIT_SOFTMAX = 650
-PROCESS = 300e6  # bytes: Python, PyTorch, the rows
-# What the keys and values of answers that grow together may take; a large model answers fewer.
-CACHE_BYTES = 2e9
-ANSWERS_AT_ONCE = 64  # enough to keep the processor busy
+SOFTMAX_OPERATIONS = 650  # per logit
+PROCESS_BYTES = 300e6  # Python, PyTorch, and the rows of the data
+MAX_CACHE_BYTES = 2e9  # of the KV cache of answers that are generated together
+MAX_ANSWERS_AT_ONCE = 64  # enough to keep the hardware busy
+MEASURING_SECONDS = 0.05
+CUDA_MATRIX_SIZE = 4096  # rows and columns: large enough to keep the hardware busy
+CPU_MATRIX_SIZE = 768
 
 
-class TooLarge(ValueError):
+class TooLarge(UserError, ValueError):
     """A run needs more memory than there is; the message says how to make it smaller."""
 
 
 @dataclass(frozen=True)
 class Batches:
-    """What the batches of an epoch hold: positions (padding included) and counted targets."""
+    """What the batches of an epoch hold: tokens (padding included) and counted targets."""
 
-    tokens: list  # of each batch
-    targets: list
+    tokens: list[int]  # of each batch
+    targets: list[int]  # of each batch
     longest: int = 0  # tokens of the longest row
 
     @classmethod
-    def of(cls, batches, lengths, prompt_lengths, limit=None):
-        """From row numbers; `prompt_lengths` are all 0 where every target is counted."""
-        tokens, targets = [], []
-        for rows in filter(len, batches):
-            cut = [min(lengths[i] + 1, limit or lengths[i] + 1) for i in rows]
-            tokens.append(len(rows) * max(cut))
-            targets.append(
-                sum(n - min(prompt_lengths[i], n) for n, i in zip(cut, rows, strict=True))
-            )
-        if not tokens:  # one of several processes, which gets no row of any batch
-            tokens, targets = [1], [0]
-        return cls(tokens, targets, max(lengths) if limit is None else min(max(lengths), limit))
+    def from_lengths(
+        cls,
+        batches: Iterable[Sequence[int]],
+        lengths: Sequence[int],
+        prompt_lengths: Sequence[int],
+        limit: int | None = None,
+    ) -> "Batches":
+        """From the row numbers of each batch and the lengths of all rows, cut to `limit` tokens.
 
-    def of_one_row(self, batch_size):
-        """What would be left of the largest batch with one row."""
-        tokens, targets = max(self.tokens) // batch_size, max(self.targets) // batch_size
+        `prompt_lengths` are all 0 if every target counts, not only those of the response.
+        """
+        tokens = []
+        targets = []
+        for rows in batches:
+            if len(rows) == 0:
+                continue
+            cut = [min(lengths[i] + 1, limit or lengths[i] + 1) for i in rows]
+            counted = [n - min(prompt_lengths[i], n) for n, i in zip(cut, rows, strict=True)]
+            tokens.append(len(rows) * max(cut))
+            targets.append(sum(counted))
+        if not tokens:  # one of several processes, which gets no row of any batch
+            tokens = [1]
+            targets = [0]
+        longest = max(lengths)
+        return cls(tokens, targets, longest if limit is None else min(longest, limit))
+
+    def of_one_row(self, batch_size: int) -> "Batches":
+        """The average row of the largest batch, as a batch of its own."""
+        tokens = max(self.tokens) // batch_size
+        targets = max(self.targets) // batch_size
         return Batches([tokens], [targets], self.longest)
 
 
 @lru_cache
-def count_parameters(config):
+def count_parameters(config: GPTConfig) -> tuple[int, int]:
     """(all parameters, those of the blocks); nothing is allocated."""
     with torch.device("meta"):
         model = GPTModel(config)
-    blocks = sum(p.numel() for p in model.trf_blocks.parameters())
-    return sum(p.numel() for p in model.parameters()), blocks
+    in_blocks = sum(p.numel() for p in model.trf_blocks.parameters())
+    return sum(p.numel() for p in model.parameters()), in_blocks
 
 
+# --- memory -------------------------------------------------------------------------------------
 def run_bytes(
-    config, batches, dtype, optimizer="adamw", new_tokens=256, shards=1, trained=None
-):  # fmt: skip
-    """Peak memory of a run: of its training, or of its answers while the optimizer is kept.
+    config: GPTConfig,
+    batches: Batches,
+    dtype: str,
+    *,
+    optimizer: str = "adamw",
+    new_tokens: int = 256,
+    shards: int = 1,
+    trained: int | None = None,
+) -> float:
+    """Peak memory of a run: while it trains, or while it answers with the optimizer in memory.
 
-    With `shards`, of one of so many processes, each of which holds a part of every weight; with
-    `trained`, of a run that trains so many parameters beside weights that stand still.
+    With `shards`, that of one of so many processes, each of which holds a part of every weight.
+    `trained` is the number of trained parameters if the model itself is frozen.
     """
     n_tokens = batches.longest + new_tokens
     n_rows = answers_at_once(config, n_tokens)
-    state = _state_bytes(config, optimizer, trained) / shards
-    answering = answering_bytes(config, n_rows, n_tokens) + state
-    gaps = (GAPS - 1) * _batch_bytes(config, batches, dtype)
-    training = training_bytes(config, batches, dtype, optimizer, shards, trained)
-    return max(training + gaps, answering)
-
-
-def _batch_bytes(config, batches, dtype):
-    width = config.emb_dim * config.n_layers * PER_TOKEN[dtype]
-    return max(
-        width * tokens + PER_LOGIT * config.vocab_size * targets
-        for tokens, targets in zip(batches.tokens, batches.targets, strict=True)
+    optimizer_bytes = _optimizer_bytes(config, optimizer, trained) / shards
+    answering = answering_bytes(config, n_rows, n_tokens) + optimizer_bytes
+    fragmentation = (FRAGMENTATION_FACTOR - 1) * _largest_batch_bytes(config, batches, dtype)
+    training = training_bytes(
+        config, batches, dtype, optimizer=optimizer, shards=shards, trained=trained
     )
+    return max(training + fragmentation, answering)
 
 
-def training_bytes(config, batches, dtype, optimizer="adamw", shards=1, trained=None):
+def training_bytes(
+    config: GPTConfig,
+    batches: Batches,
+    dtype: str,
+    *,
+    optimizer: str = "adamw",
+    shards: int = 1,
+    trained: int | None = None,
+) -> float:
     """Peak memory of training: weights, gradients, optimizer, and the largest batch."""
-    n, _ = count_parameters(config)
-    copy = 2 * n if dtype == "bfloat16" else 0  # which autocast keeps for the gradient
-    gradients = 4 * (n if trained is None else trained)
-    fixed = (4 * n + gradients + _state_bytes(config, optimizer, trained)) / shards + copy
-    return PROCESS + fixed + _batch_bytes(config, batches, dtype)
+    n_parameters, _ = count_parameters(config)
+    weights = 4 * n_parameters
+    gradients = 4 * (n_parameters if trained is None else trained)
+    copy = 2 * n_parameters if dtype == "bfloat16" else 0  # autocast keeps one for the gradient
+    sharded = (weights + gradients + _optimizer_bytes(config, optimizer, trained)) / shards
+    return PROCESS_BYTES + sharded + copy + _largest_batch_bytes(config, batches, dtype)
 
 
-def _state_bytes(config, optimizer, trained):
-    n, blocks = count_parameters(config)
-    if trained is not None:
-        return trained * OPTIMIZER_STATE["adamw"]
-    return (n - blocks) * OPTIMIZER_STATE["adamw"] + blocks * OPTIMIZER_STATE[optimizer]
-
-
-def answering_bytes(config, n_rows=1, n_tokens=1024):
+def answering_bytes(config: GPTConfig, n_rows: int = 1, n_tokens: int = 1024) -> float:
     """Peak memory of answering: weights, and the KV cache of `n_rows` of `n_tokens`."""
-    n, _ = count_parameters(config)
-    return PROCESS + 4 * n + n_rows * cache_bytes(config, n_tokens)
+    n_parameters, _ = count_parameters(config)
+    return PROCESS_BYTES + 4 * n_parameters + n_rows * cache_bytes(config, n_tokens)
 
 
-def answers_at_once(config, n_tokens):
-    """How many answers grow together, each of so many tokens, its prompt included."""
-    return max(1, min(ANSWERS_AT_ONCE, int(CACHE_BYTES // cache_bytes(config, n_tokens))))
+def answers_at_once(config: GPTConfig, n_tokens: int) -> int:
+    """How many rows of so many tokens, prompt included, are generated together."""
+    fitting = int(MAX_CACHE_BYTES // cache_bytes(config, n_tokens))
+    return max(1, min(MAX_ANSWERS_AT_ONCE, fitting))
 
 
-def cache_bytes(config, n_tokens):
-    """The KV cache of one row."""
+def cache_bytes(config: GPTConfig, n_tokens: int) -> int:
+    """The KV cache of one row: keys and values in float32."""
     n_tokens = max(1, min(n_tokens, config.context_length))
     return 2 * 4 * config.n_layers * config.emb_dim * n_tokens
 
 
-def step_seconds(config, batches, dtype, device, frozen=False):
-    """Seconds of an average training step on this machine."""
-    _, blocks = count_parameters(config)
+def _largest_batch_bytes(config: GPTConfig, batches: Batches, dtype: str) -> int:
+    bytes_per_token = config.emb_dim * config.n_layers * ACTIVATION_BYTES[dtype]
+    bytes_per_target = LOGIT_BYTES * config.vocab_size
+    return max(
+        bytes_per_token * tokens + bytes_per_target * targets
+        for tokens, targets in zip(batches.tokens, batches.targets, strict=True)
+    )
+
+
+def _optimizer_bytes(config: GPTConfig, optimizer: str, trained: int | None) -> int:
+    """Muon is for the matrices of the blocks; AdamW trains everything else, and adapters."""
+    if trained is not None:
+        return trained * OPTIMIZER_BYTES["adamw"]
+    n_parameters, in_blocks = count_parameters(config)
+    others = n_parameters - in_blocks
+    return others * OPTIMIZER_BYTES["adamw"] + in_blocks * OPTIMIZER_BYTES[optimizer]
+
+
+# --- time ---------------------------------------------------------------------------------------
+def step_seconds(
+    config: GPTConfig,
+    batches: Batches,
+    dtype: str,
+    device: str | torch.device,
+    *,
+    frozen: bool = False,
+) -> float:
+    """Seconds of an average training step on this machine; `frozen` if only an adapter learns."""
+    _, in_blocks = count_parameters(config)
     tokens = sum(batches.tokens) / len(batches.tokens)
     logits = config.vocab_size * sum(batches.targets) / len(batches.targets)
-    # six per parameter and token (Kaplan et al. 2020, section 2.1), two of which make the gradient
-    # of the parameter itself
-    products = (4 if frozen else 6) * (blocks * tokens + config.emb_dim * logits)
-    operations = products + PER_LOGIT_SOFTMAX * logits
+    # Six operations per parameter and token (Kaplan et al. 2020, section 2.1), of which two compute
+    # the gradient of the parameter itself.
+    per_parameter = 4 if frozen else 6
+    products = per_parameter * (in_blocks * tokens + config.emb_dim * logits)
+    operations = products + SOFTMAX_OPERATIONS * logits
     return operations / (SHARE_OF_PEAK[dtype] * matrix_speed(dtype, str(device)))
 
 
 @lru_cache
-def matrix_speed(dtype, device, seconds=0.05):
-    """Operations per second of a matrix product here: the best of `seconds` of tries."""
-    size = 4096 if device.startswith("cuda") else 768  # large enough to keep the device busy
-    a = torch.ones(size, size, device=device, dtype=getattr(torch, dtype))
-    (a @ a)[0, 0].item()  # the first product also loads libraries
-    best, end = float("inf"), time.perf_counter() + seconds
+def matrix_speed(dtype: str, device: str, seconds: float = MEASURING_SECONDS) -> float:
+    """Operations per second of a matrix product here: the best that `seconds` of trying shows."""
+    size = CUDA_MATRIX_SIZE if device.startswith("cuda") else CPU_MATRIX_SIZE
+    matrix = torch.ones(size, size, device=device, dtype=getattr(torch, dtype))
+    (matrix @ matrix)[0, 0].item()  # the first product also loads libraries
+    best = float("inf")
+    end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         started = time.perf_counter()
-        (a @ a)[0, 0].item()  # a GPU has finished when its number is read
+        (matrix @ matrix)[0, 0].item()  # reading a number waits until a GPU has finished
         best = min(best, time.perf_counter() - started)
     return 2 * size**3 / best
 
 
-def as_bytes(n):
-    """A size for people: about how much.
+# --- for people ---------------------------------------------------------------------------------
+def as_bytes(n: float) -> str:
+    """A rounded size for people.
 
     >>> as_bytes(830e6), as_bytes(27.4e9)
     ('0.8 GB', '27 GB')
@@ -162,8 +214,8 @@ def as_bytes(n):
     return f"{n / 1e9:.1f} GB" if n < 10e9 else f"{n / 1e9:.0f} GB"
 
 
-def as_time(seconds):
-    """A duration for people: about how long.
+def as_time(seconds: float) -> str:
+    """A rounded duration for people.
 
     >>> as_time(0.2), as_time(42), as_time(700), as_time(20_000)
     ('about a second', 'about 42 seconds', 'about 12 minutes', 'about 5.6 hours')
@@ -172,8 +224,6 @@ def as_time(seconds):
         return "about a second"
     if seconds < 90:
         return f"about {seconds:.0f} seconds"
-    return (
-        f"about {seconds / 60:.0f} minutes"
-        if seconds < 5400
-        else f"about {seconds / 3600:.1f} hours"
-    )
+    if seconds < 5400:
+        return f"about {seconds / 60:.0f} minutes"
+    return f"about {seconds / 3600:.1f} hours"

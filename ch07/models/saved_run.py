@@ -1,12 +1,13 @@
-"""A finished run -> a model that can answer again, and back: the weights of a run folder."""
+"""The model of a run folder, loaded and saved."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import tiktoken
 import torch
 
 from ch07.data.tokenizer import load_tokenizer
-from ch07.models.adapters import merged_or_base_model
+from ch07.models.adapters import LanguageModel, merged_or_base_model
 from ch07.models.build_model import build_model
 from ch07.models.peft_format import load_adapter, save_adapter
 from ch07.models.weight_reader import open_weights
@@ -14,6 +15,7 @@ from ch07.runs.run_folder import (
     ADAPTER,
     CONFIG,
     MODEL,
+    Config,
     has_prefix,
     model_checksum,
     read_config,
@@ -27,22 +29,24 @@ from instruction_dataset import PromptStyle
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: the model in evaluation mode, and what is needed to talk to it."""
+    """A finished run: its model in evaluation mode, and what is needed to prompt it."""
 
     folder: Path
-    config: dict
-    model: torch.nn.Module  # a `GPTModel`, behind its prefix if it has one
+    config: Config  # the content of config.json
+    model: LanguageModel  # a `GPTModel`, behind its prefix if it has one
     style: PromptStyle
 
     @property
-    def tokenizer(self):
+    def tokenizer(self) -> tiktoken.Encoding:
+        """GPT-2's tokenizer, the same for every run."""
         return load_tokenizer()
 
 
-def load_run(folder, device="cpu"):
-    """The run in a folder; RunFolderError if it isn't there or never finished."""
+def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
+    """The run in a folder; RunFolderError if there is none, or if it never finished."""
     folder = Path(folder)
     config = read_finished_config(folder)
+    model: LanguageModel
     try:
         weights = open_weights(folder / MODEL)
         model = build_model(folder, weights, GPTConfig(**config["model"]))
@@ -54,12 +58,13 @@ def load_run(folder, device="cpu"):
     return Run(folder, config, model.to(device), style)
 
 
-def save_model(folder, model):
-    """model.safetensors, each weight once; its hash goes into config.json, which ends the run.
+def save_model(folder: Path, model: LanguageModel) -> None:
+    """Write model.safetensors, then its checksum into config.json, which marks the run finished.
 
-    What LoRA added is in these weights; an adapter is written beside them too, for peft.
+    LoRA is merged into these weights. An adapter is also written in a folder of its own, for peft.
     """
-    config, weights = read_config(folder), merged_or_base_model(model)
+    config = read_config(folder)
+    weights = merged_or_base_model(model)
     digest = write_tensors(folder / MODEL, dict(weights.named_parameters()))
     if weights is not model:
         digest += save_adapter(folder / ADAPTER, model, config["options"]["model"])

@@ -1,19 +1,24 @@
-"""A training run on disk, and back: weights, optimizer and place, whole or not at all.
+"""Checkpoints of a training run: weights, optimizer and position, complete or not there at all.
 
-The one idea: a checkpoint is a folder that is written under another name and then renamed. The
-last two are kept; each file's hash stands in state.json, which is sealed with its own, and one
-that doesn't match is passed over for the one before. Schedule and random streams need no place of
-their own: learning rate, order and dropout follow from seed, epoch and step, so the place in the
-epoch is all that is kept. The run's config stands in it too, as a second copy.
+A checkpoint is a folder that is written under a temporary name and then renamed. The last two are
+kept. state.json holds a checksum of every file and one of itself; a checkpoint that doesn't match
+is skipped in favour of the one before. Learning rate, data order and dropout follow from seed,
+epoch and step, so neither the schedule nor any random generator has to be stored, only the position
+in the epoch. A copy of the run's config is stored as well.
 """
 
 import os
 import re
 import shutil
+import typing
+from collections.abc import Mapping
 from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from ch07.utils.atomic_files import (
     fsync_folder,
@@ -30,138 +35,175 @@ from ch07.utils.distributed import (
     is_sharded,
     run_on_rank0,
 )
-from ch07.utils.validation import check_size
+from ch07.utils.errors import InputError, UserError
+from ch07.utils.validation import check_size, runtime_types
 from train_loop import TrainState
 
-KEPT = 2
-SHARD = re.compile(r"shard-\d+-model-\d+-of-\d+")  # what torch.distributed.checkpoint writes
+CHECKPOINTS_KEPT = 2
+FOLDER_NAME = re.compile(r"step-\d{8}")
+STATE_FILE = "state.json"
+PARTS = ("model", "optimizer")  # the safetensors files of an unsharded checkpoint
+# Names that torch.distributed.checkpoint gives to the files of a sharded one:
+SHARD_NAME = re.compile(r"shard-\d+-model-\d+-of-\d+")
+
+Tensors = Mapping[str, torch.Tensor]
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError, RuntimeError):
     """No checkpoint here can be used; the message says why."""
 
 
-def save_checkpoint(folder, model, optimizer, state, config=None):
-    """Write `folder`/step-N (what is trained, optimizer, state, config); the last two are kept.
+class FoundCheckpoint(NamedTuple):
+    """The newest intact checkpoint; folder and content are None if there is none."""
 
-    CheckpointError, and nothing is written, if a number is not finite. OSError, as from a full
-    disk, leaves the checkpoints that were there. Every rank calls it; a model whose weights are
-    spread over the ranks is written by all of them, any other by the first.
+    folder: Path | None
+    content: dict[str, Any] | None  # of its state.json
+    problems: list[str]  # what is wrong with each newer one
+
+
+# --- write --------------------------------------------------------------------------------------
+def save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: TrainState,
+    *,
+    config: dict[str, Any] | None = None,
+) -> None:
+    """Write `folder`/step-N: what is trained, optimizer, state and config; keep the last two.
+
+    Every rank calls it: a sharded model is written by all ranks, any other by rank 0. If a number
+    isn't finite, CheckpointError is raised and nothing is written. An OSError, as from a full disk,
+    leaves the older checkpoints as they were.
     """
     tensors = {
-        "model": {name: p.detach() for name, p in _trained(model).items()},
+        "model": {name: p.detach() for name, p in _trained_parameters(model).items()},
         "optimizer": _optimizer_tensors(optimizer),
     }
     _check_finite(tensors)
     final = folder / f"step-{state.step:08d}"
-    new = folder / f".new-{final.name}"
-    run_on_rank0(lambda: _make_room(folder, new))
+    temporary = folder / f".new-{final.name}"
+    run_on_rank0(lambda: _make_empty_folder(temporary))
     try:
-        if is_sharded(model):
-            from ch07.runs.sharded_checkpoint import (  # half a second, for few
-                fsync_shards,
-                write_sharded_tensors,
-            )
-
-            write_sharded_tensors(new, tensors["model"] | tensors["optimizer"])
-            hashes = run_on_rank0(lambda: _hashes(new, fsync_shards(new, get_world_size())))
-        else:
-            hashes = run_on_rank0(lambda: _write_whole(new, tensors))
-        content = {"sha256": hashes, "state": asdict(state), "config": config}
-        run_on_rank0(lambda: _finish(final, new, content))
+        checksums = _write_tensors(temporary, tensors, sharded=is_sharded(model))
+        content = {"sha256": checksums, "state": asdict(state), "config": config}
+        run_on_rank0(lambda: _publish(final, temporary, content))
     except OSError:
         if get_rank() == 0:
-            shutil.rmtree(new, ignore_errors=True)  # a full disk needs the room
+            shutil.rmtree(temporary, ignore_errors=True)  # a full disk needs the space
         raise
 
 
-def _write_whole(new, tensors):
-    return {n: write_tensors(new / f"{n}.safetensors", part) for n, part in tensors.items()}
+def _write_tensors(folder: Path, tensors: Mapping[str, Tensors], *, sharded: bool) -> Any:
+    """Write all tensors; return each file's sha256 by the file's name without its suffix."""
+    if not sharded:
+        return run_on_rank0(lambda: _write_unsharded(folder, tensors))
+    # Imported here since it takes half a second, and few runs need it.
+    from ch07.runs.sharded_checkpoint import fsync_shards, write_sharded_tensors
+
+    write_sharded_tensors(folder, {**tensors["model"], **tensors["optimizer"]})
+    return run_on_rank0(lambda: _checksums(folder, fsync_shards(folder, get_world_size())))
 
 
-def _hashes(new, names):
-    return {name: sha256_of(new / f"{name}.safetensors") for name in names}
+def _write_unsharded(folder: Path, tensors: Mapping[str, Tensors]) -> dict[str, str]:
+    return {part: write_tensors(_tensor_file(folder, part), tensors[part]) for part in PARTS}
 
 
-def _make_room(folder, new):
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".new-*"):  # by a crash
-        _remove(left)
-    new.mkdir()
+def _checksums(folder: Path, names: list[str]) -> dict[str, str]:
+    return {name: sha256_of(_tensor_file(folder, name)) for name in names}
 
 
-def _finish(final, new, content):
-    """state.json in `new`, which then becomes `final`; older ones are thinned out."""
+def _tensor_file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.safetensors"
+
+
+def _make_empty_folder(temporary: Path) -> None:
+    """Create it, after removing what a crash may have left under such a name."""
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in temporary.parent.glob(".new-*"):
+        _remove(leftover)
+    temporary.mkdir()
+
+
+def _publish(final: Path, temporary: Path, content: dict[str, Any]) -> None:
+    """Write state.json, rename the folder to its final name, and delete older checkpoints."""
     folder = final.parent
-    write_json_with_checksum(new / "state.json", content)
-    fsync_folder(new)
-    for place in _newest_first(folder):
-        if place.name >= final.name:  # this step again, or a damaged one that was passed over
-            shutil.rmtree(place)
+    write_json_with_checksum(temporary / STATE_FILE, content)
+    fsync_folder(temporary)
+    for other in _newest_first(folder):
+        if other.name >= final.name:  # this step once more, or a damaged one that was skipped
+            shutil.rmtree(other)
     if final.is_symlink():
         final.unlink()
-    os.replace(new, final)
+    os.replace(temporary, final)
     fsync_folder(folder)
-    _thin_out(folder, final)
+    _delete_older(folder, final)
 
 
-def _thin_out(folder, final):
-    """Keep the last two that are whole; of the older ones, a damaged one is no checkpoint."""
-    older = [place for place in _newest_first(folder) if place.name < final.name]
-    whole = [place for place in older if _verified(place)[0] is None][: KEPT - 1]
-    for place in older:
-        if place not in whole:
-            shutil.rmtree(place)
+def _delete_older(folder: Path, final: Path) -> None:
+    """Keep the last two intact checkpoints; a damaged one doesn't count."""
+    older = [other for other in _newest_first(folder) if other.name < final.name]
+    intact = [other for other in older if _verify(other)[0] is None]
+    for other in older:
+        if other not in intact[: CHECKPOINTS_KEPT - 1]:
+            shutil.rmtree(other)
 
 
-def load_checkpoint(folder, model, optimizer):
-    """Put the newest whole checkpoint into model and optimizer.
+def _remove(path: Path) -> None:
+    """Delete a file, a folder with everything in it, or a link but not what it points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
-    Returns its `TrainState` and a list of what was wrong with newer ones; None if there is no
-    checkpoint at all. CheckpointError if none is whole.
+
+# --- read ---------------------------------------------------------------------------------------
+def load_checkpoint(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[TrainState | None, list[str]]:
+    """Load the newest intact checkpoint into model and optimizer.
+
+    Returns its state and a list of what is wrong with newer ones; the state is None if there is no
+    checkpoint at all. CheckpointError if there are some, but none is intact.
     """
-    place, content, problems = run_on_rank0(lambda: newest_whole(folder))  # the same on all ranks
-    if place is None:
+    # rank 0 decides, so that all ranks load the same one
+    checkpoint, content, problems = run_on_rank0(lambda: newest_intact_checkpoint(folder))
+    if checkpoint is None or content is None:
         if problems:
-            raise CheckpointError(f"{folder}: no checkpoint is whole ({'; '.join(problems)})")
+            raise CheckpointError(f"{folder}: no checkpoint is intact ({'; '.join(problems)})")
         return None, []
     if "model" in content["sha256"] and not is_sharded(model):
-        files = [place / f"{name}.safetensors" for name in ("model", "optimizer")]
-        weights, moments = all_ranks_or_raise(lambda: list(map(_tensors, files)))
+        files = [_tensor_file(checkpoint, part) for part in PARTS]
+        weights, moments = all_ranks_or_raise(lambda: [_read_tensors(file) for file in files])
     else:
         from ch07.runs.sharded_checkpoint import read_sharded_tensors
 
-        counted = [[p for g in one.param_groups for p in g["params"]] for one in _parts(optimizer)]
-        params = dict(model.named_parameters())
-        weights, moments = read_sharded_tensors(place, params, counted, is_sharded(model))
+        weights, moments = read_sharded_tensors(
+            checkpoint,
+            dict(model.named_parameters()),
+            [_optimized_parameters(part) for part in _optimizer_parts(optimizer)],
+            on_all_ranks=is_sharded(model),
+        )
     load_parameters(model, weights)
     _load_optimizer(optimizer, moments)
     return TrainState(**content["state"]), problems
 
 
-def newest_whole(folder):
-    """(its folder, its state.json, what is wrong with newer ones); None, None if there is none."""
+def newest_intact_checkpoint(folder: Path) -> FoundCheckpoint:
+    """Find the newest checkpoint whose files are all as they were written."""
     problems = []
-    for place in _newest_first(folder):
-        problem, content = _verified(place)
+    for checkpoint in _newest_first(folder):
+        problem, content = _verify(checkpoint)
         if problem is None:
-            return place, content, problems
-        problems.append(f"{place.name}: {problem}")
-    return None, None, problems
+            return FoundCheckpoint(checkpoint, content, problems)
+        problems.append(f"{checkpoint.name}: {problem}")
+    return FoundCheckpoint(None, None, problems)
 
 
-def _remove(place):
-    """A folder with all that is in it; of a link the link alone, never what it leads to."""
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
-    else:
-        place.unlink()
-
-
-def load_parameters(model, tensors):
-    """Copy tensors into what is trained; ValueError lists what is missing, extra or misshapen."""
-    params = _trained(model)
-    # torch.compile puts its own word before each name
+def load_parameters(model: nn.Module, tensors: Tensors) -> None:
+    """Copy tensors into the trained parameters; ValueError lists everything that doesn't fit."""
+    params = _trained_parameters(model)
+    # torch.compile puts this prefix before each name
     tensors = {name.removeprefix("_orig_mod."): value for name, value in tensors.items()}
     wrong = [f"{name} is missing" for name in params if name not in tensors]
     wrong += [f"{name} is not known" for name in tensors if name not in params]
@@ -171,49 +213,63 @@ def load_parameters(model, tensors):
         if name in tensors and tensors[name].shape != p.shape
     ]
     if wrong:
-        raise ValueError("the weights don't fit this model: " + "; ".join(wrong))
+        raise InputError("the weights don't fit this model: " + "; ".join(wrong))
     for name, p in params.items():
         p.data.copy_(tensors[name])
 
 
-def _verified(place):
-    """(None, what state.json holds) if all files are as they were written, else (problem, None)."""
+def _newest_first(folder: Path) -> list[Path]:
+    paths = folder.iterdir() if folder.is_dir() else []
+    ours = [p for p in paths if FOLDER_NAME.fullmatch(p.name) and p.is_dir()]
+    return sorted((p for p in ours if not p.is_symlink()), reverse=True)
+
+
+def _verify(checkpoint: Path) -> tuple[str | None, dict[str, Any] | None]:
+    """(None, content of state.json) if all files are as they were written, else (problem, None)."""
     try:
-        check_size(place / "state.json")
-        content = {"config": None} | read_json_with_checksum(place / "state.json")
+        check_size(checkpoint / STATE_FILE)
+        content: dict[str, Any] = {
+            "config": None,
+            **read_json_with_checksum(checkpoint / STATE_FILE),
+        }
         names = set(content["sha256"])
-        if names != {"model", "optimizer"} and not all(map(SHARD.fullmatch, names or [""])):
-            raise ValueError(f"its files are {sorted(names)}")
+        if names != set(PARTS) and not _are_shards(names):
+            raise InputError(f"its files are {sorted(names)}")
         for name in names:
-            file = place / f"{name}.safetensors"
+            file = _tensor_file(checkpoint, name)
             if not file.is_file() or sha256_of(file) != content["sha256"][name]:
-                return f"{name}.safetensors is damaged", None
+                return f"{file.name} is damaged", None
         _check_state(TrainState(**content["state"]), content["config"])
         return None, content
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"{type(error).__name__}: {error}", None
 
 
-def _tensors(path):
+def _are_shards(names: set[str]) -> bool:
+    return bool(names) and all(SHARD_NAME.fullmatch(name) for name in names)
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return read_tensors(path)
-    except SafetensorError as error:  # sealed, but by somebody else than this program
-        raise CheckpointError(f"{path} is no safetensors file ({error})") from None
+    except SafetensorError as error:  # its checksum is right, but another program wrote it
+        raise CheckpointError(f"{path} is not a safetensors file ({error})") from None
 
 
-def _check_state(state, config):
-    """TypeError unless each part is of the kind that was written."""
-    for part in fields(state):
-        kinds = (int, float) if part.type is float else (part.type,)
-        if type(getattr(state, part.name)) not in kinds:
-            raise TypeError(f"{part.name} is {getattr(state, part.name)!r:.60}")
+def _check_state(state: TrainState, config: Any) -> None:
+    """TypeError unless each field has the type that is written."""
+    annotations = typing.get_type_hints(TrainState)
+    for field in fields(state):
+        value = getattr(state, field.name)
+        if type(value) not in runtime_types(annotations[field.name]):
+            raise TypeError(f"{field.name} is {value!r:.60}")
     if not all(isinstance(record, dict) for record in state.history):
-        raise TypeError("history holds more than records")
+        raise TypeError("history holds something other than records")
     if not isinstance(config, dict | None):
-        raise TypeError("config is no object")
+        raise TypeError("config is not an object")
 
 
-def _check_finite(tensors):
+def _check_finite(tensors: Mapping[str, Tensors]) -> None:
     for part, by_name in tensors.items():
         for name, tensor in by_name.items():
             if not torch.isfinite(tensor).all():
@@ -223,37 +279,37 @@ def _check_finite(tensors):
                 )
 
 
-def _trained(model):
-    """Parameters by name; an adapter's alone, where the model stands still."""
+# --- model and optimizer as named tensors -------------------------------------------------------
+def _trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters by name; if the model is frozen behind an adapter, the adapter's only."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _parts(optimizer):
-    """The optimizers that an optimizer is made of; most are made of themselves."""
+def _optimizer_parts(optimizer: torch.optim.Optimizer) -> list[torch.optim.Optimizer]:
+    """The optimizers that an optimizer combines, as Muon does; most consist of themselves."""
     return getattr(optimizer, "parts", [optimizer])
 
 
-def _optimizer_tensors(optimizer):
+def _optimized_parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Its state as tensors, named "PART.PARAMETER.KIND", as in "0.12.exp_avg"."""
     return {
-        f"{part}.{i}.{name}": value
-        for part, one in enumerate(_parts(optimizer))
+        f"{part}.{i}.{kind}": value
+        for part, one in enumerate(_optimizer_parts(optimizer))
         for i, row in one.state_dict()["state"].items()
-        for name, value in row.items()
+        for kind, value in row.items()
     }
 
 
-def _load_optimizer(optimizer, tensors):
-    for part, one in enumerate(_parts(optimizer)):
-        state = {}
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+    for part, one in enumerate(_optimizer_parts(optimizer)):
+        state: dict[int, dict[str, torch.Tensor]] = {}
         for name, value in tensors.items():
             number, i, kind = name.split(".", 2)
             if int(number) == part:
                 state.setdefault(int(i), {})[kind] = value
         groups = one.state_dict()["param_groups"]
         one.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _newest_first(folder):
-    places = folder.iterdir() if folder.is_dir() else []
-    mine = (p for p in places if re.fullmatch(r"step-\d{8}", p.name) and p.is_dir())
-    return sorted((p for p in mine if not p.is_symlink()), reverse=True)

@@ -1,10 +1,11 @@
-"""A folder for a run: found, looked at, and claimed before anything is written in it.
+"""The folder of a run before training: checked, created, and locked against other processes.
 
-The one idea: what can be known before training is said before training: another run in the
-folder, another process at work in it, no right to write, no room on the disk.
+Whatever can be known beforehand is reported beforehand: another run in the folder, another process
+that trains in it, missing permission, too little disk space.
 """
 
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,30 +23,40 @@ from ch07.runs.run_folder import (
     resume_command,
 )
 from ch07.utils.errors import RunFolderError
-from ch07.utils.paths import check_writable
+from ch07.utils.paths import check_writable, nearest_existing_folder
 from ch07.utils.validation import has_lone_surrogate
 
+NUMBERED_RUNS = Path("runs")  # where runs without --out go: runs/1, runs/2, ...
+LOCK_FILE = ".lock"
+# During a run the disk holds at most three checkpoints, each with the weights and AdamW's two
+# moments, and the final weights; all of them are float32.
+MAX_BYTES_PER_PARAMETER = 4 * (3 * 3 + 1)
 
-def check_new_folder(wanted):
-    """RunFolderError if a new run can't have this folder; None is any. Nothing is written."""
-    folder = Path("runs") if wanted is None else Path(wanted)
-    if has_lone_surrogate(str(folder)):  # config.json couldn't say it
+
+def check_new_folder(out: str | Path | None) -> None:
+    """RunFolderError if a new run can't use this folder (None: a numbered one); writes nothing."""
+    folder = NUMBERED_RUNS if out is None else Path(out)
+    if has_lone_surrogate(str(folder)):  # config.json couldn't store the name
         raise RunFolderError(f"{str(folder)!r} isn't a name in UTF-8: choose another --out")
-    if wanted is not None and (folder / CONFIG).exists():
+    if out is not None and (folder / CONFIG).exists():
         raise RunFolderError(
-            f"{folder} holds another run: choose another --out, or go on with it: "
+            f"{folder} holds another run: choose another --out, or resume it with: "
             f"{resume_command(folder)}"
         )
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder} is a file: choose another --out")
-    # a hidden file is no reason: a lock, or what a run left that was killed in its first second
-    if wanted is not None and folder.is_dir() and any(p.name[0] != "." for p in folder.iterdir()):
+    if out is not None and folder.is_dir() and _has_visible_files(folder):
         raise RunFolderError(f"{folder} is not empty: choose another --out")
     check_writable(folder)
 
 
-def check_resumable_folder(folder):
-    """RunFolderError if there is no run that could go on; nothing is made or touched."""
+def _has_visible_files(folder: Path) -> bool:
+    """Hidden files don't count: a lock, or what a run left that was killed in its first second."""
+    return any(not path.name.startswith(".") for path in folder.iterdir())
+
+
+def check_resumable_folder(folder: str | Path) -> None:
+    """RunFolderError if the folder holds no run to resume; nothing is created or changed."""
     folder = Path(folder)
     if not (folder / CONFIG).exists() and not any((folder / CHECKPOINT).glob("step-*")):
         raise RunFolderError(f"{folder} is not a run folder: it has no {CONFIG}")
@@ -53,13 +64,13 @@ def check_resumable_folder(folder):
 
 
 @contextmanager
-def run_lock(folder):
-    """No other run trains in this folder meanwhile; RunFolderError if one already does."""
-    # what a link leads to would be emptied, written to, or lose its old steps
-    for name in (".lock", CHECKPOINT, ADAPTER):
+def run_lock(folder: str | Path) -> Iterator[str | Path]:
+    """Keep other processes from training in this folder; RunFolderError if one already does."""
+    # Links are refused: what they point to would be written to, or its old checkpoints deleted.
+    for name in (LOCK_FILE, CHECKPOINT, ADAPTER):
         if (Path(folder) / name).is_symlink():
-            raise RunFolderError(f"{Path(folder) / name} is a link: put a real one in its place")
-    lock = FileLock(Path(folder) / ".lock", timeout=0)  # the system lets go of it with the process
+            raise RunFolderError(f"{Path(folder) / name} is a link: replace it by a real one")
+    lock = FileLock(Path(folder) / LOCK_FILE, timeout=0)  # released when the process ends
     try:
         lock.acquire()
     except Timeout:
@@ -67,24 +78,29 @@ def run_lock(folder):
             f"another process is training in {folder}: wait for it, or choose another --out"
         ) from None
     try:
-        for name in (CONFIG, METRICS, MODEL, PLOT, RESPONSES, SCORES):
-            for left in Path(folder).glob(f".{name}.*.new"):  # by a run that was killed
-                if left.is_symlink() or left.is_file():
-                    left.unlink()
+        _delete_temporary_files(Path(folder))
         yield folder
     finally:
         lock.release()
 
 
-def new_run_folder(wanted=None):
-    """A fresh folder: the wanted one if it is empty or new, else the next free runs/N."""
-    check_new_folder(wanted)
-    if wanted is not None:
-        Path(wanted).mkdir(parents=True, exist_ok=True)
-        return Path(wanted)
+def _delete_temporary_files(folder: Path) -> None:
+    """Delete what a killed run left of files that were being written."""
+    for name in (CONFIG, METRICS, MODEL, PLOT, RESPONSES, SCORES):
+        for leftover in folder.glob(f".{name}.*.new"):
+            if leftover.is_symlink() or leftover.is_file():
+                leftover.unlink()
+
+
+def new_run_folder(out: str | Path | None = None) -> Path:
+    """Create the folder of a new run: `out`, which may exist if empty, or the next free runs/N."""
+    check_new_folder(out)
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        return Path(out)
     number = 1
     while True:
-        folder = Path("runs") / str(number)
+        folder = NUMBERED_RUNS / str(number)
         try:
             folder.mkdir(parents=True)
             return folder
@@ -92,15 +108,13 @@ def new_run_folder(wanted=None):
             number += 1
 
 
-def check_disk_space(wanted, n_parameters):
-    """RunFolderError if the disk has no room for a run: three checkpoints and the weights."""
-    place = Path("runs" if wanted is None else wanted).resolve()
-    while not place.exists():
-        place = place.parent
-    needed = n_parameters * 4 * (3 * 3 + 1)  # a checkpoint: weights and AdamW's two moments
-    free = shutil.disk_usage(place).free
+def check_disk_space(out: str | Path | None, n_parameters: int) -> None:
+    """RunFolderError if the disk has too little space for a run: checkpoints and final weights."""
+    folder = nearest_existing_folder(Path(NUMBERED_RUNS if out is None else out).resolve())
+    needed = n_parameters * MAX_BYTES_PER_PARAMETER
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise RunFolderError(
-            f"{place}: the run may need {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free: "
-            "choose an --out on another disk, or try it all the same with --force"
+            f"{folder}: the run may need {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are "
+            "free: choose an --out on another disk, or ignore this with --force"
         )

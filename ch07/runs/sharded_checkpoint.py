@@ -1,69 +1,97 @@
-"""Tensors of which each rank holds a part, to disk and back: any number of ranks reads them again.
+"""Tensors that are sharded over ranks, to disk and back; any number of ranks can read them.
 
-The one idea: PyTorch's own `torch.distributed.checkpoint`, writing safetensors and not its usual
-pickle. Each rank writes a file of what it holds, and where in the whole tensor that belongs. One
-process alone reads such files too, and several ranks a checkpoint that one process wrote.
+This is PyTorch's `torch.distributed.checkpoint`, but with safetensors instead of its usual pickle.
+Each rank writes one file with its shards and their positions in the whole tensors. A single process
+can read such files too, and several ranks can read what a single process wrote.
 """
 
 import os
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import (
-    CheckpointException,
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import (
     HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
 )
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 
-def write_sharded_tensors(folder, tensors):
-    """Each rank writes what it holds of the tensors, by name; every rank must take part."""
+def write_sharded_tensors(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write named tensors, each rank its own shards; every rank must call it."""
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    with _in_words(f"{folder} can't be written"):
-        dcp.save(tensors, storage_writer=writer)
+    with _as_os_error(f"{folder} can't be written"):
+        state_dict_saver.save(dict(tensors), storage_writer=writer)
 
 
 @contextmanager
-def _in_words(what):
-    """OSError with what each rank that failed has to say."""
+def _as_os_error(problem: str) -> Iterator[None]:
+    """Turn PyTorch's error, which isn't an Exception, into an OSError with each rank's reason."""
     try:
         yield
-    except CheckpointException as error:  # which is no Exception
-        why = "; ".join(f"rank {rank}: {failed[0]}" for rank, failed in error.failures.items())
-        raise OSError(f"{what}: {why}") from error
+    except CheckpointException as error:
+        reasons = [f"rank {rank}: {failure[0]}" for rank, failure in error.failures.items()]
+        raise OSError(f"{problem}: {'; '.join(reasons)}") from error
 
 
-def fsync_shards(folder, n):
-    """The names of the `n` files that were written, once they are safe from a power cut."""
+def fsync_shards(folder: Path, n_files: int) -> list[str]:
+    """Make the written files survive a power failure; return their names without suffix."""
     files = sorted(folder.glob("*.safetensors"))
-    if len(files) < n:
-        raise OSError(f"{folder} has {len(files)} of {n} files: do all ranks see this disk?")
+    if len(files) < n_files:
+        raise OSError(f"{folder} has {len(files)} of {n_files} files: do all ranks see this disk?")
     for file in files:
         with open(file, "rb+") as handle:
             os.fsync(handle.fileno())
     return [file.stem for file in files]
 
 
-def read_sharded_tensors(folder, params, optimized, together):
-    """(weights, an optimizer's tensors) by name, from all safetensors files of a checkpoint.
+def read_sharded_tensors(
+    folder: Path,
+    params: Mapping[str, torch.Tensor],
+    optimized: Sequence[Sequence[torch.Tensor]],
+    *,
+    on_all_ranks: bool,
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """(weights, optimizer state) by name, from all safetensors files of a checkpoint.
 
-    `params` are the model's parameters by name, `optimized` those of each part of the optimizer, in
-    its order: "1.20.exp_avg" belongs to number 20 of part 1. What a parameter has in parts, is read
-    in parts: `together`, since every rank must then take part.
+    `params` are the model's parameters by name. `optimized` are the parameters of each part of the
+    optimizer, in its order: "1.20.exp_avg" belongs to number 20 of part 1. What belongs to a
+    sharded parameter is read as shards; all ranks must then take part (`on_all_ranks`).
     """
     reader = HuggingFaceStorageReader(str(folder))
     tensors = {}
     for name, stored in reader.read_metadata().state_dict_metadata.items():
-        part, _, rest = name.partition(".")
-        is_moment = part.isdigit()
-        param = optimized[int(part)][int(rest.split(".")[0])] if is_moment else params.get(name)
-        alike = param is not None and param.shape == stored.size
-        tensors[name] = torch.empty_like(param.detach()) if alike else torch.empty(stored.size)
-    with warnings.catch_warnings():  # that it reads alone, which is the intent
+        if not isinstance(stored, TensorStorageMetadata):
+            raise OSError(f"{folder} can't be read: {name} is not a tensor")
+        param = _parameter_of(name, params, optimized)
+        if param is not None and param.shape == stored.size:
+            tensors[name] = torch.empty_like(param.detach())  # sharded as the parameter is
+        else:
+            tensors[name] = torch.empty(stored.size)
+    with warnings.catch_warnings():  # a warning that one process reads alone, which is intended
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
-        with _in_words(f"{folder} can't be read"):
-            dcp.load(tensors, storage_reader=reader, no_dist=not together)
-    weights = {name: tensor for name, tensor in tensors.items() if not name[0].isdigit()}
-    return weights, {name: tensors[name] for name in tensors if name not in weights}
+        with _as_os_error(f"{folder} can't be read"):
+            state_dict_loader.load(tensors, storage_reader=reader, no_dist=not on_all_ranks)
+    weights = {name: tensor for name, tensor in tensors.items() if not _is_optimizer_state(name)}
+    moments = {name: tensor for name, tensor in tensors.items() if _is_optimizer_state(name)}
+    return weights, moments
+
+
+def _is_optimizer_state(name: str) -> bool:
+    return name[0].isdigit()
+
+
+def _parameter_of(
+    name: str,
+    params: Mapping[str, torch.Tensor],
+    optimized: Sequence[Sequence[torch.Tensor]],
+) -> torch.Tensor | None:
+    """The parameter that a stored tensor is, or whose optimizer state it is; None: not known."""
+    if not _is_optimizer_state(name):
+        return params.get(name)
+    part, number, _ = name.split(".", 2)
+    return optimized[int(part)][int(number)]

@@ -1,1 +1,1 @@
-"""The systems around the chapter: each a small module, equal to its original."""
+"""Systems from the literature around the chapter; each is tested against its original."""

@@ -1,14 +1,16 @@
 """What a plan will need of this machine: memory and time, and what to do if there is too little.
 
-The one idea: shapes are enough to know. Estimates, not promises.
+The one idea: shapes are enough to know. These are estimates, not promises.
 """
 
 from dataclasses import dataclass
 
 import torch
 
+from ch07.config import FinetuneOptions
 from ch07.models import resource_estimate as est
 from ch07.models.adapters import add_adapter
+from ch07.training.run_plan import RunPlan
 from ch07.utils import distributed
 from ch07.utils.device import available_memory
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
@@ -17,34 +19,43 @@ from train_loop import total_steps
 
 @dataclass(frozen=True)
 class Costs:
-    """What a run will need, of each of its processes: bytes, and seconds for so many steps."""
+    """What a run will need of each of its processes."""
 
-    needed: float
-    free: float
+    needed: float  # bytes
+    free: float  # bytes
     steps: int
     seconds: float
 
 
-def estimate_costs(plan, options):
+def estimate_costs(plan: RunPlan, options: FinetuneOptions) -> Costs:
     """The `Costs` of a plan: an estimate, not a promise."""
-    dtype, loader = plan.settings.dtype, plan.train_loader
+    settings = plan.settings
     batches = training_batches(plan, options)
-    steps = total_steps(loader, plan.settings)
-    trained = count_trained_parameters(plan.config, options)
-    step = est.step_seconds(plan.config, batches, dtype, plan.device, trained is not None)
-    shared = distributed.local_world_size() if plan.device.type == "cpu" else 1
-    shards = distributed.get_world_size() if options.shard else 1
-    kinds = {"optimizer": options.chosen_optimizer, "shards": shards, "trained": trained}
+    n_trained = count_trained_parameters(plan.config, options)
+    on_cpu = plan.device.type == "cpu"
+    n_sharing_memory = distributed.local_world_size() if on_cpu else 1
+    steps = total_steps(plan.train_loader, settings)
+    seconds_per_batch = est.step_seconds(
+        plan.config, batches, settings.dtype, plan.device, frozen=n_trained is not None
+    )
+    needed = est.run_bytes(
+        plan.config,
+        batches,
+        settings.dtype,
+        optimizer=options.chosen_optimizer,
+        shards=distributed.get_world_size() if options.shard else 1,
+        trained=n_trained,
+    )
     return Costs(
-        needed=est.run_bytes(plan.config, batches, dtype, **kinds),
-        free=available_memory(plan.device) / shared,
+        needed=needed,
+        free=available_memory(plan.device) / n_sharing_memory,
         steps=steps,
-        seconds=steps * step * plan.settings.accumulation_steps,
+        seconds=steps * seconds_per_batch * settings.accumulation_steps,
     )
 
 
-def count_trained_parameters(config, options):
-    """How many parameters an adapter has; None where all of the model's are trained."""
+def count_trained_parameters(config: GPTConfig, options: FinetuneOptions) -> int | None:
+    """How many parameters an adapter has; None if all of the model's are trained."""
     if options.method == "full":
         return None
     with torch.device("meta"):
@@ -52,27 +63,41 @@ def count_trained_parameters(config, options):
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def training_batches(plan, options):
-    """What the batches of an epoch hold, as `estimate.Batches`."""
-    dataset = plan.datasets["train"]
-    prompts = dataset.prompt_lengths if options.loss_on == "response" else [0] * len(dataset)
-    return est.Batches.of(plan.train_loader.batch_sampler, dataset.lengths, prompts, plan.limit)
+def training_batches(plan: RunPlan, options: FinetuneOptions) -> est.Batches:
+    """The sizes of an epoch's batches."""
+    dataset = plan.rows.datasets["train"]
+    lengths = dataset.lengths.tolist()
+    prompt_lengths = [0] * len(lengths)
+    if options.loss_on == "response":
+        prompt_lengths = dataset.prompt_lengths.tolist()
+    return est.Batches.from_lengths(
+        plan.train_loader.batch_sampler, lengths, prompt_lengths, plan.allowed_max_length
+    )
 
 
-def too_large(options, plan, costs):
+def too_large(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> str:
     """What to do about a run that needs more memory than there is, as a sentence."""
-    batches, dtype = training_batches(plan, options), plan.settings.dtype
-
-    def fits(config, batches, *optimizer):
-        return est.run_bytes(config, batches, dtype, *optimizer) <= costs.free
-
-    smaller = [name for name, size in MODEL_SIZES.items() if fits(GPTConfig(**size), batches)]
-    ways = [f"--model {smaller[-1]}"] if smaller else []
-    if fits(plan.config, batches.of_one_row(options.batch_size), options.chosen_optimizer):
-        ways.append("a smaller --batch-size (with --accumulation-steps)")
+    batches = training_batches(plan, options)
+    dtype = plan.settings.dtype
+    suggestions = []
+    smaller_models = [
+        name
+        for name, size in MODEL_SIZES.items()
+        if est.run_bytes(GPTConfig(**size), batches, dtype) <= costs.free  # type: ignore[arg-type]
+    ]
+    if smaller_models:
+        suggestions.append(f"--model {smaller_models[-1]}")
+    row_by_row = batches.of_one_row(options.batch_size)
+    if (
+        est.run_bytes(plan.config, row_by_row, dtype, optimizer=options.chosen_optimizer)
+        <= costs.free
+    ):
+        suggestions.append("a smaller --batch-size (with --accumulation-steps)")
+    if suggestions:
+        advice = f"choose {' or '.join(suggestions)}, or try it anyway with --force"
+    else:
+        advice = "nothing smaller fits; try it anyway with --force"
     return (
         f"{options.model} needs {est.as_bytes(costs.needed)} to be trained on this data, but "
-        f"{est.as_bytes(costs.free)} are free: "
-        + (f"choose {' or '.join(ways)}, or " if ways else "nothing smaller fits; ")
-        + "try it all the same with --force"
+        f"{est.as_bytes(costs.free)} are free: {advice}"
     )

@@ -1,43 +1,46 @@
 """Cross-entropy that needs no second copy of the logits: less memory, the same loss.
 
 The one idea: the gradient of cross-entropy is known in closed form. For each row of logits it is
-softmax(logits), minus 1 at the target. So nothing but the logits has to be kept for it, and it is
-written over them, a few rows at a time. PyTorch's own function makes four more arrays of that
-size, and the logits are the largest array of a training step: 50,257 numbers a target.
+softmax(logits), minus 1 at the target. So only the logits have to be kept for it, and it overwrites
+them, a few rows at a time. PyTorch's own function makes four more arrays of that size, and the
+logits are the largest array of a training step: 50,257 numbers a target.
 
 Axes: N counted targets, V vocabulary. Learned from Liger-Kernel's `cross_entropy` (Hsu et al.
-2024, "Liger Kernel: Efficient Triton Kernels for LLM Training"), which writes over its input too.
+2024, "Liger Kernel: Efficient Triton Kernels for LLM Training"), which overwrites its input too.
 """
+
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 
-ROWS = 32  # worked on together: 6 MB, which a processor's cache may hold
+ROWS_AT_ONCE = 32  # 6 MB of logits, which may fit into a processor's cache
 
 
-def summed_cross_entropy_in_place(logits, targets):
-    """The sum over N rows of -log softmax(logits)[target]; a float32 number.
+def summed_cross_entropy_in_place(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The sum over N rows of -log softmax(logits)[target], in float32.
 
-    Logits (N, V) in any format, targets (N,) that all count. Backward turns the logits into their
-    gradient, so nobody may use them afterwards. Without gradients they are left alone.
+    Logits (N, V) in any number format; targets (N,), all of which count. Backward overwrites the
+    logits with their gradient, so they can't be used afterwards. Without gradients they stay.
     """
     return _SummedCrossEntropy.apply(logits, targets)
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, logits, targets):
-        # of each row, log(sum(exp(logits))): what softmax divides by
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        # log(sum(exp(logits))) of each row: what softmax divides by
         total = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
-        for rows in _few(logits):
+        for rows in _row_slices(logits):
             total[rows] = logits[rows].float().logsumexp(dim=-1)
         ctx.save_for_backward(logits, targets, total)
         return (total - logits.gather(1, targets[:, None])[:, 0].float()).sum()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         logits, targets, total = ctx.saved_tensors
-        for rows in _few(logits):
+        for rows in _row_slices(logits):
             row_of = torch.arange(len(targets[rows]), device=logits.device)
             softmax = logits[rows].float().sub_(total[rows, None]).exp_()
             softmax[row_of, targets[rows]] -= 1
@@ -45,5 +48,5 @@ class _SummedCrossEntropy(torch.autograd.Function):
         return logits, None
 
 
-def _few(logits):
-    return (slice(i, i + ROWS) for i in range(0, len(logits), ROWS))
+def _row_slices(logits: torch.Tensor) -> Iterator[slice]:
+    return (slice(i, i + ROWS_AT_ONCE) for i in range(0, len(logits), ROWS_AT_ONCE))

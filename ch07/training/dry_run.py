@@ -1,8 +1,8 @@
 """The longest batch, trained on once: what an estimate can't know is seen before the run.
 
-The one idea: if the batch that holds most goes through forward, backward and update, all others
-will. Weights that lie on the disk are used; those that must be fetched are random here, since
-neither memory nor time depend on what they are.
+The one idea: if the largest batch gets through forward, backward and update, all others will.
+Weights on this disk are used; those that must be downloaded are random here, since neither memory
+nor time depends on their values.
 """
 
 import time
@@ -11,58 +11,73 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from ch07.config import FinetuneOptions
+from ch07.data.dataloader import Batch
 from ch07.models.adapters import add_adapter
 from ch07.training.cost_estimate import training_batches
 from ch07.training.optimizers import choose_optimizer
+from ch07.training.run_plan import RunPlan
 from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from gpt_model import GPTModel
 from train_loop import calc_loss_batch, train_step
 
 PATIENCE = 4.0  # seconds that a step may be expected to take
-SLOW = 2.0  # seconds: a step that took longer isn't done again, although the first also allocates
-FEW = 4  # rows that are enough to see whether a device computes as the CPU does
-# Relative difference of a loss; bfloat16 has 8 bits, float32 on other devices other sums.
+SLOW = 2.0  # seconds: a slower step isn't repeated, although the first one also allocates memory
+ROWS_COMPARED = 4  # enough rows to see whether a device computes what the CPU computes
+# Relative difference of a loss: bfloat16 has 8 bits; other devices add float32 in other orders.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2}
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What one training step on the longest batch took, and the loss in both ways."""
+    """What one training step on the longest batch took, and the loss on device and CPU."""
 
     rows: int
-    tokens: int  # of each row, padding included
+    tokens: int  # of each row, including padding
     seconds: float
     peak_bytes: int  # of this process
-    loss: float  # of a few rows, on the device and in the format of training
+    loss: float  # of a few rows, on the device and in the number format of training
     loss_on_cpu: float  # of the same rows, in float32
     tolerance: float = TOLERANCE["float32"]  # relative
 
     @property
-    def agrees(self):
-        """Whether the device computes what the CPU computes, as far as its format allows."""
+    def agrees(self) -> bool:
+        """Whether the device computes what the CPU computes, as far as the format allows."""
         return abs(self.loss - self.loss_on_cpu) <= self.tolerance * abs(self.loss_on_cpu)
 
 
-def dry_run(plan, options):
-    """The `DryRun` of a plan; RuntimeError where the device or its memory fails."""
+def dry_run(plan: RunPlan, options: FinetuneOptions) -> DryRun:
+    """The `DryRun` of a plan; RuntimeError if the device or its memory fails."""
     keep_freed_memory()
     limit_kernel_cache()
-    stream = torch.Generator().manual_seed(options.seed)
-    model = GPTModel(plan.config, stream) if plan.source is None else plan.source.load()
+    generator = torch.Generator().manual_seed(options.seed)
+    model = GPTModel(plan.config, generator) if plan.source is None else plan.source.load()
     model = add_adapter(model, options)
     inputs, targets = longest_batch(plan, options)
-    few = inputs[:FEW], targets[:FEW]
-    kinds = {"dtype": plan.settings.dtype, "ignore_index": plan.settings.ignore_index}
+    few = (inputs[:ROWS_COMPARED], targets[:ROWS_COMPARED])
+    settings = plan.settings
     with torch.no_grad():
         loss_on_cpu = calc_loss_batch(*few, model.eval(), "cpu").item()
         model = model.to(plan.device)
-        loss = calc_loss_batch(*few, model, plan.device, **kinds).item()
-    optimizer = choose_optimizer(options.chosen_optimizer, model, options.lr, options.weight_decay)
+        loss = calc_loss_batch(
+            *few,
+            model,
+            plan.device,
+            dtype=settings.dtype,
+            ignore_index=settings.ignore_index,
+        ).item()
+    model.train()
+    optimizer = choose_optimizer(
+        options.chosen_optimizer, model, plan.settings.peak_lr, options.weight_decay
+    )
+    seconds = 0.0
     for _ in range(2):
         started = time.perf_counter()
-        window = [(inputs, targets)]
-        step = train_step(window, model.train(), optimizer, plan.device, 1e-9, plan.settings)
-        step.item()  # a GPU has finished when its number is read
+        loss_of_step = train_step(
+            [(inputs, targets)], model, optimizer, plan.device, 1e-9, settings
+        )
+        if loss_of_step is not None:
+            loss_of_step.item()  # a GPU has finished when its number is read
         seconds = time.perf_counter() - started
         if seconds > SLOW:
             break
@@ -73,19 +88,21 @@ def dry_run(plan, options):
         peak_bytes=_peak_bytes(plan.device),
         loss=loss,
         loss_on_cpu=loss_on_cpu,
-        tolerance=TOLERANCE[plan.settings.dtype],
+        tolerance=TOLERANCE[settings.dtype],
     )
 
 
-def longest_batch(plan, options):
+def longest_batch(plan: RunPlan, options: FinetuneOptions) -> Batch:
     """(inputs, targets) of the batch with the most positions, as the loader makes it."""
-    tokens = training_batches(plan, options).tokens
-    rows = list(plan.train_loader.batch_sampler)[tokens.index(max(tokens))]
-    dataset = plan.datasets["train"]
-    return plan.train_loader.collate_fn([dataset[i] for i in rows])
+    sizes = training_batches(plan, options).tokens
+    longest = sizes.index(max(sizes))
+    loader = plan.train_loader
+    rows = list(loader.batch_sampler or ())[longest]
+    dataset = plan.rows.datasets["train"]
+    return loader.collate_fn([dataset[i] for i in rows])  # type: ignore[return-value]
 
 
-def _peak_bytes(device):
+def _peak_bytes(device: torch.device) -> int:
     """Of the GPU; else of this process, which keeps what it freed (`keep_freed_memory`)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

@@ -1,118 +1,147 @@
 """What happens when a run is stopped: signals, checkpoints that are due, and what is kept.
 
-Whatever ends a run, Ctrl-C, a full disk or a lost process, the reader learns which checkpoint is
-complete and which command resumes from it. Knows nothing of what is trained.
+The one idea: whatever ends a run, Ctrl-C, a full disk or a lost process, the reader learns which
+checkpoint is complete and which command resumes from it. Knows nothing of what is trained.
 """
 
 import signal
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from torch import nn
 
 from ch07.runs import run_folder as rf
-from ch07.runs.checkpoint import CheckpointError, newest_whole, save_checkpoint
+from ch07.runs.checkpoint import CheckpointError, newest_intact_checkpoint, save_checkpoint
+from ch07.training.optimizers import Optimizer
 from ch07.utils import distributed
 from ch07.utils.console import log_rank0
+from ch07.utils.errors import DivergedError, RunStoppedError, UserError
+from train_loop import TrainState
 
 EXIT_INTERRUPTED = 130  # the exit code after Ctrl-C
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a system shutting down, a lost terminal
 
 
-def checkpoint_callback(folder, job, config, minutes, last_step, asked_to_stop):
-    """`on_step(state)` for a loop: keeps a checkpoint if one is due, and says whether to stop.
+# --- checkpoints ----------------------------------------------------------------------------------
+def checkpoint_callback(
+    folder: Path,
+    model: nn.Module,
+    optimizer: Optimizer | None,
+    config: dict[str, Any],
+    *,
+    minutes: float,
+    last_step: int,
+    stop_requested: Callable[[], bool],
+) -> Callable[[TrainState], bool]:
+    """`on_step(state)` for a loop: saves a checkpoint if one is due, and returns whether to stop.
 
-    One is due after so many minutes, at the last step, and when the loop is asked to stop.
+    One is due every `minutes`, at the last step, and when the loop is asked to stop.
     """
     last_saved = time.monotonic()
 
-    def on_step(state):
+    def on_step(state: TrainState) -> bool:
         nonlocal last_saved
-        asked = distributed.any_rank(
-            asked_to_stop()
-        )  # once: what is asked later is seen at the next step
+        # asked once: a request that comes later is seen at the next step
+        stop = bool(distributed.any_rank(stop_requested()))
         due = distributed.any_rank(time.monotonic() - last_saved >= 60 * minutes)
-        if due or asked or state.step == last_step:
-            save_checkpoint(folder / rf.CHECKPOINT, job.model, job.optimizer, state, config)
+        if due or stop or state.step == last_step:
+            save_checkpoint(folder / rf.CHECKPOINT, model, optimizer, state, config=config)
             last_saved = time.monotonic()
-        return asked
+        return stop
 
     return on_step
 
 
-def report_interruption(folder, step):
-    """Say how to go on; the exit code."""
-    log_rank0(f"\nstopped after step {step}; go on with:\n{resume_command_line(folder)}")
+# --- what the reader is told ----------------------------------------------------------------------
+def report_interruption(folder: Path, step: int) -> int:
+    """Print how to resume; the exit code."""
+    log_rank0(f"\nstopped after step {step}; resume with:\n{resume_command_line(folder)}")
     return EXIT_INTERRUPTED
 
 
-def resume_command_line(folder):
-    """The command that goes on with a run in this folder, indented."""
+def resume_command_line(folder: Path) -> str:
+    """The command that resumes the run in a folder, indented."""
     command = rf.resume_command(folder)
     if distributed.get_world_size() > 1:
-        many = f"torchrun --nproc-per-node {distributed.local_world_size()}"
-        command = command.replace("python", many, 1)
+        torchrun = f"torchrun --nproc-per-node {distributed.local_world_size()}"
+        command = command.replace("python", torchrun, 1)
     return f"  {command}"
 
 
 @contextmanager
-def explained_failures(folder):
-    """A disk that is full, a second Ctrl-C: whatever ends a run, it says how to go on."""
+def explained_failures(folder: Path) -> Iterator[None]:
+    """A full disk, a lost process, a second Ctrl-C: the error says how to resume the run."""
     try:
         yield
-    except BrokenPipeError:  # nobody reads the results, but they are kept
+    except BrokenPipeError:  # nobody reads the results, but they are saved
         raise
     except (OSError, CheckpointError) as error:
-        why, name = getattr(error, "strerror", None) or error, getattr(error, "filename", None)
-        where = folder if name is None or str(name).startswith(str(folder)) else name
-        raise RuntimeError(f"{where}: {why}. {describe_saved_state(folder)}") from error
-    except RuntimeError as error:
-        if not distributed.is_lost_peer_error(error):
+        reason = getattr(error, "strerror", None) or error
+        name = getattr(error, "filename", None)
+        place = folder if name is None or str(name).startswith(str(folder)) else name
+        raise RunStoppedError(f"{place}: {reason}. {describe_saved_state(folder)}") from error
+    except FloatingPointError as error:
+        if isinstance(error, UserError):
             raise
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, which would cut this short
-        raise RuntimeError(
+        raise DivergedError(f"{error}. {describe_saved_state(folder)}") from error
+    except torch.OutOfMemoryError as error:
+        raise RunStoppedError(
+            "the GPU has too little memory: choose a smaller --batch-size (with "
+            f"--accumulation-steps) or a smaller --model. {describe_saved_state(folder)}"
+        ) from error
+    except RuntimeError as error:
+        if isinstance(error, UserError) or not distributed.is_lost_peer_error(error):
+            raise
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's would cut the message short
+        raise RunStoppedError(
             f"{distributed.lost_peer_message()}. {describe_saved_state(folder)}"
         ) from error
     except KeyboardInterrupt:
-        log_rank0(f"\nstopped at once. {describe_saved_state(folder)}")
+        log_rank0(f"\nstopped immediately. {describe_saved_state(folder)}")
         raise
 
 
-def describe_saved_state(folder):
-    """Which checkpoint is whole, and the command that goes on, or begins anew."""
-    place, _, problems = newest_whole(folder / rf.CHECKPOINT)
-    if place is None and problems:
-        anew = rf.resume_command(folder)
-        like = f": python -m ch07 finetune --like {folder}" if "finetune" in anew else ""
-        return f"Begin anew{like}"
-    if place is None and not (folder / rf.CONFIG).exists():
-        return "Nothing was begun yet"
-    kept = "No checkpoint was written yet" if place is None else f"{place} is whole"
-    return f"{kept}; go on with:\n{resume_command_line(folder)}"
+def describe_saved_state(folder: Path) -> str:
+    """Which checkpoint is complete, and the command that resumes the run, or starts it again."""
+    checkpoint, _, problems = newest_intact_checkpoint(folder / rf.CHECKPOINT)
+    if checkpoint is None and problems:
+        began_with_finetune = "finetune" in rf.resume_command(folder)
+        command = f": python -m ch07 finetune --like {folder}" if began_with_finetune else ""
+        return f"Start again{command}"
+    if checkpoint is None and not (folder / rf.CONFIG).exists():
+        return "Nothing was started yet"
+    saved = "No checkpoint was written yet" if checkpoint is None else f"{checkpoint} is complete"
+    return f"{saved}; resume with:\n{resume_command_line(folder)}"
 
 
-STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a system that shuts down, a lost terminal
-
-
+# --- signals --------------------------------------------------------------------------------------
 @contextmanager
-def stop_on_signal(note):
-    """Gives a function that says whether to stop; a second Ctrl-C raises KeyboardInterrupt.
+def stop_on_signal(report: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Gives a function that returns whether to stop; a second Ctrl-C raises KeyboardInterrupt.
 
     A second SIGTERM does not: under torchrun each process may get it twice, once from torchrun.
     """
-    asked = False
+    stop = False
 
-    def ask(number, frame):
-        nonlocal asked
-        again, asked = asked, True  # before anything that could fail
-        if not again:
-            note("\nstopping after this step (once more: at once) ...")
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal stop
+        first = not stop
+        stop = True  # before anything that could fail
+        if first:
+            report("\nstopping after this step (once more: immediately) ...")
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
 
     numbers = [getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)]
-    # what is ignored stays ignored: `nohup` would have it so
+    # a signal that is ignored stays ignored, as `nohup` wants it
     numbers = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, ask) for number in numbers}
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
-        yield lambda: asked
+        yield lambda: stop
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,48 +1,62 @@
-"""Which optimizer a run gets: AdamW, or Muon for the matrices of a model that starts from nothing.
+"""Which optimizer a run gets: AdamW, or Muon for the matrices of a model that starts at random.
 
-The one idea: AdamW scales each weight by itself; Muon looks at a weight matrix as a whole and makes
-every direction of its update equally long (Jordan et al. 2024, "Muon: An optimizer for hidden
-layers in neural networks"). From random weights that needs far fewer steps; for fine-tuning
-weights that AdamW has trained, AdamW it stays. Both are PyTorch's own.
+The one idea: AdamW scales each weight separately; Muon looks at a weight matrix as a whole and
+makes all directions of its update equally long (Jordan et al. 2024, "Muon: An optimizer for hidden
+layers in neural networks"). From random weights that needs far fewer steps; weights that AdamW has
+pretrained are fine-tuned with AdamW. Both are PyTorch's own.
 """
 
-import torch
+from typing import Any
 
+import torch
+from torch import nn
+
+from ch07.utils.errors import InputError
 from train_loop import make_optimizer
 
 OPTIMIZERS = ("adamw", "muon")
 
 
-class Together:
+class CombinedOptimizer:
     """Several optimizers that step as one."""
 
-    def __init__(self, *parts):
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
         self.parts = parts
 
     @property
-    def param_groups(self):
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all parts, in order."""
         return [group for part in self.parts for group in part.param_groups]
 
-    def step(self):
+    def step(self) -> None:
+        """One update by each part."""
         for part in self.parts:
             part.step()
 
-    def zero_grad(self, set_to_none=True):
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients of all parts."""
         for part in self.parts:
             part.zero_grad(set_to_none)
 
 
-def choose_optimizer(name, model, lr, weight_decay):
-    """AdamW for everything, or Muon for the blocks' matrices and AdamW for the rest."""
+Optimizer = torch.optim.Optimizer | CombinedOptimizer
+
+
+def choose_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) -> Optimizer:
+    """ "adamw": AdamW for everything; "muon": Muon for the blocks' matrices, AdamW for the rest.
+
+    ValueError for any other name.
+    """
     if name not in OPTIMIZERS:
-        raise ValueError(f"no optimizer {name!r}; choose one of {', '.join(OPTIMIZERS)}")
+        raise InputError(f"no optimizer {name!r}; choose one of {', '.join(OPTIMIZERS)}")
     if name == "adamw":
         return make_optimizer(model.parameters(), lr, weight_decay)
-    matrices = [p for p in model.trf_blocks.parameters() if p.ndim == 2 and p.requires_grad]
-    chosen = set(map(id, matrices))
-    rest = (p for p in model.parameters() if id(p) not in chosen)
-    # "match_rms_adamw": updates as large as AdamW's, so that one learning rate serves both
+    blocks = model.get_submodule("trf_blocks")
+    matrices = [p for p in blocks.parameters() if p.ndim == 2 and p.requires_grad]
+    chosen = set(matrices)
+    rest = [p for p in model.parameters() if p not in chosen]
+    # "match_rms_adamw": updates as large as AdamW's, so one learning rate suits both
     muon = torch.optim.Muon(
         matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
     )
-    return Together(make_optimizer(rest, lr, weight_decay), muon)
+    return CombinedOptimizer(make_optimizer(rest, lr, weight_decay), muon)

@@ -1,39 +1,45 @@
-"""Files that are whole or not there: write beside, flush, then rename.
+"""Files that are complete or absent: write to a temporary name, flush, then rename.
 
-The one idea: a rename is the only step that a reader can see, so a crash at any moment leaves
+The rename is the only step that another process can see. A crash at any moment therefore leaves
 the old file or the new one, never half of one.
 """
 
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-CHECKSUM_KEY = "sealed"  # the key under which a file's own hash stands
+from ch07.utils.errors import InputError
+
+CHECKSUM_KEY = "sealed"  # the key under which a JSON object stores its own checksum
+HASH_BLOCK_BYTES = 2**20  # read at a time when a file is hashed
 
 
 @contextmanager
-def atomic_write(path):
-    """A path to write to; it becomes `path` in one visible step if nothing fails."""
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path; it replaces `path` in one step if the block ends without an error."""
     path = Path(path)
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    new.unlink(missing_ok=True)  # if somebody planted a link there, it isn't followed
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    temporary.unlink(missing_ok=True)  # a link planted under this name must not be followed
     try:
-        yield new
-        with open(new, "rb+") as file:
+        yield temporary
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(new, path)
+        os.replace(temporary, path)
         fsync_folder(path.parent)
     finally:
-        new.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def fsync_folder(folder):
-    """Make a rename survive a power cut; Windows can't open folders, and needs no such thing."""
+def fsync_folder(folder: str | Path) -> None:
+    """Make a rename in `folder` survive a power failure; Windows can't do this and needn't."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -42,93 +48,98 @@ def fsync_folder(folder):
             os.close(handle)
 
 
-def write_bytes(path, data):
-    """Put `data` at `path` in one visible step; OSError leaves what was there before."""
-    with atomic_write(path) as new:
-        new.write_bytes(data)
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write `data` to `path` in one visible step; after an OSError the old file is still there."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
 
 
-def write_json(path, value):
-    """Write `value` as indented UTF-8 JSON; NaN is refused, since JSON has none."""
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented UTF-8 JSON; ValueError for NaN, which JSON doesn't have."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes(path, (text + "\n").encode())
 
 
-def write_jsonl(path, rows, strict=True):
-    """Write each row of an iterator as a line of UTF-8 JSON; returns how many there were.
+def write_jsonl(path: str | Path, rows: Iterable[Any], strict: bool = True) -> int:
+    """Write each row as one line of UTF-8 JSON; return the number of rows.
 
-    Letters stand as themselves, U+2028 too, since a line ends at "\\n" alone. A ValueError names
-    the row that holds NaN, which JSON doesn't have, or half a character (a lone surrogate), which
-    UTF-8 doesn't. If not `strict`, these are written as Python's json writes and reads them.
+    Letters of every script are written as they are, U+2028 included: only "\\n" ends a line.
+    A ValueError names the row that holds NaN, which JSON doesn't have, or half a character (a lone
+    surrogate), which UTF-8 doesn't have. Without `strict`, both are written in the form that
+    Python's `json` module reads back.
     """
     n = 0
-    with atomic_write(path) as new, open(new, "wb") as file:
+    on_surrogate = "strict" if strict else "backslashreplace"
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
         for n, row in enumerate(rows, start=1):
             try:
                 line = json.dumps(row, ensure_ascii=False, allow_nan=not strict)
-                file.write(line.encode(errors="strict" if strict else "backslashreplace") + b"\n")
+                file.write(line.encode(errors=on_surrogate) + b"\n")
             except UnicodeEncodeError:
                 where = f"{path}: row {n}"
-                raise ValueError(f"{where} holds half a character (a lone surrogate)") from None
+                raise InputError(f"{where} holds half a character (a lone surrogate)") from None
             except (ValueError, TypeError) as error:
-                raise ValueError(f"{path}: row {n} can't be written: {error}") from None
+                raise InputError(f"{path}: row {n} can't be written: {error}") from None
     return n
 
 
-def read_json(path):
-    """The JSON value in a UTF-8 file; ValueError names the file that holds none."""
+def read_json(path: str | Path) -> Any:
+    """The JSON value in a UTF-8 file; a ValueError names the file if it isn't valid JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON that can be read: {error}") from None
+        raise InputError(f"{path} is not valid JSON: {error}") from None
 
 
-def write_json_with_checksum(path, value):
-    """`write_json` of an object with a hash of the rest in it, which tells any later change."""
-    write_json(path, {**value, CHECKSUM_KEY: _seal(value)})
+def write_json_with_checksum(path: str | Path, value: Mapping[str, Any]) -> None:
+    """Write an object as `write_json` does, with a checksum of its content as one more key."""
+    write_json(path, {**value, CHECKSUM_KEY: _checksum(value)})
 
 
-def read_json_with_checksum(path, always_sealed=False):
-    """What `write_json_with_checksum` wrote; ValueError if it was altered since.
+def read_json_with_checksum(path: str | Path, *, checksum_required: bool = False) -> dict[str, Any]:
+    """Read what `write_json_with_checksum` wrote; ValueError if it was altered since.
 
-    An object without a seal was written before there were seals, and is taken as it is; unless
-    its kind was `always_sealed`.
+    Files written before checksums were introduced have none and are accepted, unless
+    `checksum_required`.
     """
     value = read_json(path)
     if isinstance(value, dict):
-        seal = value.pop(CHECKSUM_KEY, None)
-        if seal == _seal(value) or (seal is None and not always_sealed):
+        stored = value.pop(CHECKSUM_KEY, None)
+        unchecked = stored is None and not checksum_required
+        if unchecked or stored == _checksum(value):
             return value
-    raise ValueError(f"{path} is not what was written: altered, or damaged")
+    raise InputError(f"{path} was altered or damaged after it was written")
 
 
-def _seal(value):
+def _checksum(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def write_tensors(path, tensors, metadata=None):
-    """Write tensors by name as safetensors, uncopied; return the file's sha256."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_write(path) as new:
-        new.touch()
-        rights = new.stat().st_mode  # of any other file; the library keeps its own to the owner
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> str:
+    """Write named tensors as a safetensors file; return the file's sha256."""
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_write(path) as temporary:
+        temporary.touch()
+        permissions = temporary.stat().st_mode  # safetensors would make its file private
         try:
-            save_file(tensors, new, metadata)
-            os.chmod(new, rights)
-        except SafetensorError as error:  # a full disk, said in another type
+            save_file(on_cpu, temporary, metadata)
+            os.chmod(temporary, permissions)
+        except SafetensorError as error:  # a full disk arrives as this type
             raise OSError(f"{path} can't be written: {error}") from error
-        return sha256_of(new)
+        return sha256_of(temporary)
 
 
-def read_tensors(path):
-    """A dict of CPU tensors from a safetensors file (never a pickle)."""
+def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
+    """The named CPU tensors of a safetensors file (never a pickle)."""
     return load_file(path)
 
 
-def sha256_of(path):
-    """The file's sha256, in hexadecimal."""
+def sha256_of(path: str | Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
+        while block := file.read(HASH_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()

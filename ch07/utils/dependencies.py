@@ -1,21 +1,27 @@
-"""What the project needs, and whether it is here: requirements.txt against what is installed.
+"""The packages that the project needs, compared with those that are installed.
 
-The one idea: this file imports nothing that might be missing, so it can say what is.
+This module imports nothing that might be missing, so that it can report what is.
 """
 
 from importlib import import_module, metadata
 from pathlib import Path
+from types import ModuleType
+
+from ch07.utils.errors import UserError
 
 REQUIREMENTS_FILE = Path(__file__).resolve().parents[2] / "requirements.txt"
 INSTALL_COMMAND = "python -m pip install -r requirements.txt"
 
 
-class MissingPackage(RuntimeError):
-    """An optional package isn't installed; the message says how to get it."""
+class MissingPackage(UserError, RuntimeError):
+    """An optional package isn't installed; the message says how to install it."""
 
 
-def import_optional(name, purpose, install):
-    """A module that only some readers need; MissingPackage says what to install for it."""
+def import_optional(name: str, purpose: str, install: str) -> ModuleType:
+    """Import a module that only some readers need; MissingPackage says how to install it.
+
+    `purpose` is the subject of the message ("writing GGUF"), `install` what pip is given.
+    """
     try:
         return import_module(name)
     except ImportError:
@@ -24,26 +30,29 @@ def import_optional(name, purpose, install):
         ) from None
 
 
-def read_requirements():
+def read_requirements() -> list[str]:
     """The lines of requirements.txt, without comments."""
     lines = REQUIREMENTS_FILE.read_text(encoding="utf-8").splitlines()
-    return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+    without_comments = [line.split("#")[0].strip() for line in lines]
+    return [line for line in without_comments if line]
 
 
-def unmet_requirements():
-    """A sentence for each requirement that isn't installed, or in another version."""
+def unmet_requirements() -> list[str]:
+    """A phrase for each requirement that is missing or installed in another version."""
     try:
         from packaging.requirements import Requirement
-    except ModuleNotFoundError:  # it comes with matplotlib, so hardly anything is installed
+    except ModuleNotFoundError:  # matplotlib depends on it, so hardly anything is installed
         return ["packaging is not installed"]
-    found = []
+    unmet = []
     for line in read_requirements():
         requirement = Requirement(line)
         try:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            found.append(f"{requirement.name} is not installed")
+            unmet.append(f"{requirement.name} is not installed")
             continue
         if not requirement.specifier.contains(version, prereleases=True):
-            found.append(f"{requirement.name} is {version}, wanted {requirement.specifier}")
-    return found
+            unmet.append(
+                f"{requirement.name} {version} is installed, but {requirement.specifier} is needed"
+            )
+    return unmet

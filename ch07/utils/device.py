@@ -1,17 +1,23 @@
-"""The device, the number format, the free memory and the versions that a run uses."""
+"""The hardware of a run: device, number format, free memory, and the versions to record."""
 
 import os
+import platform
 from pathlib import Path
 
 import psutil
 import torch
 import torch.distributed as dist
 
+from ch07.utils.errors import InputError
 
-def choose_device(name="auto"):
-    """A torch.device: "auto" is CUDA where there is one, else the CPU; ValueError if not usable.
+CONTROL_GROUP = Path("/sys/fs/cgroup")  # a container's own limits (Linux, control groups v2)
 
-    Apple's "mps" must be asked for: some of its kernels give other numbers than the CPU.
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" is CUDA if there is one, else the CPU.
+
+    ValueError if it can't be used here. Apple's "mps" is never chosen by "auto", since some of its
+    kernels compute other numbers than the CPU's.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -19,12 +25,12 @@ def choose_device(name="auto"):
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} can't be used here: {reason}") from None
+        raise InputError(f"device {name!r} can't be used here: {reason}") from None
     return torch.device(name)
 
 
-def choose_dtype(name, device):
-    """ "float32" or "bfloat16": "auto" is bfloat16 where the processor has units for it."""
+def choose_dtype(name: str, device: torch.device) -> str:
+    """ "float32" or "bfloat16"; "auto" is bfloat16 where the hardware computes with it fast."""
     if name != "auto":
         return name
     if device.type == "cuda":
@@ -32,34 +38,33 @@ def choose_dtype(name, device):
     return "bfloat16" if device.type == "cpu" and cpu_has_bfloat16() else "float32"
 
 
-def cpu_has_bfloat16():
-    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX); without, it is slow."""
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX), else it is slow."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def available_memory(device):
-    """Bytes that a program may still take: of the GPU, else of the machine or its container."""
+def available_memory(device: torch.device) -> int:
+    """Free memory in bytes: of the GPU, else of the machine or the container that we run in."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = psutil.virtual_memory().available
-    group = Path("/sys/fs/cgroup")  # a container's own limit (Linux, control groups version 2)
-
-    def said(what):
-        return (group / f"memory.{what}").read_text(encoding="utf-8")
-
+    free_on_machine = psutil.virtual_memory().available
     try:
-        stat = dict(line.split() for line in said("stat").splitlines())
-        idle = int(stat["inactive_file"])  # files that were read: Linux gives this back
-        return min(free, int(said("max")) - int(said("current")) + idle)
-    except (OSError, ValueError, KeyError):  # not there, or "max": no limit
-        return free
+        stat = dict(line.split() for line in _control_group_value("stat").splitlines())
+        file_cache = int(stat["inactive_file"])  # Linux frees it when memory runs short
+        used = int(_control_group_value("current"))
+        free_in_container = int(_control_group_value("max")) - used + file_cache
+    except (OSError, ValueError, KeyError):  # no control group, or its limit is "max": unlimited
+        return free_on_machine
+    return min(free_on_machine, free_in_container)
 
 
-def versions(device):
-    """What a run's numbers may depend on."""
-    import platform
+def _control_group_value(name: str) -> str:
+    return (CONTROL_GROUP / f"memory.{name}").read_text(encoding="utf-8")
 
+
+def versions(device: torch.device) -> dict[str, str | int | None]:
+    """Everything about software and hardware on which a run's numbers may depend."""
     import tiktoken
 
     return {

@@ -1,13 +1,34 @@
-"""Errors that a person can act on: one sentence each, printed without a traceback."""
+"""Errors that a person can act on: one sentence each, printed without a traceback.
+
+`UserError` is the base of them all, in whatever module they stand. Any other exception that leaves
+a command is a fault of this project, and the command line shows its traceback. Most are also one
+of Python's own exceptions, so that `except ValueError` works for those who import the project.
+"""
 
 
-class OptionError(ValueError):
+class UserError(Exception):
+    """Something that the person at the keyboard can put right; the message says how."""
+
+
+class OptionError(UserError, ValueError):
     """An option that can't be used as it was given: wrong usage, not bad data."""
 
 
-class DataError(ValueError):
+class DataError(UserError, ValueError):
     """The data can't be trained on as it is; the message says where and what to do."""
 
 
-class RunFolderError(ValueError):
+class RunFolderError(UserError, ValueError):
     """The folder isn't a run, or not one that can be used; the message says what to do."""
+
+
+class InputError(UserError, ValueError):
+    """An argument, a file or a value in it that can't be used; the message says which and why."""
+
+
+class RunStoppedError(UserError, RuntimeError):
+    """A run that had to stop; the message says why, what is saved, and how to resume."""
+
+
+class DivergedError(UserError, FloatingPointError):
+    """A loss or gradient that is no longer a finite number; the message says what to do."""

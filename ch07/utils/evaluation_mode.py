@@ -1,14 +1,18 @@
-"""A model in evaluation mode for a while, and afterwards as it was found.
+"""Evaluation mode for the length of a `with` block."""
 
-The one idea: whoever only asks a model must leave no trace, not even in which parts of it train.
-"""
-
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from torch import nn
 
 
 @contextmanager
-def evaluation_mode(model):
-    """No dropout inside; afterwards every module's mode is as before, whatever happened."""
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put `model` into evaluation mode (no dropout); afterwards restore the mode of every module.
+
+    Each module's own mode is restored, not only the outermost one: a caller may have put single
+    layers into evaluation mode.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

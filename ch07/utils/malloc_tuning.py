@@ -1,39 +1,43 @@
-"""How freed memory and compiled kernels are kept between steps: glibc and oneDNN settings."""
+"""Two memory settings for training on a CPU: glibc's malloc and oneDNN's kernel cache.
+
+Both concern memory that is freed and needed again in the next step. Neither changes a number.
+"""
 
 import ctypes
 import os
 from contextlib import suppress
 
-KERNEL_CACHE_SIZE = "8"  # at once in use: one layer, forward or backward
-M_TRIM_THRESHOLD = -1
-M_MMAP_MAX = -4  # glibc's malloc.h
+KERNEL_CACHE_SIZE = "8"  # kernels; one layer's forward or backward pass uses fewer at a time
+M_TRIM_THRESHOLD = -1  # parameters of mallopt, from glibc's malloc.h
+M_MMAP_MAX = -4
+MAX_TRIM_THRESHOLD = 2**31 - 1  # bytes: never trim
 
 
-def keep_freed_memory():
-    """Let malloc keep what is freed; True where that could be set (Linux with glibc).
+def keep_freed_memory() -> bool:
+    """Make malloc keep the memory that is freed; False where that can't be set (not glibc).
 
-    A training step frees and asks for the same large blocks again and again. By default they go
+    A training step frees and allocates the same large blocks again and again. By default they go
     back to Linux each time, which then clears them page by page: a quarter of the whole step.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")
     except OSError:
         return False
-    return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, MAX_TRIM_THRESHOLD))
 
 
-def limit_kernel_cache():
-    """Let PyTorch keep the kernels of a few shapes only, of those that its CPU library compiles.
+def limit_kernel_cache() -> None:
+    """Let oneDNN keep the compiled kernels of a few shapes only; call before the first product.
 
-    oneDNN compiles a kernel for each shape of a matrix product and keeps the last 1,024, in two
-    caches. Batches here have ever other shapes, so those were never used again, and grew to 2 GB;
-    and each one, lying between large blocks that were freed, kept these from being used as one.
+    oneDNN compiles a kernel for each shape of a matrix product and keeps the last 1,024 in two
+    caches. The shapes of our batches hardly ever repeat, so the caches grow to 2 GB without being
+    used; and as each kernel lies between large blocks that were freed, these can't be merged.
     """
     for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(cache, KERNEL_CACHE_SIZE)
 
 
-def release_freed_memory():
-    """Give back what `keep_freed_memory` kept, where another kind of work begins."""
+def release_freed_memory() -> None:
+    """Return to the system what `keep_freed_memory` kept; call when another kind of work begins."""
     with suppress(OSError, AttributeError):  # not Linux with glibc: nothing was kept
         ctypes.CDLL("libc.so.6").malloc_trim(0)

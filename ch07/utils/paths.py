@@ -1,4 +1,4 @@
-"""Checks of paths before anything is written to them."""
+"""Checks of a path before anything is written to it."""
 
 import os
 from pathlib import Path
@@ -6,18 +6,25 @@ from pathlib import Path
 from ch07.utils.errors import OptionError, RunFolderError
 
 
-def check_new_file(path, what):
-    """OptionError if a file is there already, or can't be; `what` is how a reader names it."""
+def check_new_file(path: str | Path, option: str) -> None:
+    """OptionError unless a new file can be created at `path`; `option` is named in the message."""
     if Path(path).exists():
-        raise OptionError(f"{path} exists: choose another name for {what}")
+        raise OptionError(f"{path} exists: choose another name for {option}")
     if not Path(path).absolute().parent.is_dir():
-        raise OptionError(f"{Path(path).parent} is no folder: choose another for {what}")
+        raise OptionError(f"{Path(path).parent} is not a folder: choose another for {option}")
 
 
-def check_writable(folder, right=os.W_OK | os.X_OK):
-    """RunFolderError if nothing can be written in a folder, or where it shall be made."""
-    place = Path(folder).absolute()
-    while not place.exists():
-        place = place.parent
-    if not os.access(place, right):
-        raise RunFolderError(f"{folder} can't be written to: no right to, or a read-only disk")
+def check_writable(folder: str | Path, access: int = os.W_OK | os.X_OK) -> None:
+    """RunFolderError if `folder` can't be written to, or can't be created where it should be."""
+    if not os.access(nearest_existing_folder(folder), access):
+        raise RunFolderError(
+            f"{folder} can't be written to: permission is missing, or the disk is read-only"
+        )
+
+
+def nearest_existing_folder(path: str | Path) -> Path:
+    """`path` itself if it exists, else the closest of its parents that does."""
+    path = Path(path).absolute()
+    while not path.exists():
+        path = path.parent
+    return path

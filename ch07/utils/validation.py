@@ -1,63 +1,87 @@
-"""Checks of values that come from outside: sizes, types, and how a message quotes them."""
+"""Checks of values that come from outside: file sizes, field types, and how messages quote them."""
 
+import types
+import typing
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from ch07.utils.errors import DataError
 
 MAX_LISTED = 10  # findings or row numbers listed before "and so on"
-# What a byte of JSON can become in memory, as measured: "{}," is three bytes, an empty dict 64, and
-# one emoji makes four bytes of every letter of the text.
+MAX_QUOTED_CHARACTERS = 60  # of a value quoted in a message
+MAX_CONFIG_BYTES = 5_000_000  # many times the size of any config.json or index of weights
+# How many bytes of memory one byte of JSON can need, as measured: "{}," is three bytes and an empty
+# dict 64, and a single emoji makes Python store every letter of its text in four bytes.
 MEMORY_PER_JSON_BYTE = 40
 
 
-MAX_CONFIG_BYTES = 5_000_000  # bytes: many times what a config.json or an index of weights has
+def has_lone_surrogate(text: str) -> bool:
+    r"""Whether a text holds a lone surrogate, which a UTF-8 file can't hold.
 
-
-def has_lone_surrogate(text):
-    r"""Whether a text holds a lone surrogate, which no file in UTF-8 can have.
-
-    >>> has_half_character("a\ud83d"), has_half_character("\U0001f600")
+    >>> has_lone_surrogate("a\ud83d"), has_lone_surrogate("\U0001f600")
     (True, False)
     """
     return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def check_field_types(kind, values):
-    """TypeError unless each value is of the kind that this field of a dataclass has."""
-    for field in fields(kind):
+def runtime_types(annotation: Any) -> tuple[type, ...]:
+    """The classes that values of a field with this annotation have; a float may be a whole number.
+
+    >>> runtime_types(float), runtime_types(list[dict] | None)
+    ((<class 'float'>, <class 'int'>), (<class 'list'>, <class 'NoneType'>))
+    """
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        members = [runtime_types(member) for member in typing.get_args(annotation)]
+        return tuple(kind for member in members for kind in member)
+    if origin is typing.Literal:
+        return tuple(type(choice) for choice in typing.get_args(annotation))
+    if annotation is float:
+        return (float, int)
+    return (origin or annotation,)
+
+
+def check_field_types(dataclass_type: type, values: Mapping[str, Any]) -> None:
+    """TypeError unless each value has the type that this dataclass declares for its field."""
+    annotations = typing.get_type_hints(dataclass_type)
+    for field in fields(dataclass_type):
         value = values.get(field.name, field.default)
-        if not isinstance(value, field.type | int if field.type is float else field.type):
+        if not isinstance(value, runtime_types(annotations[field.name])):
             raise TypeError(f"the option {field.name} is {quoted(str(value))}")
 
 
-def max_json_bytes():
-    """Bytes of JSON that fit into the free memory, whatever they hold."""
+def max_json_bytes() -> int:
+    """The size in bytes of the largest JSON text that fits into the free memory when parsed."""
     return psutil.virtual_memory().available // MEMORY_PER_JSON_BYTE
 
 
-def check_size(path, largest=None):
-    """DataError for what isn't a plain file of at most so many bytes (None: what fits into memory).
+def check_size(path: str | Path, max_bytes: int | None = None) -> None:
+    """DataError unless `path` is a regular file of at most `max_bytes`; None: `max_json_bytes()`.
 
-    What is read whole is looked at first: a stranger's folder may hold pipes, devices, or
-    gigabytes. A file that isn't there is left to whoever opens it.
+    Call it before reading a file into memory: a stranger's folder may hold pipes, devices or
+    gigabytes. A file that doesn't exist passes, so that opening it raises the usual error.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path} is no file")
-    largest = max_json_bytes() if largest is None else largest
-    if path.exists() and path.stat().st_size > largest:
-        raise DataError(f"{path} is too large to be read: more than {largest / 1e6:,.0f} MB")
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise DataError(f"{path} is not a regular file")
+    if max_bytes is None:
+        max_bytes = max_json_bytes()
+    if path.stat().st_size > max_bytes:
+        raise DataError(f"{path} is too large to be read: more than {max_bytes / 1e6:,.0f} MB")
 
 
-def quoted(text, most=60):
-    """A file's own words in a message, in quotes; what is longer than a name is cut."""
-    return repr(text if len(text) <= most else f"{text[:most]} ...")
+def quoted(text: str, max_characters: int = MAX_QUOTED_CHARACTERS) -> str:
+    """A value from a file as a message shows it: in quotes, and shortened if it is long."""
+    return repr(text if len(text) <= max_characters else f"{text[:max_characters]} ...")
 
 
-def type_name(value):
+def type_name(value: Any) -> str:
     """What JSON calls the type of a value."""
     if isinstance(value, float) and value != value:
         return "NaN"

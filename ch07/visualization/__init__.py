@@ -1,1 +1,1 @@
-"""Pictures with captions: a batch token by token, losses, attention."""
+"""Figures with captions: a batch token by token, losses, attention."""

@@ -1,39 +1,49 @@
-"""Pictures that say in words what they show: for notebooks, for files, for screen readers.
+"""Figures with a text alternative: for notebooks, for files, for screen readers.
 
-The one idea: whoever makes a picture writes its words beside it, so that the two travel together.
+The one idea: the code that draws a figure also writes its description, so the two stay together.
 """
 
 import io
+from collections.abc import Collection
+
+from matplotlib.figure import Figure
 
 
 class DisplayedFigure:
-    """What has a `figure()` and a `str` shows the picture in a notebook, the words elsewhere."""
+    """Base class: a notebook shows the figure of `figure()`, other places the text of `str`."""
 
-    def png(self):
-        """The picture as the bytes of a PNG file."""
+    def figure(self) -> Figure:
+        """The matplotlib Figure."""
+        raise NotImplementedError
+
+    def png(self) -> bytes:
+        """The figure as the bytes of a PNG file."""
         png = io.BytesIO()
         self.figure().savefig(png, format="png", dpi=110, metadata={"Software": None})
         return png.getvalue()
 
-    def _repr_mimebundle_(self, include=None, exclude=None):
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, bytes | str]:
         return {"image/png": self.png(), "text/plain": str(self)}
 
 
 class CaptionedFigure(DisplayedFigure):
-    """A matplotlib Figure and the words that say the same.
+    """A matplotlib Figure and a caption that describes it.
 
-    >>> print(Drawing(None, "two bars, 3 and 5"))
+    >>> print(CaptionedFigure(Figure(), "two bars, 3 and 5"))
     two bars, 3 and 5
     """
 
-    def __init__(self, figure, words):
-        self._figure, self._words = figure, words
+    def __init__(self, figure: Figure, caption: str) -> None:
+        self._figure = figure
+        self._caption = caption
 
-    def figure(self):
-        """The Figure itself."""
+    def figure(self) -> Figure:
+        """The matplotlib Figure."""
         return self._figure
 
-    def __str__(self):
-        return self._words
+    def __str__(self) -> str:
+        return self._caption
 
     __repr__ = __str__

@@ -1,10 +1,18 @@
-"""How a token is written: one visible word, below it its role and its target.
+"""A token grid as text: each token with its role and target, for terminals and screen readers.
 
-The one idea: each role has a letter besides its colour, so that colour alone never tells
-anything. Works on rows of cells (`token_grid.Cell`); knows nothing of tensors or pictures.
+The one idea: each role has a letter besides its colour, so that no information depends on colour
+alone. Works on rows of cells (`token_grid.Cell`); knows nothing of tensors or figures.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
 from ch07.data.token_text import display_width
+
+if TYPE_CHECKING:
+    from ch07.visualization.token_grid import Cell
 
 ROLES = {  # role -> its letter, and a light tint of Okabe and Ito's palette (2008)
     "template": ("t", "#f7eaf1"),
@@ -14,22 +22,20 @@ ROLES = {  # role -> its letter, and a light tint of Okabe and Ito's palette (20
     "end": ("e", "#e9aa1e"),
     "padding": ("-", "#c2c2c2"),
 }
-NOT_COUNTED = "·"
+NOT_COUNTED = "·"  # stands for a target that is not counted
+GRID_WIDTH = 100  # terminal columns
 
 
-WIDTH = 100  # columns of the terminal form
-
-
-def grid_title(number, cells):
-    """What a row holds, in numbers."""
+def grid_title(number: int, cells: Sequence[Cell]) -> str:
+    """A row's title: its numbers of tokens, padding and counted targets."""
     padding = sum(cell.role == "padding" for cell in cells)
     counted = sum(cell.counted for cell in cells)
     targets = "no targets" if cells[0].target is None else f"{counted} targets counted"
     return f"row {number}: {len(cells) - padding} tokens, {padding} padding, {targets}"
 
 
-def glyphs(rows):
-    """Id, text, role and target of each token below each other, wrapped to a terminal's width."""
+def text_grid(rows: Sequence[Sequence[Cell]]) -> str:
+    """Id, text, role and target of each token in a column, wrapped to `GRID_WIDTH`."""
     letters = ", ".join(f"{letter} {role}" for role, (letter, _) in ROLES.items())
     lines = [f"{letters}; [target counted], {NOT_COUNTED} not counted"]
     for number, cells in enumerate(rows):
@@ -39,8 +45,8 @@ def glyphs(rows):
     return "\n".join(lines)
 
 
-def sentences(rows):
-    """A line for each token, to be read aloud by a screen reader."""
+def sentences(rows: Sequence[Sequence[Cell]]) -> str:
+    """One line per token, for a screen reader."""
     lines = []
     for number, cells in enumerate(rows):
         lines.append(grid_title(number, cells))
@@ -48,17 +54,17 @@ def sentences(rows):
     return "\n".join(lines)
 
 
-def _sentence(cell):
-    known = f"{cell.text}, id {cell.token_id}, {cell.role}; "
+def _sentence(cell: Cell) -> str:
+    token = f"{cell.text}, id {cell.token_id}, {cell.role}; "
     if cell.target is None:
-        return known + "no target"
+        return token + "no target"
     if not cell.counted:
-        return known + "target not counted"
+        return token + "target not counted"
     loss = "" if cell.loss is None else f", loss {cell.loss:.2f}"
-    return f"{known}should be followed by {cell.target_text}, {cell.target_role}, counted{loss}"
+    return f"{token}should be followed by {cell.target_text}, {cell.target_role}, counted{loss}"
 
 
-def _names(cells):
+def _names(cells: Sequence[Cell]) -> list[str]:
     names = ["id", "input", "role"]
     if cells[0].target is not None:
         names.append("target")
@@ -67,7 +73,7 @@ def _names(cells):
     return names
 
 
-def _column(cell):
+def _column(cell: Cell) -> dict[str, str]:
     return {
         "id": str(cell.token_id),
         "input": cell.text,
@@ -77,22 +83,26 @@ def _column(cell):
     }
 
 
-def _wrapped(columns, names):
-    """Columns of words -> blocks of lines no wider than WIDTH, each line with its name."""
+def _wrapped(columns: Sequence[dict[str, str]], names: Sequence[str]) -> Iterator[list[str]]:
+    """Columns of words -> blocks of lines no wider than GRID_WIDTH, each line with its name."""
     margin = 2 + max(map(len, names))
-    block, used = [], margin
+    block: list[tuple[dict[str, str], int]] = []
+    used = margin
     for column in columns:
         width = 1 + max(display_width(column[name]) for name in names)
-        if block and used + width > WIDTH:
+        if block and used + width > GRID_WIDTH:
             yield _block(block, names, margin)
-            block, used = [], margin
+            block = []
+            used = margin
         block.append((column, width))
         used += width
     if block:
         yield _block(block, names, margin)
 
 
-def _block(block, names, margin):
+def _block(
+    block: Sequence[tuple[dict[str, str], int]], names: Sequence[str], margin: int
+) -> list[str]:
     lines = []
     for name in names:
         words = "".join(

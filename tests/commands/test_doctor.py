@@ -151,7 +151,7 @@ def test_what_a_limit_costs_is_counted(write, capsys):
     code, page = examined(capsys, *limited)
     assert code == 0
     plan = build_plan(FinetuneOptions(data=path), lambda text: None)
-    lengths = [n for dataset in plan.datasets.values() for n in dataset.lengths]
+    lengths = [n for dataset in plan.rows.datasets.values() for n in dataset.lengths]
     (cost,) = (cost for cost in page["limits"] if cost["limit"] == 64)
     assert cost == {"limit": 64, "rows": 60, "end": sum(n > 64 for n in lengths), "answer": 0}
     assert main(["doctor", *limited]) == 0
@@ -165,7 +165,7 @@ def test_what_a_limit_costs_is_counted(write, capsys):
 def test_counted_roles_are_those_of_the_real_batches(loss_on, limit):
     options = FinetuneOptions(loss_on=loss_on, allowed_max_length=limit, batch_size=64)
     plan = build_plan(replace(options, skip_bad_rows=True), lambda text: None)
-    train = plan.datasets["train"]
+    train = plan.rows.datasets["train"]
     counted = dataset_statistics.counted_targets_by_role(train, plan.style, loss_on, limit)
     assert sum(counted.values()) == sum(int((t != -100).sum()) for _, t in plan.train_loader)
     assert counted["end"] == sum(n <= (limit or n) for n in train.lengths)
@@ -220,7 +220,7 @@ def test_leaks_and_near_duplicates_are_named(write, capsys):
     assert pairs == {"row 41 and row 1", "row 42 and row 1"}
     assert main(["finetune", "--data", "mine.json", "--max-steps", "1", "--out", "run"]) == 0
     said = capsys.readouterr().err
-    assert "2 of 3 held-out prompts have nearly the wording of one in training" in said
+    assert "2 of 3 held-out prompts closely resemble a training prompt" in said
 
 
 def test_a_device_that_computes_wrongly_is_found(monkeypatch, write, capsys):
@@ -256,7 +256,7 @@ def test_requirements_are_held_against_what_is_installed(monkeypatch, tmp_path, 
     assert dependencies.unmet_requirements() == []
     path = tmp_path / "requirements.txt"
     path.write_text("torch==1.0  # old\n\n# a comment\nnosuchpackage>=2\ntqdm>=4\n", "utf-8")
-    monkeypatch.setattr(dependencies, "FILE", path)
+    monkeypatch.setattr(dependencies, "REQUIREMENTS_FILE", path)
     wrong, missing = dependencies.unmet_requirements()
     assert wrong.startswith("torch is 2.") and wrong.endswith("wanted ==1.0")
     assert missing == "nosuchpackage is not installed"
@@ -291,11 +291,15 @@ def test_what_finetune_notes_the_doctor_says(write, capsys):
     rows = [{**GOOD[i], "split": "train"} for i in range(5)] + GOOD[5:9]
     path = write(rows)
     _, page = examined(capsys, path)
-    for part in ("'split' is used, 4 rows without one train", "no test rows", "no validation"):
+    for part in (
+        "`split` field; 4 rows without one go to training",
+        "no test rows",
+        "no validation",
+    ):
         assert any(part in text for text in texts(page, "look")), part
     assert any("updates from random weights" in text for text in texts(page, "look"))
     _, page = examined(capsys, "--data", path, "--split", "book", "--allowed-max-length", "5000")
-    for part in ("'split' is ignored", "1024 is used"):
+    for part in ("ignoring the file's `split` field", "using 1024"):
         assert any(part in text for text in texts(page, "look")), part
 
 

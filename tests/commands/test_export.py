@@ -15,8 +15,8 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ch07.commands.arguments import FORMATS, PUBLISHED_SIZES
 from ch07.commands.cli import main
+from ch07.commands.run_arguments import GGUF_FORMATS, PUBLISHED_SIZES
 from ch07.data.entries import load_entries
 from ch07.data.prompt_styles import STYLES
 from ch07.data.toy_instructions.build import DATA_FILE
@@ -259,11 +259,13 @@ def test_the_card_of_other_runs(run, change):
 def test_a_folder_that_is_not_empty_is_left_alone(run, tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     assert main(["export", str(run), str(tmp_path)]) == 1
-    assert "is there already, and not empty" in capsys.readouterr().err
+    assert "exists and is not empty" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("where", ["weights.tokenizer_files", "gguf_file.chat_template"])
+@pytest.mark.parametrize(
+    "where", ["models.hf_export.tokenizer_files", "models.gguf_export.chat_template"]
+)
 def test_what_fails_halfway_leaves_nothing(run, tmp_path, monkeypatch, where):
     def full(*arguments):
         raise OSError("disk full")
@@ -354,13 +356,13 @@ def test_gguf_read_back_tensor_by_tensor(run, exported):
     assert len(fields["tokenizer.ggml.merges"]) == 50000
 
 
-@pytest.mark.parametrize("number_format", FORMATS)
+@pytest.mark.parametrize("number_format", GGUF_FORMATS)
 @pytest.mark.parametrize("tied", [True, False])
 def test_gguf_of_every_kind_of_model(tmp_path, number_format, tied):
     size = {"emb_dim": 32, "n_heads": 4, "n_layers": 1, "context_length": 64}
     model = GPTModel(GPTConfig(**size, tied_head=tied, qkv_bias=tied))
     path = tmp_path / "model.gguf"
-    gguf_export.write_gguf(model, path, STYLES["book"], "small", number_format)
+    gguf_export.write_gguf(model, path, STYLES["book"], name="small", number_format=number_format)
     stored = {t.name: torch.tensor(t.data.copy()) for t in gguf.GGUFReader(path).tensors}
     assert ("output.weight" in stored) != tied
     kinds = {name: str(tensor.dtype) for name, tensor in stored.items()}
@@ -382,7 +384,7 @@ def test_gguf_without_the_package(run, tmp_path, monkeypatch, capsys):
 
 
 def test_the_formats_are_those_of_the_command():
-    assert tuple(gguf_export.FORMATS) == FORMATS and tuple(PUBLISHED) == PUBLISHED_SIZES
+    assert tuple(gguf_export.FORMATS) == GGUF_FORMATS and tuple(PUBLISHED) == PUBLISHED_SIZES
 
 
 def test_llama_cpp_answers_as_we_do(run, exported):
@@ -418,7 +420,7 @@ def test_another_prompt_style_than_the_trained_one_is_told(exported, number_data
 
 def test_a_folder_for_transformers_is_no_run_and_that_is_said(exported, capsys):
     assert main(["respond", str(exported), "Hello"]) == 1
-    assert "is a folder for transformers, not a run" in capsys.readouterr().err
+    assert "is a model folder for transformers, not a run" in capsys.readouterr().err
 
 
 def test_everybody_may_read_what_everybody_may_read(exported):

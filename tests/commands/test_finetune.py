@@ -64,6 +64,32 @@ def test_the_run_folder_holds_what_it_promises(run, number_data):
     } <= set(scores)
 
 
+def test_each_evaluation_shows_losses_and_an_answer_and_changes_no_bit(
+    number_data, tmp_path, capsys, monkeypatch
+):
+    """The answer comes from the model in training; the run is the same without it, bit for bit."""
+    common = ["--data", str(number_data), "--seed", "1", "--max-steps", "4", "--batch-size", "8"]
+    common += ["--eval-freq", "2", "--dtype", "float32"]
+    assert main(["finetune", *common, "--out", str(tmp_path / "shown")]) == 0
+    said = capsys.readouterr().err
+    lines = (tmp_path / "shown" / rf.METRICS).read_text("utf-8").splitlines()
+    history = [json.loads(line) for line in lines]
+    first = read_json(tmp_path / "shown" / rf.RESPONSES)[0]
+    question = f"{first['instruction']} {first['input']}".strip()
+    for record in history:
+        line = f"step {record['step']} of 4: training loss {record['train_loss']:.3f}, "
+        line += f"validation loss {record['val_loss']:.3f}\n"
+        assert f"{line}  {question} -> " in said
+    assert [record["step"] for record in history] == [0, 2, 4]
+
+    monkeypatch.setattr("ch07.commands.finetune._sample_entry", lambda job, options: None)
+    assert main(["finetune", *common, "--out", str(tmp_path / "silent")]) == 0
+    said = capsys.readouterr().err
+    assert "step 4 of 4: training loss" in said and " -> " not in said
+    weights = [(tmp_path / name / rf.MODEL).read_bytes() for name in ("shown", "silent")]
+    assert weights[0] == weights[1]
+
+
 def test_evaluate_gives_the_scores_of_the_run(run, capsys):
     assert main(["evaluate", str(run), "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
@@ -280,7 +306,7 @@ def test_a_limit_beyond_the_context_is_the_context(tmp_path, capsys):
     arguments = ["--data", str(path), "--allowed-max-length", "2000", "--epochs", "1"]
     assert main(["finetune", *arguments, "--out", str(tmp_path / "run"), *SHORT]) == 0
     error = capsys.readouterr().err
-    assert error.count("allowed_max_length is more than the model's context: 1024 is used") == 1
+    assert error.count("allowed_max_length exceeds the model's context; using 1024") == 1
     assert "cut at 1024 tokens, end-of-text lost (1: row 2" in error
     kept = read_json(tmp_path / "run" / rf.CONFIG)["facts"]["findings"]
     assert any("cut at 1024 tokens, end-of-text lost (1: row 2" in line for line in kept), (
@@ -295,9 +321,7 @@ def test_a_prompt_that_can_never_be_read_is_found_before_training(tmp_path, caps
     path.write_text(json.dumps(rows), encoding="utf-8")
     arguments = ["--data", str(path), "--allowed-max-length", "100", "--loss-on", "all"]
     assert main(["finetune", *arguments, "--out", str(tmp_path / "run"), *SHORT]) == 1
-    assert (
-        "the prompt alone is more than the model's context, 1024: row 3" in capsys.readouterr().err
-    )
+    assert "the prompt alone exceeds the model's context of 1024: row 3" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -309,7 +333,7 @@ def test_a_files_own_split_is_used_and_its_overlap_told(tmp_path, capsys):
     arguments = ["--data", str(path), "--out", str(tmp_path / "run"), "--epochs", "1"]
     assert main(["finetune", *arguments, *SHORT]) == 0
     error = capsys.readouterr().err
-    assert "the file's own 'split' is used" in error
+    assert "using the file's `split` field" in error
     assert "1 of 1 test prompts are also in training" in error
 
 
@@ -350,7 +374,7 @@ def test_a_run_whose_pipe_closes_goes_on_to_its_end(number_data, uninterrupted, 
 
 def test_a_run_like_another_is_the_same_to_the_bit(uninterrupted, tmp_path, capsys):
     assert main(["finetune", "--like", str(uninterrupted), "--out", str(tmp_path / "again")]) == 0
-    assert f"like {uninterrupted}, in all settings" in capsys.readouterr().err
+    assert f"like {uninterrupted}\n" in capsys.readouterr().err
     compare(uninterrupted, tmp_path / "again")
 
 

@@ -8,7 +8,7 @@ from completion_server import ollama, openai, serving
 from ch07.commands.cli import main
 from ch07.data.entries import load_entries
 from ch07.data.prompt_styles import STYLES
-from ch07.generation.completion import Completion, CompletionError, TooLong, scripted
+from ch07.generation.completion import Completion, CompletionError, PromptTooLong, scripted
 from ch07.models.saved_run import load_run
 from ch07.systems.synthetic_data.magpie import LLAMA_3, input_query, magpie_queries
 from ch07.systems.synthetic_data.reflection import CRITIC
@@ -162,7 +162,7 @@ def test_a_run_on_disk_is_really_asked(run, tmp_path, capsys):
 
 def test_a_question_that_leaves_no_room_for_its_answer_is_told(tmp_path, monkeypatch, capsys):
     """It would come again with the same seed, and the file could never go on."""
-    answers = iter(["Why?\n", TooLong("a prompt of 300 tokens"), "How?\n", "So."])
+    answers = iter(["Why?\n", PromptTooLong("a prompt of 300 tokens"), "How?\n", "So."])
 
     def complete(prompt, **how):
         answer = next(answers)
@@ -260,9 +260,9 @@ def test_other_rows_than_before_are_refused(tmp_path, capsys):
     assert main(reflect(tmp_path, answers=["no"] * 3)) == 0
     before = (tmp_path / "new.jsonl").read_bytes()
     assert main(reflect(tmp_path, rows=ROWS[:2], answers=["no"] * 3)) == 1
-    assert "was begun with data_sha256" in capsys.readouterr().err
+    assert "was started with data_sha256" in capsys.readouterr().err
     assert main(magpie(tmp_path)) == 1
-    assert "was begun by another command" in capsys.readouterr().err
+    assert "was started by another command" in capsys.readouterr().err
     assert (tmp_path / "new.jsonl").read_bytes() == before
 
 

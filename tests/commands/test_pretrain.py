@@ -15,13 +15,14 @@ from ch07.commands.cli import main
 from ch07.commands.parser import make_parser
 from ch07.config import FinetuneOptions
 from ch07.data.dataloader import make_loader
+from ch07.data.loaded_rows import SplitDataset
 from ch07.data.pretraining_dataset import (
     PretrainingDataset,
     load_pretraining_data,
     read_documents,
     token_stream,
 )
-from ch07.data.splits import sample_training_rows
+from ch07.data.splits import sample_rows
 from ch07.data.toy_instructions import words
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.data.toy_instructions.corpus import make_corpus
@@ -30,6 +31,7 @@ from ch07.data.toy_instructions.lists import LIST_FAMILIES, LIST_WORDS
 from ch07.models.saved_run import load_run
 from ch07.runs import run_folder as rf
 from ch07.utils.atomic_files import read_json, sha256_of
+from ch07.utils.run_log import RunLog
 from collate import END_OF_TEXT
 
 # --- rows of text -------------------------------------------------------------------------------
@@ -66,8 +68,8 @@ def test_rows_that_are_held_back_are_the_others(ids, width, n):
     whole = list(PretrainingDataset(ids, width))
     n = min(n, len(whole))
     parts = (
-        PretrainingDataset(ids, width, range(n)),
-        PretrainingDataset(ids, width, range(n, len(whole))),
+        SplitDataset(PretrainingDataset(ids, width), range(n)),
+        SplitDataset(PretrainingDataset(ids, width), range(n, len(whole))),
     )
     assert [*parts[0], *parts[1]] == whole
     assert [len(row) for part in parts for row in part] == [*parts[0].lengths, *parts[1].lengths]
@@ -181,19 +183,17 @@ families = st.lists(st.sampled_from("abcd"), max_size=40)
 
 @given(families, st.integers(1, 45), st.integers(0, 3))
 def test_few_rows_are_balanced_and_in_order(names, n, seed):
-    entries = [{"family": name, "row": i} for i, name in enumerate(names)]
-    few = sample_training_rows(entries, n, seed)
-    assert len(few) == min(n, len(entries)) and few == sample_training_rows(entries, n, seed)
-    rows = [entry["row"] for entry in few]
+    rows = sample_rows(names, n, seed)
+    assert len(rows) == min(n, len(names)) and rows == sample_rows(names, n, seed)
     assert rows == sorted(set(rows))
-    taken, there = Counter(e["family"] for e in few), Counter(names)
+    taken, there = Counter(names[row] for row in rows), Counter(names)
     most = max(taken.values(), default=0)
     assert all(taken[name] >= min(there[name], most - 1) for name in there)
 
 
 def test_few_rows_depend_on_the_seed():
-    entries = [{"row": i} for i in range(100)]
-    assert sample_training_rows(entries, 10, 1) != sample_training_rows(entries, 10, 2)
+    families = [None] * 100
+    assert sample_rows(families, 10, 1) != sample_rows(families, 10, 2)
 
 
 # --- runs ---------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def test_fine_tuning_starts_from_it(pretrained, number_data, tmp_path, capsys):
     assert config["facts"]["start_sha256"] == sha256_of(pretrained / rf.MODEL)
     assert config["prompt_style"]["name"] == "book" and not config["options"]["text"]
     assert config["options"]["train_rows"] == config["facts"]["rows"]["train"] == 20
-    assert "data: 20 of 119 training rows are trained on" in capsys.readouterr().err
+    assert "data: training on 20 of 119 training rows" in capsys.readouterr().err
     whole = rows_held_out(number_data, None)
     assert rows_held_out(number_data, 20) == whole and len(whole) > 15
 
@@ -263,7 +263,7 @@ def rows_held_out(data, train_rows):
     from ch07.training.run_plan import build_plan
 
     options = FinetuneOptions(data=str(data), train_rows=train_rows)
-    datasets = build_plan(options, lambda text: None).datasets
+    datasets = build_plan(options, lambda text: None).rows.datasets
     return [*datasets["test"].data, *datasets["validation"].data]
 
 
@@ -291,7 +291,7 @@ def test_a_run_that_was_stopped_ends_at_the_same_bits(
     """By the command that it prints."""
     folder = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(command, "polite_stop", stop_at_step(3))
+        patch.setattr(command, "stop_on_signal", stop_at_step(3))
         assert main(["pretrain", "--corpus", str(text), "--out", str(folder), *STEPS]) == 130
     assert rf.read_metrics(folder)[-1]["step"] == 2 and not (folder / rf.MODEL).exists()
     (line,) = re.findall(r"python -m ch07 (.* --resume .*)", capsys.readouterr().err)
@@ -317,13 +317,13 @@ def stop_at_step(n):
 
 def test_the_toy_corpus_is_read_where_no_file_is_given(corpus):
     said = []
-    rows = load_pretraining_data(None, 128, said.append)
-    assert said[0].startswith(f"{len(corpus)} documents of ")
-    n = {name: len(dataset) for name, dataset in rows["datasets"].items()}
+    rows = load_pretraining_data(None, 128, RunLog(said.append))
+    assert said[0].startswith(f"data: {len(corpus)} documents of ")
+    n = {name: len(dataset) for name, dataset in rows.datasets.items()}
     assert n["test"] == 0 and 190 < n["train"] / n["validation"] < 200
-    ids = rows["datasets"]["train"].ids
+    ids = rows.datasets["train"].dataset.ids
     assert sum(n.values()) == -(-len(ids) // 128) and (ids == END_OF_TEXT).sum() == len(corpus) - 1
-    assert rows["place_of"](1) == "tokens 129 to 256"
+    assert rows.place_of("train", 1) == "tokens 129 to 256"
 
 
 # --- what can't be ------------------------------------------------------------------------------

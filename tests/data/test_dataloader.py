@@ -73,13 +73,13 @@ def test_a_limit_is_looked_at_before_training(tokenizer, entries):
     dataset = InstructionDataset(entries, tokenizer)
     prompts, wholes = dataset.prompt_lengths, dataset.lengths
     free = check_lengths(dataset, 1024)
-    assert (free.limit, free.too_long, free.cut, free.answerless) == (1024, [], [], [])
+    assert (free.max_length, free.too_long, free.cut, free.answerless) == (1024, [], [], [])
     assert check_lengths(dataset, max(wholes) - 1).too_long == [wholes.index(max(wholes))]
     exact = check_lengths(dataset, 1024, max(wholes))
     assert exact.cut == [], "a row of exactly the limit keeps its end-of-text"
     tight = check_lengths(dataset, 1024, max(prompts) - 1)
     assert tight.answerless == [prompts.index(max(prompts))] and tight.too_long == []
-    assert check_lengths(dataset, 50, 2000).limit == 50
+    assert check_lengths(dataset, 50, 2000).max_length == 50
     with pytest.raises(ValueError, match="allowed_max_length is 0"):
         check_lengths(dataset, 1024, 0)
 

@@ -260,7 +260,7 @@ def test_a_split_is_one_of_three(write, bad):
 
 def test_a_key_that_stands_twice_is_refused(write):
     text = '[{"instruction": "a", "instruction": "b", "output": "c"}]'
-    refused(write(text), "row 1: the key 'instruction' stands twice")
+    refused(write(text), "row 1: the key 'instruction' appears twice")
     assert load_entries(write(text[:-1] + ", " + json.dumps(GOOD) + "]"), skip_bad_rows=True) == [
         GOOD
     ]
@@ -268,9 +268,10 @@ def test_a_key_that_stands_twice_is_refused(write):
 
 def test_one_schema_never_overwrites_another(write):
     row = {"question": "q", "answer": "a", "output": "the true one"}
-    refused(write([row]), "row 1: 'output' stands beside 'question' and 'answer'")
+    refused(write([row]), "row 1: 'output' is given as well as 'question' and 'answer'")
     refused(
-        write([{"instruction": "x", "question": "q", "answer": "a"}]), "'instruction' stands beside"
+        write([{"instruction": "x", "question": "q", "answer": "a"}]),
+        "'instruction' is given as well",
     )
 
 

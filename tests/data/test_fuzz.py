@@ -13,7 +13,7 @@ from strangers import SHAPE, STYLE
 
 from ch07.data.entries import read_data
 from ch07.models.weight_reader import WeightsError, open_weights
-from ch07.runs.checkpoint import newest_whole
+from ch07.runs.checkpoint import newest_intact_checkpoint
 from ch07.runs.run_folder import nested_differences, read_config, read_finished_config, read_metrics
 from ch07.utils.atomic_files import CHECKSUM_KEY
 from ch07.utils.errors import RunFolderError
@@ -127,7 +127,7 @@ def test_state(tmp_path, content):
     for name in ("model", "optimizer"):
         (place / f"{name}.safetensors").write_bytes(b"")
     (place / "state.json").write_bytes(content)
-    found, state, problems = newest_whole(tmp_path)
+    found, state, problems = newest_intact_checkpoint(tmp_path)
     assert (found is None) == (state is None) == (len(problems) == 1)
     assert state is None or type(state["state"].get("step", 0)) is int
 
@@ -179,4 +179,4 @@ def test_any_depth(tmp_path, depth, brackets):
     place = tmp_path / "step-00000002"
     place.mkdir()
     (place / "state.json").write_text(f'{{"sealed": "", "x": {text}}}', encoding="utf-8")
-    assert newest_whole(tmp_path)[0] is None
+    assert newest_intact_checkpoint(tmp_path)[0] is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ch07.commands.arguments import CHOICES
+from ch07.config import PROMPT_STYLES
 from ch07.data.prompt_styles import STYLES, get_style
 
 WITH = {"instruction": "Give the opposite.", "input": "hot"}
@@ -44,7 +44,7 @@ def test_the_text_of_each_style(name):
 
 
 def test_every_style_is_tested_and_offered():
-    assert set(STYLES) == set(EXPECTED) == set(CHOICES["prompt_style"])
+    assert set(STYLES) == set(EXPECTED) == set(PROMPT_STYLES)
 
 
 def test_an_unknown_style_lists_the_known(tokenizer):

@@ -56,18 +56,19 @@ def assert_same_batches(one, other):
 @pytest.mark.parametrize("split", ["groups", "book"])
 @pytest.mark.parametrize("loss_on", ["all", "response"])
 def test_same_batches_bit_for_bit(tmp_path, monkeypatch, own, split, loss_on):
-    monkeypatch.setattr(token_store, "AT_ONCE", 7)
+    monkeypatch.setattr(token_store, "CHUNK_ROWS", 7)
     path = write_rows(tmp_path / "rows.jsonl", **({"split": own} if own else {}))
     write_store(path, tmp_path / "store", get_style("alpaca"))
     options = {"split": split, "loss_on": loss_on, "batch_size": 4, "seed": 5}
     one, _ = plan_of(path, prompt_style="alpaca", **options)
     other, _ = plan_of(tmp_path / "store", **options)
     assert_same_batches(one, other)
-    assert one.file.sha256 == other.file.sha256 and one.style == other.style
-    for name, dataset in one.datasets.items():
-        assert dataset.data == list(other.datasets[name].data)
-        assert dataset.lengths == other.datasets[name].lengths.tolist()
-    assert [one.place_of(i) for i in range(5)] == [other.place_of(i) for i in range(5)]
+    assert one.rows.file.sha256 == other.rows.file.sha256 and one.style == other.style
+    for name, dataset in one.rows.datasets.items():
+        assert list(dataset.data) == list(other.rows.datasets[name].data)
+        assert dataset.lengths.tolist() == other.rows.datasets[name].lengths.tolist()
+    places = [[plan.rows.place_of("train", i) for i in range(5)] for plan in (one, other)]
+    assert places[0] == places[1]
 
 
 def test_long_rows_are_refused_or_left_out_as_those_of_a_file(tmp_path):
@@ -97,7 +98,7 @@ def test_what_was_found_in_the_file_is_told(tmp_path):
     told = "\n".join(told)
     assert "left out: not JSON" in told and "question/answer read as" in told
     assert "1 rows are the same as an earlier one" in told
-    assert "not searched for prompts nearly the same" in told
+    assert "not searched for near-duplicate prompts" in told
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_what_was_found_in_the_file_is_told(tmp_path):
     ],
 )
 def test_files_that_are_no_jsonl(tmp_path, monkeypatch, content, message):
-    monkeypatch.setattr(streaming, "LONGEST_LINE", 90)
+    monkeypatch.setattr(streaming, "MAX_LINE_BYTES", 90)
     if content is not None:
         (tmp_path / "rows.jsonl").write_bytes(content)
     with pytest.raises(DataError, match=message):
@@ -179,7 +180,7 @@ def test_leaks_and_seams_are_told_as_of_a_file(tmp_path):
     for options in ({}, {"split": "book"}):
         _, said = plan_of(path, prompt_style=style.name, **options)
         _, told = plan_of(tmp_path / "store", **options)
-        expected = {line for line in said if "also in training" in line or "'split' is" in line}
+        expected = {line for line in said if "also in training" in line or "`split` field" in line}
         assert expected and expected <= set(told)
         assert any("merge" in line for line in said) and any("merge" in line for line in told)
 
@@ -199,14 +200,14 @@ def test_a_store_by_somebody_else_is_not_trusted(tmp_path):
     store = write_store(write_rows(tmp_path / "rows.jsonl"), tmp_path / "store", get_style("book"))
     about = read_json(tmp_path / "store" / "store.json")
     write_json(tmp_path / "store" / "store.json", {k: about[k] for k in about if k != "sealed"})
-    with pytest.raises(DataError, match=r"store\.json is not what was written"):
+    with pytest.raises(DataError, match=r"store\.json was altered or damaged"):
         TokenStore(tmp_path / "store")
     ids = tmp_path / "store" / "ids.bin"
     ids.write_bytes(b"\xff" * ids.stat().st_size)
     about["sha256"]["ids.bin"] = sha256_of(ids)
     del about["sealed"]
     write_json_with_checksum(tmp_path / "store" / "store.json", about)
-    with pytest.raises(DataError, match="a token id that there isn't: 65535"):
+    with pytest.raises(DataError, match="an unknown token id: 65535"):
         TokenStore(tmp_path / "store")
     assert len(store) == 61
 
@@ -215,7 +216,7 @@ def test_a_full_disk_leaves_no_store(tmp_path, monkeypatch):
     def full(path, value):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(token_store, "write_sealed_json", full)
+    monkeypatch.setattr(token_store, "write_json_with_checksum", full)
     with pytest.raises(RuntimeError, match="store can't be written: No space left on device"):
         write_store(write_rows(tmp_path / "rows.jsonl"), tmp_path / "store", get_style("book"))
     assert not list(tmp_path.glob("*store*"))
@@ -226,4 +227,4 @@ def test_other_commands_say_what_a_folder_is_not(tmp_path, capsys):
     assert main(["grid", str(tmp_path / "store")]) == 1
     assert "is a folder, but must be a JSON or JSONL file" in capsys.readouterr().err
     assert main(["tokenize", str(tmp_path / "store"), str(tmp_path / "other")]) == 1
-    assert "is no file" in capsys.readouterr().err
+    assert "is not a regular file" in capsys.readouterr().err

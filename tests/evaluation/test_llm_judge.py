@@ -1,4 +1,4 @@
-"""The judge: what it is asked, which number is read from a reply, what is told of failures."""
+"""The judge: its prompt, the score in a reply, failures, and the command."""
 
 import json
 
@@ -39,7 +39,7 @@ from ch07.runs import run_folder as rf
         ("GPT-4 would say 85", 85),
         ("8.5/10", 85),
         ("85.5", 85.5),
-        # nobody can know, or it is no score of this scale
+        # ambiguous, or not a score of this scale
         ("", None),
         ("The answer is good.", None),
         ("It names 2 of the 3 colours, so 60", None),
@@ -59,7 +59,7 @@ from ch07.runs import run_folder as rf
         ("1e2", None),
     ],
 )
-def test_which_number_is_the_score(reply, score):
+def test_parse_score_finds_the_score(reply, score):
     assert parse_score(reply) == score
 
 
@@ -68,13 +68,13 @@ def test_which_number_is_the_score(reply, score):
     [("4", 4), ("4/5", 4), ("Rating: 4 out of 5", 4), ("On a scale of 1-5: 3", 3), ("0", None),
      ("6", None), ("8/10", None), ("4 or 5", 4), ("either a 4 or a 5", None)],
 )  # fmt: skip
-def test_on_another_scale(reply, score):
+def test_parse_score_on_another_scale(reply, score):
     assert parse_score(reply, RUBRIC) == score
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.text(max_size=40))
-def test_whatever_is_said_the_score_is_on_its_scale(reply):
+def test_a_parsed_score_is_always_on_the_scale(reply):
     for scale in (HUNDRED, RUBRIC):
         score = parse_score(reply, scale)
         assert score is None or scale.low <= score <= scale.high
@@ -82,19 +82,19 @@ def test_whatever_is_said_the_score_is_on_its_scale(reply):
 
 @settings(max_examples=30)
 @given(st.integers(0, 100), st.sampled_from(["{}", " {}\n", "Score: {}", "**{}/100**", "({})"]))
-def test_every_score_is_read_back(score, form):
+def test_every_score_is_parsed_in_every_form(score, form):
     assert parse_score(form.format(score)) == score
 
 
 # --- judging ------------------------------------------------------------------------------------
 
 
-def test_the_judge_reads_task_input_reference_and_answer(entries):
+def test_the_prompt_has_task_input_reference_and_answer(entries):
     for scale in (HUNDRED, RUBRIC):
         prompt = judge_prompt(entries[1], " 6\n", scale)
         for part in ("Add the numbers.", "2 and 3", "answer, which is right:\n5\n", "\n6\n"):
             assert part in prompt
-        assert str(scale.high) in scale.asked and prompt.endswith(scale.asked)
+        assert str(scale.high) in scale.question and prompt.endswith(scale.question)
     prompt = judge_prompt(entries[0], " ")
     assert "works on" not in prompt and "[it is empty]" in prompt
     odd = {**entries[0], "instruction": "What is {this}?"}
@@ -102,38 +102,38 @@ def test_the_judge_reads_task_input_reference_and_answer(entries):
 
 
 def test_failures_are_counted_and_empty_answers_are_judged(entries):
-    asked = []
+    prompts = []
     replies = iter(["100", "no idea", "20"])
 
     def answer(prompt):
-        asked.append(prompt)
+        prompts.append(prompt)
         return next(replies)
 
     answers = ["Red", "", "warm"]
     judgement = judge(scripted(answer), entries, answers)
-    assert len(asked) == 3 and "[it is empty]" in asked[1]
+    assert len(prompts) == 3 and "[it is empty]" in prompts[1]
     assert judgement.scores == [100, None, 20] and judgement.replies[1] == "no idea"
-    found = summarise(judgement, entries, answers)
-    assert (found["n"], found["n_judged"], found["n_parsed"]) == (3, 3, 2)
-    assert found["mean_parsed"] == 60 and found["mean_all"] == 40 and found["error"] is None
-    assert found["agreement"]["exact_match"] == {"spearman": 1.0, "kendall": 1.0}
+    summary = summarise(judgement, entries, answers)
+    assert (summary["n"], summary["n_judged"], summary["n_parsed"]) == (3, 3, 2)
+    assert summary["mean_parsed"] == 60 and summary["mean_all"] == 40 and summary["error"] is None
+    assert summary["agreement"]["exact_match"] == {"spearman": 1.0, "kendall": 1.0}
     rubric = summarise(judge(scripted(["5", "?", "1"]), entries, answers, RUBRIC), entries, answers)
     assert rubric["mean_parsed"] == 3 and rubric["mean_all"] == pytest.approx(7 / 3)
 
 
-def test_what_was_scored_is_kept_when_the_judge_dies(entries):
+def test_scores_are_kept_when_the_judge_fails(entries):
     complete = scripted(["90", CompletionError("it is gone")])
     judgement = judge(complete, entries, ["Red", "5", "cold"])
-    found = summarise(judgement, entries, ["Red", "5", "cold"])
-    assert judgement.scores == [90] and found["error"] == "it is gone"
-    assert (found["n"], found["n_judged"], found["mean_all"]) == (3, 1, 90)
-    assert found["agreement"]["rouge_l"] == {"spearman": None, "kendall": None}
+    summary = summarise(judgement, entries, ["Red", "5", "cold"])
+    assert judgement.scores == [90] and summary["error"] == "it is gone"
+    assert (summary["n"], summary["n_judged"], summary["mean_all"]) == (3, 1, 90)
+    assert summary["agreement"]["rouge_l"] == {"spearman": None, "kendall": None}
     nothing = summarise(judge(scripted([]), entries, [""] * 3), entries, [""] * 3)
     assert nothing["mean_parsed"] is nothing["mean_all"] is None
-    assert next(judging.judgement_lines(nothing)).endswith("0 of 3 answers judged, 0 got a score")
+    assert next(judging.judgement_lines(nothing)).endswith("0 of 3 answers judged, 0 scored")
 
 
-def test_a_server_is_asked_with_temperature_0_and_a_seed(entries):
+def test_requests_have_temperature_0_and_a_seed(entries):
     with serving((200, ollama("9", "", "0"))) as stub:
         complete = open_backend(stub.url, "llama3", kind="ollama", raw=False)
         assert judge(complete, entries[:1], ["Red"]).scores == [90]
@@ -148,13 +148,13 @@ words = st.lists(st.sampled_from(["red", "blue", "12"]), max_size=6).map(" ".joi
 
 @settings(max_examples=30)
 @given(words, words)
-def test_the_offline_scorers_are_symmetric_and_bounded(a, b):
+def test_the_metrics_are_symmetric_and_bounded(a, b):
     for scorer in (token_f1, rouge_l):
         assert scorer(a, b) == pytest.approx(scorer(b, a)) and 0 <= scorer(a, b) <= 1
         assert scorer(a, a) == 1
 
 
-def test_agreement_needs_two_lists_of_numbers():
+def test_rank_correlations_need_two_lists_of_finite_numbers():
     for measure in (spearman, kendall):
         assert measure([1, 2, 3], [5, 6, 9]) == 1 and measure([1, 2, 3], [9, 6, 5]) == -1
         assert measure([1, 1], [1, 2]) is measure([], []) is measure([3], [4]) is None
@@ -185,34 +185,34 @@ def small_run(tmp_path):
 
 
 @pytest.fixture
-def asked(small_run, tmp_path, entries):
+def command(small_run, tmp_path, entries):
     data = tmp_path / "data.json"
     data.write_text(json.dumps(entries), encoding="utf-8")
     return ["evaluate", str(small_run), "--data", str(data), "--max-new-tokens", "2"]
 
 
-def test_a_judge_beside_the_offline_scores(asked, tmp_path, capsys):
+def test_the_command_prints_judge_and_metrics(command, tmp_path, capsys):
     script = tmp_path / "replies.json"
     script.write_text('["10", "Score: 20", "?"]', encoding="utf-8")
-    assert main([*asked, "--judge", f"scripted:{script}"]) == 0
-    told = capsys.readouterr().out
-    assert "exact match" in told and "3 of 3 answers judged, 2 got a score" in told
-    assert "mean 15.00 over the scores, 10.00 with every failure as the lowest" in told
-    assert main([*asked, "--judge", f"scripted:{script}", "--json"]) == 0
+    assert main([*command, "--judge", f"scripted:{script}"]) == 0
+    output = capsys.readouterr().out
+    assert "exact match" in output and "3 of 3 answers judged, 2 scored" in output
+    assert "mean score 15.00; 10.00 if every failure counts as the lowest score" in output
+    assert main([*command, "--judge", f"scripted:{script}", "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
     assert scores["n"] == 3 and scores["judge"]["scores"] == [10, 20, None]
     assert set(scores["judge"]["agreement"]) == {"exact_match", "token_f1", "rouge_l"}
-    assert main([*asked, "--json"]) == 0 and "judge" not in json.loads(capsys.readouterr().out)
+    assert main([*command, "--json"]) == 0 and "judge" not in json.loads(capsys.readouterr().out)
 
 
-def test_a_server_that_dies_half_way(asked, capsys):
+def test_a_server_failure_midway_keeps_the_scores(command, capsys):
     with serving((200, openai("70")), (401, "")) as stub:
-        assert main([*asked, "--judge", stub.url, "--judge-model", "m"]) == 1
-    told = capsys.readouterr()
-    assert "1 of 3 answers judged, 1 got a score" in told.out and "mean 70.00" in told.out
-    assert "the judge stopped after 1 answer: 127.0.0.1" in told.err
+        assert main([*command, "--judge", stub.url, "--judge-model", "m"]) == 1
+    captured = capsys.readouterr()
+    assert "1 of 3 answers judged, 1 scored" in captured.out and "mean score 70.00" in captured.out
+    assert "the judge stopped after 1 answer: 127.0.0.1" in captured.err
     with serving((200, openai("70")), (401, "")) as stub:
-        assert main([*asked, "--judge", stub.url, "--judge-model", "m", "--json"]) == 1
+        assert main([*command, "--judge", stub.url, "--judge-model", "m", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["judge"]["scores"] == [70]
 
 
@@ -227,10 +227,10 @@ def test_a_server_that_dies_half_way(asked, capsys):
         (["--judge", "x", "--losses"], 2, "not allowed with argument"),
     ],
 )
-def test_a_judge_that_cannot_be_asked(arguments, code, message, asked, capsys):
+def test_an_unusable_judge_is_one_line(arguments, code, message, command, capsys):
     try:
-        assert main([*asked, *arguments]) == code
+        assert main([*command, *arguments]) == code
     except SystemExit as caught:
         assert caught.code == code
-    told = capsys.readouterr()
-    assert message.replace("it needs --judge", "needs --judge") in told.err and not told.out
+    captured = capsys.readouterr()
+    assert message.replace("it needs --judge", "needs --judge") in captured.err and not captured.out

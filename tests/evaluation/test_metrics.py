@@ -1,4 +1,4 @@
-"""Scores: bounds, symmetry, hand-counted cases, intervals that cover."""
+"""Metrics: bounds, symmetry, hand-counted cases, coverage of the intervals."""
 
 import random
 
@@ -19,41 +19,41 @@ texts = st.lists(st.sampled_from(["the", "cat", "sat", "on", "a", "mat"]), max_s
 
 
 @given(texts, texts)
-def test_bounds_symmetry_and_identity(a, b):
+def test_metrics_are_bounded_symmetric_and_1_for_equal_texts(a, b):
     for score in (token_f1, rouge_l):
         assert 0 <= score(a, b) <= 1
         assert score(a, b) == pytest.approx(score(b, a))
         assert score(a, a) == 1
-    assert rouge_l(a, b) <= token_f1(a, b) + 1e-12, "an ordered match is a match"
+    assert rouge_l(a, b) <= token_f1(a, b) + 1e-12, "ordered matches are matches"
 
 
-def test_exact_match_forgives_outer_white_space_only():
+def test_exact_match_ignores_outer_white_space_only():
     assert exact_match(" Paris\n", "Paris") == 1
     assert exact_match("paris", "Paris") == 0
 
 
-def test_an_answer_of_signs_alone_is_compared_as_it_is():
+def test_answers_without_words_are_compared_exactly():
     assert token_f1("+", "-") == rouge_l("*", "/") == token_f1("", "x") == 0
     assert token_f1("+", "+") == rouge_l("*", " *") == rouge_l("", "") == 1
 
 
-def test_one_value_says_nothing_of_a_mean():
+def test_the_interval_of_a_single_value_is_0_to_1():
     assert mean_interval([1.0]) == [0.0, 1.0]
 
 
-def test_chinese_text_counts():
+def test_chinese_and_accented_text_is_scored():
     assert rouge_l("我喜欢猫", "我喜欢狗") == pytest.approx(0.75)
     assert token_f1("été", "été") == 1
 
 
 @given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_the_wilson_interval_holds_the_share(pair):
+def test_the_wilson_interval_contains_the_share(pair):
     k, n = pair
     low, high = wilson_interval(k, n)
     assert 0 <= low <= k / n + 1e-12 and k / n - 1e-12 <= high <= 1
 
 
-def test_the_intervals_cover_the_truth_as_often_as_they_say():
+def test_the_intervals_cover_the_true_mean_95_percent_of_the_time():
     draw = random.Random(0)
     for interval in (lambda v: wilson_interval(sum(v), len(v)), mean_interval):
         hits = 0
@@ -64,14 +64,14 @@ def test_the_intervals_cover_the_truth_as_often_as_they_say():
         assert 0.92 <= hits / 1000 <= 0.98
 
 
-def test_empty_answers_are_counted_in_all_and_by_family():
+def test_empty_answers_are_counted_overall_and_by_family():
     entries = [{"output": "a", "family": family} for family in "xyx"]
     scores = score_answers(entries, ["", "a", " \n"], [True] * 3)
     assert (scores["empty"], scores["n"]) == (2, 3)
     assert {name: part["empty"] for name, part in scores["families"].items()} == {"x": 2, "y": 0}
 
 
-def test_a_report_counts_by_family():
+def test_scores_are_reported_by_family():
     entries = [
         {"output": "a", "family": "x"},
         {"output": "b", "family": "y"},

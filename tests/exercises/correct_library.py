@@ -174,7 +174,8 @@ def generate(model, prompts, max_new_tokens, end_id=50256):
 
 class KVCache:
     def __init__(self, n_layers, max_length):
-        self.n_layers, self.max_length = n_layers, max_length
+        self.n_layers = n_layers
+        self.max_length = max_length
         self.length = 0
         self.stored = {}  # layer -> (keys, values)
 

@@ -160,7 +160,8 @@ def calc_loss_loader(data_loader, model, device, num_batches=None):
 
 
 def causal_attention(queries, keys, values):
-    n_tokens, head_size = queries.shape[2], queries.shape[3]
+    n_tokens = queries.shape[2]
+    head_size = queries.shape[3]
     results = []
     for i in range(n_tokens):
         query = queries[:, :, i]  # (B, H, D)

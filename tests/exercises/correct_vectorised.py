@@ -95,7 +95,8 @@ def custom_collate_response_fn(
 
 
 def calc_loss_batch(input_batch, target_batch, model, device):
-    inputs, targets = input_batch.to(device), target_batch.to(device)
+    inputs = input_batch.to(device)
+    targets = target_batch.to(device)
     row, column = torch.nonzero(targets != -100, as_tuple=True)
     if row.numel() == 0:
         raise ValueError("every target of the batch is -100")
@@ -188,7 +189,8 @@ def generate(model, prompts, max_new_tokens, end_id=50256):
 
     modules = list(model.modules())
     modes = [module.training for module in modules]
-    lengths, running = starts.clone(), starts < limits
+    lengths = starts.clone()
+    running = starts < limits
     try:
         model.eval()
         with torch.no_grad():
@@ -198,7 +200,8 @@ def generate(model, prompts, max_new_tokens, end_id=50256):
                 logits = model(ids[row, : int(last.max()) + 1])
                 newest = logits[torch.arange(len(row), device=device), last].argmax(dim=-1)
                 going_on = newest != end_id
-                row, newest = row[going_on], newest[going_on]
+                row = row[going_on]
+                newest = newest[going_on]
                 ids[row, lengths[row]] = newest
                 lengths[row] += 1
                 running = torch.zeros_like(running)
@@ -219,7 +222,8 @@ class KVCache:
 
     def extend(self, layer, keys, values):
         B, H, T, D = keys.shape
-        begin, end = self.length, self.length + T
+        begin = self.length
+        end = self.length + T
         if end > self.max_length:
             raise ValueError(f"column {end} of a cache with {self.max_length} columns")
         if begin == 0:

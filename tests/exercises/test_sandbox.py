@@ -1,13 +1,15 @@
 """A learner's file in a process of its own: whatever it does, there is an answer."""
 
 import json
+import subprocess
 import sys
 
 import pytest
 
 from ch07.commands.cli import main
+from ch07.exercises import sandbox_process
 from ch07.exercises.catalogue import exercises
-from ch07.exercises.sandbox import check_file
+from ch07.exercises.sandbox import check_file, open_sandbox
 
 RIGHT = """
 import torch
@@ -94,7 +96,7 @@ def test_a_file_without_an_exercise_and_the_solution_itself_are_refused(tmp_path
 
 
 def _root():
-    from ch07.exercises.sandbox import ROOT
+    from ch07.exercises.sandbox_process import ROOT
 
     return ROOT
 
@@ -146,6 +148,107 @@ class TransformerBlock(nn.Module):
 """
     (report,) = check_file(write(tmp_path, text))
     assert "line 12: return self.drop_shrotcut" in report.sentence
+
+
+# --- several files share a start of PyTorch, and nothing else -----------------------------------
+
+needs_fork = pytest.mark.skipif(not sandbox_process.CAN_FORK, reason="the fork server is Linux's")
+
+
+@pytest.fixture
+def starts(monkeypatch):
+    """The commands of the interpreters that were started."""
+    commands = []
+
+    class Counting(subprocess.Popen):
+        def __init__(self, command, *arguments, **options):
+            commands.append(command)
+            super().__init__(command, *arguments, **options)
+
+    monkeypatch.setattr(sandbox_process.subprocess, "Popen", Counting)
+    return commands
+
+
+@needs_fork
+def test_one_interpreter_is_started_for_all_files_whatever_they_do(tmp_path, starts):
+    """Each file still finds modules, memory and standard input as if it were the first."""
+    spoils = """
+import collate, sys, torch
+
+torch.tensor = collate.custom_collate_draft_1 = None
+sys.modules["collate"] = None
+KEPT = [bytearray(300 << 20)]
+
+def format_input(entry):
+    sys.stdin.close()
+    import os
+    os._exit(7)
+"""
+    with open_sandbox() as sandbox:
+        for number in range(4):  # more memory in all than one process may have
+            (report,) = sandbox.check_file(write(tmp_path, spoils, f"spoils_{number}.py"))
+            assert "exit code 7" in report.sentence, report
+        (report,) = sandbox.check_file(write(tmp_path, RIGHT, "right.py"))
+        assert report.ok, report
+    assert len(starts) == 1
+
+
+@needs_fork
+def test_a_file_that_kills_its_parent_gets_a_report_and_the_next_file_is_checked(tmp_path, starts):
+    kills = """
+import os, signal
+
+def format_input(entry):
+    os.kill(os.getppid(), signal.SIGKILL)
+    while True:
+        pass
+"""
+    with open_sandbox() as sandbox:
+        (report,) = sandbox.check_file(write(tmp_path, kills, "kills.py"))
+        assert report.diagnosis == "process-ended" and "signal 9" in report.sentence, report
+        assert sandbox.check_file(write(tmp_path, RIGHT))[0].ok
+    assert len(starts) == 2
+
+
+@needs_fork
+def test_a_file_that_stops_its_parent_is_given_up_after_a_while(tmp_path, starts, monkeypatch):
+    stops = """
+import os, signal
+
+def format_input(entry):
+    os.kill(os.getppid(), signal.SIGSTOP)
+"""
+    with open_sandbox() as sandbox:
+        assert sandbox.check_file(write(tmp_path, RIGHT))[0].ok
+        monkeypatch.setattr(sandbox_process, "START_SECONDS", 0.0)
+        monkeypatch.setattr(sandbox_process, "ANSWER_SECONDS", 0.1)
+        (report,) = sandbox.check_file(write(tmp_path, stops, "stops.py"), seconds=0.5)
+        assert report.exercise == "format_input" and report.status == "mistake", report
+        monkeypatch.undo()
+        assert sandbox.check_file(write(tmp_path, RIGHT))[0].ok
+
+
+@needs_fork
+def test_the_fork_server_ends_with_the_sandbox(tmp_path):
+    with open_sandbox() as sandbox:
+        sandbox.check_file(write(tmp_path, RIGHT))
+        server = sandbox._runner._server
+        assert server.poll() is None
+    assert server.returncode is not None
+
+
+def test_without_fork_each_file_has_an_interpreter_of_its_own(tmp_path, starts, monkeypatch):
+    """As on Windows and macOS: the same reports, only later."""
+    monkeypatch.setattr(sandbox_process, "CAN_FORK", False)
+    text = """
+def format_input(entry):
+    while True:
+        pass
+"""
+    reports = {r.exercise: r for r in check_file(write(tmp_path, text + RIGHT), seconds=2)}
+    assert "within 2 seconds; it was at line " in reports["format_input"].sentence
+    assert reports["custom_collate_draft_1"].ok
+    assert len(starts) == 2
 
 
 # --- the command --------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from completion_server import Handler, ollama, openai, serving
 
 from ch07.generation.backends import complete_with_run, open_backend, read_script
 from ch07.generation.completion import Completion, CompletionError, scripted
-from ch07.generation.http_backend import MOST, complete_at_url
+from ch07.generation.http_backend import MAX_ANSWER_BYTES, complete_at_url
 from ch07.generation.respond import respond
 from ch07.utils.errors import DataError, OptionError
 from collate import END_OF_TEXT
@@ -49,7 +49,7 @@ def ask(url, prompt="Hello", waits=None, options=(), **how):
         ({"system": ""}, "the system message must be text"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options, message):
+def test_impossible_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         scripted(["x"])("Hello", **options)
 
@@ -60,7 +60,7 @@ def test_a_prompt_is_text(prompt):
         scripted(["x"])(prompt)
 
 
-def test_a_script_is_read_in_order_and_ends_in_a_sentence():
+def test_a_script_is_read_in_order_and_its_end_is_an_error():
     complete = scripted(["a", Completion("b", "length"), CompletionError("no")], first=1)
     assert complete("?") == Completion("b", "length")
     with pytest.raises(CompletionError, match=r"^no$"):
@@ -81,7 +81,7 @@ def test_a_limit_comes_before_a_stop_string_as_at_a_server():
 # --- servers ------------------------------------------------------------------------------------
 
 
-def test_openai_is_asked_as_it_wants_and_the_text_is_cut_in_any_case(monkeypatch):
+def test_the_request_to_openai_and_more_stop_strings_than_it_takes(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     options = {"max_new_tokens": 9, "temperature": 1.0, "top_p": 0.5, "seed": 3, "system": "Be."}
     with serving((200, openai("one\n20. two"))) as stub:
@@ -104,7 +104,7 @@ def test_openai_is_asked_as_it_wants_and_the_text_is_cut_in_any_case(monkeypatch
     "given", ["", "/v1", "/v1/completions", "/v1/chat/completions", "/v1/chat/completions/"]
 )
 @pytest.mark.parametrize("raw", [False, True])
-def test_one_address_is_good_for_both(given, raw):
+def test_however_much_of_the_path_is_given_the_address_is_right(given, raw):
     with serving((200, openai("ok"))) as stub:
         ask(stub.url + given, raw=raw)
     assert stub.asked[0][0] == ("/v1/completions" if raw else "/v1/chat/completions")
@@ -122,7 +122,9 @@ def test_openai_continues_a_raw_prompt_at_its_older_address():
     ("words", "new", "context"),
     [(1, 2048, 4096), (1, 1900, None), (950, 60, None), (980, 60, 4096), (5000, 9, 16384)],
 )
-def test_ollama_is_told_of_a_context_that_it_would_cut(words, new, context, tokenizer):
+def test_ollama_is_asked_for_a_longer_context_when_its_default_is_too_short(
+    words, new, context, tokenizer
+):
     """Its default reads 2,048 tokens, and what is longer loses its beginning without a word."""
     with serving((200, ollama("x", raw=True))) as stub:
         complete = complete_at_url(stub.url, "m", kind="ollama", raw=True)
@@ -133,7 +135,7 @@ def test_ollama_is_told_of_a_context_that_it_would_cut(words, new, context, toke
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
-def test_ollama_gets_its_options_where_it_reads_them(raw, stream):
+def test_the_request_to_ollama_has_its_options_where_they_are_read(raw, stream):
     lines = ollama("He", "llo", reason="length", raw=raw).replace("\n", "\n \n\r\n")
     with serving((200, lines)) as stub:
         how = {"kind": "ollama", "raw": raw, "stream": stream}
@@ -169,14 +171,14 @@ GOOD = (200, openai("ok"))
         ([Handler.hang], [1]),
     ],
 )
-def test_what_may_pass_is_tried_again_after_a_wait(bad, waits):
+def test_transient_failures_are_retried_after_a_wait(bad, waits):
     waited = []
     with serving(*bad, GOOD) as stub:
         assert ask(stub.url, waits=waited).text == "ok"
     assert waited == waits and len(stub.asked) == len(bad) + 1
 
 
-def test_half_a_stream_is_no_answer():
+def test_an_incomplete_stream_is_not_an_answer():
     whole = ollama("He", "llo")
     for part in (whole.rsplit("\n", 2)[0] + "\n", whole[:30], ""):
         waited = []
@@ -188,36 +190,36 @@ def test_half_a_stream_is_no_answer():
 @pytest.mark.parametrize(
     ("answer", "kind", "message"),
     [
-        ((503, ""), "openai", "gave no answer in 3 tries; the last time: status 503"),
-        (Handler.hang, "openai", "nothing came for 0.2 seconds"),
+        ((503, ""), "openai", "gave no answer in 3 attempts; the last error: status 503"),
+        (Handler.hang, "openai", "no data for 0.2 seconds"),
         ((404, "no"), "openai", "has no model 'm', or the address is wrong"),
-        ((401, "no"), "openai", "is OPENAI_API_KEY set, and right"),
+        ((401, "no"), "openai", "is OPENAI_API_KEY set correctly"),
         ((400, f"bad: {KEY}\x1b[31m"), "openai", r"status 400: bad: \[key\]\\x1b\[31m"),
         ((200, "<html>Welcome"), "openai", "isn't JSON, but begins with '<html>Welcome'"),
         ((200, '{"text": "x"}'), "openai", "isn't OpenAI's chat interface: its answer has text"),
         ((200, "[1]"), "ollama", "isn't Ollama's interface: its answer has no keys"),
         ((200, '{"message": {"content": 1}}'), "ollama", "isn't Ollama's interface"),
-        ((200, '{"error": "no memory"}'), "ollama", "the server says: no memory"),
-        ((200, openai("x", "content_filter")), "openai", "no whole answer: content_filter"),
-        ((302, "", {"Location": "/elsewhere"}), "openai", "sends on to another address"),
-        ((307, "", {"Location": "/elsewhere"}), "openai", "sends on to another address"),
-        ((200, b" " * (MOST + 1)), "openai", "more than 10 MB"),
+        ((200, '{"error": "no memory"}'), "ollama", "the server reports: no memory"),
+        ((200, openai("x", "content_filter")), "openai", "no complete answer: content_filter"),
+        ((302, "", {"Location": "/elsewhere"}), "openai", "redirects to another address"),
+        ((307, "", {"Location": "/elsewhere"}), "openai", "redirects to another address"),
+        ((200, b" " * (MAX_ANSWER_BYTES + 1)), "openai", "more than 10 MB"),
     ],
 )
-def test_whatever_is_wrong_ends_in_one_sentence(answer, kind, message):
+def test_every_other_failure_is_a_one_line_error(answer, kind, message):
     with serving(answer) as stub, pytest.raises(CompletionError, match=message) as caught:
         ask(stub.url, kind=kind, retries=2, **({"api_key": KEY} if kind == "openai" else {}))
     assert "\n" not in str(caught.value) and KEY not in str(caught.value)
     assert all(path != "/elsewhere" for path, _, _ in stub.asked)
 
 
-def test_an_answer_that_drips_for_ever_is_given_up(monkeypatch):
-    monkeypatch.setattr("ch07.generation.http_backend.LONGEST", -1)
-    with serving(GOOD) as stub, pytest.raises(CompletionError, match="wasn't whole after"):
+def test_an_answer_that_never_ends_is_given_up(monkeypatch):
+    monkeypatch.setattr("ch07.generation.http_backend.MAX_ANSWER_SECONDS", -1)
+    with serving(GOOD) as stub, pytest.raises(CompletionError, match="was still incomplete after"):
         ask(stub.url)
 
 
-def test_nobody_at_home():
+def test_no_server_at_the_address():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -228,18 +230,18 @@ def test_nobody_at_home():
 @pytest.mark.parametrize(
     ("url", "how", "message"),
     [
-        ("http://example.org", {}, "asked over http, where anybody could read along"),
-        ("http://127.0.0.1.example.org", {}, "asked over http"),
+        ("http://example.org", {}, "over http, where anybody could read along"),
+        ("http://127.0.0.1.example.org", {}, "over http"),
         ("http://example.org", {"allow_http": True, "api_key": KEY}, "the key isn't sent"),
-        ("ftp://example.org", {}, "is no address"),
-        ("https://", {}, "is no address"),
-        ("https://host:port", {}, "is no address"),
-        ("https://a b", {}, "is no address"),
+        ("ftp://example.org", {}, "is not an address"),
+        ("https://", {}, "is not an address"),
+        ("https://host:port", {}, "is not an address"),
+        ("https://a b", {}, "is not an address"),
         ("https://me:secret@example.org", {}, "must not hold a password"),
         ("https://example.org?a=b", {}, "must not hold"),
         ("https://example.org", {"kind": "other"}, "kind is 'other'"),
         ("https://example.org", {"stream": True}, "for kind ollama only"),
-        ("https://example.org", {"api_key": "a\nb"}, "signs that no key has"),
+        ("https://example.org", {"api_key": "a\nb"}, "characters that no key has"),
     ],
 )
 def test_addresses_that_are_refused(url, how, message):
@@ -248,7 +250,7 @@ def test_addresses_that_are_refused(url, how, message):
     assert "secret" not in str(caught.value)
 
 
-def test_a_key_of_the_environment_is_not_sent_in_the_open(monkeypatch):
+def test_the_key_from_the_environment_is_not_sent_over_http(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     sent = []
 
@@ -272,7 +274,7 @@ def run(tokenizer, monkeypatch):
     config = {"emb_dim": 16, "n_heads": 2, "n_layers": 1, "context_length": 128}
     model = GPTModel(config, torch.Generator().manual_seed(0)).eval()
     with torch.no_grad():
-        model.pos_emb.weight.mul_(40)  # so that the same token isn't said over and over
+        model.pos_emb.weight.mul_(40)  # so that it doesn't repeat one token
     run = SimpleNamespace(model=model, tokenizer=tokenizer, style=BOOK_STYLE)
     monkeypatch.setattr("ch07.generation.backends.load_run", lambda folder, device: run)
     return run
@@ -291,13 +293,13 @@ def test_a_run_continues_a_prompt_and_answers_an_instruction(run):
     assert raw("one " * 120, max_new_tokens=99).finish_reason == "length", "the context is full"
     sampled = [raw("one", max_new_tokens=9, temperature=1.5, seed=s).text for s in (1, 1, 2, 3)]
     assert sampled[0] == sampled[1] and len(set(sampled)) > 1
-    with pytest.raises(ValueError, match="knows no system message"):
+    with pytest.raises(ValueError, match="has no system message"):
         raw("one", system="Be.")
     with pytest.raises(ValueError, match="reads at most 128"):
         raw("one " * 200)
 
 
-def test_a_run_that_ends_by_itself_says_so(run):
+def test_an_answer_that_ends_by_itself_has_the_reason_stop(run):
     with torch.no_grad():
         run.model.pos_emb.weight.zero_()
         run.model.tok_emb.weight.zero_()[END_OF_TEXT] = 1
@@ -322,7 +324,7 @@ def test_a_backend_has_a_name(tmp_path, run):
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", '[{"text": 1}]', '[{"text": "a", "b": 1}]', "x"])
-def test_a_script_that_is_none_is_refused(tmp_path, text):
+def test_a_file_that_is_not_a_script_is_refused(tmp_path, text):
     path = tmp_path / "script.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"script\.json"):

@@ -1,4 +1,4 @@
-"""Generation's equalities: together = alone, cached = uncached; and where each row stops."""
+"""Decoding's equalities: batched = one by one, cached = uncached; and where each row stops."""
 
 import copy
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ch07.generation.decoding import Sampling, choose, continue_prompts, generate
+from ch07.generation.decoding import Sampling, choose_tokens, continue_prompts, generate
 
 END = 96
 prompt_lists = st.lists(
@@ -29,7 +29,7 @@ def model():
 
 
 class Scripted(torch.nn.Module):
-    """A stand-in for a model that says the same ids to everybody, one after the other."""
+    """A stand-in for a model that continues every row with the same ids, in order."""
 
     def __init__(self, script, context_length=100):
         super().__init__()
@@ -55,7 +55,7 @@ def test_together_equals_alone(model, prompts):
     assert together == alone
 
 
-def test_cached_equals_read_again(model):
+def test_cached_equals_uncached_and_the_definition(model):
     prompts = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
     cached = generate(model, prompts, 12, end_id=END)
     assert cached == generate(model, prompts, 12, end_id=END, use_cache=False)
@@ -100,7 +100,7 @@ def test_no_row_outgrows_a_real_context(model):
     assert lengths == [(2, "context"), (29, "context"), (0, "context")]
 
 
-def test_nothing_to_do():
+def test_without_prompts_or_new_tokens_nothing_is_generated():
     assert generate(Scripted([]), [], 5) == []
     assert generate(Scripted([]), [[1]], 0) == [[]]
 
@@ -109,7 +109,7 @@ def test_nothing_to_do():
     ("prompts", "n", "message"),
     [([[]], 5, "prompt 0 has no token"), ([[1]], -1, "max_new_tokens is -1")],
 )
-def test_bad_calls_are_refused(prompts, n, message):
+def test_impossible_arguments_are_refused(prompts, n, message):
     with pytest.raises(ValueError, match=message):
         generate(Scripted([]), prompts, n)
 
@@ -134,16 +134,20 @@ def test_bad_sampling_is_refused_by_name(bad):
 
 def test_temperature_zero_is_greedy():
     logits = torch.randn(5, 20)
-    assert torch.equal(choose(logits), logits.argmax(dim=-1))
+    assert torch.equal(choose_tokens(logits), logits.argmax(dim=-1))
     for cold in (1e-50, 1e-40, 1e-9, 1e-5):  # some are 0, or overflow, in the logits' format
-        assert torch.equal(choose(logits, Sampling(temperature=cold)), logits.argmax(dim=-1))
-    assert torch.equal(choose(logits, Sampling(temperature=1.0, top_k=1)), logits.argmax(dim=-1))
-    assert torch.equal(choose(logits, Sampling(temperature=1.0, top_p=1e-9)), logits.argmax(dim=-1))
+        assert torch.equal(choose_tokens(logits, Sampling(temperature=cold)), logits.argmax(dim=-1))
+    assert torch.equal(
+        choose_tokens(logits, Sampling(temperature=1.0, top_k=1)), logits.argmax(dim=-1)
+    )
+    assert torch.equal(
+        choose_tokens(logits, Sampling(temperature=1.0, top_p=1e-9)), logits.argmax(dim=-1)
+    )
 
 
 def sampled(logits, n=20_000, **options):
     stream = torch.Generator().manual_seed(0)
-    ids = choose(logits.expand(n, -1), Sampling(**options), stream)
+    ids = choose_tokens(logits.expand(n, -1), Sampling(**options), stream)
     return torch.bincount(ids, minlength=logits.shape[-1]) / n
 
 

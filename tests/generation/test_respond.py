@@ -1,4 +1,4 @@
-"""Answers: one prompt for all, batches that change nothing, text that nobody cuts."""
+"""Answers: the training prompt, batches that change nothing, text that is never cut."""
 
 import io
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ def model():
     config = {"emb_dim": 16, "n_heads": 2, "n_layers": 1, "context_length": 128}
     gpt = GPTModel(config, torch.Generator().manual_seed(0)).eval()
     with torch.no_grad():
-        gpt.pos_emb.weight.mul_(40)  # so that the same token isn't said over and over
+        gpt.pos_emb.weight.mul_(40)  # so that it doesn't repeat one token
     return gpt
 
 
@@ -33,7 +33,7 @@ def test_answers_come_in_the_order_of_the_entries_whatever_the_batch(
     assert respond(model, tokenizer, [], max_new_tokens=6) == []
 
 
-def test_the_output_of_an_entry_is_not_looked_at(model, tokenizer, entries):
+def test_the_output_of_an_entry_is_ignored(model, tokenizer, entries):
     asked = [{key: entry[key] for key in ("instruction", "input")} for entry in entries]
     assert respond(model, tokenizer, asked, max_new_tokens=4) == respond(
         model, tokenizer, entries, max_new_tokens=4
@@ -67,7 +67,7 @@ def test_half_a_character_that_is_typed_is_refused_in_a_sentence(
 ):
     """Python makes one of a byte that is no UTF-8; the tokenizer would change it in silence."""
     run = SimpleNamespace(model=model, tokenizer=tokenizer, style=STYLES["book"])
-    monkeypatch.setattr("ch07.models.saved_run.load_run", lambda *a: run)
+    monkeypatch.setattr("ch07.commands.chat.load_run", lambda *a: run)
     said = "half a character (a lone surrogate) can't be read: type it as UTF-8\n"
     for asked in (["Say \udcff it."], ["Say it.", "--input", "\ud800"]):
         assert main(["respond", "RUN", *asked]) == 1

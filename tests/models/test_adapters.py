@@ -14,7 +14,7 @@ from ch07.config import FinetuneOptions
 from ch07.generation.decoding import generate
 from ch07.models import resource_estimate as est
 from ch07.models.adapters import add_adapter, base_model, merged_or_base_model
-from ch07.models.lora import TARGETS, add_lora, lora_layers, merged, unmerged
+from ch07.models.lora import TARGETS, add_lora, lora_layers, merged, unmerge
 from ch07.models.peft_format import AdapterError, load_adapter, save_adapter
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
 from ch07.models.pretrained import find_weights
@@ -294,10 +294,10 @@ def test_options_that_cannot_be_had_together():
     assert options(method="lora").lr > options().lr and options().prefix_columns == 0
 
 
-def test_a_rank_beyond_the_model_is_refused_before_it_is_reckoned(small_model):
-    """Its memory would be told, and a smaller batch advised."""
+def test_a_rank_beyond_the_model_is_refused_before_costs_are_estimated(small_model):
+    """Otherwise its memory would be estimated and a smaller batch advised."""
     width = small_model.config.emb_dim
-    with pytest.raises(ValueError, match=f"more than this model's width .{width}.: such"):
+    with pytest.raises(ValueError, match=f"larger than this model's width .{width}.: the adapter"):
         count_trained_parameters(small_model.config, options(method="lora", lora_rank=10**9))
     assert count_trained_parameters(small_model.config, options(method="lora", lora_rank=width)) > 0
 
@@ -348,7 +348,7 @@ def test_interrupted_equals_uninterrupted(adapted, tmp_path, monkeypatch):
     asked = iter([False, True])
     with monkeypatch.context() as patch:  # asked to stop after its second step
         patch.setattr(
-            "ch07.commands.finetune.polite_stop",
+            "ch07.commands.finetune.stop_on_signal",
             lambda note: nullcontext(lambda: next(asked, True)),
         )
         assert main([*arguments, "--out", str(other)]) == 130
@@ -374,7 +374,7 @@ def test_what_a_prefix_run_cannot_do_is_said(adapted, tmp_path, capsys):
     assert "1 of" in capsys.readouterr().out
     path.unlink()
     assert main(["respond", str(copy), "Say hi."]) == 1
-    assert "copied in part" in capsys.readouterr().err
+    assert "the copy is incomplete" in capsys.readouterr().err
     data = arguments[1]
     assert main(["--data", data, "--model", str(folder), "--out", str(tmp_path / "new")]) == 1
     assert "learned a prefix" in capsys.readouterr().err
@@ -382,7 +382,7 @@ def test_what_a_prefix_run_cannot_do_is_said(adapted, tmp_path, capsys):
     assert "no place for a prefix" in capsys.readouterr().err
     long = ["--method", "prefix", "--prefix-length", "1024", "--model", arguments[3]]
     assert main(["--data", data, *long]) == 2
-    assert "no room" in capsys.readouterr().err
+    assert "nothing would be left for the text" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is:FutureWarning")
@@ -422,11 +422,11 @@ def test_corrections_come_out_of_the_weights_again(small_model):
     inside = merged(model)
     for name, layer in lora_layers(model).items():
         layer.weight.data.copy_(inside.get_submodule(name).weight)
-    for name, layer in lora_layers(unmerged(model)).items():
+    for name, layer in lora_layers(unmerge(model)).items():
         torch.testing.assert_close(layer.weight, base[f"{name}.weight"], atol=1e-6, rtol=0)
 
 
 def test_a_longer_prefix_shortens_the_longest_row(run, few_answers, tmp_path):
     given = FinetuneOptions(data=str(few_answers), model=str(run), method="prefix")
     plan = build_plan(replace(given, prefix_length=960, allowed_max_length=1000), print)
-    assert plan.limit == 64
+    assert plan.allowed_max_length == 64

@@ -1,4 +1,4 @@
-"""Published weights from a Hub that may misbehave: whole, or a sentence and nothing."""
+"""Published weights from a Hub that may misbehave: a verified file, or a one-line error."""
 
 import errno
 import os
@@ -46,7 +46,7 @@ def kept(hub):
     return [p for p in hub.cache.rglob("*") if p.is_file() and p.stat().st_size > 1000]
 
 
-def test_once_from_the_hub_then_from_the_cache(hub, capsys):
+def test_the_first_time_from_the_hub_then_from_the_cache(hub, capsys):
     path = download("gpt2-small")
     assert "gpt2-small: 100%" in capsys.readouterr().err
     assert Path(path).read_bytes() == hub.content
@@ -58,7 +58,7 @@ def test_once_from_the_hub_then_from_the_cache(hub, capsys):
     assert len(hub.asked) == n, "a file in the cache needs no network"
 
 
-def test_what_is_fetched_is_there_for_transformers_too(hub):
+def test_transformers_finds_the_downloaded_file(hub):
     path = download("gpt2-small")
     theirs = huggingface_hub.hf_hub_download(
         "openai-community/gpt2", "model.safetensors", local_files_only=True, cache_dir=hub.cache
@@ -66,10 +66,10 @@ def test_what_is_fetched_is_there_for_transformers_too(hub):
     assert theirs == path and os.path.realpath(path).endswith(f"blobs/{hub.sha256}")
 
 
-def test_a_second_command_goes_on_where_the_first_broke_off(hub):
+def test_a_second_command_resumes_the_download(hub):
     hub.breaks = 1000
     hub.give_up_after = 3
-    refused("could not be fetched", "The same command goes on where it stopped")
+    refused("could not be downloaded", "The same command resumes the download")
     (partial,) = hub.cache.rglob("*.ch07-partial")
     here = partial.stat().st_size
     assert hub.content.startswith(partial.read_bytes()) and here > 80_000
@@ -81,7 +81,7 @@ def test_a_second_command_goes_on_where_the_first_broke_off(hub):
 
 
 @pytest.mark.parametrize("left", ["other bytes", "too many bytes"])
-def test_a_partial_file_that_leads_nowhere_is_begun_again(hub, left):
+def test_a_wrong_partial_file_is_downloaded_from_the_start(hub, left):
     blobs = hub.cache / "models--openai-community--gpt2" / "blobs"
     blobs.mkdir(parents=True)
     n = 5000 if left == "other bytes" else len(hub.content) + 1
@@ -92,7 +92,10 @@ def test_a_partial_file_that_leads_nowhere_is_begun_again(hub, left):
 def test_offline_with_and_without_the_file(hub, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     message = refused(
-        "isn't in", "or not whole", "HF_HUB_OFFLINE forbids to fetch it", "--model PATH/model.safe"
+        "isn't in",
+        "or is incomplete",
+        "HF_HUB_OFFLINE forbids downloading it",
+        "--model PATH/model.safe",
     )
     assert "https://huggingface.co/openai-community/gpt2/resolve/main/model.safetensors" in message
     assert not hub.asked
@@ -102,14 +105,14 @@ def test_offline_with_and_without_the_file(hub, monkeypatch):
     assert download("gpt2-small") == path
 
 
-def test_a_mirror_that_sends_on_to_another_address(hub):
+def test_a_mirror_that_redirects(hub):
     hub.manner = "redirect"
     assert Path(download("gpt2-small")).read_bytes() == hub.content
     assert hub.asked[-1][1] == "/cdn/file"
 
 
 @pytest.mark.parametrize("manner", ["good", "no ranges"])
-def test_a_connection_that_breaks_is_taken_up_again(hub, manner):
+def test_a_broken_connection_is_resumed(hub, manner):
     hub.breaks, hub.manner = 3, manner
     assert Path(download("gpt2-small")).read_bytes() == hub.content
     ranges = [asked[2] for asked in hub.asked if asked[0] == "GET"]
@@ -118,46 +121,46 @@ def test_a_connection_that_breaks_is_taken_up_again(hub, manner):
     assert starts[0] > 80_000, "what has come isn't asked for again"
 
 
-def test_one_that_breaks_for_good_gives_nothing_away(hub):
+def test_a_connection_that_never_works_leaves_no_file(hub):
     hub.manner = "silent"
-    refused("could not be fetched", "is there a network?")
+    refused("could not be downloaded", "is there a network connection?")
     assert not [p for p in hub.cache.rglob("model.safetensors")]
 
 
 @pytest.mark.parametrize(
     ("manner", "message"),
     [
-        ("no repository", "is it the Hub, or a mirror that holds it?"),
-        ("no file", "is it the Hub, or a mirror that holds it?"),
+        ("no repository", "is it the Hub, or a mirror that holds this file?"),
+        ("no file", "is it the Hub, or a mirror that holds this file?"),
         ("forbidden", "your address is blocked"),
         ("down", "503 Service Unavailable"),
         ("down", "try again later, or set HF_ENDPOINT to a mirror"),
         ("too many", "try again later"),
-        ("no hub", "what answers isn't a Hub"),
+        ("no hub", "the server that answers is not a Hub"),
     ],
 )
-def test_answers_that_are_no_file(hub, manner, message):
+def test_answers_without_the_file(hub, manner, message):
     hub.manner = manner
-    refused(message, hub.url, "By hand: download https://huggingface.co/openai-community/gpt2/")
+    refused(message, hub.url, "by hand, download https://huggingface.co/openai-community/gpt2/")
     assert not kept(hub)
 
 
 @pytest.mark.parametrize("name", ["X-Linked-Etag", "X-Repo-Commit"])
 @pytest.mark.parametrize("value", ["../../../x", "", "a" * 400])
-def test_names_from_a_server_never_become_paths_unlooked_at(hub, name, value):
+def test_names_from_a_server_are_checked_before_they_become_paths(hub, name, value):
     hub.odd = {name: value}
-    refused("what answers isn't a Hub")
+    refused("the server that answers is not a Hub")
     assert not list(hub.cache.parent.rglob("x")) and not kept(hub)
 
 
-def test_nobody_there(hub, monkeypatch):
+def test_no_server_at_the_address(hub, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    refused("could not be fetched from http://127.0.0.1:9", "is there a network?")
+    refused("could not be downloaded from http://127.0.0.1:9", "is there a network connection?")
 
 
-def test_an_altered_file_is_fetched_twice_and_never_used(hub):
+def test_an_altered_file_is_downloaded_twice_and_never_used(hub):
     hub.manner = "altered"
-    refused("isn't the published file: its sha256 differs. It isn't used")
+    refused("isn't the published one: its sha256 differs, so it isn't used")
     assert [asked[0] for asked in hub.asked].count("GET") == 2 and not kept(hub)
     hub.manner = "good"
     assert Path(download("gpt2-small")).read_bytes() == hub.content
@@ -173,31 +176,31 @@ def damaged(path, how):
 
 
 @pytest.mark.parametrize("how", ["bit", "half", "empty"])
-def test_a_cache_that_rots_is_mended_and_that_is_told(hub, how, caplog):
+def test_a_damaged_cache_is_repaired_with_a_warning(hub, how, caplog):
     path = Path(download("gpt2-small"))
     damaged(path, how)
     assert Path(download("gpt2-small")).read_bytes() == hub.content
-    assert "is damaged (its sha256 differs): it is fetched again" in caplog.text
+    assert "is damaged (its sha256 differs): downloading it again" in caplog.text
 
 
-def test_a_damaged_file_stays_until_a_whole_one_can_take_its_place(hub, monkeypatch):
+def test_a_damaged_file_is_kept_until_a_complete_one_replaces_it(hub, monkeypatch):
     path = Path(download("gpt2-small"))
     rest = damaged(path, "bit")
     hub.manner = "down"
     refused("503")
     assert path.read_bytes() == rest
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    refused("or not whole, and HF_HUB_OFFLINE forbids")
+    refused("or is incomplete, and HF_HUB_OFFLINE forbids")
     assert path.read_bytes() == rest
 
 
-def test_a_full_disk_is_said_before_the_first_byte(hub, monkeypatch):
+def test_a_disk_that_is_too_small_is_reported_before_the_download(hub, monkeypatch):
     monkeypatch.setattr(ours.shutil, "disk_usage", lambda path: type("", (), {"free": 10})())
     refused("0 MB free, but the file has", "set HF_HOME to a folder on another disk")
     assert not hub.asked
 
 
-def test_a_disk_that_fills_up_meanwhile(hub, monkeypatch):
+def test_a_disk_that_fills_up_during_the_download(hub, monkeypatch):
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -219,7 +222,7 @@ def test_a_password_in_an_address_is_not_shown(hub, monkeypatch):
     assert "secret" not in refused("https://127.0.0.1:9")
 
 
-def test_a_server_that_changes_its_mind(hub, monkeypatch):
+def test_a_newer_file_that_appears_during_the_download_is_verified(hub, monkeypatch):
     """Between two requests another file became the newest: the hash is looked at again."""
     first = hub.names
     calls = []
@@ -236,7 +239,7 @@ def test_a_server_that_changes_its_mind(hub, monkeypatch):
 
     replace = os.replace
     monkeypatch.setattr(os, "replace", lambda a, b: (replace(a, b), later(b)))
-    refused("isn't the published file")
+    refused("isn't the published one")
 
 
 def test_a_cache_that_is_a_file(hub, monkeypatch, tmp_path):
@@ -246,7 +249,7 @@ def test_a_cache_that_is_a_file(hub, monkeypatch, tmp_path):
         download("gpt2-small")
 
 
-def test_the_hashes_are_full_ones():
+def test_the_published_hashes_are_complete():
     assert len({p.sha256 for p in PUBLISHED.values()}) == 4
     assert all(len(p.sha256) == 64 and int(p.sha256, 16) for p in PUBLISHED.values())
     assert len(COMMIT) == 40

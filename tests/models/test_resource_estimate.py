@@ -1,4 +1,4 @@
-"""What a run is said to cost: more for more, about what was measured, and kindly refused."""
+"""Estimates of memory and time: they grow with the run, agree with measurements, and stop a run."""
 
 import re
 
@@ -23,7 +23,9 @@ def test_batches_are_counted_as_they_are_collated(entries, tokenizer):
     dataset = InstructionDataset(entries, tokenizer, with_prompt_length=True)
     for limit in (None, 30):
         loader = make_loader(dataset, 2, "response", limit, seed=1)
-        counted = Batches.of(loader.batch_sampler, dataset.lengths, dataset.prompt_lengths, limit)
+        counted = Batches.from_lengths(
+            loader.batch_sampler, dataset.lengths, dataset.prompt_lengths, limit
+        )
         real = list(loader)
         # a row is input and target for its end-of-text too, so a batch is one column wider here
         columns = [len(inputs) * (inputs.shape[1] + (limit is None)) for inputs, _ in real]
@@ -47,7 +49,7 @@ def test_more_costs_more():
     assert times == sorted(times)
     small = SIZES["gpt2-small"]
     assert est.training_bytes(small, Batches([800, 8000], [320, 320]), "float32") > order[1]
-    assert est.training_bytes(small, ONE, "float32", "muon") < est.training_bytes(
+    assert est.training_bytes(small, ONE, "float32", optimizer="muon") < est.training_bytes(
         small, ONE, "float32"
     )
     assert est.answering_bytes(small) < est.answering_bytes(small, 64) < order[2] * 2
@@ -63,19 +65,19 @@ def test_more_costs_more():
         ("gpt2-medium", "bfloat16", Batches([800], [320]), 7071),
     ],
 )
-def test_memory_is_estimated_about_as_what_was_measured(name, dtype, batches, measured):
-    estimate = est.training_bytes(SIZES[name], batches, dtype) - est.PROCESS
+def test_the_estimate_of_memory_agrees_with_measurements(name, dtype, batches, measured):
+    estimate = est.training_bytes(SIZES[name], batches, dtype) - est.PROCESS_BYTES
     assert 0.9 < estimate / (measured * 2**20) < 1.12
 
 
-def test_a_run_tells_its_cost_and_one_that_cannot_fit_is_refused(
+def test_a_run_prints_its_estimate_and_is_refused_if_it_cannot_fit(
     number_data, tmp_path, monkeypatch, capsys
 ):
     arguments = ["finetune", "--data", str(number_data), "--max-steps", "1"]
     assert main([*arguments, "--out", str(tmp_path / "a")]) == 0
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert re.search(
-        r"estimate: about (a|\d+) seconds? for 1 step of training, 0\.\d GB of mem", told
+        r"estimate: about (a|\d+) seconds? for 1 step of training, 0\.\d GB of mem", printed
     )
     monkeypatch.setattr(cost_estimate, "available_memory", lambda device: 3.5e9)
     assert main([*arguments, "--model", "gpt2-xl", "--out", str(tmp_path / "b")]) == 1
@@ -89,7 +91,7 @@ def test_a_run_tells_its_cost_and_one_that_cannot_fit_is_refused(
     assert main([*arguments, "--out", str(tmp_path / "c"), "--force"]) == 0
 
 
-def test_defaults_suit_the_start():
+def test_defaults_depend_on_the_initial_weights():
     random, trained = FinetuneOptions(), FinetuneOptions(model="gpt2-medium")
     assert (random.epochs, random.batch_size, random.lr) == (6, 48, 2.5e-3)
     assert (trained.epochs, trained.batch_size, trained.lr) == (2, 8, 5e-5)
@@ -97,15 +99,15 @@ def test_defaults_suit_the_start():
     assert (random.chosen_optimizer, trained.chosen_optimizer) == ("muon", "adamw")
 
 
-def test_large_models_answer_fewer_at_once():
+def test_large_models_generate_fewer_answers_at_once():
     at_once = [est.answers_at_once(config, 400) for config in SIZES.values()]
     assert at_once == sorted(at_once, reverse=True) and at_once[:2] == [64, 64] and at_once[-1] > 1
     for config, n in zip(SIZES.values(), at_once, strict=True):
-        assert n * est.cache_bytes(config, 400) <= est.CACHE_BYTES
+        assert n * est.cache_bytes(config, 400) <= est.MAX_CACHE_BYTES
     assert est.cache_bytes(SIZES["gpt2-xl"], 10**6) == est.cache_bytes(SIZES["gpt2-xl"], 1024)
 
 
-def test_a_run_counts_its_answers_too():
+def test_a_run_also_needs_memory_for_its_answers():
     long = Batches([100], [40], longest=1024)
     small = SIZES["gpt2-small"]
     assert est.run_bytes(small, long, "float32") > est.training_bytes(small, long, "float32")
@@ -116,7 +118,7 @@ def test_free_memory_is_a_plausible_number():
     assert 2**26 < available_memory(torch.device("cpu")) < 2**46
 
 
-def test_the_cache_has_the_size_that_is_said(small_model):
+def test_the_cache_has_the_estimated_size(small_model):
     cache = small_model.new_cache(20)
     small_model(torch.arange(20)[None], cache=cache)
     real = sum(t.numel() * t.element_size() for layer in cache._layers for t in layer)
@@ -124,7 +126,7 @@ def test_the_cache_has_the_size_that_is_said(small_model):
     assert isinstance(small_model, GPTModel)
 
 
-def test_a_process_that_gets_no_row_is_no_error():
+def test_a_process_that_gets_no_row_is_not_an_error():
     """Of several, where a batch has fewer rows than there are processes."""
-    batches = Batches.of([[], []], [5], [2])
+    batches = Batches.from_lengths([[], []], [5], [2])
     assert (batches.tokens, batches.targets, batches.longest) == ([1], [0], 5)

@@ -69,14 +69,14 @@ def test_where_theirs_divides_nothing_by_nothing_ours_is_0():
 
 @pytest.mark.parametrize("documents", [[], [[]], [[], []]])
 def test_nothing_to_search_is_said(documents):
-    with pytest.raises(ValueError, match="no word to search for"):
+    with pytest.raises(ValueError, match="the documents contain no words"):
         BM25Retriever(documents)
 
 
 def test_a_text_that_was_not_split_is_refused():
-    with pytest.raises(ValueError, match="document 1 is one text"):
+    with pytest.raises(ValueError, match="document 1 is a string"):
         BM25Retriever([["a"], "a picture"])
-    with pytest.raises(ValueError, match="the question is one text"):
+    with pytest.raises(ValueError, match="the query is a string"):
         BM25Retriever([["a"]]).scores("a picture")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import random
-from dataclasses import replace
 
 import datasets
 import pytest
@@ -16,7 +15,7 @@ from ch07.data.entries import load_entries
 from ch07.data.sources import read_source
 from ch07.data.splits import hf_split
 from ch07.data.streaming import stream_rows
-from ch07.training.job import build_job, describe_run
+from ch07.training.job import build_job, describe_job
 from ch07.training.resume import check_sources, check_unchanged, options_from_run
 from ch07.utils.atomic_files import write_json, write_jsonl
 from ch07.utils.errors import DataError
@@ -180,7 +179,7 @@ def test_a_dataset_stands_where_a_file_may(docs):
     ]
     assert file.entries == wanted
     assert file.places[7:] == ["train row 8", "test row 1"]
-    seen = {(finding.where, finding.what) for finding in file.findings}
+    seen = {(finding.place, finding.text) for finding in file.findings}
     assert ("all rows", "the key 'labels' is not trained on") in seen
     assert ("test row 1", "the same as an earlier row; first as train row 1") in seen
     one = read_source(f"hf:{docs}:test")
@@ -239,7 +238,7 @@ def test_offline_is_one_sentence():
 
 
 def test_a_dataset_that_does_not_fit(docs, monkeypatch):
-    monkeypatch.setattr(sources, "fitting", lambda: 10)
+    monkeypatch.setattr(sources, "max_json_bytes", lambda: 10)
     with pytest.raises(DataError, match="may not fit into the free memory"):
         read_source(f"hf:{docs}")
 
@@ -250,19 +249,19 @@ def test_a_run_on_a_dataset_goes_on_and_is_done_again(docs, tmp_path, monkeypatc
     monkeypatch.setattr(datasets, "load_dataset", lambda name, split: load(str(docs), split=split))
     options, said = FinetuneOptions(data="hf:lamini/lamini_docs:train"), []
     job = build_job(options, said.append)
-    config = describe_run(options, job)
+    config = describe_job(options, job)
     write_json(tmp_path / "config.json", config)
     assert options_from_run(tmp_path, {}).data == options.data
     assert config["facts"]["data_sha256"] == read_source(options.data).sha256
-    check_sources(tmp_path, options, job)  # of --like
-    check_unchanged(tmp_path, config, describe_run(options, job), said.append)  # of --resume
+    check_sources(tmp_path, config)  # of --like
+    check_unchanged(tmp_path, config, describe_job(options, job), said.append)  # of --resume
     write_jsonl(docs / "train.jsonl", [{**DOCS[0], "answer": "changed"}, *DOCS[1:]])
     changed = read_source(options.data).sha256
-    job = replace(job, facts=job.facts | {"data_sha256": changed})
+    now = {**config, "facts": config["facts"] | {"data_sha256": changed}}
     with pytest.raises(ValueError, match="data_sha256 was"):
-        check_sources(tmp_path, options, job)
+        check_sources(tmp_path, now)
     with pytest.raises(ValueError, match="data_sha256 was"):
-        check_unchanged(tmp_path, config, describe_run(options, job), said.append)
+        check_unchanged(tmp_path, config, now, said.append)
 
 
 def test_the_rows_hash_is_of_what_is_trained_on(docs):

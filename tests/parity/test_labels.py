@@ -10,13 +10,14 @@ from test_collators import END, hf_tokenizer, ragged  # noqa: F401 (hf_tokenizer
 
 from ch07.data.entries import load_entries
 from ch07.data.prompt_styles import ALPACA_STYLE, CHINESE_ALPACA_STYLE, STYLES
+from ch07.data.token_boundaries import boundary_merge_rows
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.models.parameter_names import from_published
 from ch07.models.resize_embeddings import smart_embedding_resize
 from ch07.systems.reference_formats.alpaca_labels import label_row, label_rows, original_row
 from ch07.systems.reference_formats.label_collate import collate_label_rows
 from gpt_model import GPTConfig, GPTModel
-from instruction_dataset import BOOK_STYLE, InstructionDataset
+from instruction_dataset import BOOK_STYLE
 
 PAD = "[PAD]"  # as Alpaca adds it
 PLANTED = ["(smiles)", '"Quite," he said', "- one\n- two", "{}", ":)", "://", "' quoted"]
@@ -66,13 +67,13 @@ def test_the_oracle_of_character_offsets(gpt2, tokenizer, rows, style):
         assert mended[i].ids == original[i].ids == ids and mended[i].labels == labels
         if original[i].labels != labels:
             differing.append(i)
-    seams = InstructionDataset(rows, tokenizer, style).seam_rows
-    assert differing == seams
+    merged = boundary_merge_rows(rows, tokenizer, style)
+    assert differing == merged
     if style is ALPACA_STYLE:
-        said = {rows[i]["output"] for i in seams}
+        said = {rows[i]["output"] for i in merged}
         assert said >= {"(smiles)", "{}", ":)"} and not said & set(PLAIN)
     if style is BOOK_STYLE:
-        assert seams == []
+        assert merged == []
 
 
 @pytest.mark.parametrize("limit", [512, 60, 45, 30, 2])
@@ -109,7 +110,7 @@ def test_end_of_text_that_a_user_typed_is_where_ours_differs(gpt2, tokenizer):
 
 def test_the_books_template_is_safe_on_the_generated_data(tokenizer):
     entries = load_entries(DATA_FILE)[::5]
-    joint, apart = (label_rows(entries, tokenizer, BOOK_STYLE, way) for way in (True, False))
+    joint, apart = (label_rows(entries, tokenizer, BOOK_STYLE, joint=way) for way in (True, False))
     assert joint == apart
     planted = {**entries[0], "output": "(so)"}
     assert label_row(planted, tokenizer, joint=True) != label_row(planted, tokenizer)

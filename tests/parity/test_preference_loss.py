@@ -54,7 +54,9 @@ def test_the_loss_of_the_authors(beta, smoothing):
     theirs = (
         -F.logsigmoid(beta * logits) * (1 - smoothing) - F.logsigmoid(-beta * logits) * smoothing
     )
-    ours = dpo_loss(policy_chosen, policy_rejected, chosen, rejected, beta, smoothing)
+    ours = dpo_loss(
+        policy_chosen, policy_rejected, chosen, rejected, beta=beta, label_smoothing=smoothing
+    )
     torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
     torch.testing.assert_close(
         rewards(policy_chosen, chosen, beta) - rewards(policy_rejected, rejected, beta),

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, verified when read, the last two kept."""
+"""Checkpoints: complete or not there, verified when read, the last two kept."""
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def test_the_last_two_are_kept(tmp_path):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("where", ["model", "optimizer"])
-def test_a_number_that_is_not_finite_is_never_saved(tmp_path, bad, where):
+def test_numbers_that_are_not_finite_are_never_saved(tmp_path, bad, where):
     save_checkpoint(tmp_path, *stepped(), TrainState(step=1))
     model, optimizer = stepped()
     first = next(iter(optimizer.state_dict()["state"].values()))["exp_avg"]
@@ -63,7 +63,7 @@ def test_a_number_that_is_not_finite_is_never_saved(tmp_path, bad, where):
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
 
 
-def test_a_damaged_one_does_not_count_as_one_of_two(tmp_path):
+def test_a_damaged_checkpoint_does_not_count_as_one_of_the_last_two(tmp_path):
     for step in (10, 20):
         save_checkpoint(tmp_path, *stepped(), TrainState(step=step))
     (tmp_path / "step-00000020" / "model.safetensors").write_bytes(b"x")
@@ -71,7 +71,7 @@ def test_a_damaged_one_does_not_count_as_one_of_two(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000010", "step-00000025"]
 
 
-def test_a_checkpoint_from_before_seals_is_read(tmp_path):
+def test_a_checkpoint_without_checksum_from_an_older_version_is_read(tmp_path):
     save_checkpoint(tmp_path, *stepped(), TrainState(step=5))
     path = tmp_path / "step-00000005" / "state.json"
     content = read_json(path)
@@ -79,7 +79,7 @@ def test_a_checkpoint_from_before_seals_is_read(tmp_path):
     assert load_checkpoint(tmp_path, *stepped())[0].step == 5
 
 
-def test_strange_names_are_no_checkpoints(tmp_path):
+def test_folders_of_other_names_are_not_checkpoints(tmp_path):
     save_checkpoint(tmp_path, *stepped(), TrainState(step=5))
     (tmp_path / "step-00000009.bak").mkdir()
     (tmp_path / "step-note.txt").write_text("mine", encoding="utf-8")
@@ -88,13 +88,13 @@ def test_strange_names_are_no_checkpoints(tmp_path):
     assert (tmp_path / "step-00000009.bak").is_dir()
 
 
-def test_no_checkpoint_is_none(tmp_path):
+def test_without_a_checkpoint_the_state_is_none(tmp_path):
     assert load_checkpoint(tmp_path / "none", *stepped()) == (None, [])
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
 @pytest.mark.parametrize("fault", ["flip", "cut", "remove", "empty"])
-def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path, name, fault):
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path, name, fault):
     old = stepped(seed=1)
     save_checkpoint(tmp_path, *old, TrainState(step=1))
     save_checkpoint(tmp_path, *stepped(seed=2), TrainState(step=2))
@@ -113,12 +113,12 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path, name, fault):
     assert len(problems) == 1 and problems[0].startswith("step-00000002: ")
     path.parent.joinpath("state.json").unlink(missing_ok=True)
     (tmp_path / "step-00000001" / "state.json").unlink()
-    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+    with pytest.raises(CheckpointError, match="no checkpoint is intact"):
         load_checkpoint(tmp_path, *other)
 
 
-@pytest.mark.parametrize("moment", ["write_tensors", "write_sealed_json", "flush_folder"])
-def test_dying_inside_a_write_leaves_the_one_before(tmp_path, monkeypatch, moment):
+@pytest.mark.parametrize("moment", ["write_tensors", "write_json_with_checksum", "fsync_folder"])
+def test_a_crash_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatch, moment):
     save_checkpoint(tmp_path, *stepped(seed=1), TrainState(step=1))
 
     def die(*arguments):
@@ -141,7 +141,7 @@ def test_weights_of_a_compiled_model_load():
     )
 
 
-def test_what_a_crash_or_a_damaged_checkpoint_left_is_cleaned_away(tmp_path):
+def test_leftovers_of_a_crash_and_damaged_checkpoints_are_deleted(tmp_path):
     for step in (1, 2, 9):
         save_checkpoint(tmp_path, *stepped(), TrainState(step=step))
     (tmp_path / ".new-step-00000007").mkdir()
@@ -149,7 +149,7 @@ def test_what_a_crash_or_a_damaged_checkpoint_left_is_cleaned_away(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
 
 
-def test_weights_that_do_not_fit_are_all_listed():
+def test_all_weights_that_do_not_fit_are_listed():
     model, _ = stepped()
     tensors = dict(model.named_parameters())
     tensors["extra"] = tensors.pop("pos_emb.weight")

@@ -12,7 +12,7 @@ from strangers import SHAPE, a_run, altered, refused
 
 from ch07.commands.cli import main
 from ch07.models.saved_run import save_model
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.runs.checkpoint import save_checkpoint
 from ch07.runs.run_lock import run_lock
 from ch07.utils.atomic_files import write_json, write_tensors
@@ -109,10 +109,13 @@ def test_links_in_checkpoint_lead_to_no_deletion(tmp_path, name):
 def test_a_new_file_takes_the_place_of_a_link_not_of_what_it_leads_to(tmp_path):
     gold, folder = tmp_path / "gold", a_run(tmp_path / "run")
     gold.write_text("gold", encoding="utf-8")
-    for name in (rf.MODEL, rf.METRICS):
+    for name in (run_folder.MODEL, run_folder.METRICS):
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(gold)
     save_model(folder, GPTModel(SHAPE))
-    rf.save_metrics(folder, [])
+    run_folder.save_metrics(folder, [])
     assert gold.read_text("utf-8") == "gold"
-    assert not (folder / rf.MODEL).is_symlink() and not (folder / rf.METRICS).is_symlink()
+    assert (
+        not (folder / run_folder.MODEL).is_symlink()
+        and not (folder / run_folder.METRICS).is_symlink()
+    )

@@ -1,4 +1,4 @@
-"""Runs on disk: loaded as they were, and every way to be no run is said in a sentence."""
+"""Runs on disk: loaded as they were saved; whatever is not a run is refused in one sentence."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ch07.models.saved_run import load_run, save_model
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.runs.run_lock import new_run_folder
 from ch07.utils.atomic_files import write_json
 from ch07.utils.errors import RunFolderError
@@ -24,23 +24,23 @@ def make(folder, **changes):
     config = {"options": {}, "model": vars(model.config), "prompt_style": STYLE}
     config |= {"settings": {}, "facts": {}}
     folder.mkdir(exist_ok=True)
-    write_json(folder / rf.CONFIG, config | changes)
+    write_json(folder / run_folder.CONFIG, config | changes)
     save_model(folder, model)
     return model
 
 
-def test_a_whole_number_may_be_no_dropout(tmp_path):
+def test_dropout_may_be_the_whole_number_0(tmp_path):
     make(tmp_path, model={**MODEL, "drop_rate": 0})
     assert load_run(tmp_path).model.config.drop_rate == 0
 
 
 @pytest.mark.parametrize("name", ["n_layers", "n_heads", "emb_dim"])
 @pytest.mark.parametrize("value", [0, -2, 10**9])
-def test_a_shape_that_no_model_has(tmp_path, name, value):
+def test_a_shape_that_no_model_can_have_is_refused(tmp_path, name, value):
     make(tmp_path)
-    config = json.loads((tmp_path / rf.CONFIG).read_text("utf-8"))
+    config = json.loads((tmp_path / run_folder.CONFIG).read_text("utf-8"))
     config["model"][name] = value
-    write_json(tmp_path / rf.CONFIG, config)
+    write_json(tmp_path / run_folder.CONFIG, config)
     with pytest.raises(RunFolderError):
         load_run(tmp_path)
 
@@ -73,20 +73,21 @@ def test_the_same_bits_and_the_same_prompt_come_back(tmp_path, tied):
         "unknown field",
     ],
 )
-def test_what_is_no_run_is_said(tmp_path, fault):
+def test_a_folder_that_is_not_a_finished_run_is_refused(tmp_path, fault):
     make(tmp_path)
-    config = json.loads((tmp_path / rf.CONFIG).read_text("utf-8"))
-    model = tmp_path / rf.MODEL
+    config = json.loads((tmp_path / run_folder.CONFIG).read_text("utf-8"))
+    model = tmp_path / run_folder.MODEL
     match fault:
         case "nothing":
-            (tmp_path / rf.CONFIG).unlink()
+            (tmp_path / run_folder.CONFIG).unlink()
         case "no model":
             model.unlink()
         case "half config":
-            (tmp_path / rf.CONFIG).write_text('{"model": ', encoding="utf-8")
+            (tmp_path / run_folder.CONFIG).write_text('{"model": ', encoding="utf-8")
         case "no style":
             write_json(
-                tmp_path / rf.CONFIG, {k: v for k, v in config.items() if k != "prompt_style"}
+                tmp_path / run_folder.CONFIG,
+                {k: v for k, v in config.items() if k != "prompt_style"},
             )
         case "cut":
             model.write_bytes(model.read_bytes()[:-50])
@@ -99,16 +100,18 @@ def test_what_is_no_run_is_said(tmp_path, fault):
         case "other shape":
             make(tmp_path, model=config["model"] | {"emb_dim": 16})
         case "other meaning":  # fits the weights, but is not what they were trained with
-            write_json(tmp_path / rf.CONFIG, config | {"model": config["model"] | {"n_heads": 4}})
+            write_json(
+                tmp_path / run_folder.CONFIG, config | {"model": config["model"] | {"n_heads": 4}}
+            )
         case "no object":
-            write_json(tmp_path / rf.CONFIG, config | {"settings": []})
+            write_json(tmp_path / run_folder.CONFIG, config | {"settings": []})
         case "unknown field":
             make(tmp_path, model=config["model"] | {"rotary": True})
     with pytest.raises(RunFolderError, match=str(tmp_path.name)):
         load_run(tmp_path)
 
 
-def test_new_folders_never_meet_old_runs(tmp_path, monkeypatch):
+def test_a_new_run_never_uses_the_folder_of_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert [str(new_run_folder()) for _ in range(3)] == ["runs/1", "runs/2", "runs/3"]
     assert new_run_folder("mine").is_dir()

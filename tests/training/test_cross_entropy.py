@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from ch07.config import FinetuneOptions
-from ch07.training.cross_entropy import ROWS, summed_cross_entropy_in_place
+from ch07.training.cross_entropy import ROWS_AT_ONCE as ROWS
+from ch07.training.cross_entropy import summed_cross_entropy_in_place
 from ch07.training.run_plan import build_plan
 from train_loop import TrainSettings, summed_cross_entropy
 
@@ -99,6 +100,6 @@ def test_a_target_that_is_no_token_is_told(function, wrong):
 
 def test_a_run_uses_it():
     """And the chapter's loop, left to itself, uses PyTorch's."""
-    plan = build_plan(FinetuneOptions(), tell=lambda text: None)
+    plan = build_plan(FinetuneOptions(), report=lambda text: None)
     assert plan.settings.cross_entropy is summed_cross_entropy_in_place
     assert TrainSettings().cross_entropy is summed_cross_entropy

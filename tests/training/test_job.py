@@ -18,8 +18,8 @@ def job(number_data, tmp_path, small_model):
     """With a model so small that it compiles in seconds."""
     options = FinetuneOptions(data=str(number_data), out=str(tmp_path / "run"))
     job = build_job(options, lambda text: None)
-    settings = replace(job.settings, dtype="float32")
-    return replace(job, model=small_model, settings=settings)
+    settings = replace(job.plan.settings, dtype="float32")
+    return replace(job, model=small_model, plan=replace(job.plan, settings=settings))
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
@@ -33,8 +33,8 @@ def test_a_compiled_adapter_learns_the_same(job, small_model, monkeypatch, metho
     for compiles in (True, False):
         model = add_adapter(copy.deepcopy(small_model), options)
         frozen = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
-        asked = replace(job, model=model, trained=model)
-        trained = distribute_job(asked, replace(options, compile=compiles), print).trained
+        asked = replace(job, model=model, trained_model=model)
+        trained = distribute_job(asked, replace(options, compile=compiles), print).trained_model
         assert (trained is model) != compiles
         optimizer = make_optimizer(p for p in model.parameters() if p.requires_grad)
         losses[compiles] = [
@@ -52,7 +52,7 @@ def test_a_compiled_model_computes_the_same(job, small_model, monkeypatch):
     said = []
     # the graph as it is, without the compiler's last part, which takes ten seconds here
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    compiled = distribute_job(job, FinetuneOptions(compile=True), said.append).trained
+    compiled = distribute_job(job, FinetuneOptions(compile=True), said.append).trained_model
     assert not said
     assert compiled is not small_model and all(p.grad is None for p in small_model.parameters())
     ids = torch.randint(0, 97, (3, 21))
@@ -73,7 +73,7 @@ def test_where_it_cannot_be_compiled_it_is_said(job, small_model, monkeypatch):
 
     monkeypatch.setattr(torch, "compile", broken)
     said = []
-    assert distribute_job(job, FinetuneOptions(compile=True), said.append).trained is small_model
-    assert said == [
-        "torch.compile doesn't work here (no C++ compiler), so the run goes on without it"
-    ]
+    assert (
+        distribute_job(job, FinetuneOptions(compile=True), said.append).trained_model is small_model
+    )
+    assert said == ["torch.compile doesn't work here (no C++ compiler); training without it"]

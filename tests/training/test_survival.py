@@ -92,7 +92,7 @@ def test_thirty_kills_lose_nothing_but_time(place, forks, arguments, whole):
         else:
             assert code == -9, f"kill {kills}: {forks.said()[-2000:]}"
             kills += 1
-    assert "going on from step" in forks.said()
+    assert "resuming from step" in forks.said()
     assert forks(begun_or_resumed(arguments, folder)) == 0, forks.said()[-2000:]
     same(whole, folder)
     left = [*folder.glob(".*.new"), *(folder / rf.CHECKPOINT).glob(".new-*")]
@@ -117,7 +117,7 @@ def test_a_fault_at_any_operation_ends_in_words(place, forks, arguments, whole, 
         assert fault != "full" or "No space left on device" in words
         if fault != "kill" and (folder / rf.CONFIG).exists():
             assert "python -m ch07 finetune --resume --out" in words, (number, words)
-            assert fault != "interrupt" or "stopped at once" in words
+            assert fault != "interrupt" or "stopped immediately" in words
         assert forks(begun_or_resumed(arguments, folder)) == 0, (number, forks.said()[-2000:])
         same(whole, folder)
         shutil.rmtree(folder)
@@ -139,7 +139,7 @@ def test_a_run_that_is_asked_to_stop_keeps_all_it_has(
     assert main(["respond", str(folder), "x"]) == 1
     assert "has not finished" in capsys.readouterr().err
     assert forks(["finetune", "--resume", "--out", folder]) == 0
-    assert "going on from step" in forks.said()[said:]
+    assert "resuming from step" in forks.said()[said:]
     same(whole, folder)
 
 
@@ -164,7 +164,7 @@ def test_a_damaged_config_comes_back_from_the_checkpoint(whole, tmp_path, damage
         flipped = text.replace(b"{\n", b"[\n", 1)
         path.write_bytes({"cut": text[:200], "empty": b"", "flipped": flipped}[damage])
     assert resume(folder) == 0
-    assert f"its copy in the checkpoint of step {STEPS} takes its place" in capsys.readouterr().err
+    assert f"using its copy in the checkpoint of step {STEPS}" in capsys.readouterr().err
     assert path.read_bytes() == (whole / rf.CONFIG).read_bytes()
     same(whole, folder)
 
@@ -177,7 +177,7 @@ def test_a_config_that_was_altered_is_refused_with_what_differs(whole, tmp_path,
     write_json(folder / rf.CONFIG, config)
     assert resume(folder) == 1
     error = capsys.readouterr().err
-    assert "was altered since the run began: options.batch_size was 16, now 8" in error
+    assert "was altered since the run started: options.batch_size was 16, now 8" in error
 
 
 def test_a_checkpoint_whose_state_was_altered_is_passed_over(whole, tmp_path, capsys):
@@ -188,7 +188,7 @@ def test_a_checkpoint_whose_state_was_altered_is_passed_over(whole, tmp_path, ca
     state.write_text(text.replace(f'"step": {STEPS},', '"step": 12,'), encoding="utf-8")
     assert resume(folder) == 0
     said = capsys.readouterr().err
-    assert "passed over" in said and f"going on from step {STEPS - 1}" in said
+    assert "skipped" in said and f"resuming from step {STEPS - 1}" in said
     same(whole, folder)
 
 
@@ -217,7 +217,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_training(
     assert resume(folder) == 1
     assert main([*map(str, arguments), "--out", str(tmp_path / "new")]) == 1
     errors = capsys.readouterr().err.splitlines()
-    said = "can't be written to: no right to, or a read-only disk"
+    said = "can't be written to: permission is missing, or the disk is read-only"
     assert [line.endswith(said) for line in errors] == [
         True,
         True,
@@ -258,11 +258,12 @@ def test_numbers_that_are_not_finite_end_the_run_with_its_rows(
     config = read_json(tmp_path / "run" / rf.CONFIG)
     plan = build_plan(FinetuneOptions(**config["options"]), lambda text: None)
     third = list(plan.train_loader.batch_sampler)[2]
-    entries = [plan.datasets["train"].data[i] for i in third]
-    assert rows == [plan.file.by_entry[id(entry)] for entry in entries]
+    entries = [plan.rows.datasets["train"].data[i] for i in third]
+    file = plan.rows.file
+    assert [file.entries[file.places.index(row)] for row in rows] == entries
     read = read_json(config["options"]["data"])
     assert read[int(rows[0].removeprefix("row ")) - 1]["output"] == entries[0]["output"]
-    assert "step-00000002 is whole; go on with:" in error and "--like" in error
+    assert "step-00000002 is complete; resume with:" in error and "--like" in error
     monkeypatch.undo()
     assert resume(tmp_path / "run") == 0
     same(whole, tmp_path / "run")
@@ -301,5 +302,5 @@ def test_no_whole_checkpoint_is_said_without_a_circle(whole, tmp_path, capsys):
         state.write_text("{", encoding="utf-8")
     assert resume(folder) == 1
     error = capsys.readouterr().err
-    assert "no checkpoint is whole" in error and "--resume" not in error
-    assert f"Begin anew: python -m ch07 finetune --like {folder}" in error
+    assert "no checkpoint is intact" in error and "--resume" not in error
+    assert f"Start again: python -m ch07 finetune --like {folder}" in error

@@ -150,8 +150,8 @@ def test_a_rank_that_dies_is_restarted_and_nothing_changes(few_answers, tmp_path
         running.kill()
     assert running.returncode == 0, said
     assert "rank 0 of 2 stopped, since another rank has ended or doesn't answer" in said
-    assert "is whole; go on with:\n  torchrun --nproc-per-node 2 -m ch07" in said
-    assert "going on from step" in said
+    assert "is complete; resume with:\n  torchrun --nproc-per-node 2 -m ch07" in said
+    assert "resuming from step" in said
     assert main(["finetune", *options(few_answers, one)]) == 0
     assert losses(many) == pytest.approx(losses(one), abs=TOLERANCE)
     answers = [

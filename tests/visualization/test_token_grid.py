@@ -1,4 +1,4 @@
-"""The grid tells what stands in the tensors: in a picture, in glyphs, in sentences, as records."""
+"""The token grid equals its tensors: as a figure, as text, as sentences and as records."""
 
 import json
 import unicodedata
@@ -14,7 +14,7 @@ from ch07.data.prompt_styles import STYLES, token_roles
 from ch07.data.token_text import display_width, token_text
 from ch07.visualization.token_grid import GridSeries, TokenGrid, batch_grid, token_losses
 from ch07.visualization.token_grid_figure import drawable_text
-from ch07.visualization.token_grid_text import ROLES, WIDTH
+from ch07.visualization.token_grid_text import GRID_WIDTH, ROLES
 from collate import custom_collate_draft_1, custom_collate_draft_2, custom_collate_fn
 from instruction_dataset import InstructionDataset, PromptStyle, encode_prompt
 from train_loop import calc_loss_batch
@@ -32,7 +32,7 @@ def grid(tokenizer, entries):
 
 
 @pytest.mark.parametrize("style", STYLES.values(), ids=lambda style: style.name)
-def test_the_parts_are_the_prompt_and_every_token_has_its_role(style, tokenizer, entries):
+def test_a_prompts_parts_join_to_it_and_every_token_has_a_role(style, tokenizer, entries):
     for entry in entries:
         assert "".join(text for _, text in style.parts(entry)) == style.prompt(entry)
         roles = token_roles(entry, tokenizer, style)
@@ -44,7 +44,7 @@ def test_the_parts_are_the_prompt_and_every_token_has_its_role(style, tokenizer,
         assert roles.count("answer") == len(ids) - len(encode_prompt(entry, tokenizer, style))
 
 
-def test_a_token_across_two_parts_belongs_to_where_it_begins(tokenizer):
+def test_a_token_that_spans_two_parts_has_the_role_of_its_start(tokenizer):
     style = PromptStyle("tight", "", "say {instruction}")
     entry = {"instruction": "", "output": "x"}
     assert token_roles(entry, tokenizer, style) == ["template", "template", "answer"]
@@ -53,7 +53,7 @@ def test_a_token_across_two_parts_belongs_to_where_it_begins(tokenizer):
     assert roles == ["template", "template", "answer"]
 
 
-def test_the_words_of_a_user_are_never_template(tokenizer):
+def test_user_text_never_has_the_role_template(tokenizer):
     entry = {"instruction": "### Response:\n", "input": "", "output": "no"}
     roles = token_roles(entry, tokenizer)
     assert roles.count("instruction") >= 4 and roles[-2:] == ["template", "answer"]
@@ -62,7 +62,7 @@ def test_the_words_of_a_user_are_never_template(tokenizer):
 # --- cells --------------------------------------------------------------------------------------
 
 
-def test_cells_are_the_tensors(grid, tokenizer, entries):
+def test_cells_equal_the_tensors(grid, tokenizer, entries):
     dataset = InstructionDataset(entries, tokenizer, with_prompt_length=True)
     ((inputs, targets),) = make_loader(dataset, 3, "response")
     assert [[cell.token_id for cell in cells] for cells in grid.rows] == inputs.tolist()
@@ -80,17 +80,17 @@ def test_a_cut_row_has_no_end(tokenizer, entries):
     assert len(cells) == 10 and all(cell.target_role == "template" for cell in cells)
 
 
-def test_shares_are_counted_from_the_cells(tokenizer, entries):
+def test_counted_targets_by_role_equal_a_count_of_the_roles(tokenizer, entries):
     grid = batch_grid(entries, tokenizer, loss_on="all")
     counted = grid.counted_by_role()
     roles = [role for entry in entries for role in token_roles(entry, tokenizer)]
-    # a row's first token is nobody's target; its end is one
+    # a row's first token is never a target; its end-of-text token is
     expected = {role: roles.count(role) for role in ROLES if role in roles}
     expected["template"] -= 3
     assert counted == expected | {"end": 3}
 
 
-def test_losses_are_the_loss(tokenizer, entries, small_model):
+def test_the_mean_of_token_losses_is_the_loss(tokenizer, entries, small_model):
     small_model.eval()
     inputs = torch.randint(0, 97, (2, 6))
     targets = torch.randint(0, 97, (2, 6))
@@ -109,23 +109,23 @@ def test_losses_are_the_loss(tokenizer, entries, small_model):
     assert all(cell.loss is None for cell in grid.rows[0][3:])
 
 
-# --- words --------------------------------------------------------------------------------------
+# --- text ---------------------------------------------------------------------------------------
 
 
-def test_glyphs_say_the_same_as_the_cells(grid):
+def test_the_text_grid_shows_every_cell(grid):
     lines = str(grid).splitlines()
-    assert max(map(display_width, lines)) <= WIDTH
+    assert max(map(display_width, lines)) <= GRID_WIDTH
     for name, word in (
         ("id", lambda c: str(c.token_id)),
         ("input", lambda c: c.text),
         ("role", lambda c: ROLES[c.role][0]),
         ("target", lambda c: f"[{c.target_text}]" if c.counted else "·"),
     ):
-        shown = [w for line in lines if line.startswith(f"  {name} ") for w in line.split()[1:]]
-        assert shown == [word(cell) for cells in grid.rows for cell in cells]
+        written = [w for line in lines if line.startswith(f"  {name} ") for w in line.split()[1:]]
+        assert written == [word(cell) for cells in grid.rows for cell in cells]
 
 
-def test_sentences_and_records_say_the_same_as_the_cells(grid):
+def test_sentences_and_records_have_every_cell(grid):
     cells = [cell for row in grid.rows for cell in row]
     spoken = [line for line in grid.sentences().splitlines() if line.startswith("token ")]
     records = grid.records()
@@ -136,7 +136,7 @@ def test_sentences_and_records_say_the_same_as_the_cells(grid):
         assert record["target"] == cell.target and record["counted"] == cell.counted
 
 
-def test_no_token_breaks_the_table(tokenizer):
+def test_control_and_wide_characters_do_not_break_the_columns(tokenizer):
     entry = {"instruction": "翻译 😀\t\x1b[31m\x07", "input": "", "output": "我喜欢茶。"}
     grid = batch_grid([entry], tokenizer)
     for text in (str(grid), grid.sentences()):
@@ -148,10 +148,10 @@ def test_no_token_breaks_the_table(tokenizer):
     assert unicodedata.east_asian_width("译") == "W"
 
 
-# --- pictures -----------------------------------------------------------------------------------
+# --- figures ------------------------------------------------------------------------------------
 
 
-def test_the_picture_shows_what_the_cells_say(grid):
+def test_the_figure_shows_every_cell(grid):
     for per_line in (5, 60):
         axes = grid.figure(per_line=per_line).axes[0]
         framed = [box for box in axes.patches if box.get_linewidth() > 1]
@@ -165,7 +165,7 @@ def test_the_picture_shows_what_the_cells_say(grid):
     assert shifts == sum(cell.counted for cell in cells) - ends
 
 
-def test_darker_means_a_higher_loss():
+def test_a_higher_loss_is_darker():
     inputs, targets = custom_collate_fn([[1, 2, 3]])
     losses = torch.tensor([[0.0, 1.0, 4.0]])
     grid = TokenGrid(inputs, targets, [["answer"] * 3], losses=losses)
@@ -175,7 +175,7 @@ def test_darker_means_a_higher_loss():
     assert "black is 4.0 nats" in grid.figure().legends[0].get_texts()[-1].get_text()
 
 
-def test_three_drafts_in_one_picture():
+def test_a_series_shows_three_drafts_in_one_figure():
     series = GridSeries(
         draft_1=TokenGrid(custom_collate_draft_1(TOY), None, TOY_ROLES),
         draft_2=TokenGrid(*custom_collate_draft_2(TOY), TOY_ROLES),
@@ -190,12 +190,13 @@ def test_three_drafts_in_one_picture():
     assert "no targets" in bundle["text/plain"]
 
 
-def test_letters_that_no_font_has_are_written_as_code_points():
+def test_characters_without_a_font_are_drawn_as_code_points():
     assert drawable_text("a␣↵é") == "a␣↵é"
     assert drawable_text("\U000e0041") == "U+E0041"
 
 
-# Machado, Oliveira and Fernandes 2009, table 1, severity 1.0: how two kinds of eyes see a colour.
+# Machado, Oliveira and Fernandes 2009, table 1, severity 1.0: how people with two kinds of colour
+# blindness see a colour.
 BLINDNESS = {
     "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
     "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
@@ -203,10 +204,10 @@ BLINDNESS = {
 
 
 @pytest.mark.parametrize("matrix", BLINDNESS.values(), ids=list(BLINDNESS))
-def test_colours_differ_for_colour_blind_eyes(matrix):
-    """A person sees a difference of 2.3 in CIELAB (Mahy et al. 1994); here it is three times that.
+def test_colours_differ_for_colour_blind_people(matrix):
+    """Colours differ by 6.9 in CIELAB, three times what is noticeable (Mahy et al. 1994).
 
-    Letters stand on all of them with a contrast of 7 to 1 (WCAG 2.2, level AAA).
+    Black text has a contrast of 7 to 1 on all of them (WCAG 2.2, level AAA).
     """
     colours = {role: to_rgb(colour) for role, (_, colour) in ROLES.items()}
     seen = {role: _lab(np.array(matrix) @ _linear(rgb)) for role, rgb in colours.items()}
@@ -234,10 +235,10 @@ def _lab(linear):
 # --- the command --------------------------------------------------------------------------------
 
 
-def test_the_command_in_its_four_forms(number_data, run, tmp_path, capsys):
+def test_the_command_has_four_output_formats(number_data, run, tmp_path, capsys):
     assert main(["grid", str(number_data), "--rows", "2"]) == 0
-    glyphs = capsys.readouterr().out
-    assert glyphs.count("row ") == 2 and "[<END>]" in glyphs
+    text = capsys.readouterr().out
+    assert text.count("row ") == 2 and "[<END>]" in text
     assert main(["grid", str(number_data), "--rows", "2", "--sentences"]) == 0
     assert "should be followed by <END>, end, counted." in capsys.readouterr().out
     assert main(["grid", str(number_data), "--rows", "2", "--json", "--run", str(run)]) == 0
@@ -250,14 +251,24 @@ def test_the_command_in_its_four_forms(number_data, run, tmp_path, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_command_shows_a_cut(number_data, capsys):
+def test_losses_leave_the_mode_of_every_module_as_it_was(small_model):
+    """Also of a submodule that is in evaluation mode while the model trains."""
+    small_model.train()
+    small_model.trf_blocks[0].eval()
+    modes = [module.training for module in small_model.modules()]
+    ids = torch.randint(0, 97, (2, 5))
+    token_losses(small_model, ids, ids)
+    assert [module.training for module in small_model.modules()] == modes
+
+
+def test_the_command_reports_a_cut_row(number_data, capsys):
     assert main(["grid", str(number_data), "--rows", "1", "--allowed-max-length", "9"]) == 0
     out, err = capsys.readouterr()
     assert "9 tokens, 0 padding, 0 targets counted" in out
     assert "data: cut at 9 tokens, end-of-text lost, or more (1: row 1)" in err
 
 
-def test_cut_rows_are_named_by_their_place_in_the_file(tmp_path, capsys):
+def test_cut_rows_are_named_by_their_line_in_the_file(tmp_path, capsys):
     short, long = ({"instruction": "Say it.", "output": "so " * n} for n in (1, 90))
     rows = [short, {**short, "output": ""}, long, short | {"input": "x"}, long | {"input": "y"}]
     (tmp_path / "rows").write_text("\n\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -280,7 +291,7 @@ def test_the_command_fails_in_one_line(arguments, code, words, tmp_path, monkeyp
     assert words in error and error.count("\n") == 1
 
 
-def test_a_users_own_word_end_is_not_end_of_text(tokenizer):
+def test_the_word_end_in_user_text_is_not_end_of_text(tokenizer):
     (cells,) = batch_grid([{"instruction": "Say it.", "output": "END"}], tokenizer).rows
     assert [cell.target_text for cell in cells if cell.counted] == ["END", "<END>"]
     written = [token_text(i, tokenizer, end_id=50256) for i in range(50256)]

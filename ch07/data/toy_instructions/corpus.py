@@ -1,16 +1,18 @@
-"""Plain text of the small world, to be read before any instruction: stories, lists, facts.
+"""Plain text of the small world, to pretrain on before any instruction: stories, lists, facts.
 
-The one idea: whoever has read how a world is told needs few instructions to answer in it. Here
-stand the words, facts and turns of speech of the instruction data as statements: no task is given,
+The one idea: a model that has read how a world is described needs few instructions to answer in it.
+The words, facts and phrases of the instruction data appear here as statements: no task is given,
 and nothing that a held-out entry composes is composed here, in any form. Facts are shared with
-the held-out entries, as the world's are with any text about it. Knows nothing of tokens or models.
+the held-out entries, as any text about a world shares them. Knows nothing of tokens or models.
 
-That reading comes first, and why: Radford et al. 2018, "Improving Language Understanding by
+Source for pretraining before fine-tuning: Radford et al. 2018, "Improving Language Understanding by
 Generative Pre-Training", section 3.
 """
 
 import random
+from collections.abc import Callable, Hashable, Sequence
 from itertools import combinations
+from typing import Any
 
 from ch07.data.toy_instructions.build import SEED, held_out_keys
 from ch07.data.toy_instructions.facts import FACT_FAMILIES
@@ -25,8 +27,8 @@ from ch07.data.toy_instructions.words import (
 )
 
 N_DOCUMENTS = 38_000
-# How things are told: as prose, sentence after sentence, or as notes, line by line. Of a trio and
-# of a list the first way always, and some of the others; of a fact and of numbers any one way.
+# How each kind is written: as prose, sentence after sentence, or as notes, line by line. A trio and
+# a list use the first template and some of the others; a fact and numbers use any one.
 PROSE = {
     "trio": [
         "The {who} {past} the {what}.",
@@ -81,30 +83,42 @@ NOTES = {
 }
 LAYOUTS = [(PROSE, " "), (NOTES, "\n")]
 
+Words = dict[str, str | int]  # what fills the {fields} of a template
+FactWords = tuple[str, Words]  # the family of a fact, and its words
+Document = tuple[str, Sequence[Hashable]]  # a text, and what it composes
+Writer = Callable[[random.Random, list[FactWords]], Document]
 
-def make_corpus(seed=SEED, n_documents=N_DOCUMENTS):
+
+def make_corpus(seed: int = SEED, n_documents: int = N_DOCUMENTS) -> list[str]:
     """A list of short texts, each a story, a list or some facts; the same for the same seed.
 
     >>> make_corpus(seed=8, n_documents=1)
     ['4 plus 7 is 11. In 5 weeks there are 35 days. In capitals, stone is STONE.']
     """
-    rng, taken, facts = random.Random(f"{seed} corpus"), _held_out(), _facts()
-    tellers = [_trio] * 5 + [_adjective, _instead, _both, _numbers] + [_list] * 3 + [_told] * 7
-    told = []
-    while len(told) < n_documents:
-        text, composed = rng.choice(tellers)(rng, facts)
-        if not taken.intersection(composed):
-            told.append(text)
-    return told
+    rng = random.Random(f"{seed} corpus")
+    held_out = _held_out()
+    facts = _facts()
+    writers: list[Writer] = [_trio] * 5
+    writers += [_adjective, _replacement, _conjunction, _numbers]
+    writers += [_list] * 3
+    writers += [_three_facts] * 7
+    documents = []
+    while len(documents) < n_documents:
+        text, composed = rng.choice(writers)(rng, facts)
+        if not held_out.intersection(composed):
+            documents.append(text)
+    return documents
 
 
-def _held_out():
+def _held_out() -> set[Hashable]:
     """What held-out entries compose: who did what to what, who did two things, words of a list.
 
-    In whatever tense, voice, colour or order: the words alone are told apart.
+    Only the words matter, not their tense, voice, colour or order.
     """
-    taken, base = set(), {past: base for base, _, past, _ in VERBS}
+    taken: set[Hashable] = set()
+    base = {past: base for base, _, past, _ in VERBS}
     for family, keys in held_out_keys().items():
+        key: Any
         for key in keys:
             if family in LIST_FAMILIES:
                 taken.add(frozenset(key) - {"first", "last"})
@@ -122,44 +136,49 @@ def _held_out():
     return taken
 
 
-# --- tellers: (text, what it composes) ----------------------------------------------------------
-def _words(rng):
-    """Who did what to what, in all forms, and the trio that it composes."""
-    who, verb, what = rng.choice(list(ACTORS)), rng.choice(VERBS), rng.choice(THINGS + ANIMALS)
-    forms = dict(zip(("base", "third", "past", "participle"), verb, strict=True))
-    how, new = rng.choice(ADJECTIVES), rng.choice(THINGS + ANIMALS)
-    words = dict(who=who, what=what, he=ACTORS[who], how=how, new=new, **forms)
+# --- writers of one document ----------------------------------------------------------
+def _words(rng: random.Random) -> tuple[Words, tuple[str, str, str]]:
+    """Who did what to what, in all forms, and the trio that this composes."""
+    who = rng.choice(list(ACTORS))
+    verb = rng.choice(VERBS)
+    what = rng.choice(THINGS + ANIMALS)
+    words: Words = {"who": who, "what": what, "he": ACTORS[who]}
+    words["how"] = rng.choice(ADJECTIVES)
+    words["new"] = rng.choice(THINGS + ANIMALS)
+    words.update(zip(("base", "third", "past", "participle"), verb, strict=True))
     return words, (who, verb[0], what)
 
 
-def _story(rng, kind, n):
-    """The first that is told of a kind, and `n` of the others, as prose or as notes."""
-    ways, between = rng.choice(LAYOUTS)
-    return between.join([ways[kind][0], *rng.sample(ways[kind][1:], n)])
+def _templates(rng: random.Random, kind: str, n: int) -> str:
+    """The first template of a kind, and `n` of the others, as prose or as notes."""
+    layout, separator = rng.choice(LAYOUTS)
+    return separator.join([layout[kind][0], *rng.sample(layout[kind][1:], n)])
 
 
-def _trio(rng, facts):
+def _trio(rng: random.Random, facts: list[FactWords]) -> Document:
     words, trio = _words(rng)
-    text = _story(rng, "trio", rng.randint(3, 6)).format(**words)
+    text = _templates(rng, "trio", rng.randint(3, 6)).format(**words)
     return text, [trio, (words["he"], *trio[1:])]
 
 
-def _adjective(rng, facts):
+def _adjective(rng: random.Random, facts: list[FactWords]) -> Document:
     words, trio = _words(rng)
-    text = rng.choice([
-        "The {who} {past} the {how} {what}. The {what} was {how}.",
-        "The {how} {who} {past} the {what}. The {who} was {how}.",
-    ])  # fmt: skip
+    text = rng.choice(
+        [
+            "The {who} {past} the {how} {what}. The {what} was {how}.",
+            "The {how} {who} {past} the {what}. The {who} was {how}.",
+        ]
+    )
     return text.format(**words), [trio]
 
 
-def _instead(rng, facts):
+def _replacement(rng: random.Random, facts: list[FactWords]) -> Document:
     words, trio = _words(rng)
     text = "The {who} {past} the {what}. With the {new} for the {what}: The {who} {past} the {new}."
     return text.format(**words), [trio, (*trio[:2], words["new"])]
 
 
-def _both(rng, facts):
+def _conjunction(rng: random.Random, facts: list[FactWords]) -> Document:
     one, two = rng.sample(list(ACTORS), 2)
     (_, did_one), (_, did_two) = rng.sample(INTRANSITIVE, 2)
     first, second = f"The {one} {did_one}", f"the {two} {did_two}"
@@ -167,42 +186,44 @@ def _both(rng, facts):
     return text, [(one, did_one, two, did_two), (two, did_two, one, did_one)]
 
 
-def _list(rng, facts):
+def _list(rng: random.Random, facts: list[FactWords]) -> Document:
     words = rng.sample(LIST_WORDS, rng.choice([2, 3, 3, 3, 3, 4, 5, 6, 7]))
     in_order = sorted(words)
-    slots = dict(
+    text = _templates(rng, "list", 3).format(
+        all=", ".join(words),
         backwards=", ".join(reversed(words)),
         sorted=", ".join(in_order),
         first=words[0],
         last=words[-1],
         n=len(words),
     )
-    text = _story(rng, "list", 3).format(all=", ".join(words), **slots)
     return text, [*_runs(words), *_runs(in_order)]
 
 
-def _runs(words):
-    """Neighbours in a list, any number of them: each run is a list as well."""
+def _runs(words: Sequence[str]) -> list[frozenset[str]]:
+    """The words of each run of neighbours in a list, since each run is a list as well."""
     ends = combinations(range(len(words) + 1), 2)
     return [frozenset(words[start:end]) for start, end in ends]
 
 
-def _numbers(rng, facts):
+def _numbers(rng: random.Random, facts: list[FactWords]) -> Document:
     a, b = rng.sample(range(1, 41), 2)
-    ways, _ = rng.choice(LAYOUTS)
-    return rng.choice(ways["numbers"]).format(a=a, b=b, it=max(a, b)), [frozenset((a, b))]
+    layout, _ = rng.choice(LAYOUTS)
+    return rng.choice(layout["numbers"]).format(a=a, b=b, it=max(a, b)), [frozenset((a, b))]
 
 
-def _facts():
-    """Every fact of the world: (its family, its words)."""
+def _facts() -> list[FactWords]:
+    """Every fact of the world: its family, and its words."""
     return [
-        (family, slots | {"it": answer})
+        (family, {**slots, "it": answer})
         for family, (known, _) in FACT_FAMILIES.items()
         for slots, answer in known
     ]
 
 
-def _told(rng, facts):
-    ways, between = rng.choice(LAYOUTS)
-    some = [rng.choice(ways[family]).format(**words) for family, words in rng.sample(facts, 3)]
-    return between.join(some), []
+def _three_facts(rng: random.Random, facts: list[FactWords]) -> Document:
+    layout, separator = rng.choice(LAYOUTS)
+    sentences = [
+        rng.choice(layout[family]).format(**words) for family, words in rng.sample(facts, 3)
+    ]
+    return separator.join(sentences), []

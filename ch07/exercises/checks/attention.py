@@ -1,168 +1,278 @@
-"""Exercise 9, causal attention: what is checked and said."""
+"""Exercise 9, causal attention. Queries, keys and values have the shape (B, H, T, D)."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from ch07.exercises.checks.collate_common import kind
-from ch07.exercises.report import Mistake, call_function, comparison_table, expect, same
+from ch07.exercises.checks.common import (
+    call_unchanged,
+    close,
+    comparison_table,
+    expect_tensor,
+    random_tensor,
+)
+from ch07.exercises.learner_code import call_function
+from ch07.exercises.mistake import Mistake, expect
 from gpt_model import causal_attention
 
+Attention = Callable[..., Any]
+Inputs = tuple[Tensor, Tensor, Tensor]  # queries, keys, values
+CHANGED = "its arguments in place: the caller's tensors now hold other numbers."
 
-def random_tensor(*shape, seed=0):
-    """The same numbers each time."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+@dataclass(frozen=True)
+class WrongAttention:
+    """What a known mistake makes of attention; some have more than one form."""
+
+    diagnosis: str
+    results: tuple[Tensor, ...]
+    sentence: str
 
 
-def check_attention(function):
+def check_attention(function: Attention) -> None:
     """Exercise 9."""
-    queries, keys, values = (random_tensor(2, 3, 5, 4, seed=seed) for seed in (1, 2, 3))
-    before = [tensor.clone() for tensor in (queries, keys, values)]
-    result = call_function(function, queries, keys, values)
-    expect(isinstance(result, torch.Tensor), "no-tensor", f"Expected a tensor, got {kind(result)}.")
-    expect(
-        all(torch.equal(a, b) for a, b in zip(before, (queries, keys, values), strict=True)),
-        "batch-mutated",
-        "Your function changed its arguments in place: the caller's tensors are other ones now.",
-    )
+    queries, keys, values = _random_inputs(2, 3, 5, 4)
+    result = _attend(function, queries, keys, values)
     expect(
         result.shape == values.shape,
         "shape-wrong",
-        f"The result has shape {tuple(result.shape)}, expected {tuple(values.shape)}: "
+        f"The result has shape {tuple(result.shape)}, but should have {tuple(values.shape)}: "
         "(B, H, T, D), one context vector for each token and head.",
     )
-    expected = causal_attention(queries, keys, values)
-    if not same(result, expected):
-        _name_attention(function, result, queries, keys, values)
-    _check_attention_shapes(function)
-    _check_attention_gradient(function)
+    if not close(result, causal_attention(queries, keys, values)):
+        _name_wrong_attention(function, result, queries, keys, values)
+    _check_special_shapes(function)
+    _check_gradient(function)
 
 
-def _check_attention_shapes(function):
-    """One token, many tokens, one head, large numbers, memory in another order."""
-    short = [random_tensor(2, 3, 1, 4, seed=seed) for seed in (1, 2, 3)]
+def _random_inputs(B: int, H: int, T: int, D: int, seed: int = 1) -> Inputs:
+    """Queries, keys and values."""
+    queries = random_tensor(B, H, T, D, seed=seed)
+    keys = random_tensor(B, H, T, D, seed=seed + 1)
+    values = random_tensor(B, H, T, D, seed=seed + 2)
+    return queries, keys, values
+
+
+def _map(change: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
+    """All three tensors changed in the same way."""
+    queries, keys, values = inputs
+    return change(queries), change(keys), change(values)
+
+
+def _attend(function: Attention, *inputs: Tensor, case: str = "") -> Tensor:
+    """The result, a tensor; the inputs must stay as they are."""
+    result = call_unchanged(function, *inputs, untouched=3, consequence=CHANGED, case=case)
+    expect_tensor(result)
+    return result
+
+
+def _check_special_shapes(function: Attention) -> None:
+    """One token, many tokens, one head, large numbers, another memory layout."""
+    short = _random_inputs(2, 3, 1, 4)
     expect(
-        same(call_function(function, *short, case="a single token"), short[2]),
+        close(_attend(function, *short, case="a single token"), short[2]),
         "one-token",
-        "A single token attends to itself alone, so it gets its own value.",
+        "A single token attends to itself alone, so its result is its own value.",
     )
-    cases = {
-        "40 tokens": [random_tensor(1, 2, 40, 3, seed=seed) for seed in (4, 5, 6)],
-        "one row and one head": [random_tensor(1, 1, 6, 8, seed=seed) for seed in (4, 5, 6)],
-        "five rows": [random_tensor(5, 2, 3, 4, seed=seed) for seed in (4, 5, 6)],
-        "large scores": [30 * random_tensor(1, 2, 6, 4, seed=seed) for seed in (4, 5, 6)],
-        "tensors that are not contiguous": [
-            random_tensor(2, 5, 3, 4, seed=seed).transpose(1, 2) for seed in (4, 5, 6)
-        ],
+    cases: dict[str, Inputs] = {
+        "40 tokens": _random_inputs(1, 2, 40, 3, seed=4),
+        "one row and one head": _random_inputs(1, 1, 6, 8, seed=4),
+        "five rows": _random_inputs(5, 2, 3, 4, seed=4),
+        "large scores": _map(lambda tensor: 30 * tensor, _random_inputs(1, 2, 6, 4, seed=4)),
+        "tensors that are not contiguous": _map(
+            lambda tensor: tensor.transpose(1, 2), _random_inputs(2, 5, 3, 4, seed=4)
+        ),
     }
-    for case, given in cases.items():
-        before = [tensor.clone() for tensor in given]
-        result = call_function(function, *given, case=case)
+    for case, inputs in cases.items():
         expect(
-            all(torch.equal(a, b) for a, b in zip(before, given, strict=True)),
-            "batch-mutated",
-            "Your function changed its arguments in place.",
-        )
-        expect(
-            same(result, causal_attention(*given)),
+            close(_attend(function, *inputs, case=case), causal_attention(*inputs)),
             "attention-special",
-            f"Right for one shape, wrong for another: {case}.",
+            f"Right for one case, wrong for another: {case}.",
         )
 
 
-def _check_attention_gradient(function):
-    given = [random_tensor(1, 2, 4, 3, seed=seed).requires_grad_() for seed in (1, 2, 3)]
-    weigh = random_tensor(1, 2, 4, 3, seed=4)
-    result = call_function(function, *given)
-    right = torch.autograd.grad((causal_attention(*given) * weigh).sum(), given)
-    gradients = [None] * 3
+def _check_gradient(function: Attention) -> None:
+    inputs = _map(Tensor.requires_grad_, _random_inputs(1, 2, 4, 3))
+    weights = random_tensor(1, 2, 4, 3, seed=4)
+    right = torch.autograd.grad((causal_attention(*inputs) * weights).sum(), inputs)
+    result = call_function(function, *inputs)
+    gradients: tuple[Tensor | None, ...] = (None, None, None)
     if result.requires_grad:
-        gradients = torch.autograd.grad((result * weigh).sum(), given, allow_unused=True)
-    expect(
-        all(g is not None and same(g, r) for g, r in zip(gradients, right, strict=True)),
-        "gradient-wrong",
-        "The result is right, but its gradient isn't: something is detached, so a part of the "
-        "model would never learn.",
-    )
+        gradients = torch.autograd.grad((result * weights).sum(), inputs, allow_unused=True)
+    for gradient, expected in zip(gradients, right, strict=True):
+        expect(
+            gradient is not None and close(gradient, expected),
+            "gradient-wrong",
+            "The result is right, but its gradient is not: something is detached, so a part of the "
+            "model would never learn.",
+        )
 
 
-def _wrong_attentions(queries, keys, values):
-    """What known mistakes give: (diagnosis, [results], sentence)."""
+def _wrong_attentions(queries: Tensor, keys: Tensor, values: Tensor) -> list[WrongAttention]:
+    """What known mistakes give."""
     T, D = queries.shape[-2:]
-    raw = queries @ keys.transpose(-2, -1)  # (B, H, T, T)
-    allowed = torch.ones(T, T, dtype=torch.bool).tril()
-
-    def attend(scores, mask=allowed, dim=-1, hidden=-math.inf):
-        return scores.masked_fill(~mask, hidden).softmax(dim) @ values
-
-    scaled = raw / math.sqrt(D)
-    mixed = queries @ keys.reshape(*keys.shape[:2], D, T) / math.sqrt(D)
-    everywhere = torch.ones_like(allowed)
+    scores = queries @ keys.transpose(-2, -1)  # (B, H, T, T)
+    scaled = scores / math.sqrt(D)
+    causal = torch.ones(T, T, dtype=torch.bool).tril()
     return [
-        ("no-causal-mask", [attend(scaled, everywhere), attend(raw, everywhere)], "Every token "
-         "sees all others, those after it too: in training it would read its target off, and at "
-         "inference there is nothing there to read."),
-        ("no-scale", [attend(raw)], "The scores are not divided by sqrt(D): with wide heads the "
-         "softmax is then almost all on one token, and its gradient almost nothing."),
-        ("scale-by-d", [attend(raw / D)], "The scores are divided by D, not by sqrt(D): the "
-         "weights are too even, and a token can hardly single another one out."),
-        ("softmax-wrong-axis", [attend(scaled, dim=-2), attend(scaled, dim=1),
-         attend(scaled, dim=0)], "The softmax runs over the wrong axis: the weights of one query "
-         "over its keys (the last axis) must sum to 1."),
-        ("mask-own-position", [attend(scaled, allowed.tril(-1)), attend(scaled, allowed.tril(-1),
-         hidden=-1e9)], "A token can't see itself: the mask begins on the diagonal, one place "
-         "too early. The first token then has nothing to look at."),
-        ("mask-one-late", [attend(scaled, everywhere.tril(1))], "A token sees the one after it: "
-         "that is just the token it should predict. The mask begins one place too late."),
-        ("mask-after-softmax", [scaled.softmax(-1).masked_fill(~allowed, 0) @ values], "The mask "
-         "comes after the softmax, so the weights that are left don't sum to 1: early tokens "
-         "get almost nothing. Mask the scores, then take the softmax."),
-        ("mask-zero-instead-of-inf", [attend(scaled, hidden=0.0), scaled.tril().softmax(-1) @
-         values], "Hidden scores are set to 0, but exp(0) is 1: the future is still seen. Set "
-         "them to minus infinity."),
-        ("mask-reversed", [attend(scaled, allowed.T)], "The triangle is upside down: each token "
-         "sees itself and what follows, not what came before."),
-        ("view-instead-of-transpose", [attend(mixed), attend(mixed * math.sqrt(D))], "The keys "
-         "were reshaped where they should be transposed: the shape is right, but the numbers of "
-         "different tokens are mixed up."),
-    ]  # fmt: skip
+        *_wrong_scales(scores, D, causal, values),
+        *_wrong_masks(scores, scaled, causal, values),
+        *_wrong_softmax(scaled, causal, values),
+        *_wrong_keys(queries, keys, causal, values),
+    ]
 
 
-def _name_attention(function, result, queries, keys, values):
+def _weighted_values(
+    scores: Tensor, mask: Tensor, values: Tensor, dim: int = -1, hidden: float = -math.inf
+) -> Tensor:
+    return scores.masked_fill(~mask, hidden).softmax(dim) @ values
+
+
+def _wrong_scales(scores: Tensor, D: int, causal: Tensor, values: Tensor) -> list[WrongAttention]:
+    return [
+        WrongAttention(
+            "no-scale",
+            (_weighted_values(scores, causal, values),),
+            "The scores are not divided by sqrt(D): with wide heads the softmax then puts almost "
+            "all weight on one token, and its gradient almost vanishes.",
+        ),
+        WrongAttention(
+            "scale-by-d",
+            (_weighted_values(scores / D, causal, values),),
+            "The scores are divided by D, not by sqrt(D): the weights are too even, and a token "
+            "can hardly single out another one.",
+        ),
+    ]
+
+
+def _wrong_masks(
+    scores: Tensor, scaled: Tensor, causal: Tensor, values: Tensor
+) -> list[WrongAttention]:
+    everywhere = torch.ones_like(causal)
+    without_self = causal.tril(-1)
+    return [
+        WrongAttention(
+            "no-causal-mask",
+            (
+                _weighted_values(scaled, everywhere, values),
+                _weighted_values(scores, everywhere, values),
+            ),
+            "Every token sees all others, later ones included: in training it can look its target "
+            "up, but at inference there is nothing there to look at.",
+        ),
+        WrongAttention(
+            "mask-own-position",
+            (
+                _weighted_values(scaled, without_self, values),
+                _weighted_values(scaled, without_self, values, hidden=-1e9),
+            ),
+            "A token can't see itself: the mask starts on the diagonal, one place too early. The "
+            "first token then has nothing to attend to.",
+        ),
+        WrongAttention(
+            "mask-one-late",
+            (_weighted_values(scaled, everywhere.tril(1), values),),
+            "A token sees the one after it, which is exactly the one that it should predict. The "
+            "mask starts one place too late.",
+        ),
+        WrongAttention(
+            "mask-zero-instead-of-inf",
+            (
+                _weighted_values(scaled, causal, values, hidden=0.0),
+                scaled.tril().softmax(-1) @ values,
+            ),
+            "Hidden scores are set to 0, but exp(0) is 1: the future is still seen. Set them to "
+            "minus infinity.",
+        ),
+        WrongAttention(
+            "mask-reversed",
+            (_weighted_values(scaled, causal.T, values),),
+            "The triangle is upside down: each token sees itself and what follows, not what came "
+            "before.",
+        ),
+    ]
+
+
+def _wrong_softmax(scaled: Tensor, causal: Tensor, values: Tensor) -> list[WrongAttention]:
+    return [
+        WrongAttention(
+            "softmax-wrong-axis",
+            tuple(_weighted_values(scaled, causal, values, dim=dim) for dim in (-2, 1, 0)),
+            "The softmax runs over the wrong axis: the weights of one query over its keys (the "
+            "last axis) must sum to 1.",
+        ),
+        WrongAttention(
+            "mask-after-softmax",
+            (scaled.softmax(-1).masked_fill(~causal, 0) @ values,),
+            "The mask comes after the softmax, so the remaining weights don't sum to 1: early "
+            "tokens get almost nothing. Mask the scores, then take the softmax.",
+        ),
+    ]
+
+
+def _wrong_keys(
+    queries: Tensor, keys: Tensor, causal: Tensor, values: Tensor
+) -> list[WrongAttention]:
+    B, H, T, D = keys.shape
+    mixed = queries @ keys.reshape(B, H, D, T)
+    return [
+        WrongAttention(
+            "view-instead-of-transpose",
+            (
+                _weighted_values(mixed / math.sqrt(D), causal, values),
+                _weighted_values(mixed, causal, values),
+            ),
+            "The keys were reshaped where they should be transposed: the shape is right, but the "
+            "numbers of different tokens are mixed up.",
+        ),
+    ]
+
+
+def _name_wrong_attention(
+    function: Attention, result: Tensor, queries: Tensor, keys: Tensor, values: Tensor
+) -> None:
     """Compare with what known mistakes give; then look at the weights themselves."""
-    for diagnosis, results, sentence in _wrong_attentions(queries, keys, values):
-        if any(_same_where_defined(result, other) for other in results):
-            raise Mistake(diagnosis, sentence, _weights_table(function))
+    for wrong in _wrong_attentions(queries, keys, values):
+        if any(_close_where_defined(result, other) for other in wrong.results):
+            raise Mistake(wrong.diagnosis, wrong.sentence, _weights_table(function))
+    first_is_nan = bool(result[:, :, 0].isnan().any())
+    others_are_nan = bool(result[:, :, 1:].isnan().any())
     expect(
-        not result[:, :, 0].isnan().any() or result[:, :, 1:].isnan().any(),
+        not first_is_nan or others_are_nan,
         "mask-own-position",
         "The first token's result is NaN: its whole row is masked, itself included.",
     )
-    expect(not result.isnan().any(), "nan", "There are NaNs in the result.")
-    later = values.clone()
-    later[:, :, -1] += 1.0
+    expect(not bool(result.isnan().any()), "nan", "The result contains NaN.")
+    changed_last = values.clone()
+    changed_last[:, :, -1] += 1.0
+    other = call_function(function, queries, keys, changed_last)
     expect(
-        same(call_function(function, queries, keys, later)[:, :, :-1], result[:, :, :-1]),
+        close(other[:, :, :-1], result[:, :, :-1]),
         "sees-the-future",
-        "When only the last token's value changes, earlier results change, too: the future leaks.",
+        "When only the last token's value changes, earlier results change as well: the future "
+        "leaks into the past.",
         lambda: _weights_table(function),
     )
-    raise Mistake("attention-wrong", "The result is not right.", _weights_table(function))
+    raise Mistake("attention-wrong", "The result is wrong.", _weights_table(function))
 
 
-def _same_where_defined(result, other):
-    """Equal, where a row without any visible key may be NaN in both or anything in one."""
-    defined = ~other.isnan() & ~result.isnan()
-    return bool(defined.any()) and same(
-        torch.where(defined, result, 0.0), torch.where(defined, other, 0.0)
-    ) and torch.equal(result.isnan(), other.isnan())  # fmt: skip
+def _close_where_defined(result: Tensor, other: Tensor) -> bool:
+    """Close, and NaN in the same places: a row in which every key is hidden gives NaN."""
+    undefined = other.isnan()
+    if bool(undefined.all()) or not torch.equal(result.isnan(), undefined):
+        return False
+    return close(result.nan_to_num(0.0), other.nan_to_num(0.0))
 
 
-def _weights_table(function):
-    """The weights that a function gives: with the identity as values they are its result."""
-    queries, keys = random_tensor(1, 1, 4, 4, seed=1), random_tensor(1, 1, 4, 4, seed=2)
+def _weights_table(function: Attention) -> str:
+    """The attention weights: with the identity as values, they are the function's result."""
+    queries = random_tensor(1, 1, 4, 4, seed=1)
+    keys = random_tensor(1, 1, 4, 4, seed=2)
     identity = torch.eye(4)[None, None]
-    mine = call_function(function, queries, keys, identity)[0, 0]
-    return comparison_table(
-        "attention weights (rows: queries)", mine, causal_attention(queries, keys, identity)[0, 0]
-    )
+    returned = call_function(function, queries, keys, identity)[0, 0]
+    expected = causal_attention(queries, keys, identity)[0, 0]
+    return comparison_table("attention weights (rows: queries)", returned, expected)

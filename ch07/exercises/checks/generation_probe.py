@@ -1,74 +1,100 @@
 """What exercise 12 is checked with: a model that can be watched, and prompts to answer."""
 
 import contextlib
-import copy
-import numbers
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from ch07.exercises.checks.collate_common import kind
-from ch07.exercises.report import call_function, expect
+from ch07.exercises.checks.common import call_unchanged, describe
+from ch07.exercises.mistake import expect
 from gpt_model import GPTConfig, GPTModel
 
+Generate = Callable[..., Any]
+TokenIds = list[int]
 CONFIG = GPTConfig(vocab_size=97, context_length=24, emb_dim=24, n_heads=3, n_layers=2)
-PROMPTS = [[5, 17, 3, 80, 41, 9, 60], [12], [33, 34, 35, 36]]
-NEW = 6
+PROMPTS: list[TokenIds] = [[5, 17, 3, 80, 41, 9, 60], [12], [33, 34, 35, 36]]
+NEW_TOKENS = 6
+MAX_SHOWN = 20  # ids of an answer in a table
 
 
-def make_model(drop_rate=0.0):
-    """Random weights far from the initial ones, so that each position says something else."""
-    stream = torch.Generator().manual_seed(3)
-    model = GPTModel(GPTConfig(**{**vars(CONFIG), "drop_rate": drop_rate}), stream)
+@dataclass(frozen=True)
+class ModelCall:
+    """What a model was given, and how it was used."""
+
+    token_ids: Any
+    training: bool
+    gradients: bool
+
+
+def make_model(drop_rate: float = 0.0) -> GPTModel:
+    """Large random weights, so that each position predicts something else."""
+    generator = torch.Generator().manual_seed(3)
+    model = GPTModel(replace(CONFIG, drop_rate=drop_rate), generator)
     with torch.no_grad():
         for weight in model.parameters():
-            weight.add_(0.4 * torch.randn(weight.shape, generator=stream))
+            weight.add_(0.4 * torch.randn(weight.shape, generator=generator))
     return model
 
 
 @contextlib.contextmanager
-def watched(model):
-    """Notes what the model is given, its mode, and whether gradients are recorded."""
-    seen = []
+def watched(model: nn.Module) -> Iterator[list[ModelCall]]:
+    """Lists the calls of a model while the block runs."""
+    calls: list[ModelCall] = []
 
-    def note(module, given):
-        seen.append((given[0] if given else None, module.training, torch.is_grad_enabled()))
+    def record(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        token_ids = arguments[0] if arguments else None
+        calls.append(ModelCall(token_ids, module.training, torch.is_grad_enabled()))
 
-    handle = model.register_forward_pre_hook(note)
+    handle = model.register_forward_pre_hook(record)
     try:
-        yield seen
+        yield calls
     finally:
         handle.remove()
 
 
-def called(function, model, prompts, n=NEW, case="", **options):
-    """The answers as lists, or a `Mistake` that says why they can't be that."""
-    mine = copy.deepcopy(prompts)
-    result = call_function(function, model, mine, n, case=case, **options)
-    expect(
-        mine == prompts,
-        "batch-mutated",
-        "The new ids were appended to the caller's prompts: work on a copy.",
+def generated(
+    function: Generate,
+    model: nn.Module,
+    prompts: Sequence[TokenIds],
+    n_tokens: int = NEW_TOKENS,
+    case: str = "",
+    **options: Any,
+) -> list[TokenIds]:
+    """A learner's answers to the prompts as lists of ids; a `Mistake` if they are anything else."""
+
+    def prompts_first(prompts: Sequence[TokenIds], **options: Any) -> Any:
+        return function(model, prompts, n_tokens, **options)
+
+    result = call_unchanged(
+        prompts_first,
+        list(prompts),
+        case=case,
+        consequence="the caller's prompts, by appending to them: work on a copy.",
+        **options,
     )
     expect(
         isinstance(result, tuple | list) and len(result) == len(prompts),
         "no-lists",
-        f"Expected {len(prompts)} lists of new ids, got {kind(result)}.",
+        f"Expected {len(prompts)} lists of new ids, but got {describe(result)}.",
     )
-    rows = [row.tolist() if isinstance(row, torch.Tensor) else row for row in result]
-    expect(
-        all(
-            isinstance(row, list) and all(isinstance(i, numbers.Integral) for i in row)
-            for row in rows
-        ),
-        "no-lists",
-        f"Each answer is a list of whole numbers, but here is {kind(next(iter(rows), None))}.",
-    )
-    return rows
+    answers = [row.tolist() if isinstance(row, Tensor) else row for row in result]
+    for answer in answers:
+        expect(
+            isinstance(answer, list) and all(isinstance(i, Integral) for i in answer),
+            "no-lists",
+            f"Each answer should be a list of ints, but one is {describe(answer)}.",
+        )
+    return answers
 
 
-def answers_table(result, expected):
+def answers_table(returned: Sequence[TokenIds], expected: Sequence[TokenIds]) -> str:
     """What came back, and what should have."""
-    lines = []
-    for mine, right in zip(result, expected, strict=True):
-        lines += [f"returned {mine[:20]}", f"expected {right[:20]}"]
+    lines: list[str] = []
+    for mine, right in zip(returned, expected, strict=True):
+        lines.append(f"returned {mine[:MAX_SHOWN]}")
+        lines.append(f"expected {right[:MAX_SHOWN]}")
     return "\n".join(lines)

@@ -1,91 +1,115 @@
-"""Exercise 7, the loss of a batch: what is checked and said."""
+"""Exercise 7, the loss of a batch."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor
 
-from ch07.exercises.checks.collate_common import kind
-from ch07.exercises.report import Mistake, call_function, describe_error, expect, try_call
+from ch07.exercises.checks.common import (
+    call_unchanged,
+    describe,
+    expect_tensor,
+    losses_table,
+    same_loss,
+)
+from ch07.exercises.checks.loss_probe import VOCAB_SIZE, Batch, Probe, make_batch
+from ch07.exercises.learner_code import call_function, describe_error, try_call
+from ch07.exercises.mistake import Mistake, expect
 from train_loop import calc_loss_batch
 
-V = 11  # tokens of the small world in which losses are checked
+
+@dataclass(frozen=True)
+class WrongLoss:
+    """What a known mistake makes of a batch's loss."""
+
+    diagnosis: str
+    value: Tensor
+    sentence: str
 
 
-class Probe(nn.Module):
-    """A model small enough to look through: one table of logits, and dropout."""
-
-    def __init__(self, drop_rate=0.0):
-        super().__init__()
-        self.table = nn.Embedding(V, V)
-        self.drop = nn.Dropout(drop_rate)
-        self.modes, self.gradients = [], []  # of each call
-        stream = torch.Generator().manual_seed(7)
-        with torch.no_grad():
-            self.table.weight.copy_(2 * torch.randn(V, V, generator=stream))
-
-    def forward(self, token_ids, wanted=None):
-        self.modes.append(self.training)
-        self.gradients.append(torch.is_grad_enabled())
-        logits = self.drop(self.table(token_ids))
-        return logits if wanted is None else logits[wanted]
-
-
-def make_batch(seed, counted, B=2, T=5):
-    """A batch (B, T) whose first `counted` targets of each row are counted."""
-    stream = torch.Generator().manual_seed(seed)
-    inputs, targets = torch.randint(1, V, (2, B, T), generator=stream)
-    for row, n in enumerate(counted):
-        targets[row, n:] = -100
-    return inputs, targets
-
-
-def _masks():
-    """Batches whose targets are masked in several ways: behind, in front, inside, a whole row."""
-    inputs, targets = make_batch(1, (5, 2))
-    yield inputs, targets.clone()
-    in_front, inside, a_row, with_zero = (targets.clone() for _ in range(4))
-    in_front[0, :3] = -100
-    inside[0, 2] = -100
-    a_row[1] = -100
-    with_zero[0, 1] = 0  # a token like any other
-    first_row = targets.clone()
-    first_row[0] = -100
-    for masked in (in_front, inside, a_row, first_row, with_zero):
-        yield inputs, masked
-
-
-def check_loss_batch(function):
+def check_loss_batch(function: Callable[..., Any]) -> None:
     """Exercise 7."""
-    for inputs, targets in _masks():
-        model = Probe()
-        _check_one_loss(function, inputs, targets, model)
-    model = Probe()
+    for inputs, targets in _batches():
+        _check_one_loss(function, inputs, targets, Probe())
+    sure_model = Probe()
     with torch.no_grad():
-        model.table.weight.mul_(200)  # exp(200) is more than a float32 can hold
-    _check_one_loss(function, *make_batch(1, (5, 2)), model)
+        sure_model.table.weight.mul_(200)  # exp(200) is more than a float32 can hold
+    _check_one_loss(function, *make_batch(1, (5, 2)), sure_model)
     model = Probe().eval()
     call_function(function, *make_batch(1, (5, 2)), model, "cpu")
-    expect(not model.training, "mode-changed", "Your function changes the model's mode.")
-    inputs, targets = make_batch(2, (0, 0))
-    _expect_refusal(function, inputs, targets, model)
-
-
-def _check_one_loss(function, inputs, targets, model):
-    mine = inputs.clone(), targets.clone()
-    loss = call_function(function, *mine, model, "cpu")
     expect(
-        torch.equal(mine[0], inputs) and torch.equal(mine[1], targets),
-        "batch-mutated",
-        "Your function changed the caller's batch: the next epoch would see other targets.",
+        not model.training,
+        "mode-changed",
+        "Your function switches the model to training mode: leave the mode to the caller.",
+    )
+    _expect_refusal(function, *make_batch(2, (0, 0)), model)
+
+
+def _batches() -> Iterator[Batch]:
+    """Batches whose targets are masked in several ways."""
+    inputs, targets = make_batch(1, (5, 2))
+    yield inputs, targets.clone()
+    in_front = targets.clone()
+    in_front[0, :3] = -100
+    yield inputs, in_front
+    inside = targets.clone()
+    inside[0, 2] = -100
+    yield inputs, inside
+    second_row = targets.clone()
+    second_row[1] = -100
+    yield inputs, second_row
+    first_row = targets.clone()
+    first_row[0] = -100
+    yield inputs, first_row
+    with_token_0 = targets.clone()
+    with_token_0[0, 1] = 0  # a token like any other
+    yield inputs, with_token_0
+
+
+def _check_one_loss(
+    function: Callable[..., Any], inputs: Tensor, targets: Tensor, model: Probe
+) -> None:
+    loss = call_unchanged(
+        function,
+        inputs,
+        targets,
+        model,
+        "cpu",
+        untouched=2,
+        consequence="the caller's batch: the next epoch would see other targets.",
     )
     expect(
         model.table.weight.grad is None and model.training,
         "side-effect",
-        "Only the loss is wanted: backward(), zero_grad() and the mode are the training step's.",
+        "Only the loss is wanted: backward(), zero_grad() and the model's mode belong to the "
+        "training step.",
     )
-    _check_tensor(loss)
+    _check_scalar(loss)
     expected = calc_loss_batch(inputs, targets, model, "cpu")
-    _compare(loss, expected, model(inputs), targets)
+    if not same_loss(loss, expected):
+        _name_wrong_loss(loss, expected, model(inputs), targets)
+    _check_gradient(loss, expected, model)
+
+
+def _check_scalar(loss: Any) -> None:
+    expect(
+        not isinstance(loss, float),
+        "detached-loss",
+        "The loss is a plain number: .item() cuts it off from the model, so nothing can be learned "
+        "from it. Return the tensor.",
+    )
+    expect_tensor(loss)
+    expect(
+        loss.ndim == 0,
+        "not-one-number",
+        f"The loss has shape {tuple(loss.shape)}, but should be a single number: the mean.",
+    )
+
+
+def _check_gradient(loss: Tensor, expected: Tensor, model: Probe) -> None:
     expect(
         loss.requires_grad,
         "detached-loss",
@@ -97,71 +121,103 @@ def _check_one_loss(function, inputs, targets, model):
     expect(
         gradient is not None,
         "detached-loss",
-        "The loss is cut off from the model: a new tensor was made of its number, and its "
+        "The loss is cut off from the model: it is a new tensor with the same number, and its "
         "gradient leads nowhere. Return the loss as it was computed.",
     )
     expect(
         torch.allclose(gradient, right, atol=1e-4),
         "gradient-wrong",
-        "The loss is right, but its gradient isn't: a part of it was cut off.",
+        "The loss is right, but its gradient is not: a part of it was detached.",
     )
 
 
-def _check_tensor(loss):
-    expect(
-        not isinstance(loss, float),
-        "detached-loss",
-        "The loss is a plain number: .item() cuts it off from the model, so nothing can be "
-        "learned from it. Return the tensor.",
-    )
-    expect(isinstance(loss, torch.Tensor), "no-tensor", f"Expected a tensor, got {kind(loss)}.")
-    expect(
-        loss.numel() == 1 and loss.ndim == 0,
-        "not-one-number",
-        f"The loss has shape {tuple(loss.shape)}, but should be one number: the mean.",
-    )
+def _wrong_means(expected: Tensor, logits: Tensor, targets: Tensor) -> list[WrongLoss]:
+    """What mistakes after the cross-entropy give; logits (B, T, V), targets (B, T)."""
+    n_counted = int((targets != -100).sum())
+    row_means = [F.cross_entropy(row, target) for row, target in zip(logits, targets, strict=True)]
+    return [
+        WrongLoss(
+            "divide-by-all",
+            expected * n_counted / targets.numel(),
+            "The sum is divided by the number of all tokens, padding included: a batch with more "
+            "padding gets a smaller loss and a smaller gradient. Divide by the number of counted "
+            "targets.",
+        ),
+        WrongLoss(
+            "sum-not-mean",
+            expected * n_counted,
+            "This is the sum over the counted targets, not their mean: a batch with more tokens "
+            "makes a larger step.",
+        ),
+        WrongLoss(
+            "mean-of-rows",
+            torch.stack(row_means).mean(),
+            "This is the mean of the rows' means: a target in a short row counts more than one in "
+            "a long row.",
+        ),
+        WrongLoss(
+            "wrong-sign",
+            -expected,
+            "The sign is wrong: training would make the right token less likely.",
+        ),
+        WrongLoss(
+            "wrong-base",
+            expected / torch.log(torch.tensor(2.0)),
+            "The loss is in bits, not in nats: use the natural logarithm.",
+        ),
+    ]
 
 
-def _compare(loss, expected, logits, targets):
-    """Compare with the losses that known mistakes give."""
-    if close(loss, expected):
-        return
-    counted = targets != -100
-    n, flat = int(counted.sum()), (logits.reshape(-1, V), targets.reshape(-1))
-    turned = logits.transpose(1, 2).reshape(-1, V)
-    rows = [F.cross_entropy(a, b) for a, b in zip(logits, targets, strict=True)]
-    wrong = [
-        ("divide-by-all", expected * n / targets.numel(), "The sum is divided by the number of "
-         "all tokens, padding included: a batch with more padding gets a smaller loss, and a "
-         "smaller gradient. Divide by the number of counted targets."),
-        ("softmax-twice", F.cross_entropy(flat[0].softmax(-1), flat[1]), "There is a softmax "
-         "before the cross-entropy, which makes one itself: the loss can hardly fall, and "
-         "gradients are tiny. Give it the logits."),
-        ("sum-not-mean", expected * n, "This is the sum over the counted targets, not their "
-         "mean: a longer batch makes a longer step."),
-        ("wrong-flatten", F.cross_entropy(turned, flat[1]), "The logits were transposed and then "
-         "flattened, so that they stand beside other tokens' targets. Flatten (B, T, V) to "
-         "(B * T, V) as it is."),
-        ("double-shift", F.cross_entropy(logits[:, :-1].reshape(-1, V), targets[:, 1:].reshape(-1)),
-         "The targets are shifted once more inside the loss: collate has done it already, so "
-         "the model would learn to skip a token."),
-        ("mean-of-rows", sum(rows) / len(rows), "This is the mean of the rows' means: a target "
-         "in a short row counts more than one in a long row."),
-        ("ignored-counted", F.cross_entropy(flat[0], flat[1].clamp(min=0)), "Targets of -100 are "
-         "counted, as if they were token 0."),
-        ("wrong-sign", -expected, "The sign is wrong: training would make the right token less "
-         "likely."),
-        ("wrong-base", expected / torch.log(torch.tensor(2.0)), "This is in bits, not in nats: "
-         "use the natural logarithm."),
-    ]  # fmt: skip
-    for diagnosis, value, sentence in wrong:
-        if close(loss, value):
-            raise Mistake(diagnosis, sentence, numbers(loss, expected))
-    expect(not loss.isnan(), "nan", "The loss is NaN.", numbers(loss, expected))
-    raise Mistake("loss-wrong", "The loss is not right.", numbers(loss, expected))
+def _wrong_cross_entropies(logits: Tensor, targets: Tensor) -> list[WrongLoss]:
+    """What mistakes in the cross-entropy's arguments give; logits (B, T, V), targets (B, T)."""
+    flat_logits = logits.reshape(-1, VOCAB_SIZE)
+    flat_targets = targets.reshape(-1)
+    transposed = logits.transpose(1, 2).reshape(-1, VOCAB_SIZE)
+    shifted_logits = logits[:, :-1].reshape(-1, VOCAB_SIZE)
+    shifted_targets = targets[:, 1:].reshape(-1)
+    return [
+        WrongLoss(
+            "softmax-twice",
+            F.cross_entropy(flat_logits.softmax(-1), flat_targets),
+            "A softmax comes before the cross-entropy, which applies one itself: the loss can "
+            "hardly fall, and gradients are tiny. Pass it the logits.",
+        ),
+        WrongLoss(
+            "wrong-flatten",
+            F.cross_entropy(transposed, flat_targets),
+            "The logits were transposed before they were flattened, so they no longer line up with "
+            "their targets. Flatten (B, T, V) to (B * T, V) as it is.",
+        ),
+        WrongLoss(
+            "double-shift",
+            F.cross_entropy(shifted_logits, shifted_targets),
+            "The targets are shifted again inside the loss: collate has already done it, so the "
+            "model would learn to skip a token.",
+        ),
+        WrongLoss(
+            "ignored-counted",
+            F.cross_entropy(flat_logits, flat_targets.clamp(min=0)),
+            "Targets of -100 are counted as if they were token 0.",
+        ),
+    ]
 
 
-def _expect_refusal(function, inputs, targets, model):
+def _name_wrong_loss(loss: Tensor, expected: Tensor, logits: Tensor, targets: Tensor) -> None:
+    """Compare a wrong loss with those of known mistakes."""
+    table = losses_table(loss, expected)
+    wrong_losses = _wrong_means(expected, logits, targets)
+    wrong_losses += _wrong_cross_entropies(logits, targets)
+    for wrong in wrong_losses:
+        if same_loss(loss, wrong.value):
+            raise Mistake(wrong.diagnosis, wrong.sentence, table)
+    expect(not bool(loss.isnan()), "nan", "The loss is NaN.", table)
+    raise Mistake("loss-wrong", "The loss is wrong.", table)
+
+
+def _expect_refusal(
+    function: Callable[..., Any], inputs: Tensor, targets: Tensor, model: Probe
+) -> None:
+    """A batch without a counted target has no mean."""
     loss, error = try_call(function, inputs, targets, model, "cpu")
     if isinstance(error, ValueError):
         return
@@ -170,20 +226,11 @@ def _expect_refusal(function, inputs, targets, model):
             "all-labels-masked-nan",
             f"A batch without a counted target raised {describe_error(error)}: raise a ValueError.",
         )
-    shown = f"{float(loss):.3g}" if getattr(loss, "numel", lambda: 0)() == 1 else kind(loss)
+    is_number = isinstance(loss, Tensor) and loss.numel() == 1
+    shown = f"{float(loss):.3g}" if is_number else describe(loss)
     raise Mistake(
         "all-labels-masked-nan",
-        f"Right where there are targets. But a batch without a counted target gave {shown}: a "
-        "NaN, or a 0 that hides it, spoils all weights. Raise a ValueError.",
+        "Batches with targets are right, but a batch without a counted target gave "
+        f"{shown}. A NaN would destroy all weights, and a 0 would hide the problem: raise a "
+        "ValueError.",
     )
-
-
-def close(a, b):
-    """Whether two losses are the same number."""
-    a, b = (torch.as_tensor(number).detach() for number in (a, b))
-    return bool(abs(a - b) < 1e-4)
-
-
-def numbers(loss, expected):
-    """Two losses, one below the other."""
-    return f"returned {float(loss):.4f}\nexpected {float(expected):.4f}"

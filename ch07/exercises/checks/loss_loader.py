@@ -1,49 +1,67 @@
-"""Exercise 8, the loss of a loader: what is checked and said."""
+"""Exercise 8, the loss of a loader."""
 
+from collections.abc import Callable, Iterator
 from numbers import Real
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from ch07.exercises.checks.collate_common import kind
-from ch07.exercises.checks.loss import Probe, close, make_batch, numbers
-from ch07.exercises.report import call_function, expect
+from ch07.exercises.checks.common import describe, losses_table, same_loss
+from ch07.exercises.checks.loss_probe import Batch, Probe, make_batch
+from ch07.exercises.learner_code import call_function
+from ch07.exercises.mistake import expect
 from train_loop import calc_loss_loader, sum_loss
+
+WITHOUT_TARGETS = make_batch(6, (0, 0))
+BATCHES = [make_batch(3, (5, 5)), make_batch(4, (1, 0)), make_batch(5, (2, 3))]
+WITH_EMPTY = [BATCHES[0], WITHOUT_TARGETS, *BATCHES[1:]]
 
 
 class _Loader:
-    """Batches that can be counted and gone through, but not asked for by number."""
+    """Batches with a length and an order, but without an index, as in a DataLoader."""
 
-    def __init__(self, batches):
+    def __init__(self, batches: list[Batch]) -> None:
         self.batches = batches
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Batch]:
         return iter([(inputs.clone(), targets.clone()) for inputs, targets in self.batches])
 
 
-def check_loss_loader(function):
+def check_loss_loader(function: Callable[..., Any]) -> None:
     """Exercise 8."""
-    batches = [make_batch(3, (5, 5)), make_batch(4, (1, 0)), make_batch(5, (2, 3))]
-    batches.insert(1, make_batch(6, (0, 0)))  # nothing is counted in it
-    for options in ({}, {"num_batches": 2}, {"num_batches": 3}, {"num_batches": 9}):
-        _check_measured(function, _Loader(batches), options)
+    _check_weights_of_batches(function, _Loader(BATCHES))
+    for num_batches in (None, 2, 3, 9):
+        _check_measurement(function, _Loader(WITH_EMPTY), num_batches)
     model = Probe().eval()
-    call_function(function, _Loader(batches), model, "cpu")
+    call_function(function, _Loader(WITH_EMPTY), model, "cpu")
     expect(
         not model.training,
         "train-mode-forced",
-        "A model that was in evaluation mode comes back in training mode: remember how it was.",
+        "A model that was in evaluation mode comes back in training mode: restore the mode that it "
+        "was in.",
     )
 
 
-def _check_measured(function, loader, options):
-    """One measurement: how it is done first, then what came out."""
+def _check_weights_of_batches(function: Callable[..., Any], loader: _Loader) -> None:
+    """First of all, and where neither dropout nor an empty batch gets in the way."""
+    loss = call_function(function, loader, Probe(), "cpu")
+    torch.set_grad_enabled(True)
+    if _is_number(loss):
+        _name_mean_of_means(torch.as_tensor(loss), loader, None)
+
+
+def _check_measurement(
+    function: Callable[..., Any], loader: _Loader, num_batches: int | None
+) -> None:
+    """The loss, and how the model was used meanwhile."""
     model = Probe(drop_rate=0.3).train()
-    case = "".join(f"{name}={value}" for name, value in options.items())
-    loss = call_function(function, loader, model, "cpu", case=case, **options)
-    training, recording = model.training, torch.is_grad_enabled()
+    options: dict[str, Any] = {} if num_batches is None else {"num_batches": num_batches}
+    loss = call_function(function, loader, model, "cpu", **options)
+    gradients_enabled = torch.is_grad_enabled()
     torch.set_grad_enabled(True)
     expect(
         not any(model.modes),
@@ -51,48 +69,64 @@ def _check_measured(function, loader, options):
         "The model is in training mode while it is measured: dropout changes the loss, and each "
         "measurement gives another number. Call model.eval() first.",
     )
+    expect(_is_number(loss), "no-number", f"Expected a float, but got {describe(loss)}.")
+    gradients_kept = any(model.gradients) or getattr(loss, "requires_grad", False)
+    _check_loss(torch.as_tensor(loss, dtype=torch.float32), loader, num_batches)
     expect(
-        isinstance(loss, Real | torch.Tensor) and torch.as_tensor(loss).numel() == 1,
-        "no-number",
-        f"Expected a float, got {kind(loss)}.",
-    )
-    gradients = any(model.gradients) or getattr(loss, "requires_grad", False)
-    _compare_measured(torch.as_tensor(loss, dtype=torch.float32), loader, case, options)
-    expect(
-        training,
+        model.training,
         "train-mode-lost",
-        "The model stays in evaluation mode afterwards: from the first evaluation on, training "
-        "goes on without dropout. Put it back as it was.",
+        "The model stays in evaluation mode afterwards: from the first evaluation on, it would "
+        "train without dropout. Restore the mode that it was in.",
     )
     expect(
-        not gradients,
+        not gradients_kept,
         "gradients-kept",
-        "Gradients are recorded while measuring, which costs memory for nothing: use "
+        "Gradients are recorded during the measurement, which only costs memory: use "
         "torch.no_grad().",
     )
-    expect(recording, "gradients-off", "Gradients stay switched off afterwards: no step works.")
-
-
-def _compare_measured(loss, loader, case, options):
-    model = Probe().eval()
-    expected = calc_loss_loader(loader, model, "cpu", **options)
-    sums = [
-        sum_loss(*batch, model, "cpu") for batch in loader.batches[: options.get("num_batches")]
-    ]
-    means = [float(total) / n for total, n in sums if n]
     expect(
-        not close(loss, sum(means) / len(means)) or close(loss, expected),
-        "mean-of-means",
-        "This is the mean of the batches' means: a target counts more in a batch with few of "
-        "them, so the loss depends on how rows were grouped. Sum first, divide once.",
-        numbers(loss, expected),
+        gradients_enabled,
+        "gradients-off",
+        "Gradients stay disabled afterwards: no training step would work.",
     )
+
+
+def _is_number(loss: Any) -> bool:
+    return isinstance(loss, Real | Tensor) and torch.as_tensor(loss).numel() == 1
+
+
+def _check_loss(loss: Tensor, loader: _Loader, num_batches: int | None) -> None:
+    _name_mean_of_means(loss, loader, num_batches)
+    expected = calc_loss_loader(loader, Probe().eval(), "cpu", num_batches)
+    table = losses_table(loss, expected)
     expect(
-        not loss.isnan(),
+        not bool(loss.isnan()),
         "nan",
-        "The loss is NaN: a batch without a counted target is divided by its number, 0.",
-        numbers(loss, expected),
+        "The loss is NaN: a batch without a counted target was divided by its count, 0.",
+        table,
     )
-    what = f"With {case} of {len(loader)} batches the loss" if case else "The loss"
-    diagnosis = "num-batches-wrong" if case else "loss-wrong"
-    expect(close(loss, expected), diagnosis, f"{what} is not right.", numbers(loss, expected))
+    right = same_loss(loss, expected)
+    if num_batches is None:
+        expect(right, "loss-wrong", "The loss is wrong.", table)
+    expect(
+        right,
+        "num-batches-wrong",
+        f"With num_batches={num_batches} of {len(loader)} batches the loss is wrong.",
+        table,
+    )
+
+
+def _name_mean_of_means(loss: Tensor, loader: _Loader, num_batches: int | None) -> None:
+    model = Probe().eval()
+    expected = calc_loss_loader(loader, model, "cpu", num_batches)
+    sums = [sum_loss(*batch, model, "cpu") for batch in loader.batches[:num_batches]]
+    means = [float(total) / n for total, n in sums if n]
+    mean_of_means = sum(means) / len(means)
+    expect(
+        not same_loss(loss, mean_of_means) or same_loss(loss, expected),
+        "mean-of-means",
+        "This is the mean of the batches' means, as in the book: a target in a batch with few "
+        "targets counts more, so the loss depends on how the rows were grouped. Sum first, and "
+        "divide once.",
+        losses_table(loss, expected),
+    )

@@ -1,4 +1,4 @@
-"""The room of attention: scores, masks and weights that are almost right."""
+"""Exhibits on attention whose scores, masks or weights are almost right."""
 
 import torch
 
@@ -13,7 +13,7 @@ from ch07.exercises.museum.exhibit import exhibit
     "https://github.com/nerdai/llms-from-scratch-rs/pull/30",
 )
 def normalises_over_queries(queries, keys, values):
-    """Weights add up to 1 over queries instead of keys: a token's weights have any sum."""
+    """Weights add up to 1 over queries instead of keys: a token's own weights have any sum."""
     T, D = queries.shape[-2:]
     scores = queries @ keys.transpose(-2, -1) / D**0.5
     future = torch.ones(T, T, dtype=torch.bool, device=queries.device).triu(diagonal=1)
@@ -45,7 +45,7 @@ def scales_nothing(queries, keys, values):
     "https://github.com/FareedKhan-dev/train-llm-from-scratch/pull/3",
 )
 def divides_by_head_size(queries, keys, values):
-    """The scores are divided by D and not by its root, so every token looks almost everywhere."""
+    """The scores are divided by D and not by its root, so every token attends almost evenly."""
     T, D = queries.shape[-2:]
     scores = queries @ keys.transpose(-2, -1) / D
     future = torch.ones(T, T, dtype=torch.bool, device=queries.device).triu(diagonal=1)
@@ -72,7 +72,7 @@ def hides_a_token_from_itself(queries, keys, values):
 @exhibit(
     "causal_attention",
     "mask-one-late",
-    "A reader of TransformerLens's demo asked if its mask starts at the wrong diagonal, since "
+    "A reader of TransformerLens's demo asked whether its mask starts at the wrong diagonal, since "
     "the model just copied; there it was right (TransformerLens#284).",
     "https://github.com/TransformerLensOrg/TransformerLens/issues/284",
 )
@@ -93,7 +93,7 @@ def shows_the_next_token(queries, keys, values):
     "https://github.com/huggingface/pytorch-image-models/pull/2236",
 )
 def masks_after_softmax(queries, keys, values):
-    """The future has its share before it is masked, so early tokens have too little weight."""
+    """Future tokens are masked after they took their share: the weights no longer sum to 1."""
     T, D = queries.shape[-2:]
     scores = queries @ keys.transpose(-2, -1) / D**0.5
     future = torch.ones(T, T, dtype=torch.bool, device=queries.device).triu(diagonal=1)

@@ -4,6 +4,7 @@ import ast
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,27 +12,39 @@ class Exhibit:
     """One mistake: `code` is a wrong answer to `exercise`, and the checker must say `diagnosis`."""
 
     exercise: str  # the name of the function or class that was asked for
-    diagnosis: str  # the checker's word for the mistake
-    seen: str  # one sentence: where it has been met
+    diagnosis: str  # the checker's name for the mistake
+    seen: str  # one sentence: where it, or a close relative, has been seen
     url: str
-    code: Callable
+    code: Callable[..., Any]
 
     @property
-    def story(self):
-        """What is wrong with it, in a sentence."""
-        return " ".join(self.code.__doc__.split())
+    def story(self) -> str:
+        """What is wrong with it, in one sentence."""
+        return " ".join((self.code.__doc__ or "").split())
 
     @property
-    def source(self):
+    def source(self) -> str:
         """The code without its label and its story, as a puzzle: find the bug."""
         text = inspect.getsource(self.code)
-        lines, tree = text.splitlines(), ast.parse(text).body[0]
-        label, story, first = tree.decorator_list[0], *tree.body[:2]
-        start = min([first.lineno, *(mark.lineno for mark in getattr(first, "decorator_list", []))])
-        lines = lines[label.end_lineno : story.lineno - 1] + lines[start - 1 :]
-        return "\n".join(lines).replace(self.code.__name__, self.exercise)
+        definition = ast.parse(text).body[0]
+        assert isinstance(definition, ast.FunctionDef | ast.ClassDef)
+        label = definition.decorator_list[0]
+        story = definition.body[0]
+        after_story = story.end_lineno or story.lineno
+        lines = text.splitlines()
+        header = lines[label.end_lineno : story.lineno - 1]
+        body = lines[after_story:]
+        while body and not body[0].strip():
+            del body[0]
+        return "\n".join(header + body).replace(self.code.__name__, self.exercise)
 
 
-def exhibit(exercise, diagnosis, seen, url):
-    """A decorator that puts a wrong function or class behind glass: its name is an `Exhibit`."""
-    return lambda code: Exhibit(exercise, diagnosis, seen, url, code)
+def exhibit(
+    exercise: str, diagnosis: str, seen: str, url: str
+) -> Callable[[Callable[..., Any]], Exhibit]:
+    """A decorator that makes an `Exhibit` of a wrong function or class, under the same name."""
+
+    def label(code: Callable[..., Any]) -> Exhibit:
+        return Exhibit(exercise, diagnosis, seen, url, code)
+
+    return label

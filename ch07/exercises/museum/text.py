@@ -1,4 +1,4 @@
-"""The room of texts: prompts and rows that say something else than what was meant."""
+"""Exhibits on prompts and rows that say something else than what was meant."""
 
 from torch.utils.data import Dataset
 
@@ -15,7 +15,7 @@ RESPONSE_HEADER = "\n\n### Response:\n"
 @exhibit(
     "format_input",
     "format-empty-input-section",
-    'A user printed rows of Unsloth\'s Alpaca notebook: the "### Input:" header stands there '
+    'A user printed rows of Unsloth\'s Alpaca notebook: the "### Input:" header is there '
     "with nothing below it (unsloth#571).",
     "https://github.com/unslothai/unsloth/issues/571",
 )
@@ -65,12 +65,12 @@ def glues_instruction_to_header(entry):
 @exhibit(
     "format_input",
     "format-answer-in-prompt",
-    "A reader of litgpt's evaluation tutorial saw the right answer in the prompt, and asked if "
-    "that isn't a concern (litgpt#1778).",
+    "A reader of litgpt's evaluation tutorial saw the right answer in the prompt, and asked "
+    "whether that is a concern (litgpt#1778).",
     "https://github.com/Lightning-AI/litgpt/issues/1778",
 )
 def puts_answer_in_prompt(entry):
-    """The prompt holds its own answer, so in a test the model need only copy it."""
+    """The prompt contains its own answer, so in a test the model can simply copy it."""
     text = f"{PREAMBLE}\n\n### Instruction:\n{entry['instruction']}"
     if (entry.get("input") or "").strip():
         text += f"\n\n### Input:\n{entry['input']}"
@@ -85,7 +85,7 @@ def puts_answer_in_prompt(entry):
     "https://github.com/langchain-ai/langchain/issues/2757",
 )
 def formats_what_the_user_wrote(entry):
-    """An instruction is taken for a template, so braces in it are replaced or raise an error."""
+    """The instruction is treated as a template, so braces in it are replaced or raise an error."""
     template = f"{PREAMBLE}\n\n### Instruction:\n{entry['instruction']}"
     if (entry.get("input") or "").strip():
         template += "\n\n### Input:\n{input}"
@@ -100,7 +100,7 @@ def formats_what_the_user_wrote(entry):
     "https://github.com/huggingface/tokenizers/issues/1850",
 )
 class ObeysTypedSpecialTokens(Dataset):
-    """A typed "<|endoftext|>" becomes the real token 50256: a user can end the text half way."""
+    """A typed "<|endoftext|>" becomes the real token 50256: a user can end the text early."""
 
     def __init__(self, data, tokenizer):
         self.encoded_texts = []
@@ -142,12 +142,12 @@ class AddsEndThatCollateAddsToo(Dataset):
 @exhibit(
     "InstructionDataset",
     "dataset-no-answer",
-    "A reader noticed that the fine-tuning prompt published by Stanford Alpaca held no output, "
+    "A reader noticed that the fine-tuning prompt published by Stanford Alpaca had no output, "
     "and sent a fix to add it (stanford_alpaca#20).",
     "https://github.com/tatsu-lab/stanford_alpaca/pull/20",
 )
 class LeavesAnswerOut(Dataset):
-    """The rows hold questions only, so the model is never shown an answer."""
+    """The rows contain questions only, so the model never sees an answer."""
 
     def __init__(self, data, tokenizer):
         self.data = list(data)
@@ -166,12 +166,12 @@ class LeavesAnswerOut(Dataset):
 @exhibit(
     "InstructionDataset",
     "dataset-no-response-header",
-    "A MiniCPM-V user got empty answers until the assistant header stood at the end of the "
+    "A MiniCPM-V user got empty answers until the assistant header was put at the end of the "
     "chat template (MiniCPM-V#220).",
     "https://github.com/OpenBMB/MiniCPM-V/issues/220",
 )
 class LeavesResponseHeaderOut(Dataset):
-    """No header says where the answer starts, so the model may go on with the instruction."""
+    """No header says where the answer starts, so the model may continue the instruction."""
 
     def __init__(self, data, tokenizer):
         self.data = list(data)

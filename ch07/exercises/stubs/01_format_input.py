@@ -7,7 +7,7 @@ PREAMBLE = (
 
 
 def format_input(entry):
-    """The prompt of an entry, without its response header: a string in Alpaca's form.
+    """The prompt of an entry, without its response header: a string in Alpaca's format.
 
     `entry` is a dict with "instruction", and perhaps "input" (it may be missing or None) and
     "output". The parts, in order:
@@ -15,6 +15,6 @@ def format_input(entry):
       a blank line, the line "### Instruction:", and below it the instruction
       only if there is an input that is not blank:
       a blank line, the line "### Input:", and below it the input as it is
-    Nothing follows, not even a newline. The answer is no part of it.
+    Nothing follows, not even a newline. The answer is not part of the prompt.
     """
     raise NotImplementedError

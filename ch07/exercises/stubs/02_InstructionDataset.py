@@ -1,8 +1,8 @@
-"""Exercise 2: entries become token ids, once and for all (the book's section 7.3)."""
+"""Exercise 2: entries become token ids, once (the book's section 7.3)."""
 
 from torch.utils.data import Dataset
 
-from instruction_dataset import format_input  # what exercise 1 was about
+from instruction_dataset import format_input  # the solution of exercise 1
 
 RESPONSE_HEADER = "\n\n### Response:\n"
 
@@ -12,8 +12,8 @@ class InstructionDataset(Dataset):
 
     `data` is a list of entries, `tokenizer` a tiktoken encoding. The text is
     format_input(entry) + RESPONSE_HEADER + entry["output"]. Everything is tokenized once, in
-    `__init__`. No end-of-text is added here: collate does that. What users typed is ordinary
-    text, even "<|endoftext|>": `tokenizer.encode_ordinary` treats it so.
+    `__init__`. No end-of-text is added here: collate does that. What users type is ordinary
+    text, even "<|endoftext|>": `tokenizer.encode_ordinary` treats it as such.
     """
 
     def __init__(self, data, tokenizer):

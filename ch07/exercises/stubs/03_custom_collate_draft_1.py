@@ -6,8 +6,8 @@ import torch
 def custom_collate_draft_1(batch, pad_token_id=50256, device="cpu"):
     """Pad each row on the right to the longest row of the batch: inputs (B, T), int64.
 
-    `batch` is a list of lists of token ids. It is the caller's: leave it as it is. The result
-    is on `device`. Example:
+    `batch` is a list of lists of token ids. It belongs to the caller: leave it unchanged. The
+    result is on `device`. Example:
       [[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]]  ->  [[0, 1, 2, 3, 4],
                                                  [5, 6, 50256, 50256, 50256],
                                                  [7, 8, 9, 50256, 50256]]

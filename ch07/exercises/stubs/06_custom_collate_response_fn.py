@@ -2,7 +2,7 @@
 
 import torch
 
-from collate import custom_collate_fn  # what exercise 5 was about
+from collate import custom_collate_fn  # the solution of exercise 5
 
 
 def custom_collate_response_fn(
@@ -11,8 +11,8 @@ def custom_collate_response_fn(
     """Inputs and targets (B, T), int64, as in exercise 5, but no token of a prompt is a target.
 
     Each item of `batch` is (prompt_length, token_ids): the first `prompt_length` ids are the
-    prompt (perhaps none), response header included; the rest is the answer. Targets stay where
-    the answer's tokens and the end-of-text are to be said. Mind the shift: position i predicts
+    prompt (there may be none), response header included; the rest is the answer. The remaining
+    targets are the tokens of the answer and its end-of-text. Mind the shift: position i predicts
     token i + 1.
     Example:
       [(3, [1, 2, 3, 4, 5]), (2, [6, 7, 8])]  ->  targets [[-100, -100, 4, 5, 50256],

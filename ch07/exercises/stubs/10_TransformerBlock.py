@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from gpt_model import FeedForward, MultiHeadAttention  # its two parts
+from gpt_model import FeedForward, MultiHeadAttention  # the two parts of a block
 
 
 class TransformerBlock(nn.Module):
@@ -11,8 +11,8 @@ class TransformerBlock(nn.Module):
     `config` is a GPTConfig (emb_dim, drop_rate ...), `layer` the block's number. Its parts, by
     name: `norm1` and `norm2` are nn.LayerNorm(emb_dim), `att` is MultiHeadAttention(config,
     layer), `ff` is FeedForward(config), and a dropout of `drop_rate` follows `att` and `ff`,
-    before their results are added (one module will do for both, of any name). GPT-2 normalises
-    before each part, not after it.
+    before their results are added (one dropout module, of any name, is enough for both). GPT-2
+    normalises before each part, not after it.
     """
 
     def __init__(self, config, layer):

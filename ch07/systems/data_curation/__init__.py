@@ -1,1 +1,1 @@
-"""Choosing rows: quality flags, near-duplicates, diversity."""
+"""Data curation: quality flags, filters, near duplicates and the selection of diverse rows."""

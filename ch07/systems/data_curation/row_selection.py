@@ -1,8 +1,8 @@
-"""Few rows instead of many: which answers to leave out, and which rows to keep.
+"""Row selection: which answers to filter out, and which rows to keep when only a few are wanted.
 
-The one idea: choose rows that differ. Rows are put into buckets by their family; the buckets take
-turns, and each gives the row that is least like any row chosen so far (greedy max-min distance),
-as TF-IDF sees it. Beside it stand the two choices that it must beat: the longest answers, and any.
+The one idea: choose rows that differ. Rows are grouped by family; the groups take turns, and each
+contributes the row that is least similar to all rows chosen so far (farthest-first traversal of
+TF-IDF vectors). Two baselines stand beside it: the longest answers, and random rows.
 Knows nothing of files, tokens or models.
 
 Sources: LIMA (Zhou et al. 2023, arXiv 2305.11206, section 2), which fine-tuned on 1,000 rows chosen
@@ -14,189 +14,223 @@ LLMs-from-scratch for near duplicates.
 import json
 import random
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from ch07.data.near_duplicates import by_column, find_near_duplicates, normalised, tfidf
+from ch07.utils.errors import InputError
 
-CAP = 0.9  # cosine: rows more alike than this are not both chosen
-DIGITS = 9  # of a similarity; what differs beyond is rounding, and counts as equal
+Row = dict[str, Any]
 
-# What LIMA left out of Stack Exchange's answers: those that speak of their author, or of others.
+MAX_SIMILARITY = 0.9  # cosine: two rows that are more similar are not both chosen
+SIMILARITY_DECIMALS = 9  # further decimals are rounding errors: such similarities count as equal
+
+# What LIMA left out of Stack Exchange's answers: those that mention their author or other answers.
 LIMA_PATTERNS = {
     "first person": r"(?<!War )(?<!Part )\bI(?:['\u2019](?:m|ve|d|ll)\b|(?= [a-z]))"
     r"|\b(?i:my|me|myself)\b",
     "other answers": r"(?i)\bas (?:already )?(?:mentioned|noted|stated|pointed out)\b"
     r"|\b(?:other|previous|accepted) answers?\b|\bstack ?(?:exchange|overflow)\b",
 }
-LIMA_LENGTHS = 1200, 4096  # characters of an answer, both allowed
+LIMA_LENGTHS = 1200, 4096  # characters of an answer: the shortest and the longest allowed
 
-# What opens twice before it closes is no code; so no text makes the search try again and again.
+# A delimiter that opens again before it closes is not code. This keeps the search linear.
 _CODE = r"```.*?```|`[^`\n]+`|<(?P<tag>pre|code)\b(?:(?!<(?P=tag)\b).)*?</(?P=tag)>"
-_TAGS = (
+_HTML_TAGS = (
     "a|abbr|b|blockquote|br|center|del|div|em|font|h[1-6]|hr|i|img|kbd|p|s|small|span|strike|strong"
     "|sub|sup|table|tbody|td|th|thead|tr|u"
 )  # not ul, ol and li: lists stay
-_LINKED = re.compile(
+_CODE_LINK_OR_TAG = re.compile(
     rf"(?P<code>{_CODE})"
     r"|!\[[^\[\]\n]*\]\([^)\s]*(?:\s+\"[^\"\n]*\")?\)"  # a picture in Markdown
     r"|\[(?P<text>[^\[\]\n]+)\]\([^)\s]*(?:\s+\"[^\"\n]*\")?\)"  # a link: its text stays
     r"| ?<?https?://[^\s<>()\]]*[^\s<>()\].,;:!?'\"]>?"
-    rf"|</?(?:{_TAGS})(?:\s+[\w-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/?>",
+    rf"|</?(?:{_HTML_TAGS})(?:\s+[\w-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/?>",
     re.DOTALL | re.IGNORECASE,
 )
 
 
-def strip_links(text):
-    """Links, pictures and HTML tags out of a text; code, lists and the words of a link stay.
+def strip_links(text: str) -> str:
+    """Remove links, pictures and HTML tags; code, lists and the text of a link stay.
 
     >>> strip_links("See [the docs](https://x.org), run `curl https://x.org` <b>now</b>.")
     'See the docs, run `curl https://x.org` now.'
     """
-    return _LINKED.sub(lambda found: found["code"] or found["text"] or "", text)
+    return _CODE_LINK_OR_TAG.sub(lambda match: match["code"] or match["text"] or "", text)
 
 
-def without_code(text):
-    """The text with its code left out: rules about wording are not about programs."""
+def without_code(text: str) -> str:
+    """Remove code from a text, since rules about wording don't apply to programs."""
     return re.sub(_CODE, "", text, flags=re.DOTALL | re.IGNORECASE)
 
 
-def reasons_against(row, min_len=0, max_len=None, banned_patterns=()):
-    """Why an answer is left out, as a list of names: "short", "long", or a pattern that it has.
+def filter_reasons(
+    row: Row,
+    min_len: int = 0,
+    max_len: int | None = None,
+    banned_patterns: dict[str, str] | Iterable[str] = (),
+) -> list[str]:
+    """Why an answer is filtered out: "short", "long", or the names of patterns that it matches.
 
-    Lengths are characters, and both bounds are allowed. Patterns are regular expressions, a dict
-    of names or a list; they are searched outside code. ValueError for one that is none.
+    Lengths are in characters, bounds included. Patterns are regular expressions, as
+    {name: pattern} or as a list; they are not searched in code. ValueError for an invalid one.
 
-    >>> reasons_against({"output": "I think so."}, 5, 100, LIMA_PATTERNS)
+    >>> filter_reasons({"output": "I think so."}, 5, 100, LIMA_PATTERNS)
     ['first person']
     """
     answer = row["output"]
     if not isinstance(banned_patterns, dict):
         banned_patterns = {pattern: pattern for pattern in banned_patterns}
-    reasons = ["short"] * (len(answer) < min_len)
-    reasons += ["long"] * (max_len is not None and len(answer) > max_len)
-    words = without_code(answer)
+    reasons = []
+    if len(answer) < min_len:
+        reasons.append("short")
+    if max_len is not None and len(answer) > max_len:
+        reasons.append("long")
+    prose = without_code(answer)
     try:
-        return reasons + [name for name, p in banned_patterns.items() if re.search(p, words)]
+        for name, pattern in banned_patterns.items():
+            if re.search(pattern, prose):
+                reasons.append(name)
     except re.error as error:
-        raise ValueError(f"a banned pattern is no regular expression: {error}") from None
+        raise InputError(f"a banned pattern is not a regular expression: {error}") from None
+    return reasons
 
 
 # --- which rows to keep -------------------------------------------------------------------------
-def select_random(rows, k, seed=123):
-    """Any k rows: the same for the same seed, in whatever order the rows come."""
-    return _shuffled(_enough(rows, k), seed)[:k]
+def select_random(rows: list[Row], k: int, seed: int = 123) -> list[Row]:
+    """k random rows; the choice depends on the rows and the seed, not on the rows' order."""
+    _check_count(k, len(rows))
+    return _shuffled(rows, seed)[:k]
 
 
-def select_longest(rows, k):
-    """The k rows with the longest answers, in characters; in whatever order the rows come."""
-    return sorted(_enough(rows, k), key=lambda row: (-len(row["output"]), _key(row)))[:k]
+def select_longest(rows: list[Row], k: int) -> list[Row]:
+    """The k rows with the longest answers, in characters, whatever the rows' order."""
+    _check_count(k, len(rows))
+    return sorted(rows, key=lambda row: (-len(row["output"]), _sort_key(row)))[:k]
 
 
 def select_diverse(
-    rows, k, group_key=None, per_group=None, min_len=0, max_len=None, banned_patterns=(),
-    seed=123, cap=CAP,
-):  # fmt: skip
-    """k rows that differ, in the order of choice: filtered, then in turns from each group.
+    rows: list[Row],
+    k: int,
+    group_key: str | None = None,
+    per_group: int | None = None,
+    *,
+    min_len: int = 0,
+    max_len: int | None = None,
+    banned_patterns: dict[str, str] | Iterable[str] = (),
+    seed: int = 123,
+    max_similarity: float = MAX_SIMILARITY,
+) -> list[Row]:
+    """k rows that differ, in the order of choice: filtered, then chosen group by group in turns.
 
-    `group_key` names the field that groups rows (None: one group; a row without it is in the
-    group ""), `per_group` the most that a group may give. The numbers of any two groups differ by
-    at most 1, unless one has no more to give. No two prompts are more alike than `cap`. The result
-    depends on the rows and the seed, not on their order. ValueError if there are fewer than k.
+    `group_key` names the field that groups rows (None: a single group; a row without the field
+    belongs to group ""); `per_group` limits how many rows a group contributes. Group sizes differ
+    by at most 1, unless a group runs out of rows. No two prompts are more similar than
+    `max_similarity`. The result depends on the rows and the seed, not on their order. ValueError if
+    fewer than k rows can be chosen.
     """
     if group_key is not None and rows and not any(group_key in row for row in rows):
-        raise ValueError(f"no row has the key {group_key!r} to group by")
-    filters = min_len, max_len, banned_patterns
-    kept = _shuffled([row for row in rows if not reasons_against(row, *filters)], seed)
-    groups = [str(row.get(group_key, "")) for row in kept]
-    texts = [f"{row['instruction']} {row.get('input') or ''}" for row in kept]
-    chosen = farthest_in_turns(texts, groups, _checked(k), per_group, cap)
+        raise InputError(f"no row has the key {group_key!r} to group by")
+    _check_count(k)
+    passed = [row for row in rows if not filter_reasons(row, min_len, max_len, banned_patterns)]
+    passed = _shuffled(passed, seed)
+    groups = ["" if group_key is None else str(row.get(group_key, "")) for row in passed]
+    texts = [f"{row['instruction']} {row.get('input') or ''}" for row in passed]
+    chosen = farthest_first_by_group(texts, groups, k, per_group, max_similarity)
     if len(chosen) < k:
-        limit = "" if per_group is None else f"a group gives at most {per_group:,}, and "
-        raise ValueError(
-            f"{k:,} rows are asked for, but only {len(chosen):,} can be chosen: of {len(rows):,}, "
-            f"{len(kept):,} pass the filters, {limit}no two may be more alike than {cap:g}"
+        group_limit = "" if per_group is None else f"at most {per_group:,} per group, "
+        raise InputError(
+            f"{k:,} rows requested, but only {len(chosen):,} can be chosen: {len(passed):,} of "
+            f"{len(rows):,} pass the filters; limits: {group_limit}"
+            f"similarity of two rows at most {max_similarity:g}"
         )
-    return [kept[i] for i in chosen]
+    return [passed[i] for i in chosen]
 
 
-def farthest_in_turns(texts, groups, k, per_group=None, cap=CAP):
-    """Numbers of at most k texts: groups take turns, each gives the text least like all chosen.
+def farthest_first_by_group(
+    texts: list[str],
+    groups: list[str],
+    k: int,
+    per_group: int | None = None,
+    max_similarity: float = MAX_SIMILARITY,
+) -> list[int]:
+    """Indices of at most k texts: groups take turns, each adds its text farthest from all chosen.
 
-    Equal to looking at all pairs, but of each text only its likeness to the nearest chosen one is
-    kept, so that a choice costs a look at the texts that share a piece. Of equals, the first is
-    chosen.
+    Gives the same result as comparing all pairs, but stores only each text's similarity to its
+    nearest chosen text, so that a choice only touches the texts that share a character n-gram
+    with it. Ties go to the first text.
     """
     vectors = tfidf([normalised(text) for text in texts])
-    having = by_column(vectors, np.ones(len(vectors.columns), dtype=bool))
-    nearest = np.zeros(len(texts))  # cosine of each text with the nearest that is chosen
-    left = {}  # group -> numbers of its texts that can still be chosen
+    texts_with_column = by_column(vectors, np.ones(len(vectors.columns), dtype=bool))
+    nearest = np.zeros(len(texts))  # cosine similarity of each text to its nearest chosen text
+    members: dict[str, list[int]] = {}
     for i, group in enumerate(groups):
-        left.setdefault(group, []).append(i)
-    left = {group: np.array(numbers) for group, numbers in left.items()}
-    most = dict.fromkeys(left, len(texts) if per_group is None else per_group)
-    chosen = []
-    while left and len(chosen) < k:
-        for group, numbers in list(left.items()):
+        members.setdefault(group, []).append(i)
+    candidates = {group: np.array(indices) for group, indices in members.items()}
+    capacity = dict.fromkeys(candidates, len(texts) if per_group is None else per_group)
+    chosen: list[int] = []
+    while candidates and len(chosen) < k:
+        for group, indices in list(candidates.items()):
             if len(chosen) == k:
                 break
-            at = nearest[numbers].argmin() if len(numbers) and most[group] else None
-            if at is None or nearest[numbers[at]] > cap:
-                del left[group]
+            if not len(indices) or not capacity[group]:
+                del candidates[group]
                 continue
-            chosen.append(int(numbers[at]))
-            left[group], most[group] = np.delete(numbers, at), most[group] - 1
-            likeness = np.zeros(len(texts))
+            position = nearest[indices].argmin()
+            if nearest[indices[position]] > max_similarity:
+                del candidates[group]
+                continue
+            chosen.append(int(indices[position]))
+            candidates[group] = np.delete(indices, position)
+            capacity[group] -= 1
+            similarity = np.zeros(len(texts))
             for column, value in zip(*vectors.row(chosen[-1]), strict=True):
-                others, theirs = having(column)  # each at most once
-                likeness[others] += value * theirs
-            nearest = np.maximum(nearest, likeness.round(DIGITS))
+                others, other_values = texts_with_column(column)  # each text at most once
+                similarity[others] += value * other_values
+            nearest = np.maximum(nearest, similarity.round(SIMILARITY_DECIMALS))
     return chosen
 
 
 # --- near duplicates ----------------------------------------------------------------------------
-def without_near_duplicates(rows, key, threshold=0.9):
-    """The rows whose `key` isn't nearly that of an earlier row; empty values are like no other.
+def without_near_duplicates(rows: Iterable[Row], key: str, threshold: float = 0.9) -> list[Row]:
+    """The rows whose `key` is not a near duplicate of an earlier row's; empty values are kept.
 
-    Repeated until nothing is found: with rows gone, what is left counts as rarer or more common,
-    and may be more alike than before. So doing it twice changes nothing. ValueError if no row has
-    the key, or if its value is no text.
+    Repeated until nothing more is found: removing rows changes the TF-IDF weights, so that others
+    may become more similar. A second call therefore changes nothing. ValueError if no row has the
+    key, or if a value is not text.
     """
     rows = list(rows)
     if rows and not any(key in row for row in rows):
         found = ", ".join(map(repr, rows[0])) or "none"
-        raise ValueError(f"no row has the key {key!r}; keys of the first: {found}")
+        raise InputError(f"no row has the key {key!r}; the first row's keys: {found}")
     for number, row in enumerate(rows, start=1):
         if not isinstance(row.get(key) or "", str):
-            raise ValueError(f"row {number}: {key!r} must be text, but is {row[key]!r}")
+            raise InputError(f"row {number}: {key!r} must be text, but is {row[key]!r}")
     while True:
-        # in reverse order, so that "one pair for each" is one for each that has an earlier one
+        # `one_each` gives one pair for each i < j: reversed, one for each row with an earlier one.
         texts = [row.get(key) or "" for row in reversed(rows)]
         pairs = find_near_duplicates(texts, threshold, one_each=True)
-        later = {len(rows) - 1 - i for i, _, _ in pairs}
-        if not later:
+        duplicates = {len(rows) - 1 - i for i, _, _ in pairs}
+        if not duplicates:
             return rows
-        rows = [row for i, row in enumerate(rows) if i not in later]
+        rows = [row for i, row in enumerate(rows) if i not in duplicates]
 
 
-def _enough(rows, k):
-    if _checked(k) > len(rows):
-        raise ValueError(f"{k:,} rows are asked for, but there are {len(rows):,}")
-    return rows
-
-
-def _checked(k):
+def _check_count(k: int, n_rows: int | None = None) -> None:
     if type(k) is not int or k < 1:
-        raise ValueError(f"{k!r} rows are asked for, but it must be a number from 1 on")
-    return k
+        raise InputError(f"the number of rows to choose is {k!r}, but must be an int of at least 1")
+    if n_rows is not None and k > n_rows:
+        raise InputError(f"{k:,} rows requested, but there are only {n_rows:,}")
 
 
-def _shuffled(rows, seed):
-    """In an order that follows from the rows and the seed, not from the order that they had."""
-    rows = sorted(rows, key=_key)
+def _shuffled(rows: list[Row], seed: int) -> list[Row]:
+    """The rows in an order that depends on the rows and the seed, not on their present order."""
+    rows = sorted(rows, key=_sort_key)
     random.Random(seed).shuffle(rows)
     return rows
 
 
-def _key(row):
+def _sort_key(row: Row) -> str:
     return json.dumps(row, sort_keys=True)

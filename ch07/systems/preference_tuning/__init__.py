@@ -1,1 +1,1 @@
-"""Preference pairs and DPO."""
+"""Preference tuning: pairs of answers, and direct preference optimization (DPO)."""

@@ -1,206 +1,294 @@
-"""Direct preference optimization: a model learns which of two answers people like better.
+"""Direct preference optimization: train a model to prefer one of two answers.
 
-The one idea: a model is its own reward. How much more likely it makes an answer than it did before
-training (in logarithms, times beta) is the reward of that answer, and the loss is logistic
-regression on the difference of two rewards; so no reward model is trained, and nothing is sampled.
-The reference is the model before the first step: its log-probabilities never change, so they are
-computed once and kept, and there is no second model. Knows nothing of text and files.
+The one idea: a model is its own reward model. The reward of an answer is beta times how much its
+log-probability has grown since training began, and the loss is logistic regression on the
+difference of two rewards; so no reward model is trained, and nothing is sampled. The reference is
+the model before the first step: its log-probabilities never change, so they are computed once and
+stored, and no second model is kept. Knows nothing of text and files.
 
 Axes: B pairs, T tokens, N counted targets, V vocabulary. Source: Rafailov et al. 2023, "Direct
-Preference Optimization", sections 4 and 5.1 and its authors' `preference_loss`, where the
+Preference Optimization", sections 4 and 5.1, and its authors' `preference_loss`, where the
 log-probabilities of an answer's tokens are summed. Raschka's notebook (04_preference-tuning-with-
-dpo) takes their mean, and leaves the end-of-text out: `reduction="mean"` is the former alone.
+dpo) averages them and leaves out the end-of-text token; `reduction="mean"` does only the former.
 """
 
 import math
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ch07.utils.errors import InputError
 from ch07.utils.evaluation_mode import evaluation_mode
 from train_loop import IGNORE_INDEX, TrainSettings, TrainState, learning_rate, total_steps
 
 REDUCTIONS = ("sum", "mean")
 
+Rectangle = tuple[Tensor, Tensor]  # inputs and targets, both (B, T)
+PairBatch = tuple[Rectangle, Rectangle, Tensor]  # chosen, rejected, indices of the pairs (B,)
 
-def sequence_logprobs(model, inputs, targets, reduction="sum"):
+
+@dataclass(frozen=True)
+class DPOSettings:
+    """The settings of the loss; ValueError for values that define none."""
+
+    beta: float = 0.1  # a larger beta keeps the model closer to the reference
+    label_smoothing: float = 0.0  # the assumed probability that a pair is labelled the wrong way
+    reduction: str = "sum"  # of the log-probabilities of an answer's tokens
+
+    def __post_init__(self) -> None:
+        check_loss_settings(self.beta, self.label_smoothing)
+        _check_reduction(self.reduction)
+
+
+def sequence_logprobs(
+    model: nn.Module, inputs: Tensor, targets: Tensor, reduction: str = "sum"
+) -> Tensor:
     """The log-probability of each row's counted targets, summed or averaged: (B,) float32.
 
-    `inputs` and `targets` (B, T) are those of a collate; what isn't counted is -100 in the targets,
-    so padding and prompt take no part. ValueError for a row without any counted target.
+    `inputs` and `targets` (B, T) come from a collate function; targets of -100 (prompt and padding)
+    are not counted. ValueError for a row without a counted target.
     """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction is {reduction!r}: choose one of {', '.join(REDUCTIONS)}")
+    _check_reduction(reduction)
     counted = targets != IGNORE_INDEX  # (B, T)
-    n = counted.sum(1)
-    if not n.all():
-        row = int(n.argmin())
-        raise ValueError(f"row {row} of the batch has no counted target, so it has no probability")
-    rows, places = counted.nonzero(as_tuple=True)
-    logits = model(inputs, wanted=(rows, places))  # (B, T) -> (N, V)
-    each = -F.cross_entropy(logits.float(), targets[counted], reduction="none")  # (N,)
-    total = each.new_zeros(len(inputs)).index_add(0, rows, each)  # (N,) -> (B,)
-    return total if reduction == "sum" else total / n
+    n_counted = counted.sum(1)  # (B,)
+    if not n_counted.all():
+        row = int(n_counted.argmin())
+        raise InputError(f"row {row} of the batch has no counted target, so it has no probability")
+    rows, columns = counted.nonzero(as_tuple=True)
+    logits = model(inputs, wanted=(rows, columns))  # (B, T) -> (N, V)
+    logprobs = -F.cross_entropy(logits.float(), targets[counted], reduction="none")  # (N,)
+    total = logprobs.new_zeros(len(inputs)).index_add(0, rows, logprobs)  # (N,) -> (B,)
+    return total if reduction == "sum" else total / n_counted
 
 
-def dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta=0.1, label_smoothing=0.0):
-    """The loss of each pair, from log-probabilities (B,) of model and reference: (B,).
+def dpo_loss(
+    policy_chosen_logps: Tensor,
+    policy_rejected_logps: Tensor,
+    reference_chosen_logps: Tensor,
+    reference_rejected_logps: Tensor,
+    *,
+    beta: float = 0.1,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The loss of each pair (B,), from log-probabilities (B,) under the policy and the reference.
 
-    -log sigmoid(beta * h) with h = (chosen - rejected) - (ref_chosen - ref_rejected): equation 7 of
-    the paper. With `label_smoothing` a pair is taken to be labelled the wrong way round with that
-    probability (Mitchell 2023, "A note on DPO with noisy preferences", as in the authors' code).
+    -log sigmoid(beta * h), where h is the policy's log-ratio (chosen - rejected) less the
+    reference's: equation 7 of the paper. `label_smoothing` is the assumed probability that a pair
+    is labelled the wrong way round (Mitchell 2023, "A note on DPO with noisy preferences", as in
+    the authors' code).
 
     >>> zero = torch.zeros(3)
     >>> [f"{x:.5f}" for x in dpo_loss(torch.tensor([0.0, 1.0, -1.0]), zero, zero, zero)]
     ['0.69315', '0.64440', '0.74440']
     """
-    check_beta(beta, label_smoothing)
-    scaled = beta * ((chosen - rejected) - (ref_chosen - ref_rejected))
-    right, wrong = -F.logsigmoid(scaled), -F.logsigmoid(-scaled)
-    return (1 - label_smoothing) * right + label_smoothing * wrong
+    check_loss_settings(beta, label_smoothing)
+    policy_logratios = policy_chosen_logps - policy_rejected_logps
+    reference_logratios = reference_chosen_logps - reference_rejected_logps
+    logits = beta * (policy_logratios - reference_logratios)
+    loss_if_right = -F.logsigmoid(logits)
+    loss_if_wrong = -F.logsigmoid(-logits)
+    return (1 - label_smoothing) * loss_if_right + label_smoothing * loss_if_wrong
 
 
-def check_beta(beta, label_smoothing=0.0):
-    """ValueError for what makes no loss; a larger beta holds the model closer to the reference."""
+def check_loss_settings(beta: float, label_smoothing: float = 0.0) -> None:
+    """ValueError for values that define no loss."""
     if not 0 < beta < math.inf:
-        raise ValueError(f"beta is {beta}, but must be a number above 0")
+        raise InputError(f"beta is {beta}, but must be a finite number above 0")
     if not 0 <= label_smoothing < 0.5:
-        raise ValueError(
-            f"label_smoothing is {label_smoothing}, but must be 0 or more and below 0.5: at 0.5 "
-            "nobody knows which answer is the better one"
+        raise InputError(
+            f"label_smoothing is {label_smoothing}, but must be at least 0 and below 0.5: at 0.5 "
+            "the labels say nothing about which answer is preferred"
         )
 
 
-def rewards(logprobs, reference, beta=0.1):
-    """What the model itself pays for an answer: beta times how much likelier it made it (B,)."""
-    return beta * (logprobs - reference)
+def _check_reduction(reduction: str) -> None:
+    if reduction not in REDUCTIONS:
+        raise InputError(f"reduction is {reduction!r}: choose one of {', '.join(REDUCTIONS)}")
+
+
+def rewards(policy_logps: Tensor, reference_logps: Tensor, beta: float = 0.1) -> Tensor:
+    """The implicit reward of each answer (B,): beta times the growth of its log-probability."""
+    return beta * (policy_logps - reference_logps)
 
 
 # --- a model and its pairs ----------------------------------------------------------------------
-def reference_logprobs(model, loader, device="cpu", reduction="sum"):
-    """(n, 2): of chosen and rejected, for every pair of the loader, in the order of its dataset.
+def pair_logprobs(
+    model: nn.Module,
+    loader: DataLoader[Any],
+    device: torch.device | str = "cpu",
+    reduction: str = "sum",
+) -> Tensor:
+    """Log-probabilities of the chosen and the rejected answer of every pair: (n, 2).
 
-    The model is left as it was found. A loader gives (chosen, rejected, numbers of the pairs),
-    where chosen and rejected are each (inputs, targets): `preferences.pair_loader`.
+    In the order of the loader's dataset. The loader yields (chosen, rejected, indices of the
+    pairs), where chosen and rejected are each (inputs, targets): `preference_data.pair_loader`.
+    The model's training mode is restored.
     """
-    kept = torch.empty(len(loader.dataset), 2, device=device)
+    logps = torch.empty(_n_pairs(loader), 2, device=device)
     with evaluation_mode(model), torch.no_grad():
-        for chosen, rejected, numbers in loader:
-            kept[numbers] = torch.stack(_of_pair(model, chosen, rejected, device, reduction), 1)
-    return kept
+        for batch in loader:
+            indices = batch[2]
+            logps[indices] = torch.stack(_batch_logprobs(model, batch, device, reduction), 1)
+    return logps
 
 
-def evaluate_pairs(model, loader, reference, beta=0.1, label_smoothing=0.0, **how):
-    """{"loss", "margin", "accuracy"}: means over all pairs of a loader; None without a pair.
+def evaluate_pairs(
+    model: nn.Module,
+    loader: DataLoader[Any],
+    reference: Tensor,
+    settings: DPOSettings = DPOSettings(),
+    device: torch.device | str = "cpu",
+) -> dict[str, float | None]:
+    """{"loss", "margin", "accuracy"}: means over all pairs of a loader; None if there are none.
 
-    The margin is how much more the chosen answer is rewarded; accuracy is the share of pairs in
-    which it is rewarded more. `how`: device and reduction.
+    `reference` (n, 2) comes from `pair_logprobs` before training. The margin is the reward of the
+    chosen answer less that of the rejected one; accuracy is the share of pairs with a positive
+    margin. FloatingPointError if the loss is not finite.
     """
-    if not len(loader.dataset):
+    if not _n_pairs(loader):
         return {"loss": None, "margin": None, "accuracy": None}
-    now = reference_logprobs(model, loader, **how)
-    losses = dpo_loss(*now.T, *reference.T, beta, label_smoothing)
-    reward = rewards(now, reference, beta)
-    margin = reward[:, 0] - reward[:, 1]
-    found = {"loss": losses, "margin": margin, "accuracy": (margin > 0).float()}
-    found = {name: values.double().mean().item() for name, values in found.items()}
-    if not math.isfinite(found["loss"]):
+    policy = pair_logprobs(model, loader, device, settings.reduction)
+    losses = dpo_loss(
+        *policy.T, *reference.T, beta=settings.beta, label_smoothing=settings.label_smoothing
+    )
+    reward = rewards(policy, reference, settings.beta)
+    margins = reward[:, 0] - reward[:, 1]
+    values = {"loss": losses, "margin": margins, "accuracy": (margins > 0).float()}
+    means: dict[str, float | None] = {
+        name: value.double().mean().item() for name, value in values.items()
+    }
+    if not math.isfinite(means["loss"] or 0.0):
         raise FloatingPointError("the loss of an evaluation is not finite")
-    return found
+    return means
 
 
 def train_on_pairs(
-    model,
-    loader,
-    held_out,
-    optimizer,
-    settings=TrainSettings(),
-    beta=0.1,
-    label_smoothing=0.0,
-    device="cpu",
-    reduction="sum",
-    begin=TrainState,
-    on_eval=lambda history: None,
-    on_step=lambda state: None,
-    progress=True,
-):
-    """Train the model against itself as it is now; the `TrainState`, whose history is records.
+    model: nn.Module,
+    loader: DataLoader[Any],
+    held_out: DataLoader[Any],
+    optimizer: torch.optim.Optimizer,
+    settings: TrainSettings = TrainSettings(),
+    *,
+    dpo: DPOSettings = DPOSettings(),
+    device: torch.device | str = "cpu",
+    restore_state: Callable[[], TrainState] = TrainState,
+    on_eval: Callable[[list[dict[str, Any]]], None] = lambda history: None,
+    on_step: Callable[[TrainState], bool | None] = lambda state: None,
+    progress: bool = True,
+) -> TrainState:
+    """Train the model with DPO; the reference is the model as passed in. Returns the final state.
 
-    Two loaders of pairs, as in `reference_logprobs`. A record says step, epoch, lr, seconds, and
-    loss, margin and accuracy of the first training pairs (`settings.eval_iter` batches of them) and
-    of all that are held out; `on_eval(history)` hears of each. `begin()` is called once the
-    reference is known: it may put model and optimizer to where a run stopped. `on_step(state)` may
-    say to stop. Dropout stays off, since model and reference are compared as the same net.
+    Both loaders yield pairs, as in `pair_logprobs`. A record of the state's history has step,
+    epoch, lr, seconds, and loss, margin and accuracy of the first training pairs
+    (`settings.eval_iter` batches) and of all held-out pairs; `on_eval(history)` is called after
+    each. `restore_state()` is called once the reference has been computed: it may load the model
+    and optimizer of an interrupted run. Training stops when `on_step(state)` returns true. Dropout
+    stays off, so that policy and reference are compared as the same network.
     """
-    how, loss_of = {"device": device, "reduction": reduction}, (beta, label_smoothing)
-    check_beta(*loss_of)
-    reference = reference_logprobs(model, loader, **how)
-    judge = _judge(model, _first(loader, settings.eval_iter), held_out, loss_of, how)
-    state, end = begin(), total_steps(loader, settings)
+    reference = pair_logprobs(model, loader, device, dpo.reduction)
+    first_pairs = _first_pairs(loader, settings.eval_iter)
+    evaluate = _pair_evaluator(model, first_pairs, held_out, dpo, device)
+    state = restore_state()
+    end = total_steps(loader, settings)
     started = time.monotonic() - state.seconds
 
-    def evaluate(lr):
+    def record(lr: float) -> None:
         state.seconds = round(time.monotonic() - started, 2)
-        record = {"step": state.step, "epoch": state.step / len(loader), "tokens_seen": None}
-        state.history.append({**record, "lr": lr, "seconds": state.seconds, **judge()})
+        position = {"step": state.step, "epoch": state.step / len(loader), "tokens_seen": None}
+        state.history.append({**position, "lr": lr, "seconds": state.seconds, **evaluate()})
         on_eval(state.history)
 
     with evaluation_mode(model), tqdm(total=end, initial=state.step, disable=not progress) as bar:
         if not state.history:
-            evaluate(lr=0.0)
+            record(lr=0.0)
         for batch in _batches(loader, state.step, end):
             lr = learning_rate(state.step, end, settings)
-            _step(model, batch, reference, optimizer, lr, settings, loss_of, how)
+            _update(model, batch, reference, optimizer, lr=lr, settings=settings, dpo=dpo)
             state.step += 1
             state.epoch, state.batch = divmod(state.step, len(loader))
             bar.update()
             if state.step % settings.eval_freq == 0 or state.step == end:
-                evaluate(lr)
+                record(lr)
             if on_step(state):
                 break
     return state
 
 
-def _judge(model, train, held_out, loss_of, how):
-    """What `evaluate_pairs` finds whenever it is called, against the model as it is here."""
+def _pair_evaluator(
+    model: nn.Module,
+    train: DataLoader[Any],
+    held_out: DataLoader[Any],
+    dpo: DPOSettings,
+    device: torch.device | str,
+) -> Callable[[], dict[str, float | None]]:
+    """A function that evaluates both loaders against the model as it is now."""
     loaders = {"train": train, "val": held_out}
-    known = {name: reference_logprobs(model, loader, **how) for name, loader in loaders.items()}
+    references = {
+        name: pair_logprobs(model, loader, device, dpo.reduction)
+        for name, loader in loaders.items()
+    }
 
-    def judge():
-        found = {}
+    def evaluate() -> dict[str, float | None]:
+        means = {}
         for name, loader in loaders.items():
-            values = evaluate_pairs(model, loader, known[name], *loss_of, **how)
-            found |= {f"{name}_{what}": value for what, value in values.items()}
-        return found
+            values = evaluate_pairs(model, loader, references[name], dpo, device)
+            means |= {f"{name}_{what}": value for what, value in values.items()}
+        return means
 
-    return judge
-
-
-def _first(loader, n_batches):
-    """A loader of the first pairs of another one's dataset, in their own order."""
-    size, pairs = loader.batch_sampler.batch_size, loader.dataset
-    n = len(pairs) if n_batches is None else min(len(pairs), n_batches * size)
-    return DataLoader([pairs[i] for i in range(n)], size, collate_fn=loader.collate_fn)
+    return evaluate
 
 
-def _batches(loader, first, n_steps):
-    """Batches number `first` to `n_steps`, epoch after epoch, each in an order of its own."""
-    for epoch in range(first // len(loader), -(-n_steps // len(loader))):
-        if hasattr(loader.batch_sampler, "set_epoch"):
-            loader.batch_sampler.set_epoch(epoch)
+def _n_pairs(loader: DataLoader[Any]) -> int:
+    return len(loader.dataset)  # pyright: ignore[reportArgumentType]  (`Dataset` declares no length)
+
+
+def _first_pairs(loader: DataLoader[Any], n_batches: int | None) -> DataLoader[Any]:
+    """A loader of the first `n_batches` batches of another loader's dataset, in dataset order."""
+    batch_sampler: Any = loader.batch_sampler  # a `BatchSampler` or `LengthGroupedBatches`
+    batch_size: int = batch_sampler.batch_size
+    n = _n_pairs(loader)
+    if n_batches is not None:
+        n = min(n, n_batches * batch_size)
+    pairs: Any = [loader.dataset[i] for i in range(n)]  # a list will do as a `Dataset`
+    return DataLoader(pairs, batch_size, collate_fn=loader.collate_fn)
+
+
+def _batches(loader: DataLoader[Any], start: int, end: int) -> Iterator[PairBatch]:
+    """Batches number `start` to `end`, epoch by epoch, each epoch in its own order."""
+    first_epoch = start // len(loader)
+    n_epochs = math.ceil(end / len(loader))
+    for epoch in range(first_epoch, n_epochs):
+        batch_sampler: Any = loader.batch_sampler
+        if hasattr(batch_sampler, "set_epoch"):
+            batch_sampler.set_epoch(epoch)
         for number, batch in enumerate(loader, start=epoch * len(loader)):
-            if first <= number < n_steps:
+            if start <= number < end:
                 yield batch
 
 
-def _step(model, batch, reference, optimizer, lr, settings, loss_of, how):
-    """One update by the mean loss of a batch of pairs."""
-    *pair, numbers = batch
-    now = _of_pair(model, *pair, **how)
-    loss = dpo_loss(*now, *reference[numbers].T, *loss_of).mean()
+def _update(
+    model: nn.Module,
+    batch: PairBatch,
+    reference: Tensor,
+    optimizer: torch.optim.Optimizer,
+    *,
+    lr: float,
+    settings: TrainSettings,
+    dpo: DPOSettings,
+) -> None:
+    """One optimizer step on the mean loss of a batch of pairs."""
+    indices = batch[2]
+    policy = _batch_logprobs(model, batch, reference.device, dpo.reduction)
+    loss = dpo_loss(
+        *policy, *reference[indices].T, beta=dpo.beta, label_smoothing=dpo.label_smoothing
+    ).mean()
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
     if not math.isfinite(float(norm) + loss.item()):
@@ -211,7 +299,12 @@ def _step(model, batch, reference, optimizer, lr, settings, loss_of, how):
     optimizer.zero_grad(set_to_none=True)
 
 
-def _of_pair(model, chosen, rejected, device, reduction):
+def _batch_logprobs(
+    model: nn.Module, batch: PairBatch, device: torch.device | str, reduction: str
+) -> list[Tensor]:
     """Log-probabilities (B,) of the chosen answers, and of the rejected ones."""
-    both = ([tensor.to(device) for tensor in side] for side in (chosen, rejected))
-    return [sequence_logprobs(model, *side, reduction) for side in both]
+    chosen, rejected, _ = batch
+    logps = []
+    for inputs, targets in (chosen, rejected):
+        logps.append(sequence_logprobs(model, inputs.to(device), targets.to(device), reduction))
+    return logps

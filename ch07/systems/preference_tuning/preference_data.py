@@ -1,97 +1,122 @@
-"""Preference data: rows of an instruction and two answers, of which one was liked better.
+"""Preference data: rows with an instruction and two answers, one preferred over the other.
 
-The one idea: a pair is two rows of instruction data with the same prompt, so it is checked,
-written, tokenized and masked by what does that for any row: the answer and its end-of-text are
-counted, the prompt with its response header isn't.
+The one idea: a pair is two rows of instruction data with the same prompt, so the code for single
+rows also checks, formats, tokenizes and masks pairs: the answer and its end-of-text token are
+counted in the loss, the prompt with its response header is not.
 
-The form {instruction, input, chosen, rejected} is that of Raschka's preference file
-(04_preference-tuning-with-dpo), whose further key `output` is passed over. Its 1,100 rows hold six
-whose two answers are the same: they teach nothing, so such rows are left out here, and counted.
+The format {instruction, input, chosen, rejected} is that of Raschka's preference file
+(04_preference-tuning-with-dpo), whose additional key `output` is ignored. Six of its 1,100 rows
+have two equal answers: they teach nothing, so such rows are dropped here, and counted.
 """
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import tiktoken
 import torch
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
 from ch07.data.dataloader import LengthGroupedBatches
-from ch07.data.entries import DataFile, check_row, check_rows, load_entries, raise_faulty_rows
+from ch07.data.entries import DataFile, check_rows, load_entries, raise_faulty_rows
+from ch07.data.entry_checks import check_row
 from ch07.data.json_reader import DUPLICATE_KEY, Finding, parse_rows, read_utf8
 from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.systems.preference_tuning.toy_preferences import toy_preferences
 from ch07.utils.validation import MAX_LISTED, quoted
 from collate import custom_collate_response_fn
-from instruction_dataset import BOOK_STYLE, InstructionDataset
+from instruction_dataset import BOOK_STYLE, InstructionDataset, PromptStyle
 
+Pair = dict[str, Any]
 SIDES = ("chosen", "rejected")
-FIELDS = ("instruction", *SIDES)
+REQUIRED_KEYS = ("instruction", *SIDES)
+N_TOY_TRAINING_PAIRS = 400
+N_TOY_HELD_OUT_PAIRS = 50
 
 
-def read_preferences(path, skip_bad_rows=False):
-    """The pairs of a JSON or JSONL file as a `DataFile`; DataError lists what can't be used.
+def read_preferences(path: str | Path, skip_bad_rows: bool = False) -> DataFile:
+    """The pairs of a JSON or JSONL file as a `DataFile`; DataError lists the faulty rows.
 
-    A pair is a dict with "instruction", "input", "chosen" and "rejected". Faulty rows are left out
-    with `skip_bad_rows`; rows with an empty answer or with two equal ones in any case.
+    A pair is a dict with "instruction", "input", "chosen" and "rejected". With `skip_bad_rows`
+    faulty rows are dropped; rows with an empty answer or two equal answers always are.
     """
-    path, findings = Path(path), []
+    path = Path(path)
+    findings: list[Finding] = []
     text, digest = read_utf8(path)
-    rows = parse_rows(text, path, findings, lambda row: set(FIELDS) <= set(row))
-    fields = ("input", *FIELDS)
-    return check_rows(path, rows, digest, findings, skip_bad_rows, checked_pair, fields)
+    rows = parse_rows(text, path, findings, lambda row: set(REQUIRED_KEYS) <= set(row))
+    fields = ("input", *REQUIRED_KEYS)
+    return check_rows(
+        path,
+        rows,
+        digest,
+        findings,
+        skip_bad_rows=skip_bad_rows,
+        check=check_pair,
+        fields=fields,
+    )
 
 
-def toy_file(seed):
-    """Toy pairs of the bundled entries, as if they stood in a file: 400 to train on, 50 held out.
+def load_toy_preferences(seed: int) -> DataFile:
+    """Toy pairs made from the bundled entries, as a `DataFile`: 400 for training, 50 held out.
 
-    What is held out was so when the bundled data were trained on, too.
+    The held-out pairs come from entries that are held out in the bundled data, too.
     """
     entries = load_entries(DATA_FILE)
-    kept = [entry for entry in entries if "split" in entry]
-    trained = [entry for entry in entries if "split" not in entry]
-    pairs = toy_preferences(trained, 400, seed=seed) + toy_preferences(kept, 50, seed=seed)
+    held_out = [entry for entry in entries if "split" in entry]
+    training = [entry for entry in entries if "split" not in entry]
+    pairs = toy_preferences(training, N_TOY_TRAINING_PAIRS, seed=seed)
+    pairs += toy_preferences(held_out, N_TOY_HELD_OUT_PAIRS, seed=seed)
     digest = hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
     return DataFile(DATA_FILE, pairs, [f"pair {i}" for i in range(len(pairs))], [], digest)
 
 
-def checked_pair(where, row, findings):
-    """The row as a pair with stripped fields, or None; what was seen goes to `findings`."""
+def check_pair(where: str, row: Any, findings: list[Finding]) -> Pair | None:
+    """The row as a pair with stripped fields, or None; what was found is added to `findings`."""
     if not isinstance(row, dict) or DUPLICATE_KEY in row:
-        return check_row(where, row, findings)  # says what is wrong with it
-    missing = [repr(key) for key in FIELDS if key not in row]
+        return check_row(where, row, findings)  # adds what is wrong with the row
+    missing = [repr(key) for key in REQUIRED_KEYS if key not in row]
     if missing:
         keys = ", ".join(map(quoted, list(row)[:MAX_LISTED])) or "none"
         what = f"missing: {', '.join(missing)}; keys found: {keys}"
         findings.append(Finding(where, "error", what))
         return None
     shared = {key: value for key, value in row.items() if key not in (*SIDES, "output")}
-    answers, seen = {}, {}
+    answers: dict[str, str | None] = {}
+    pair_findings: dict[Finding, None] = {}  # an ordered set: both sides may give the same finding
     for side in SIDES:
-        found = []
-        entry = check_row(where, {**shared, "output": row[side]}, found)
-        seen |= dict.fromkeys(Finding(f.where, f.level, _renamed(f.what, side)) for f in found)
-        answers[side] = entry and entry.pop("output")
-        shared = shared if entry is None else entry
+        side_findings: list[Finding] = []
+        entry = check_row(where, {**shared, "output": row[side]}, side_findings)
+        for finding in side_findings:
+            text = finding.text.replace("'output'", repr(side))
+            pair_findings[Finding(finding.place, finding.level, text)] = None
+        if entry is None:
+            answers[side] = None
+        else:
+            answers[side] = entry.pop("output")
+            shared = entry
     if None not in answers.values() and answers["chosen"] == answers["rejected"]:
-        seen[Finding(where, "dropped", "'chosen' and 'rejected' are the same")] = None
-    findings += seen
-    lost = any(finding.level != "note" for finding in seen)
-    return None if lost else {**shared, **answers}
+        pair_findings[Finding(where, "dropped", "'chosen' and 'rejected' are the same")] = None
+    findings += pair_findings
+    unusable = any(finding.level != "note" for finding in pair_findings)
+    return None if unusable else {**shared, **answers}
 
 
-def _renamed(what, side):
-    return what.replace("'output'", repr(side))
+class PairDataset(Dataset[tuple[Any, Any, int]]):
+    """Pairs as token ids: (chosen, rejected, index), each answer as (prompt_length, ids).
 
-
-class PairDataset(Dataset):
-    """Pairs as token ids: (chosen, rejected, number), each answer as (prompt_length, ids).
-
-    Both start with the very same prompt ids. ValueError for a pair that isn't text.
+    Both answers follow the same prompt ids. ValueError for a pair whose fields are not text.
     """
 
-    def __init__(self, pairs, tokenizer, style=BOOK_STYLE):
+    def __init__(
+        self,
+        pairs: Iterable[Pair],
+        tokenizer: tiktoken.Encoding,
+        style: PromptStyle = BOOK_STYLE,
+    ) -> None:
         self.pairs = list(pairs)
         self.sides = [
             InstructionDataset(
@@ -100,47 +125,64 @@ class PairDataset(Dataset):
             for side in SIDES
         ]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, number):
-        return *(side[number] for side in self.sides), number
+    def __getitem__(self, index: int) -> tuple[Any, Any, int]:
+        chosen, rejected = self.sides
+        return chosen[index], rejected[index], index
 
     @property
-    def lengths(self):
-        """Tokens of the longer answer of each pair, prompt included, the end-of-text not."""
-        return [max(both) for both in zip(*(side.lengths for side in self.sides), strict=True)]
+    def lengths(self) -> list[int]:
+        """Tokens of each pair's longer row: prompt and answer, without the end-of-text token."""
+        chosen, rejected = self.sides
+        return [max(both) for both in zip(chosen.lengths, rejected.lengths, strict=True)]
 
 
-def pairs_that_fit(file, pairs, style, context_length, skip_bad_rows=False):
-    """(`PairDataset` of those pairs whose rows fit into the model, a `Finding` for each other).
+def pairs_that_fit(
+    file: DataFile,
+    rows: Sequence[int],
+    *,
+    style: PromptStyle,
+    context_length: int,
+    skip_bad_rows: bool = False,
+) -> tuple[PairDataset, list[Finding]]:
+    """A `PairDataset` of the rows of the file that fit, and a `Finding` for each that does not.
 
-    DataError names the others, unless `skip_bad_rows`: a cut answer isn't the one that was liked.
+    Answers are never cut, since a cut answer is not the one that was preferred. DataError names
+    the pairs that are too long, unless `skip_bad_rows`.
     """
-    dataset = PairDataset(pairs, load_tokenizer(), style)
-    long = {i for i, n in enumerate(dataset.lengths) if n > context_length}
-    if not long:
+    dataset = PairDataset([file.entries[row] for row in rows], load_tokenizer(), style)
+    too_long = {i for i, length in enumerate(dataset.lengths) if length > context_length}
+    if not too_long:
         return dataset, []
-    what, places = f"more tokens than the model's context of {context_length}", file.by_entry
-    found = [Finding(places[id(dataset.pairs[i])], "error", what) for i in sorted(long)]
+    text = f"more tokens than the model's context of {context_length}"
+    findings = [Finding(file.places[rows[i]], "error", text) for i in sorted(too_long)]
     if not skip_bad_rows:
-        raise_faulty_rows(file.path, len(found), found[:MAX_LISTED])
-    kept = [pair for i, pair in enumerate(dataset.pairs) if i not in long]
-    return PairDataset(kept, load_tokenizer(), style), found
+        raise_faulty_rows(file.path, len(findings), findings[:MAX_LISTED])
+    fitting = [pair for i, pair in enumerate(dataset.pairs) if i not in too_long]
+    return PairDataset(fitting, load_tokenizer(), style), findings
 
 
-def collate_pairs(batch, **options):
-    """((inputs, targets) of the chosen, (inputs, targets) of the rejected, numbers (B,)).
+def collate_pairs(
+    batch: Sequence[tuple[Any, Any, int]], **options: Any
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
+    """(inputs, targets) of the chosen answers, the same of the rejected ones, pair indices (B,).
 
-    Each side is padded to its own longest row. `options` are `custom_collate_response_fn`'s.
+    Each side is padded to its own longest row. `options` are those of `custom_collate_response_fn`.
     """
-    *sides, numbers = zip(*batch, strict=True)
-    both = (custom_collate_response_fn(side, **options) for side in sides)
-    return *both, torch.tensor(numbers)
+    chosen, rejected, indices = zip(*batch, strict=True)
+    return (
+        custom_collate_response_fn(chosen, **options),
+        custom_collate_response_fn(rejected, **options),
+        torch.tensor(indices),
+    )
 
 
-def pair_loader(dataset, batch_size, seed=None):
-    """A DataLoader of `collate_pairs`; in order without a seed, length-grouped with one."""
+def pair_loader(
+    dataset: PairDataset, batch_size: int, seed: int | None = None
+) -> DataLoader[tuple[Any, Any, int]]:
+    """A DataLoader that uses `collate_pairs`: in order without a seed, length-grouped with one."""
     if seed is None:
         batches = BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
     else:

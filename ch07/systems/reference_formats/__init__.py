@@ -1,1 +1,1 @@
-"""The training rows of Stanford Alpaca, Chinese-LLaMA-Alpaca, ChatGLM and Lamini."""
+"""The training formats of Stanford Alpaca, Chinese-LLaMA-Alpaca, ChatGLM-6B and Lamini."""

@@ -1,58 +1,72 @@
-"""Training rows with labels, as Stanford Alpaca and Chinese-LLaMA-Alpaca make them, and mended.
+"""Token ids and labels as in Stanford Alpaca and Chinese-LLaMA-Alpaca, original and corrected.
 
-The one idea: a row of labels stands right above its ids: the id itself where it is learned, -100
-where it is not. The model shifts them by one, so `labels[1:]` is what our collate calls targets.
-The systems differ in the prompt style and in two choices more:
+The one idea: labels are aligned with the ids: the id itself where it is learned, -100 where it is
+not. The model shifts them by one, so `labels[1:]` is what our collate functions call targets. The
+two systems differ in their prompt style and in how they tokenize:
 
-    Stanford Alpaca        joint=True    train.py, `preprocess`: the text is tokenized at once, the
-                                         prompt again by itself, and so many labels are masked
-    Chinese-LLaMA-Alpaca   joint=False   build_dataset.py, `build_instruction_dataset`: tokenized
-                                         apart, so that the mask is always exact
+    Stanford Alpaca        joint=True    train.py, `preprocess`: prompt and answer are tokenized as
+                                         one text; the number of masked labels comes from
+                                         tokenizing the prompt alone
+    Chinese-LLaMA-Alpaca   joint=False   build_dataset.py, `build_instruction_dataset`: prompt and
+                                         answer are tokenized separately, so the mask is exact
 
-Both cut at 512 tokens on the right (`original=True, max_length=512`): a long answer loses its
-end-of-text, and a long prompt leaves labels of -100 alone, whose mean loss is NaN. The mended rows
-(the default) cut prompt and answer apart. What differs from the originals on purpose: end-of-text
-that a user typed is ordinary text here, and an input of spaces alone is none. (LLaMA's tokenizer
-also puts a token before the text; GPT-2's has none.) Knows nothing of batches or models.
+Both truncate to 512 tokens on the right (`original=True, max_length=512`): a long answer loses its
+end-of-text token, and a long prompt leaves only labels of -100, whose mean loss is NaN. The
+corrected rows (the default) truncate prompt and answer separately. They differ from the originals
+on purpose in two more points: an end-of-text token typed by a user is ordinary text, and an input
+of spaces counts as empty. (LLaMA's tokenizer also puts a token before the text; GPT-2's does not.)
+Knows nothing of batches or models.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import tiktoken
 
 from ch07.data.prompt_styles import ALPACA_STYLE
+from ch07.data.token_boundaries import boundary_merge_rows
 from ch07.data.token_text import display_width, token_text
+from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
-from instruction_dataset import InstructionDataset
+from instruction_dataset import InstructionDataset, PromptStyle
 from train_loop import IGNORE_INDEX
+
+Entry = dict[str, Any]
 
 
 class LabelRow(NamedTuple):
-    """One row: `ids` and `labels` of the same length, and what was `cut`: "prompt", "answer"."""
+    """One row: `ids` and `labels` of the same length, and which parts were `cut`.
 
-    ids: list
-    labels: list
-    cut: tuple = ()
+    `cut` holds "prompt", "answer", both or neither.
+    """
+
+    ids: list[int]
+    labels: list[int]
+    cut: tuple[str, ...] = ()
 
     @property
-    def counted(self):
-        """How many labels the loss counts: the first is never one, nothing stands before it."""
+    def n_counted(self) -> int:
+        """How many labels enter the loss; the first never does, since nothing precedes it."""
         return sum(label != IGNORE_INDEX for label in self.labels[1:])
 
     @property
-    def has_end(self):
-        """Whether the row ends in a counted end-of-text."""
+    def has_end(self) -> bool:
+        """Whether the row ends in an end-of-text token that is learned."""
         return bool(self.labels) and self.labels[-1] == END_OF_TEXT
 
 
 class LabelRows(NamedTuple):
-    """Rows, and the entries that give none: [(number of the entry, why), ...]."""
+    """The rows of several entries, and the dropped entries: [(index of the entry, why), ...]."""
 
-    rows: list
-    dropped: list
+    rows: list[LabelRow]
+    dropped: list[tuple[int, str]]
 
 
-def label_row(entry, tokenizer, style=ALPACA_STYLE, **choices):
-    """The `LabelRow` of one entry; the choices are those of `label_rows`, but for skipping.
+def label_row(
+    entry: Entry, tokenizer: tiktoken.Encoding, style: PromptStyle = ALPACA_STYLE, **options: Any
+) -> LabelRow:
+    """The `LabelRow` of one entry; `options` are those of `label_rows` except `skip_bad_rows`.
 
     >>> from ch07.data.tokenizer import load_tokenizer
     >>> entry = {"instruction": "Name a colour.", "output": "Dark red"}
@@ -60,167 +74,217 @@ def label_row(entry, tokenizer, style=ALPACA_STYLE, **choices):
     >>> row.labels[-4:]  # the last token of the prompt, "Dark", " red", end-of-text
     [-100, 17367, 2266, 50256]
     """
-    return label_rows([entry], tokenizer, style, skip_bad_rows=False, **choices).rows[0]
+    return label_rows([entry], tokenizer, style, skip_bad_rows=False, **options).rows[0]
 
 
 def label_rows(
-    entries,
-    tokenizer,
-    style=ALPACA_STYLE,
-    joint=False,
-    original=False,
-    max_length=None,
-    max_prompt_length=None,
-    max_answer_length=None,
-    skip_bad_rows=False,
-):
-    """`LabelRows` of entries, prompt and answer tokenized apart or, if `joint`, at once.
+    entries: Iterable[Entry],
+    tokenizer: tiktoken.Encoding,
+    style: PromptStyle = ALPACA_STYLE,
+    *,
+    joint: bool = False,
+    original: bool = False,
+    max_length: int | None = None,
+    max_prompt_length: int | None = None,
+    max_answer_length: int | None = None,
+    skip_bad_rows: bool = False,
+) -> LabelRows:
+    """`LabelRows` of entries; prompt and answer are tokenized as one text if `joint`.
 
-    Lengths are in tokens, the answer's with its end. Without `original`, `max_length` never cuts a
-    prompt, only `max_prompt_length` does, and what a token at the seam holds of the answer is
-    learned. ValueError names an entry that limits leave without a token of its answer; with
-    `skip_bad_rows` such entries are told in `dropped`.
+    Lengths are in tokens; the answer's includes the end-of-text token. Without `original`, only
+    `max_prompt_length` ever cuts a prompt, and a token that spans prompt and answer is learned.
+    ValueError names an entry whose limits leave no token for the answer; with `skip_bad_rows` such
+    entries are listed in `dropped`.
     """
     if original and (max_prompt_length is not None or max_answer_length is not None):
-        raise ValueError("the originals know max_length only: leave out original, or the others")
-    limits = max_length, max_prompt_length, max_answer_length
+        raise InputError(
+            "the originals have max_length only: omit original, or the two other limits"
+        )
     dataset = InstructionDataset(entries, tokenizer, style, with_prompt_length=True)
-    rows, dropped, seams = [], [], set(dataset.seam_rows) if joint else ()
+    merged_rows = boundary_merge_rows(dataset.data, tokenizer, style) if joint else []
+    tokenized_jointly = set(merged_rows)
+    result = LabelRows([], [])
     for i, entry in enumerate(dataset.data):
-        prompt_length, ids = dataset[i]
-        prompt, answer = ids[:prompt_length], ids[prompt_length:]
-        if i in seams:
-            prompt, answer = _split_at_once(entry, tokenizer, style)
+        item: Any = dataset[i]  # a pair, because of `with_prompt_length`
+        prompt_length, ids = item
+        prompt = ids[:prompt_length]
+        answer = ids[prompt_length:]
+        if i in tokenized_jointly:
+            prompt, answer = _tokenize_jointly(entry, tokenizer, style)
         if original:
-            rows.append(original_row(prompt, answer, prompt_length, max_length))
+            result.rows.append(original_row(prompt, answer, prompt_length, max_length))
             continue
-        cuts = max_prompt_length is not None
-        header = _header_length(prompt, entry, tokenizer, style) if cuts else 0
+        header_length = 0
+        if max_prompt_length is not None:
+            header_length = _header_length(prompt, entry, tokenizer, style)
         try:
-            rows.append(mended_row(prompt, answer, *limits, header))
+            row = corrected_row(
+                prompt,
+                answer,
+                max_length=max_length,
+                max_prompt_length=max_prompt_length,
+                max_answer_length=max_answer_length,
+                header_length=header_length,
+            )
         except ValueError as error:
             if not skip_bad_rows:
-                raise ValueError(f"entry {i}: {error}") from None
-            dropped.append((i, str(error)))
-    return LabelRows(rows, dropped)
+                raise InputError(f"entry {i}: {error}") from None
+            result.dropped.append((i, str(error)))
+        else:
+            result.rows.append(row)
+    return result
 
 
 # --- from ids to rows ---------------------------------------------------------------------------
-def original_row(prompt, answer, masked=None, max_length=None):
-    """Ids, end-of-text, labels of which the first `masked` are -100; all cut on the right.
+def original_row(
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    n_masked: int | None = None,
+    max_length: int | None = None,
+) -> LabelRow:
+    """The originals' row: ids with end-of-text, labels masked at the start, truncated on the right.
 
-    `masked` is the number of the prompt's tokens, by itself, and by default.
+    `n_masked` labels become -100; by default as many as the prompt has tokens.
 
     >>> original_row([1, 2, 3], [4, 5])
     LabelRow(ids=[1, 2, 3, 4, 5, 50256], labels=[-100, -100, -100, 4, 5, 50256], cut=())
     >>> original_row([1, 2, 3], [4, 5], max_length=2).labels  # nothing is left to learn
     [-100, -100]
     """
-    _check(max_length=max_length)
-    if masked is not None and masked < 0:
-        raise ValueError(f"masked is {masked}, but must be 0 or more tokens")
+    _check_limits(max_length=max_length)
+    if n_masked is not None and n_masked < 0:
+        raise InputError(f"n_masked is {n_masked}, but must be 0 or more tokens")
     ids = [*prompt, *answer, END_OF_TEXT]
-    masked = min(len(prompt) if masked is None else masked, len(ids))
-    labels = [IGNORE_INDEX] * masked + ids[masked:]
+    n_masked = min(len(prompt) if n_masked is None else n_masked, len(ids))
+    labels = [IGNORE_INDEX] * n_masked + ids[n_masked:]
     limit = len(ids) if max_length is None else max_length
-    cut = {"prompt": limit < len(prompt), "answer": limit < len(ids)}
-    return LabelRow(ids[:limit], labels[:limit], tuple(name for name in cut if cut[name]))
+    cut = []
+    if limit < len(prompt):
+        cut.append("prompt")
+    if limit < len(ids):
+        cut.append("answer")
+    return LabelRow(ids[:limit], labels[:limit], tuple(cut))
 
 
-def mended_row(
-    prompt, answer, max_length=None, max_prompt_length=None, max_answer_length=None, header=0
-):
-    """Ids, end-of-text, labels; prompt and answer are cut apart, and something is always learned.
+def corrected_row(
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    *,
+    max_length: int | None = None,
+    max_prompt_length: int | None = None,
+    max_answer_length: int | None = None,
+    header_length: int = 0,
+) -> LabelRow:
+    """Ids with end-of-text and their labels; prompt and answer are truncated separately.
 
-    A prompt that is cut keeps its last `header` tokens: the answer follows them at inference. An
-    answer that is cut has no end-of-text, which would teach to stop in the middle; `cut` says so.
-    ValueError if no token of the answer would be left.
+    A truncated prompt keeps its last `header_length` tokens, since the answer follows them at
+    inference. A truncated answer gets no end-of-text token, which would teach the model to stop in
+    mid-sentence. ValueError if no token of the answer would be left.
 
-    >>> mended_row([1, 2, 3], [4, 5, 6], max_length=5)
+    >>> corrected_row([1, 2, 3], [4, 5, 6], max_length=5)
     LabelRow(ids=[1, 2, 3, 4, 5], labels=[-100, -100, -100, 4, 5], cut=('answer',))
-    >>> mended_row([1, 2, 3, 7], [4], max_prompt_length=2, header=1).ids
+    >>> corrected_row([1, 2, 3, 7], [4], max_prompt_length=2, header_length=1).ids
     [1, 7, 4, 50256]
     """
-    _check(
+    _check_limits(
         max_length=max_length,
         max_prompt_length=max_prompt_length,
         max_answer_length=max_answer_length,
     )
-    given, cut = len(prompt), ()
-    if max_prompt_length is not None and given > max_prompt_length:
-        if max_prompt_length <= header:
-            raise ValueError(
+    prompt_length = len(prompt)
+    cut: list[str] = []
+    if max_prompt_length is not None and prompt_length > max_prompt_length:
+        if max_prompt_length <= header_length:
+            raise InputError(
                 f"max_prompt_length is {max_prompt_length}, but the response header alone has "
-                f"{header} tokens"
+                f"{header_length} tokens"
             )
-        prompt = [*prompt[: max_prompt_length - header], *prompt[given - header :]]
-        cut = ("prompt",)
-    room = len(answer) + 1 if max_answer_length is None else max_answer_length
+        header = prompt[prompt_length - header_length :]
+        prompt = [*prompt[: max_prompt_length - header_length], *header]
+        cut.append("prompt")
+    limit = len(answer) + 1 if max_answer_length is None else max_answer_length
     if max_length is not None:
-        room = min(room, max_length - len(prompt))
-    if room < 1:
-        raise ValueError(
-            f"a prompt of {given} tokens leaves none for the answer: cut the prompt with "
-            "max_prompt_length, or allow more"
+        limit = min(limit, max_length - len(prompt))
+    if limit < 1:
+        raise InputError(
+            f"a prompt of {prompt_length} tokens leaves none for the answer: cut the prompt with "
+            "max_prompt_length, or raise the limit"
         )
     learned = [*answer, END_OF_TEXT]
-    if room < len(learned):
-        learned, cut = learned[:room], (*cut, "answer")
-    return LabelRow([*prompt, *learned], [IGNORE_INDEX] * len(prompt) + learned, cut)
+    if limit < len(learned):
+        learned = learned[:limit]
+        cut.append("answer")
+    return LabelRow([*prompt, *learned], [IGNORE_INDEX] * len(prompt) + learned, tuple(cut))
 
 
-def _check(**limits):
+def _check_limits(**limits: int | None) -> None:
     for name, limit in limits.items():
         if limit is not None and (type(limit) is not int or limit < 1):
-            raise ValueError(f"{name} is {limit!r}, but must be an int: 1 token or more")
+            raise InputError(f"{name} is {limit!r}, but must be an int of at least 1 token")
 
 
-def _split_at_once(entry, tokenizer, style):
-    """The ids of the whole text: those that lie in the prompt, and the rest.
+def _tokenize_jointly(
+    entry: Entry, tokenizer: tiktoken.Encoding, style: PromptStyle
+) -> tuple[list[int], list[int]]:
+    """The ids of prompt and answer as one text: those within the prompt, and the rest.
 
-    A token across the seam is the answer's: only there can its part of the answer be learned.
+    A token that spans both belongs to the answer: only there can its part of the answer be learned.
     """
     prompt = style.prompt(entry)
     ids = tokenizer.encode_ordinary(prompt + entry["output"])
-    n = sum(end <= len(prompt.encode()) for end in _ends(ids, tokenizer))
-    return ids[:n], ids[n:]
+    n_prompt_bytes = len(prompt.encode())
+    n_prompt_tokens = sum(end <= n_prompt_bytes for end in _token_ends(ids, tokenizer))
+    return ids[:n_prompt_tokens], ids[n_prompt_tokens:]
 
 
-def _header_length(prompt, entry, tokenizer, style):
-    """How many of the prompt's last tokens are the template's text before the answer."""
+def _header_length(
+    prompt: Sequence[int], entry: Entry, tokenizer: tiktoken.Encoding, style: PromptStyle
+) -> int:
+    """How many of the prompt's last tokens belong to the template's text before the answer."""
     role, text = style.parts(entry)[-1]
     if role != "template":
         return 0
-    start = len(style.prompt(entry).encode()) - len(text.encode())
-    return sum(end > start for end in _ends(prompt, tokenizer))
+    header_start = len(style.prompt(entry).encode()) - len(text.encode())
+    return sum(end > header_start for end in _token_ends(prompt, tokenizer))
 
 
-def _ends(ids, tokenizer):
-    """How many bytes of the text each token and those before it make up."""
+def _token_ends(ids: Sequence[int], tokenizer: tiktoken.Encoding) -> Iterator[int]:
+    """The byte offset in the text at which each token ends."""
     return accumulate(len(tokenizer.decode_single_token_bytes(token_id)) for token_id in ids)
 
 
 # --- side by side -------------------------------------------------------------------------------
-def side_by_side(entry, tokenizer, style=ALPACA_STYLE, joint=False, last=8, **limits):
-    """The last tokens of the original's row and of the mended one, each with its label, as text.
+def side_by_side(
+    entry: Entry,
+    tokenizer: tiktoken.Encoding,
+    style: PromptStyle = ALPACA_STYLE,
+    *,
+    joint: bool = False,
+    n_last: int = 8,
+    **limits: int | None,
+) -> str:
+    """The last `n_last` tokens of the original row and of the corrected one, in two text columns.
 
-    A token that is learned is marked ">". Limits besides `max_length` are the mended row's alone.
+    Learned tokens are marked ">". The original row only observes the limit `max_length`.
     """
-    asked = {"style": style, "joint": joint}
-    cut = limits.get("max_length")
-    original = label_row(entry, tokenizer, **asked, original=True, max_length=cut)
-    mended = label_row(entry, tokenizer, **asked, **limits)
-    left = _column("original", original, tokenizer, last)
-    right = _column("mended", mended, tokenizer, last)
+    max_length = limits.get("max_length")
+    original = label_row(entry, tokenizer, style, joint=joint, original=True, max_length=max_length)
+    corrected = label_row(entry, tokenizer, style, joint=joint, **limits)
+    left = _column("original", original, tokenizer, n_last)
+    right = _column("corrected", corrected, tokenizer, n_last)
     width = max(map(display_width, left)) + 4
-    pairs = zip_longest(left, right, fillvalue="")
-    return "\n".join((a + " " * (width - display_width(a)) + b).rstrip() for a, b in pairs)
+    lines = []
+    for left_cell, right_cell in zip_longest(left, right, fillvalue=""):
+        padding = " " * (width - display_width(left_cell))
+        lines.append((left_cell + padding + right_cell).rstrip())
+    return "\n".join(lines)
 
 
-def _column(name, row, tokenizer, last):
-    end = "with its end" if row.has_end else "no end"
-    lines = [f"{name}: {row.counted} of {len(row.ids)} tokens learned, {end}"]
-    for token_id, label in list(zip(row.ids, row.labels, strict=True))[-last:]:
+def _column(name: str, row: LabelRow, tokenizer: tiktoken.Encoding, n_last: int) -> list[str]:
+    end = "end-of-text learned" if row.has_end else "no end-of-text"
+    lines = [f"{name}: {row.n_counted} of {len(row.ids)} tokens learned, {end}"]
+    tokens = list(zip(row.ids, row.labels, strict=True))
+    for token_id, label in tokens[-n_last:]:
         mark = " " if label == IGNORE_INDEX else ">"
         lines.append(f"{mark} {token_text(token_id, tokenizer, END_OF_TEXT)}")
     return lines

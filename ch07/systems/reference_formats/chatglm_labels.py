@@ -1,43 +1,50 @@
-"""Training rows as ChatGLM-6B's P-tuning makes them, and mended.
+"""Token ids and labels as in ChatGLM-6B's P-tuning, original and corrected.
 
-The one idea: two special tokens stand between question and answer. [gMASK] says that something is
-missing, bos begins it: question, [gMASK], bos, answer, eos. Labels are -100 up to [gMASK], so bos
-itself is learned. Source: THUDM/ChatGLM-6B, ptuning/main.py, `preprocess_function_train`.
+The one idea: two special tokens separate question and answer. [gMASK] marks the place where text is
+missing, bos begins that text: question, [gMASK], bos, answer, eos. Labels are -100 up to and
+including [gMASK], so bos itself is learned. Source: THUDM/ChatGLM-6B, ptuning/main.py,
+`preprocess_function_train`.
 
-A chat is one text of numbered rounds. The original cuts it on the right, so that of a long chat the
-current question is lost first, and with it the words that ask for an answer; here the oldest
-rounds go first. The original also looks for bos by value: one inside a question begins the labels
-too early; here the place is counted. Training and evaluation differ in the first round:
-`chat_prompt` shows both. Knows nothing of models; GPT-2 lacks two of the special tokens, which
-`smart_embedding_resize` makes room for.
+A chat is one text of numbered rounds. The original truncates it on the right, so that a long chat
+loses its current question first, and with it the words that prompt for an answer; the corrected
+rows drop the oldest rounds first. The original also finds bos by value, so that a bos within a
+question starts the labels too early; here its position is known. In the original, training and
+evaluation format a chat's first round differently: `chat_prompt` shows both. Knows nothing of
+models; GPT-2 lacks two of the special tokens, for which `smart_embedding_resize` makes room.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import tiktoken
 
 from ch07.systems.reference_formats.alpaca_labels import LabelRow, LabelRows
+from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
 from instruction_dataset import InstructionDataset, PromptStyle
 from train_loop import IGNORE_INDEX
 
-ROUND = "[Round {}]\n问：{}\n答：{}"  # noqa: RUF001
+History = Sequence[Sequence[str]]  # (question, answer) pairs, the oldest first
 
-# The question as it is: no header, no preamble.
+ROUND_TEMPLATE = "[Round {}]\n问：{}\n答：{}"  # noqa: RUF001
+
+# The bare question, without preamble or header.
 BARE_STYLE = PromptStyle("chatglm", "{instruction}\n{input}", "{instruction}")
 
 
-class Specials(NamedTuple):
-    """Ids of the special tokens; by default the two that would follow GPT-2's 50,257."""
+class SpecialTokens(NamedTuple):
+    """Ids of the special tokens; [gMASK] and bos default to the first two after GPT-2's 50,257."""
 
     gmask: int = END_OF_TEXT + 1
     bos: int = END_OF_TEXT + 2
     eos: int = END_OF_TEXT
 
 
-def chat_prompt(question, history=None, training=True):
-    r"""The text before the answer; `history` is [(question, answer), ...], None: no chat at all.
+def chat_prompt(question: str, history: History | None = None, training: bool = True) -> str:
+    r"""The text before the answer; `history` is [(question, answer), ...], or None outside a chat.
 
-    Without any earlier round, training on chats writes "[Round 0]" all the same, but evaluation and
-    the demo ask the bare question: a model so trained meets another first prompt than it learned.
+    In a chat's first round, training adds "[Round 0]", but evaluation and the demo send the bare
+    question: a model trained this way is prompted in a format that it has not learned.
 
     >>> chat_prompt("Why?", [("Who?", "I.")])
     '[Round 0]\n问：Who?\n答：I.\n[Round 1]\n问：Why?\n答：'
@@ -47,97 +54,124 @@ def chat_prompt(question, history=None, training=True):
     if history is None or (not history and not training):
         return question
     rounds = [*history, (question, "")]
-    texts = [ROUND.format(i, *asked_and_said) for i, asked_and_said in enumerate(rounds)]
+    texts = [ROUND_TEMPLATE.format(i, *turns) for i, turns in enumerate(rounds)]
     return "\n".join(texts)
 
 
-def chatglm_row(prompt, answer, specials=Specials(), legacy=False, ended=True):
-    """The `LabelRow` of two lists of ids; an answer that was cut isn't `ended`, and has no eos.
+def chatglm_row(
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    special_tokens: SpecialTokens = SpecialTokens(),
+    *,
+    original: bool = False,
+    answer_cut: bool = False,
+) -> LabelRow:
+    """The `LabelRow` of a prompt and an answer, both token ids; a cut answer gets no eos.
 
-    With `legacy` the labels begin at the first bos by value, and eos ends whatever was cut, as in
-    the original.
+    With `original` the labels begin at the first id that equals bos, and a cut answer ends in eos.
 
-    >>> row = chatglm_row([1, 2, 3], [4, 5], Specials(gmask=90, bos=91, eos=99))
+    >>> row = chatglm_row([1, 2, 3], [4, 5], SpecialTokens(gmask=90, bos=91, eos=99))
     >>> row.ids, row.labels
     ([1, 2, 3, 90, 91, 4, 5, 99], [-100, -100, -100, -100, 91, 4, 5, 99])
     """
-    end = [specials.eos] if ended or legacy else []
-    ids = [*prompt, specials.gmask, specials.bos, *answer, *end]
-    masked = ids.index(specials.bos) if legacy else len(prompt) + 1
-    return LabelRow(ids, [IGNORE_INDEX] * masked + ids[masked:])
+    ids = [*prompt, special_tokens.gmask, special_tokens.bos, *answer]
+    if original or not answer_cut:
+        ids.append(special_tokens.eos)
+    n_masked = ids.index(special_tokens.bos) if original else len(prompt) + 1
+    return LabelRow(ids, [IGNORE_INDEX] * n_masked + ids[n_masked:])
 
 
 def chatglm_rows(
-    entries,
-    tokenizer,
-    specials=Specials(),
-    max_source_length=64,
-    max_target_length=64,
-    legacy=False,
-):
+    entries: Iterable[dict[str, Any]],
+    tokenizer: tiktoken.Encoding,
+    special_tokens: SpecialTokens = SpecialTokens(),
+    *,
+    max_source_length: int = 64,
+    max_target_length: int = 64,
+    original: bool = False,
+) -> LabelRows:
     """`LabelRows` of entries, which may have a "history" of [question, answer] pairs.
 
-    Of a source of 64 tokens 63 are text, of a target 62, the special tokens are the other three. An
-    entry without a question or without an answer is dropped, as there, but told. ValueError for one
-    with neither, for limits that leave no text, and for a history that is none.
+    Lengths include the special tokens: a source of 64 has at most 63 tokens of text, a target of 64
+    at most 62. As in the original, an entry without a question or without an answer is dropped; it
+    is listed in `dropped`. ValueError for an entry with neither, for limits that leave no text, and
+    for a malformed history.
     """
-    sizes = max_source_length, max_target_length
-    if not all(type(size) is int for size in sizes) or sizes[0] < 2 or sizes[1] < 3:
-        raise ValueError(
-            f"max_source_length {max_source_length!r} and max_target_length {max_target_length!r} "
-            "leave no text: they must be ints, at least 2 and 3"
-        )
-    room, answer_room = max_source_length - 1, max_target_length - 2
+    _check_lengths(max_source_length, max_target_length)
+    max_prompt_tokens = max_source_length - 1
+    max_answer_tokens = max_target_length - 2
     dataset = InstructionDataset(entries, tokenizer, BARE_STYLE, with_prompt_length=True)
-    rows, dropped = [], []
+    result = LabelRows([], [])
     for i, entry in enumerate(dataset.data):
-        question, (n, ids) = BARE_STYLE.prompt(entry), dataset[i]
-        missing = "question" if not question else "answer" if not entry["output"] else None
-        if missing:
-            dropped.append((i, f"the {missing} is empty"))
+        question = BARE_STYLE.prompt(entry)
+        if not question:
+            result.dropped.append((i, "the question is empty"))
+            continue
+        if not entry["output"]:
+            result.dropped.append((i, "the answer is empty"))
             continue
         history = _checked_history(i, entry)
-        prompt, cut = _prompt_ids(question, history, tokenizer, room, legacy)
-        if len(ids) - n > answer_room:
-            cut = (*cut, "answer")
-        answer = ids[n : n + answer_room]
-        row = chatglm_row(prompt, answer, specials, legacy, ended="answer" not in cut)
-        rows.append(row._replace(cut=cut))
-    return LabelRows(rows, dropped)
+        prompt = tokenizer.encode_ordinary(chat_prompt(question, history))
+        answer = tokenizer.encode_ordinary(entry["output"])
+        prompt_cut = len(prompt) > max_prompt_tokens
+        answer_cut = len(answer) > max_answer_tokens
+        if prompt_cut and history is not None and not original:
+            prompt = _shortened_chat(question, history, tokenizer, max_prompt_tokens)
+        elif prompt_cut:
+            prompt = prompt[:max_prompt_tokens]
+        row = chatglm_row(
+            prompt,
+            answer[:max_answer_tokens],
+            special_tokens,
+            original=original,
+            answer_cut=answer_cut,
+        )
+        cut = [
+            name for name, was_cut in (("prompt", prompt_cut), ("answer", answer_cut)) if was_cut
+        ]
+        result.rows.append(row._replace(cut=tuple(cut)))
+    return result
 
 
-def _prompt_ids(question, history, tokenizer, room, legacy):
-    """(ids, what was cut): at most `room` of them; of a chat the oldest rounds go first.
+def _check_lengths(max_source_length: int, max_target_length: int) -> None:
+    for length, least in ((max_source_length, 2), (max_target_length, 3)):
+        if type(length) is not int or length < least:
+            raise InputError(
+                f"max_source_length {max_source_length!r} and max_target_length "
+                f"{max_target_length!r} leave no text: they must be ints, at least 2 and 3"
+            )
 
-    What is left is a shorter chat, numbered from 0. Where the last question alone is too long, its
-    own beginning goes, so that the words which ask for an answer stay; outside of a chat there are
-    none, and it is cut on the right as theirs.
+
+def _shortened_chat(
+    question: str, history: History, tokenizer: tiktoken.Encoding, max_tokens: int
+) -> list[int]:
+    """At most `max_tokens` ids of a chat's prompt: the oldest rounds are dropped first.
+
+    The remaining rounds are numbered from 0. If the last question alone is too long, its beginning
+    is dropped, so that the words that prompt for an answer stay.
     """
-    ids = tokenizer.encode_ordinary(chat_prompt(question, history))
-    if len(ids) <= room:
-        return ids, ()
-    if legacy or history is None:
-        return ids[:room], ("prompt",)
+    ids: list[int] = []
     for start in range(1, len(history) + 1):
         ids = tokenizer.encode_ordinary(chat_prompt(question, history[start:]))
-        if len(ids) <= room:
-            break
-    return ids[-room:], ("prompt",)
+        if len(ids) <= max_tokens:
+            return ids
+    if not history:
+        ids = tokenizer.encode_ordinary(chat_prompt(question, history))
+    return ids[-max_tokens:]
 
 
-def _checked_history(i, entry):
+def _checked_history(i: int, entry: dict[str, Any]) -> History | None:
     history = entry.get("history")
-    pairs = history is None or (
-        isinstance(history, list)
-        and all(
-            isinstance(pair, list | tuple)
-            and len(pair) == 2
-            and all(isinstance(text, str) for text in pair)
-            for pair in history
-        )
+    if history is None or (isinstance(history, list) and all(map(_is_text_pair, history))):
+        return history
+    raise InputError(
+        f"entry {i}: 'history' is {history!r}, but must be a list of [question, answer] pairs"
     )
-    if not pairs:
-        raise ValueError(
-            f"entry {i}: 'history' is {history!r}, but must be a list of [question, answer] pairs"
-        )
-    return history
+
+
+def _is_text_pair(pair: Any) -> bool:
+    return (
+        isinstance(pair, list | tuple)
+        and len(pair) == 2
+        and all(isinstance(text, str) for text in pair)
+    )

@@ -1,1 +1,1 @@
-"""Rows that a model writes: Self-Instruct, Magpie, Reflection-Tuning."""
+"""Synthetic data written by a model: Self-Instruct, Magpie, Reflection-Tuning."""

@@ -1,44 +1,45 @@
-"""Data out of nothing: a tuned model asked for what its users ask, and old rows gone over again.
+"""Magpie: a chat model writes instructions when it is given only the start of its template.
 
-The one idea (Magpie): a model that was tuned on conversations has also learned what comes where a
-user speaks; give it the start of the template, and it writes an instruction. `complete` must then
-continue the prompt as it is (`raw`): a server that wraps it into its template once more is asked
-something else. The one idea (Reflection-Tuning): a model finds fault with a row, and writes a
-better one; where its reply can't be read, the row stays what it was, and says so.
-Knows nothing of servers or files: it is given a `complete` (`ch07.generation.completion`).
+The one idea: a model that was tuned on conversations has also learned what users write. Given the
+template up to the place where a user's text begins, it continues with an instruction. `complete`
+must therefore send the prompt as it is (`raw`): a server that wraps it into the template again asks
+for something else. Knows nothing of servers or files: it takes a `complete`
+(`ch07.generation.completion`).
 
-Sources: Xu et al. 2024, "Magpie"; Li et al. 2023, "Reflection-Tuning"; both as in Raschka's
-05_dataset-generation. There `seed` and `temperature` stand where Ollama doesn't look, and a reply
-that can't be read leaves the first letter of the old answer as the new one.
+Source: Xu et al. 2024, "Magpie", as in Raschka's 05_dataset-generation, where `seed` and
+`temperature` are put where Ollama ignores them.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from ch07.generation.completion import CompletionError, TooLong
-from instruction_dataset import BOOK_STYLE
+from ch07.generation.completion import Completion, CompletionError, PromptTooLong
+from instruction_dataset import BOOK_STYLE, PromptStyle
 
-# Llama 3's template up to where a user speaks, and from there to where the assistant does.
+# Llama 3's template up to the user's text, and from its end up to the assistant's text.
 LLAMA_3 = (
     "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
     "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
 )
+MAX_TRIES_PER_ROW = 10
 
 
-def magpie_queries(style=BOOK_STYLE):
-    r"""(pre-query, post-query) of a prompt style: what stands before an instruction, and after it.
+def magpie_queries(style: PromptStyle = BOOK_STYLE) -> tuple[str, str]:
+    r"""(pre-query, post-query) of a prompt style: the text before and after the instruction.
 
-    >>> queries_of()[1]
+    >>> magpie_queries()[1]
     '\n\n### Response:\n'
     """
     before, after = style.no_input.split("{instruction}")
     return before, after
 
 
-def input_query(style=BOOK_STYLE):
-    r"""What stands between an instruction and its input; None in a style that begins otherwise.
+def input_query(style: PromptStyle = BOOK_STYLE) -> str | None:
+    r"""The text between instruction and input; None if prompts with an input begin differently.
 
-    >>> input_query_of()
+    >>> input_query()
     '\n\n### Input:\n'
     """
     before, rest = style.with_input.split("{instruction}")
@@ -47,84 +48,107 @@ def input_query(style=BOOK_STYLE):
 
 
 @dataclass
-class Generated:
-    """Rows {instruction, input, output}, and what became of all that was written."""
+class MagpieResult:
+    """Generated rows {instruction, input, output}, and the outcomes of all tries."""
 
-    rows: list = field(default_factory=list)
-    counts: Counter = field(default_factory=Counter)  # by what `magpie_try` says
-    error: str | None = None  # why it stopped, if the server did
+    rows: list[dict[str, str]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)  # of the outcomes of `magpie_row`
+    error: str | None = None  # why generation stopped early, if the server failed
 
 
-def magpie_try(
-    complete,
-    pre_query,
-    post_query="",
-    is_new=lambda instruction: True,
-    stop="\n",
-    input_query=None,
-    **options,
-):
-    """({instruction, input, output}, what became of it).
+def magpie_row(
+    complete: Callable[..., Completion],
+    pre_query: str,
+    post_query: str = "",
+    *,
+    is_new: Callable[[str], bool] = lambda instruction: True,
+    stop: str = "\n",
+    input_query: str | None = None,
+    **options: Any,
+) -> tuple[dict[str, str], str]:
+    """Generate one row {instruction, input, output}; returns it with its outcome.
 
-    It is kept, empty, cut, old or unanswered; or too long, which leaves no room for an answer.
-    The instruction is the first line that isn't empty; half of one, and one that `is_new` says is
-    none, is not answered. With an `input_query` it goes on to where the answer would begin, so that
-    an input can follow: Magpie itself knows none. Without a `post_query` there is no answer.
+    The outcome is "kept", "empty", "cut", "old", "unanswered" or "too long" (no room is left for an
+    answer). The instruction is the first line that is not empty; one that was cut at the length
+    limit, or that `is_new` rejects, is not answered. With an `input_query` the model goes on to
+    where the answer would begin, so that an input can follow; Magpie itself has no inputs. Without
+    a `post_query` no answer is generated.
     """
-    written = complete(pre_query, stop=[post_query.rstrip() if input_query else stop], **options)
-    head, _, given = written.text.partition(input_query or "\0")
-    instruction = next(filter(None, map(str.strip, head.splitlines())), "")
-    row = {"instruction": instruction, "input": given.strip(), "output": ""}
-    if not instruction or written.finish_reason == "length":
-        return row, "cut" if instruction else "empty"
+    query_stop = post_query.rstrip() if input_query else stop
+    query = complete(pre_query, stop=[query_stop], **options)
+    text, _, input_text = query.text.partition(input_query or "\0")
+    instruction = _first_line(text)
+    row = {"instruction": instruction, "input": input_text.strip(), "output": ""}
+    if not instruction:
+        return row, "empty"
+    if query.finish_reason == "length":
+        return row, "cut"
     if not is_new(instruction):
         return row, "old"
     if not post_query:
         return row, "kept"
-    between = input_query + row["input"] if row["input"] else ""
+    prompt = pre_query + instruction
+    if input_query and row["input"]:
+        prompt += input_query + row["input"]
     try:
-        answer = complete(pre_query + instruction + between + post_query, **options)
-    except TooLong:
+        answer = complete(prompt + post_query, **options)
+    except PromptTooLong:
         return row, "too long"
-    row["output"] = answer.text.strip() if answer.finish_reason == "stop" else ""
+    if answer.finish_reason == "stop":
+        row["output"] = answer.text.strip()
     return row, "kept" if row["output"] else "unanswered"
 
 
-def magpie_generate(
-    complete,
-    pre_query,
-    n,
-    stop="\n",
-    post_query="",
-    is_new=lambda instruction: True,
-    tries=None,
-    seed=123,
-    **options,
-):
-    """`Generated` with `n` rows, fewer if `tries` (ten for each row) didn't bring so many.
+def _first_line(text: str) -> str:
+    """The first line that is not empty, stripped."""
+    for line in text.splitlines():
+        if line.strip():
+            return line.strip()
+    return ""
 
-    An instruction that is there already (letter case and white space apart) is counted and left
-    out, as those are that `magpie_try` doesn't keep. Try i is asked with `seed` + i: the same seed,
-    the same rows. `options` are `complete`'s; the defaults are those of Magpie's own scripts. A
-    server that fails ends it: what was kept until then stays, and `error` says why.
+
+def magpie_generate(
+    complete: Callable[..., Completion],
+    pre_query: str,
+    n: int,
+    *,
+    stop: str = "\n",
+    post_query: str = "",
+    is_new: Callable[[str], bool] = lambda instruction: True,
+    max_tries: int | None = None,
+    seed: int = 123,
+    **options: Any,
+) -> MagpieResult:
+    """A `MagpieResult` with `n` rows, or fewer if `max_tries` (ten per row) are used up.
+
+    Duplicate instructions (ignoring case and white space) are counted and dropped, like all rows
+    whose outcome in `magpie_row` is not "kept". Try i uses `seed` + i, so the same seed gives the
+    same rows. `options` are those of `complete`; the defaults are those of Magpie's own scripts. If
+    the server fails, the rows so far are returned, and `error` holds its message.
     """
     options = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 2048, **options}
-    found, seen = Generated(), set()
+    result = MagpieResult()
+    seen: set[str] = set()
 
-    def not_seen(instruction):
+    def not_seen(instruction: str) -> bool:
         key = " ".join(instruction.casefold().split())
         new = key not in seen and is_new(instruction)
         seen.add(key)
         return new
 
+    if max_tries is None:
+        max_tries = MAX_TRIES_PER_ROW * n
     try:
-        for number in range(10 * n if tries is None else tries):
-            if len(found.rows) == n:
+        for number in range(max_tries):
+            if len(result.rows) == n:
                 break
-            how = {"stop": stop, "seed": seed + number, **options}
-            row, what = magpie_try(complete, pre_query, post_query, not_seen, **how)
-            found.counts[what] += 1
-            found.rows += [row] * (what == "kept")
+            try_options = {"stop": stop, "seed": seed + number, **options}
+            row, outcome = magpie_row(
+                complete, pre_query, post_query, is_new=not_seen, **try_options
+            )
+            result.counts[outcome] += 1
+            if outcome == "kept":
+                result.rows.append(row)
     except CompletionError as error:
-        found.error = str(error)
-    return found
+        result.error = str(error)
+    return result

@@ -1,141 +1,168 @@
-"""Is this instruction new? Its nearest neighbour by ROUGE-L among all that are there already.
+"""Novelty filter: the nearest neighbour of an instruction by ROUGE-L, in a pool of instructions.
 
-The one idea: two texts can't have a longer common subsequence than they have words in common, and
-those can be counted for the whole pool at once; so the slow comparison is made only where it could
-still change the answer, and for many texts side by side. Exact: the same neighbour and score as
-from comparing with every text.
+The one idea: the longest common subsequence of two texts has at most as many words as they have in
+common, and common words can be counted for the whole pool at once. So the slow comparison is only
+made where it could still change the result, and for many texts in parallel. Exact: the same
+neighbour and score as from comparing with every text.
 
 Self-Instruct (Wang et al. 2023, section 2.2) and Stanford Alpaca keep a text whose highest score is
-at most 0.7. Their words are a to z and 0 to 9, so two equal Chinese texts score 0 and both are kept
-(`unicode=False`). Scores are computed as the package rouge-score rounds them: seven common words of
-13 and 7 are 0.7000000000000001, and too near. Knows nothing of prompts, models or files.
+at most 0.7. Their words consist of a to z and 0 to 9, so two equal Chinese texts score 0 and both
+are kept (`unicode=False`). Scores are rounded as in the package rouge-score: seven common words of
+13 and 7 give 0.7000000000000001, which is above 0.7. Knows nothing of prompts, models or files.
 """
 
 from array import array
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ch07.evaluation.metrics import lcs_length, words
 
-MAX_ROUGE_L = 0.7  # a score above this is no new instruction
-BITS = 64  # words of a text that are compared with many at once
-FEW = 16
-MANY = 4096  # texts that are compared at once: the likeliest alone, then more and more
+MAX_ROUGE_L = 0.7  # F1: an instruction with a higher score is not new
+WORDS_PER_BITMASK = 64  # longer texts are compared one by one
+FIRST_CHUNK = 16  # texts compared in parallel at first, those with the highest upper bound
+MAX_CHUNK = 4096  # later chunks grow up to this many texts
 
 
 class NoveltyPool:
-    """Texts that were seen, and which of them is nearest to another one.
+    """A growing collection of texts, and the nearest of them to another text.
 
-    >>> pool = Pool(["Name three primary colours.", "Sort the numbers in rising order."])
+    >>> pool = NoveltyPool(["Name three primary colours.", "Sort the numbers in rising order."])
     >>> pool.nearest("Name three primary numbers.")
     (0, 0.75)
     """
 
-    def __init__(self, texts=(), unicode=True):
+    def __init__(self, texts: Iterable[str] = (), unicode: bool = True) -> None:
         self.unicode = unicode
-        self.texts = []
-        self._numbers = {}  # of each word
-        self._words = array("q")  # of all texts, as numbers, one text after the other
-        self._starts, self._lengths = array("q"), array("q")  # of each text in there
-        self._having = {}  # (word, k): the texts in which the word stands k times or more
+        self.texts: list[str] = []
+        self._word_ids: dict[str, int] = {}
+        self._ids = array("q")  # the word ids of all texts, concatenated
+        self._starts = array("q")  # where each text begins in `_ids`
+        self._lengths = array("q")  # how many words each text has
+        # (word, k) -> the texts in which the word occurs at least k times
+        self._texts_with: dict[tuple[str, int], array[int]] = {}
         for text in texts:
             self.add(text)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.texts)
 
-    def add(self, text):
-        """Take one more text into the pool; its number is the next one."""
-        found = words(text, self.unicode)
-        for key in _counted(found):
-            self._having.setdefault(key, array("q")).append(len(self))
+    def add(self, text: str) -> None:
+        """Add a text to the pool; its index is the next one."""
+        text_words = words(text, self.unicode)
+        for key in _numbered_occurrences(text_words):
+            self._texts_with.setdefault(key, array("q")).append(len(self))
         self.texts.append(text)
-        self._starts.append(len(self._words))
-        self._lengths.append(len(found))
-        self._words.extend(self._numbers.setdefault(word, len(self._numbers)) for word in found)
+        self._starts.append(len(self._ids))
+        self._lengths.append(len(text_words))
+        for word in text_words:
+            self._ids.append(self._word_ids.setdefault(word, len(self._word_ids)))
 
-    def nearest(self, text):
-        """(number of the nearest text, its ROUGE-L F1 from 0 to 1); (None, 0.0) in an empty pool.
+    def nearest(self, text: str) -> tuple[int | None, float]:
+        """(index of the nearest text, its ROUGE-L F1 from 0 to 1); (None, 0.0) in an empty pool.
 
-        The first of several that are equally near.
+        Ties go to the first text.
         """
-        found = words(text, self.unicode)
-        best, score = (0 if len(self) else None), 0.0
-        most = self._most(found)
-        maybe = np.flatnonzero(most > 0)
-        for part in _parts(maybe[np.argsort(-most[maybe], kind="stable")]):
-            if most[part[0]] < score or (most[part[0]] == score and part[0] > best):
-                break  # no later text can be nearer, nor as near and before it
-            scores = self._scores(found, part)
+        if not len(self):
+            return None, 0.0
+        text_words = words(text, self.unicode)
+        best = 0
+        best_score = 0.0
+        bounds = self._upper_bounds(text_words)
+        candidates = np.flatnonzero(bounds > 0)
+        for chunk in _chunks(candidates[np.argsort(-bounds[candidates], kind="stable")]):
+            bound = bounds[chunk[0]]
+            if bound < best_score or (bound == best_score and chunk[0] > best):
+                break  # no later text is nearer, nor equally near with a smaller index
+            scores = self._scores(text_words, chunk)
             highest = scores.max()
-            first = int(part[scores == highest].min())
-            if highest > score or (highest == score and first < best):
-                best, score = first, float(highest)
-        return best, score
+            first = int(chunk[scores == highest].min())
+            if highest > best_score or (highest == best_score and first < best):
+                best = first
+                best_score = float(highest)
+        return best, best_score
 
-    def _most(self, found):
-        """What each text's score would be if all words in common stood in the same order."""
+    def _upper_bounds(self, text_words: Sequence[str]) -> NDArray[np.float64]:
+        """Each text's score if all its common words occurred in the same order."""
         common = np.zeros(len(self), dtype=np.int64)
-        for key in _counted(found):
-            if key in self._having:
-                common[_view(self._having[key])] += 1
-        return _f1(common, len(found), _view(self._lengths))
+        for key in _numbered_occurrences(text_words):
+            if key in self._texts_with:
+                common[_as_numpy(self._texts_with[key])] += 1
+        return _f1_scores(common, len(text_words), _as_numpy(self._lengths))
 
-    def _scores(self, found, part):
-        """The score of each text in an array of numbers of texts."""
-        lengths = _view(self._lengths)[part]
-        numbers = [self._numbers.get(word, -1) for word in found]
-        in_order = self._in_order if len(found) <= BITS else self._in_order_one_by_one
-        return _f1(in_order(numbers, part, lengths), len(found), lengths)
+    def _scores(self, text_words: Sequence[str], chunk: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The score of each text in an array of text indices."""
+        lengths = _as_numpy(self._lengths)[chunk]
+        ids = [self._word_ids.get(word, -1) for word in text_words]
+        if len(ids) <= WORDS_PER_BITMASK:
+            common = self._lcs_lengths_in_parallel(ids, chunk, lengths)
+        else:
+            common = self._lcs_lengths_one_by_one(ids, chunk, lengths)
+        return _f1_scores(common, len(text_words), lengths)
 
-    def _in_order(self, numbers, part, lengths):
-        """How many words a text shares with each of these in the same order: `lcs_length` of many.
+    def _lcs_lengths_in_parallel(
+        self, ids: Sequence[int], chunk: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """`lcs_length` of a text and each text of a chunk: one 64-bit mask per text of the chunk.
 
-        A row of 64 bits for each text, and the addition of `lcs_length` for all rows at once.
+        Each step is the addition of `lcs_length`, for all masks at once.
         """
-        places = np.zeros(len(self._numbers) + 1, dtype=np.uint64)
-        for i, number in enumerate(numbers):  # -1, the last place, is a word that no text has
-            places[number] |= np.uint64(1 << i)
-        all_words, starts = _view(self._words), _view(self._starts)[part]
-        everywhere = np.uint64((1 << len(numbers)) - 1)
-        row = np.full(len(part), everywhere)
+        positions = np.zeros(len(self._word_ids) + 1, dtype=np.uint64)  # word id -> bitmask
+        for i, word_id in enumerate(ids):  # id -1, the last element: a word that no text has
+            positions[word_id] |= np.uint64(1 << i)
+        all_ids = _as_numpy(self._ids)
+        starts = _as_numpy(self._starts)[chunk]
+        all_bits = np.uint64((1 << len(ids)) - 1)
+        mask = np.full(len(chunk), all_bits)
         for j in range(lengths.max()):
             inside = j < lengths
-            here = np.where(inside, places[all_words[np.where(inside, starts + j, 0)]], 0) & row
-            row = (row + here | row - here) & everywhere
-        return len(numbers) - np.bitwise_count(row).astype(np.int64)
+            word_ids = all_ids[np.where(inside, starts + j, 0)]
+            matches = np.where(inside, positions[word_ids], 0) & mask
+            mask = (mask + matches | mask - matches) & all_bits
+        return len(ids) - np.bitwise_count(mask).astype(np.int64)
 
-    def _in_order_one_by_one(self, numbers, part, lengths):
-        ends = zip(_view(self._starts)[part], lengths, strict=True)
-        return np.array([lcs_length(numbers, self._words[i : i + n]) for i, n in ends])
+    def _lcs_lengths_one_by_one(
+        self, ids: Sequence[int], chunk: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        starts = _as_numpy(self._starts)[chunk]
+        lcs_lengths = []
+        for start, length in zip(starts, lengths, strict=True):
+            lcs_lengths.append(lcs_length(ids, self._ids[start : start + length]))
+        return np.array(lcs_lengths)
 
 
-def _view(numbers):
-    """A growing array as one of NumPy's, without a copy: it can't grow while this is held."""
+def _as_numpy(numbers: "array[int]") -> NDArray[np.int64]:
+    """A view of a growing array, without a copy; the array can't grow while the view exists."""
     return np.frombuffer(numbers, dtype=np.int64) if numbers else np.zeros(0, dtype=np.int64)
 
 
-def _parts(numbers):
-    """An array in pieces: a few first, then more and more."""
-    start, size = 0, FEW
-    while start < len(numbers):
-        yield numbers[start : start + size]
-        start, size = start + size, min(4 * size, MANY)
+def _chunks(indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """An array in chunks, small ones first."""
+    start = 0
+    size = FIRST_CHUNK
+    while start < len(indices):
+        yield indices[start : start + size]
+        start += size
+        size = min(4 * size, MAX_CHUNK)
 
 
-def _f1(common, n_found, lengths):
+def _f1_scores(
+    common: NDArray[np.int64], n_words: int, lengths: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """`f1_of` for many texts: the same operations, so that bounds and scores agree to the bit."""
-    shared = common > 0
-    precision, recall = common[shared] / n_found, common[shared] / lengths[shared]
+    positive = common > 0
+    precision = common[positive] / n_words
+    recall = common[positive] / lengths[positive]
     scores = np.zeros(len(common))
-    scores[shared] = 2 * precision * recall / (precision + recall)
+    scores[positive] = 2 * precision * recall / (precision + recall)
     return scores
 
 
-def _counted(found):
-    """Each word with its count so far: keys that two texts share as often as words in common."""
-    seen = Counter()
-    for word in found:
-        seen[word] += 1
-        yield word, seen[word]
+def _numbered_occurrences(text_words: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Each word with how often it has occurred so far: two texts share a key per common word."""
+    occurrences: Counter[str] = Counter()
+    for word in text_words:
+        occurrences[word] += 1
+        yield word, occurrences[word]

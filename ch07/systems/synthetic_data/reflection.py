@@ -1,10 +1,23 @@
-"""Reflection-Tuning: a model criticises a row and writes its instruction or response anew."""
+"""Reflection-Tuning: a model criticizes a row and writes its instruction or response anew.
+
+The one idea: the model first says what is wrong with a row, then writes a better version in a fixed
+format. If its reply can't be parsed, the row stays unchanged and is marked as not reflected. Knows
+nothing of servers or files: it takes a `complete` (`ch07.generation.completion`).
+
+Source: Li et al. 2023, "Reflection-Tuning", as in Raschka's 05_dataset-generation; there a reply
+that can't be parsed replaces the old answer by its first letter.
+"""
 
 import re
+from collections.abc import Callable
+from typing import Any
 
-# --- reflection ---------------------------------------------------------------------------------
+from ch07.generation.completion import Completion
+
+Row = dict[str, Any]
+
 CRITIC = "You find fault with exercises and their answers, in a few plain words, and improve them."
-ABOUT_INSTRUCTION = """\
+INSTRUCTION_PROMPT = """\
 The instruction:
 {instruction}
 
@@ -16,7 +29,7 @@ a better one, and a full answer to it, in this form:
 
 [New Instruction] the better instruction [End]
 [New Answer] the answer to it [End]"""
-ABOUT_RESPONSE = """\
+RESPONSE_PROMPT = """\
 The instruction:
 {instruction}{input}
 
@@ -27,64 +40,69 @@ First say what is wrong with the answer: is it incomplete, unclear, or not true?
 answer to the same instruction, in this form:
 
 [Better Answer] the better answer [End]"""
-OPTIONS = {"system": CRITIC, "temperature": 0.0, "seed": 123, "max_new_tokens": 2048}
+DEFAULT_OPTIONS = {"system": CRITIC, "temperature": 0.0, "seed": 123, "max_new_tokens": 2048}
+BLOCK_NAMES = ("New Instruction", "New Answer", "Better Answer")
 
 
-def reflect_instruction(complete, row, **options):
-    """The row with another instruction and answer, "reflected": True; else as it was, with False.
+def reflect_instruction(complete: Callable[..., Completion], row: Row, **options: Any) -> Row:
+    """The row with a new instruction and answer and "reflected": True; else unchanged, with False.
 
-    For rows without an input alone, since what is new would not fit it; others are not sent.
+    Only rows without an input are sent, since the old input would not fit a new instruction.
     """
     if (row.get("input") or "").strip():
         return {**row, "reflected": False}
-    prompt = _filled(ABOUT_INSTRUCTION, row)
-    reply = complete(prompt, **{**OPTIONS, **options})
-    instruction, output = (
-        bracketed_block(reply.text, name) for name in ("New Instruction", "New Answer")
-    )
-    return _reflected(row, reply, instruction=instruction, output=output)
+    reply = complete(_fill(INSTRUCTION_PROMPT, row), **{**DEFAULT_OPTIONS, **options})
+    instruction = bracketed_block(reply.text, "New Instruction")
+    output = bracketed_block(reply.text, "New Answer")
+    return _reflected_row(row, reply, instruction=instruction, output=output)
 
 
-def reflect_response(complete, row, **options):
-    """The row with a better answer and "reflected": True; as it was, with False, where none came.
+def reflect_response(complete: Callable[..., Completion], row: Row, **options: Any) -> Row:
+    """The row with a better answer and "reflected": True; else unchanged, with False.
 
-    `complete` is told of the critic in its system message; one that knows none wants `system=None`.
+    The critic's role is sent as the system message; pass `system=None` to a `complete` without one.
     """
-    reply = complete(_filled(ABOUT_RESPONSE, row), **{**OPTIONS, **options})
-    return _reflected(row, reply, output=bracketed_block(reply.text, "Better Answer"))
+    reply = complete(_fill(RESPONSE_PROMPT, row), **{**DEFAULT_OPTIONS, **options})
+    return _reflected_row(row, reply, output=bracketed_block(reply.text, "Better Answer"))
 
 
-def bracketed_block(reply, name):
-    r"""What a reply has between [name] and [End], or after "name:"; None where there is nothing.
+def bracketed_block(reply: str, name: str) -> str | None:
+    r"""The text between [name] and [End] in a reply, or after "name:"; None if there is none.
 
-    Letter case apart. Of several the first. Without an [End] it goes on to the next [...] or "...:"
-    of this form, or to the reply's end. A number of a list that was left over is cut off.
+    Ignores case and takes the first of several. Without an [End] the block extends to the next
+    header of this format, or to the end of the reply. A list number left over at its end is cut.
 
-    >>> block("[New Answer] Endless joy [End] [New Answer] no [End]", "New Answer")
+    >>> bracketed_block("[New Answer] Endless joy [End] [New Answer] no [End]", "New Answer")
     'Endless joy'
-    >>> block("new answer: Red\n\n3. ", "New Answer")
+    >>> bracketed_block("new answer: Red\n\n3. ", "New Answer")
     'Red'
     """
-    others = r"\[End\]|\[(?:New Instruction|New Answer|Better Answer)\]"
-    others += r"|^(?:New Instruction|New Answer|Better Answer):|\Z"
-    how = re.IGNORECASE | re.DOTALL | re.MULTILINE
+    names = "|".join(BLOCK_NAMES)
+    end = rf"\[End\]|\[(?:{names})\]|^(?:{names}):|\Z"
     for start in (rf"\[{name}\]:?", rf"^{name}:"):
-        found = re.search(rf"{start}(.*?)(?:{others})", reply, how)
-        if found:
-            *before, last = found[1].strip().rsplit("\n", 1)
-            left_over = before and re.fullmatch(r"\s*\d+\.", last)
-            return (before[0] if left_over else found[1]).strip() or None
+        block = re.search(
+            rf"{start}(.*?)(?:{end})", reply, re.IGNORECASE | re.DOTALL | re.MULTILINE
+        )
+        if block:
+            return _without_list_number(block[1].strip()).strip() or None
     return None
 
 
-def _filled(template, row):
-    """The template with a row's texts, whatever braces they hold."""
-    given = f"\n\nIt works on this:\n{row['input']}" if row.get("input") else ""
-    fields = {"instruction": row["instruction"], "output": row["output"], "input": given}
-    return re.sub(r"\{(\w+)\}", lambda place: fields[place[1]], template)
+def _without_list_number(text: str) -> str:
+    """The text without a last line such as "3.", which belongs to whatever comes next."""
+    before, newline, last_line = text.rpartition("\n")
+    return before if newline and re.fullmatch(r"\s*\d+\.", last_line) else text
 
 
-def _reflected(row, reply, **new):
-    """The row with what is new in it, if all of it came and was not cut at a limit."""
-    whole = reply.finish_reason == "stop" and None not in new.values()
-    return {**row, **(new if whole else {}), "reflected": whole}
+def _fill(template: str, row: Row) -> str:
+    """The template with a row's texts, which may contain braces."""
+    input_text = f"\n\nIt works on this:\n{row['input']}" if row.get("input") else ""
+    fields = {"instruction": row["instruction"], "output": row["output"], "input": input_text}
+    return re.sub(r"\{(\w+)\}", lambda match: fields[match[1]], template)
+
+
+def _reflected_row(row: Row, reply: Completion, **new_fields: str | None) -> Row:
+    """The row with its new fields, if all of them were parsed and the reply was not cut."""
+    if reply.finish_reason != "stop" or None in new_fields.values():
+        return {**row, "reflected": False}
+    return {**row, **new_fields, "reflected": True}

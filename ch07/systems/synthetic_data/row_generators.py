@@ -1,23 +1,27 @@
-"""One request to a generator -> rows, and what was rejected, in three ways.
+"""One request to a model -> new rows and a record of what was rejected, for three methods.
 
-Self-Instruct shows a few tasks and asks for more, Magpie gives the start of a template and no
-question, Reflection has an old row rewritten. Each is a function `ask(k)` here, as
-`resumable_jsonl` wants it: request k follows from its number alone, so it can be repeated. As in
-Stanford Alpaca, `generate_instruction_following_data`, examples are drawn from the seeds alone, and
-every new row must differ enough from all seeds and all rows (`novelty_filter`).
+Self-Instruct shows a few tasks and asks for more, Magpie sends the start of a chat template, and
+Reflection-Tuning has an existing row rewritten. For each there is a function of the request's
+number k, as `resumable_jsonl` needs it: request k follows from its number alone, so it can be
+repeated. As in Stanford Alpaca's `generate_instruction_following_data`, examples are drawn from the
+seeds only, and every new row must differ enough from all seeds and all rows (`novelty_filter`).
 """
 
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from ch07.data.entries import lost_rows, read_data, summarize_findings
 from ch07.evaluation.metrics import words
-from ch07.generation.completion import Refused, TooLong
-from ch07.systems.synthetic_data.magpie import magpie_try
-from ch07.systems.synthetic_data.novelty_filter import MAX_ROUGE_L
+from ch07.generation.completion import Completion, PromptRejected, PromptTooLong
+from ch07.systems.synthetic_data.magpie import magpie_row
+from ch07.systems.synthetic_data.novelty_filter import MAX_ROUGE_L, NoveltyPool
 from ch07.systems.synthetic_data.reflection import reflect_instruction, reflect_response
+from ch07.systems.synthetic_data.resumable_jsonl import Request, Row
 from ch07.systems.synthetic_data.self_instruct import (
+    MAX_LOGGED_CHARACTERS,
     encode_prompt,
     post_process_response,
     stop_strings,
@@ -25,43 +29,61 @@ from ch07.systems.synthetic_data.self_instruct import (
 from ch07.utils.errors import DataError
 
 SEED_TASKS = Path(__file__).with_name("seed_tasks.jsonl")
-TOO_NEAR_SAID = "too near to another"
-TOO_LONG_SAID = "too long for the model"
-REFUSED_SAID = "refused by the server"
-REASONS = {  # what `magpie_try` says, in words
+# Reasons for rejecting a row, as they are written to the log.
+TOO_SIMILAR = "too near to another"
+TOO_LONG = "too long for the model"
+REFUSED = "refused by the server"
+MAGPIE_REASONS = {  # by the outcome of `magpie_row`
     "empty": "empty",
     "cut": "cut off",
     "unanswered": "no answer",
-    "too long": TOO_LONG_SAID,
+    "too long": TOO_LONG,
 }
 REFLECTIONS = {"response": reflect_response, "instruction": reflect_instruction}
 
 
-def load_seeds(path=SEED_TASKS, n_examples=3, note=lambda text: None):
-    """(seeds, sha256 of the file): entries with an "id"; DataError if they can't make a prompt.
+def load_seeds(
+    path: str | Path = SEED_TASKS,
+    n_examples: int = 3,
+    log: Callable[[str], None] = lambda text: None,
+) -> tuple[list[Row], str]:
+    """(seeds, sha256 of the file): entries with an "id"; DataError if they are too few.
 
-    `note(text)` hears what was seen in the file.
+    `log(text)` is called with what is worth knowing about the file.
     """
     file = read_data(path)
     for line in summarize_findings(lost_rows(file.findings)):
-        note(f"seeds: {line}")
+        log(f"seeds: {line}")
     if len(file.entries) < n_examples:
-        raise DataError(f"{path}: {len(file.entries)} tasks, but a prompt shows {n_examples}")
-    ids = [
-        str(entry.get("id", place)) for entry, place in zip(file.entries, file.places, strict=True)
-    ]
-    return [{**e, "id": i} for e, i in zip(file.entries, ids, strict=True)], file.sha256
+        raise DataError(f"{path}: {len(file.entries)} tasks, but a prompt needs {n_examples}")
+    seeds = []
+    for entry, place in zip(file.entries, file.places, strict=True):
+        seeds.append({**entry, "id": str(entry.get("id", place))})
+    return seeds, file.sha256
 
 
-def is_far(pool, instruction):
+def check_novelty(pool: NoveltyPool, instruction: str) -> tuple[bool, dict[str, Any]]:
     """(whether it is new, {"nearest", "score"} of its nearest neighbour in the pool)."""
-    nearest, score = pool.nearest(instruction)
-    near = {} if nearest is None else {"nearest": pool.texts[nearest], "score": score}
-    return score <= MAX_ROUGE_L, near
+    index, score = pool.nearest(instruction)
+    neighbour = {} if index is None else {"nearest": pool.texts[index], "score": score}
+    return score <= MAX_ROUGE_L, neighbour
 
 
-def request_options(settings, k):
-    """How request number k is to be written."""
+class SamplingSettings(Protocol):
+    """What the settings of all methods have in common."""
+
+    @property
+    def max_new_tokens(self) -> int: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def top_p(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def request_options(settings: SamplingSettings, k: int) -> dict[str, Any]:
+    """The options of `complete` for request number k; each request has a seed of its own."""
     return {
         "max_new_tokens": settings.max_new_tokens,
         "temperature": settings.temperature,
@@ -70,71 +92,91 @@ def request_options(settings, k):
     }
 
 
-def refused_request(k, instruction, error, answers=0):
-    """The result of a request that the server refused: its reason is REFUSED_SAID."""
-    said = {"instruction": instruction, "reason": REFUSED_SAID}
-    about = {"request": k, "accepted": 0, "answers": answers, "refused": str(error)}
-    return {**about, "rejected": [said]}
+def refused_request(k: int, instruction: str, error: Exception, answers: int = 0) -> Request:
+    """The record of a request that the server refused; `answers` came before it refused."""
+    return {
+        "request": k,
+        "accepted": 0,
+        "answers": answers,
+        "refused": str(error),
+        "rejected": [{"instruction": instruction, "reason": REFUSED}],
+    }
 
 
-class CountingComplete:
-    """A `complete` that keeps its replies: a script goes on after as many as were used."""
+class RecordingComplete:
+    """A `complete` that records its replies: a resumed script skips those already used."""
 
-    def __init__(self, complete):
-        self.complete, self.replies = complete, []
+    def __init__(self, complete: Callable[..., Completion]) -> None:
+        self.complete = complete
+        self.replies: list[Completion] = []
 
-    def __call__(self, prompt, **how):
-        self.replies.append(self.complete(prompt, **how))
-        return self.replies[-1]
+    def __call__(self, prompt: str, **options: Any) -> Completion:
+        reply = self.complete(prompt, **options)
+        self.replies.append(reply)
+        return reply
 
 
 # --- Self-Instruct ------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class SelfInstructSettings:
-    """What makes a file, but for its length: a run that goes on must have the same."""
+    """What determines a file, apart from its length; a resumed run must have the same settings."""
 
-    backend: str  # as it was named, for the rows' provenance
+    backend: str  # its name, to record where rows come from
     seeds_sha256: str
     seed: int = 123
-    n_examples: int = 3
-    n_total: int = 20
-    strict: bool = True  # the parser; False: the original's
-    unicode: bool = True  # words and first letters of any script
+    n_examples: int = 3  # tasks shown in the prompt
+    n_total: int = 20  # tasks after a full answer, the examples included
+    strict: bool = True  # which parser; False: the original's
+    unicode: bool = True  # accept words and first letters of any script
     temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 3072
 
 
-def generate_tasks(k, complete, seeds, pool, settings):
-    """(new rows, what came of it) of request number k; the rows are in the pool then."""
-    chosen = random.Random(f"{settings.seed}/{k}").sample(seeds, settings.n_examples)
+def generate_tasks(
+    k: int,
+    *,
+    complete: Callable[..., Completion],
+    seeds: Sequence[Row],
+    pool: NoveltyPool,
+    settings: SelfInstructSettings,
+) -> tuple[list[Row], Request]:
+    """Request number k: (new rows, record of the request). New instructions join the pool."""
+    examples = random.Random(f"{settings.seed}/{k}").sample(seeds, settings.n_examples)
+    prompt = encode_prompt(examples, settings.n_total)
     stop = stop_strings(settings.n_total, settings.strict)
-    prompt = encode_prompt(chosen, settings.n_total)
-    ids = [task["id"] for task in chosen]
+    ids = [task["id"] for task in examples]
     try:
         completion = complete(prompt, stop=stop, **request_options(settings, k))
-    except Refused as error:
+    except PromptRejected as error:
         return [], {**refused_request(k, "", error), "seeds": ids}
-    found, rejected = post_process_response(
-        len(chosen), completion, settings.strict, unicode=settings.unicode
+    parsed, rejected = post_process_response(
+        len(examples), completion, settings.strict, unicode=settings.unicode
     )
-    rows, said = [], [asdict(one) for one in rejected]
-    for row in found:
-        new, near = is_far(pool, row["instruction"])
+    rows: list[Row] = []
+    rejections: list[dict[str, Any]] = [asdict(task) for task in rejected]
+    for row in parsed:
+        new, neighbour = check_novelty(pool, row["instruction"])
         if not new:
-            said.append({"instruction": row["instruction"], "reason": TOO_NEAR_SAID, **near})
+            rejections.append(
+                {"instruction": row["instruction"], "reason": TOO_SIMILAR, **neighbour}
+            )
             continue
         pool.add(row["instruction"])
-        rows.append({**row, "backend": settings.backend, "request": k, "seeds": ids, **near})
-    reason = completion.finish_reason
-    about = {"request": k, "seeds": ids, "finish_reason": reason, "accepted": len(rows)}
-    return rows, {**about, "rejected": said}
+        rows.append({**row, "backend": settings.backend, "request": k, "seeds": ids, **neighbour})
+    return rows, {
+        "request": k,
+        "seeds": ids,
+        "finish_reason": completion.finish_reason,
+        "accepted": len(rows),
+        "rejected": rejections,
+    }
 
 
 # --- Magpie -------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class MagpieSettings:
-    """As `SelfInstructSettings`, of a file that Magpie makes."""
+    """What determines a file made by Magpie, as in `SelfInstructSettings`."""
 
     backend: str
     pre_query: str
@@ -146,66 +188,108 @@ class MagpieSettings:
     max_new_tokens: int = 2048
 
 
-def generate_magpie_row(k, complete, pool, settings):
-    """(a row or none, what came of it) of try number k; the row is in the pool then."""
-    near, why, ask = {}, {**REASONS}, CountingComplete(complete)
+def generate_magpie_row(
+    k: int,
+    *,
+    complete: Callable[..., Completion],
+    pool: NoveltyPool,
+    settings: MagpieSettings,
+) -> tuple[list[Row], Request]:
+    """Request number k: ([a row] or [], record of the request). The instruction joins the pool."""
+    recording = RecordingComplete(complete)
+    neighbour: dict[str, Any] = {}
+    reasons = dict(MAGPIE_REASONS)
 
-    def is_new(instruction):
-        if not words(instruction):  # nothing is near or far
-            why["old"] = "no words"
+    def is_new(instruction: str) -> bool:
+        if not words(instruction):  # without words there is nothing to compare
+            reasons["old"] = "no words"
             return False
-        new, found = is_far(pool, instruction)
-        near.update(found)
-        why["old"] = TOO_NEAR_SAID
+        new, found = check_novelty(pool, instruction)
+        neighbour.update(found)
+        reasons["old"] = TOO_SIMILAR
         return new
 
-    queries = settings.pre_query, settings.post_query
-    how = {**request_options(settings, k), "input_query": settings.input_query}
     try:
-        row, what = magpie_try(ask, *queries, is_new, **how)
-    except Refused as error:
-        return [], refused_request(k, "", error, len(ask.replies))
-    about = {"request": k, "accepted": int(what == "kept"), "answers": len(ask.replies)}
-    if what != "kept":
-        said = {"instruction": row["instruction"][:200], "reason": why[what]}
-        return [], {**about, "rejected": [said | (near if what == "old" else {})]}
-    pool.add(row["instruction"])
-    return [row | {"backend": settings.backend, "request": k, **near}], {**about, "rejected": []}
+        row, outcome = magpie_row(
+            recording,
+            settings.pre_query,
+            settings.post_query,
+            is_new=is_new,
+            input_query=settings.input_query,
+            **request_options(settings, k),
+        )
+    except PromptRejected as error:
+        return [], refused_request(k, "", error, len(recording.replies))
+    accepted = outcome == "kept"
+    record = {"request": k, "accepted": int(accepted), "answers": len(recording.replies)}
+    if accepted:
+        pool.add(row["instruction"])
+        new_row = {**row, "backend": settings.backend, "request": k, **neighbour}
+        return [new_row], {**record, "rejected": []}
+    rejection = {
+        "instruction": row["instruction"][:MAX_LOGGED_CHARACTERS],
+        "reason": reasons[outcome],
+    }
+    if outcome == "old":
+        rejection |= neighbour
+    return [], {**record, "rejected": [rejection]}
 
 
 # --- Reflection ---------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class ReflectionSettings:
-    """As `SelfInstructSettings`, of a file whose rows are gone over again."""
+    """What determines a file of reflected rows, as in `SelfInstructSettings`."""
 
     backend: str
     data_sha256: str
     n_rows: int
-    what: str = "response"  # or "instruction", with a new answer
+    what: str = "response"  # what is rewritten; or "instruction", together with its answer
     seed: int = 123
     temperature: float = 0.0
     top_p: float = 1.0
     max_new_tokens: int = 2048
 
 
-def generate_reflected_row(k, complete, rows, settings, system):
-    """([row number k as it is now], what came of it); what was replaced is kept as "before".
+def generate_reflected_row(
+    k: int,
+    *,
+    complete: Callable[..., Completion],
+    rows: Sequence[Row],
+    settings: ReflectionSettings,
+    system: str | None,
+) -> tuple[list[Row], Request]:
+    """Request number k: ([row k, rewritten if possible], record of the request).
 
-    A row that can't be asked about, too long for the model or refused, stays as it was.
+    Replaced fields are kept under "before". A row whose prompt is too long, or refused, stays
+    unchanged.
     """
-    row, ask, about = rows[k], CountingComplete(complete), {}
+    row = rows[k]
+    reflect = REFLECTIONS[settings.what]
+    recording = RecordingComplete(complete)
+    record: Request = {"request": k, "accepted": 1, "answers": 0, "rejected": []}
     try:
-        now = REFLECTIONS[settings.what](ask, row, system=system, **request_options(settings, k))
-        cut = ask.replies and ask.replies[-1].finish_reason == "length"
-        reason = "cut off" if cut else "the reply can't be read"
-        reason = reason if ask.replies else "it has an input"
-    except (TooLong, Refused) as error:
-        now, reason = {**row, "reflected": False}, TOO_LONG_SAID
-        about = refused_request(k, row["instruction"], error) if isinstance(error, Refused) else {}
-    now = {"instruction": "", **now, "backend": settings.backend, "request": k}
-    before = {name: row[name] for name in row if now[name] != row[name]}
+        new_row = reflect(recording, row, system=system, **request_options(settings, k))
+        reason = _why_not_reflected(recording.replies)
+    except PromptTooLong:
+        new_row = {**row, "reflected": False}
+        reason = TOO_LONG
+    except PromptRejected as error:
+        new_row = {**row, "reflected": False}
+        reason = REFUSED
+        record["refused"] = str(error)
+    record["answers"] = len(recording.replies)
+    if not new_row["reflected"]:
+        record["rejected"] = [{"instruction": row["instruction"], "reason": reason}]
+    new_row = {"instruction": "", **new_row, "backend": settings.backend, "request": k}
+    before = {name: row[name] for name in row if new_row[name] != row[name]}
     if before:
-        now["before"] = before | ({"before": row["before"]} if "before" in row else {})
-    said = [] if now["reflected"] else [{"instruction": row["instruction"], "reason": reason}]
-    done = {"request": k, "accepted": 1, "answers": len(ask.replies), "rejected": said}
-    return [now], {**done, **about, "accepted": 1}
+        if "before" in row:
+            before["before"] = row["before"]
+        new_row["before"] = before
+    return [new_row], record
+
+
+def _why_not_reflected(replies: Sequence[Completion]) -> str:
+    if not replies:
+        return "it has an input"
+    return "cut off" if replies[-1].finish_reason == "length" else "the reply can't be read"

@@ -1,30 +1,36 @@
-r"""Instructions from instructions: the prompt, the parser and the filters of Stanford Alpaca.
+r"""Self-Instruct as in Stanford Alpaca: the prompt, the parser and the filters.
 
-The one idea: a few tasks that people wrote are shown to a model in a numbered form, and it goes on
-with the numbers; what it writes is text like any other, so each task is cut out with care, and
-thrown away, with its reason, if it isn't whole or isn't wanted.
+The one idea: a model sees a few numbered tasks written by people, and continues the numbering. Its
+answer is free text, so each task in it is parsed with care, and rejected, with a reason, if it is
+incomplete or unwanted.
 
 Sources: Stanford Alpaca, `encode_prompt` and `post_process_gpt3_response` of
 generate_instruction.py; Self-Instruct (Wang et al. 2023, section 2.2), `post_process_gpt3_response`
-of bootstrap_instructions.py. The original parser is `strict=False`. It cuts at every "###" and
-looks for a number anywhere, so that merged tasks, cut answers and stray digits come through.
-The words of the prompt's list of wishes are this project's own. Knows nothing of files or models.
+of bootstrap_instructions.py. `strict=False` is the original parser: it splits at every "###" and
+finds numbers anywhere, so that merged tasks, cut answers and stray digits pass. The wording of the
+prompt's requirements is this project's own. Knows nothing of files or models.
 """
 
 import re
 import string
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from ch07.generation.completion import Completion
+from ch07.utils.errors import InputError
 
 NO_INPUT = "<noinput>"
-SELF_INSTRUCT_WORDS = (
-    "image images graph graphs picture pictures file files map maps draw plot".split()
+SELF_INSTRUCT_BLACKLIST = (
+    *"image images graph graphs picture pictures file files map maps draw plot".split(),
+    "go to",
 )
-SELF_INSTRUCT_WORDS += ["go to"]
-ALPACA_WORDS = [*SELF_INSTRUCT_WORDS, "video", "audio", "music", "flowchart", "diagram"]
-FEWEST = 4
-MOST = 150  # words of an instruction
+ALPACA_BLACKLIST = (*SELF_INSTRUCT_BLACKLIST, "video", "audio", "music", "flowchart", "diagram")
+MIN_INSTRUCTION_WORDS = 4
+MAX_INSTRUCTION_WORDS = 150
+MAX_LOGGED_CHARACTERS = 200  # of a rejected task
 
-WISHES = """\
+REQUIREMENTS = """\
 Please write {n_total} different tasks for a language model, each with an instruction, an input and
 an output.
 1. No verb should open two instructions.
@@ -42,17 +48,17 @@ The {n_total} tasks:"""
 
 @dataclass(frozen=True)
 class Rejected:
-    """A task that isn't used: its instruction, or what there is of it, and why."""
+    """A rejected task: its instruction, or as much of it as there is, and the reason."""
 
     instruction: str
     reason: str
 
 
-def encode_prompt(examples, n_total=20):
-    r"""The prompt: what is wished for, the examples from 1 on, and the beginning of the next.
+def encode_prompt(examples: Sequence[dict[str, Any]], n_total: int = 20) -> str:
+    r"""The prompt: the requirements, the examples, numbered from 1, and the next task's header.
 
-    An empty input is written <noinput>; of an instruction, white space is evened out and a colon at
-    its end goes, as in the original. ValueError without examples.
+    As in the original, an empty input becomes <noinput>, white space in an instruction is
+    normalized, and a colon at its end is removed. ValueError without examples.
 
     >>> one = {"instruction": "Name the  colour:", "input": "", "output": "Red"}
     >>> print(encode_prompt([one]).split("tasks:\n")[1])
@@ -66,8 +72,8 @@ def encode_prompt(examples, n_total=20):
     2. Instruction:
     """
     if not examples:
-        raise ValueError("there must be an example at least")
-    prompt = WISHES.format(n_total=n_total) + "\n"
+        raise InputError("at least one example is needed")
+    prompt = REQUIREMENTS.format(n_total=n_total) + "\n"
     for k, example in enumerate(examples, start=1):
         instruction = re.sub(r"\s+", " ", example["instruction"]).strip().rstrip(":")
         prompt += f"###\n{k}. Instruction: {instruction}\n"
@@ -76,42 +82,61 @@ def encode_prompt(examples, n_total=20):
     return prompt + f"###\n{len(examples) + 1}. Instruction:"
 
 
-def stop_strings(n_total=20, strict=True):
-    """Where an answer should end: before the task after the last.
+def stop_strings(n_total: int = 20, strict: bool = True) -> list[str]:
+    """The stop strings of a request: the answer ends before task `n_total` + 1.
 
-    The original's are kept for `strict=False`, although "20." also ends an answer at "in 2020.".
+    `strict=False` gives the original's, although "20." also stops an answer at "in 2020.".
     """
-    return [f"\n{n_total + 1}. Instruction:"] if strict else [f"\n{n_total}", f"{n_total}."]
+    if strict:
+        return [f"\n{n_total + 1}. Instruction:"]
+    return [f"\n{n_total}", f"{n_total}."]
 
 
-def post_process_response(n, completion, strict=True, blacklist=ALPACA_WORDS, unicode=True):
-    """(rows, rejected): the tasks in an answer to a prompt with `n` examples, in order.
+def post_process_response(
+    n_examples: int,
+    completion: Completion,
+    strict: bool = True,
+    *,
+    blacklist: Iterable[str] = ALPACA_BLACKLIST,
+    unicode: bool = True,
+) -> tuple[list[dict[str, str]], list[Rejected]]:
+    """(rows, rejected): the tasks in the answer to a prompt with `n_examples` examples, in order.
 
-    A row is a dict with "instruction", "input" and "output"; each other task is a `Rejected`. An
-    answer that ended by "length" loses its last task, which is most likely cut.
+    A row is a dict with "instruction", "input" and "output"; every other task is a `Rejected`. An
+    answer that ended at the length limit loses its last task, which is most likely cut.
     """
-    parse = _strict if strict else _loose
-    rows, rejected = [], []
-    for task in parse(n, completion):
-        if isinstance(task, dict):
-            reason = reason_against(task["instruction"], blacklist, unicode)
-            task = task if reason is None else Rejected(task["instruction"], reason)
-        (rows if isinstance(task, dict) else rejected).append(task)
+    parse: Callable[[int, Completion], Iterator[dict[str, str] | Rejected]]
+    parse = _parse_strictly if strict else _parse_as_original
+    rows: list[dict[str, str]] = []
+    rejected: list[Rejected] = []
+    for task in parse(n_examples, completion):
+        if isinstance(task, Rejected):
+            rejected.append(task)
+            continue
+        reason = rejection_reason(task["instruction"], blacklist, unicode)
+        if reason is None:
+            rows.append(task)
+        else:
+            rejected.append(Rejected(task["instruction"], reason))
     return rows, rejected
 
 
-def reason_against(instruction, blacklist=ALPACA_WORDS, unicode=True):
-    """Why an instruction isn't wanted, or None: the originals' rules, in their order.
+def rejection_reason(
+    instruction: str, blacklist: Iterable[str] = ALPACA_BLACKLIST, unicode: bool = True
+) -> str | None:
+    """Why an instruction is rejected, or None: the originals' rules, in their order.
 
-    With `unicode`, a Chinese or Japanese character counts as a word, and an instruction may begin
-    with a letter of any script; on ASCII text it makes no difference.
+    With `unicode`, each Chinese or Japanese character counts as a word, and an instruction may
+    begin with a letter of any script; for ASCII text it makes no difference.
 
-    >>> reason_against("Draw a map."), reason_against("Explain what a mapping is.")
+    >>> rejection_reason("Draw a map."), rejection_reason("Explain what a mapping is.")
     ('too short', None)
     """
     n_words = len((_spaced(instruction) if unicode else instruction).split())
-    if n_words < FEWEST or n_words > MOST:
-        return "too short" if n_words < FEWEST else "too long"
+    if n_words < MIN_INSTRUCTION_WORDS:
+        return "too short"
+    if n_words > MAX_INSTRUCTION_WORDS:
+        return "too long"
     if any(re.search(rf"\b({word})\b", instruction, re.IGNORECASE) for word in blacklist):
         return "asks for what text can't do"
     if instruction.startswith("Write a program"):
@@ -123,71 +148,84 @@ def reason_against(instruction, blacklist=ALPACA_WORDS, unicode=True):
     return None
 
 
-def _spaced(text):
+def _spaced(text: str) -> str:
+    """The text with spaces around each Chinese or Japanese character."""
     return re.sub("([\u3040-\u30ff\u3400-\u9fff])", r" \1 ", text)
 
 
 # --- the two parsers ----------------------------------------------------------------------------
-PARTS = ("Instruction", "Input", "Output")
+PART_NAMES = ("Instruction", "Input", "Output")
 _HEADER = re.compile(r"^[ \t]*(\d{1,9})\.[ \t]+(Instruction|Input|Output):", re.MULTILINE)
 _SEPARATOR = re.compile(r"(\n|^)[ \t]*##+[ \t]*$")
 
 
-def _loose(n, completion):
-    """The original's: chunks between any two "###", numbers found anywhere."""
-    chunks = f"{n + 1}. Instruction:{completion.text}".split("###")
+def _parse_as_original(
+    n_examples: int, completion: Completion
+) -> Iterator[dict[str, str] | Rejected]:
+    """The original parser: chunks between any two "###", numbers found anywhere."""
+    chunks = f"{n_examples + 1}. Instruction:{completion.text}".split("###")
     if completion.finish_reason == "length" and chunks.pop().strip():
         yield Rejected("", "cut off")
-    for number, chunk in enumerate(chunks, start=n + 1):
+    for number, chunk in enumerate(chunks, start=n_examples + 1):
         pieces = re.split(rf"{number}\.\s+(?:Instruction|Input|Output):", chunk)
         if len(pieces) == 4:
             yield _row(*pieces[1:])
         elif chunk.strip():
-            yield Rejected(chunk.strip()[:200], "not in the form")
+            yield Rejected(chunk.strip()[:MAX_LOGGED_CHARACTERS], "not in the form")
 
 
-def _strict(n, completion):
-    """Headers only at the start of a line; one number for a task, and the next for the next.
+def _parse_strictly(n_examples: int, completion: Completion) -> Iterator[dict[str, str] | Rejected]:
+    """The strict parser: headers start a line, and each task has one number, the next in order.
 
-    A chat model may say the first header once more, although the prompt ended with it.
+    A chat model may repeat the first header, although the prompt ended with it.
     """
     text = completion.text
-    if not re.match(rf"[\s#]*{n + 1}\.[ \t]+Instruction:", text):
-        text = f"{n + 1}. Instruction:{text}"
+    first_number = n_examples + 1
+    if not re.match(rf"[\s#]*{first_number}\.[ \t]+Instruction:", text):
+        text = f"{first_number}. Instruction:{text}"
     headers = list(_HEADER.finditer(text))
     starts = [i for i, header in enumerate(headers) if header[2] == "Instruction"]
     ends = [*starts[1:], len(headers)]
     for start, end in zip(starts, ends, strict=True):
-        follower = headers[end] if end < len(headers) else None
-        stop = follower.start() if follower else len(text)
-        parts = headers[start:end]
+        task_headers = headers[start:end]
+        next_header = headers[end] if end < len(headers) else None
+        field_ends = [header.start() for header in task_headers[1:]]
+        field_ends.append(next_header.start() if next_header else len(text))
         fields = [
-            text[part.end() : after].strip()
-            for part, after in zip(parts, [*(p.start() for p in parts[1:]), stop], strict=True)
+            text[header.end() : field_end].strip()
+            for header, field_end in zip(task_headers, field_ends, strict=True)
         ]
         fields[-1] = _SEPARATOR.sub("", fields[-1]).strip()
-        problem = _problem(parts, fields, follower, completion.finish_reason)
-        yield _row(*fields) if problem is None else Rejected(fields[0][:200], problem)
+        problem = _problem(task_headers, fields, next_header, completion.finish_reason)
+        if problem is None:
+            yield _row(*fields)
+        else:
+            yield Rejected(fields[0][:MAX_LOGGED_CHARACTERS], problem)
 
 
-def _problem(parts, fields, follower, finish_reason):
-    """Why a task isn't whole, or None."""
-    numbers = {part[1] for part in parts}
-    if follower is None and finish_reason == "length":
+def _problem(
+    task_headers: Sequence[re.Match[str]],
+    fields: Sequence[str],
+    next_header: re.Match[str] | None,
+    finish_reason: str,
+) -> str | None:
+    """Why a task is incomplete, or None."""
+    numbers = {header[1] for header in task_headers}
+    if next_header is None and finish_reason == "length":
         return "cut off"
-    if tuple(part[2] for part in parts) != PARTS or len(numbers) > 1:
+    if tuple(header[2] for header in task_headers) != PART_NAMES or len(numbers) > 1:
         return "not in the form"
-    if follower is not None and int(follower[1]) != int(parts[0][1]) + 1:
-        return "not followed by the next number"  # so nobody knows where its output ends
+    if next_header is not None and int(next_header[1]) != int(task_headers[0][1]) + 1:
+        return "not followed by the next number"  # so it is unclear where the output ends
     if not fields[2]:
         return "empty output"
     return None
 
 
-def _row(instruction, text, output):
-    text = text.strip()
+def _row(instruction: str, input_text: str, output: str) -> dict[str, str]:
+    input_text = input_text.strip()
     return {
         "instruction": instruction.strip(),
-        "input": "" if text.lower() == NO_INPUT else text,
+        "input": "" if input_text.lower() == NO_INPUT else input_text,
         "output": output.strip(),
     }

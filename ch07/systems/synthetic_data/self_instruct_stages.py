@@ -1,25 +1,32 @@
-"""Self-Instruct's own pipeline: instructions first, then what kind they are, then examples of each.
+"""Self-Instruct's own pipeline in stages: instructions, their kind, and instances of each.
 
-The one idea: an instruction, the question whether it is a classification, and its examples come
-from three answers. Each is free text of a model, so each has its own prompt, its own reader, and
-rules for what is thrown away: better no example than two that contradict each other. A
-classification is asked for its labels first; else a model gives one label to all its examples.
+The one idea: an instruction, whether it is a classification task, and its instances come from three
+answers of the model. Each is free text, so each stage has its own prompt, parser and filters:
+better no instance than two that contradict each other. For a classification task, the class labels
+are generated first; otherwise a model tends to give all its instances the same label.
 
 Source: Self-Instruct (Wang et al. 2023, section 2.2); stage 1 is `post_process_gpt3_response` of
 bootstrap_instructions.py, stages 2 and 4 are in prepare_for_finetuning.py. An answer is a
-`Completion` (`ch07.generation.completion`); an instance is a pair (input, output). Stage 1's
-filters are in `self_instruct`. The prompts' wording is this project's own, and shorter than the
-original's. What the original writes for GPT-3's fine-tuning is done by the prompt styles here.
+`Completion` (`ch07.generation.completion`); an instance is a pair (input, output). The filters of
+stage 1 are in `self_instruct`. The wording of the prompts is this project's own, and shorter than
+the original's. The original's formatting for GPT-3 fine-tuning is left to the prompt styles.
 Knows nothing of models or files.
 """
 
 import re
+from collections.abc import Iterable, Sequence
 
-MOST_INSTANCES = 5
-LAST = 16  # a list of instructions ends before this number
-STOPS = (["\n\n", f"\n{LAST}."], ["\n", "Task"], ["Example 6", "Task:"])  # of stages 1 to 3
+from ch07.generation.completion import Completion
 
-KINDS = """\
+Instance = tuple[str, str]  # input and output
+
+MAX_INSTANCES = 5  # per instruction
+FIRST_UNWANTED_NUMBER = 16  # a list of instructions stops before this number
+INSTRUCTIONS_STOP = ["\n\n", f"\n{FIRST_UNWANTED_NUMBER}."]
+CLASSIFICATION_STOP = ["\n", "Task"]
+INSTANCES_STOP = ["Example 6", "Task:"]
+
+CLASSIFICATION_PROMPT = """\
 Is the task a classification, whose answer is one of a few labels?
 
 Task: Is the review favourable, unfavourable or mixed?
@@ -42,7 +49,7 @@ Classification: No
 
 Task: {instruction}
 Classification:"""
-INPUT_FIRST = """\
+INPUT_FIRST_PROMPT = """\
 Write examples for each task: an input, where it needs one, and the output.
 
 Task: Give the opposite of each word.
@@ -67,7 +74,7 @@ Output: The Warm Valve
 
 Task: {instruction}
 """
-LABEL_FIRST = """\
+OUTPUT_FIRST_PROMPT = """\
 Write examples for each task: first a label, then a text that has it.
 
 Task: Is the review favourable, unfavourable or mixed?
@@ -88,104 +95,118 @@ Task: {instruction}
 """
 
 
-def instructions_prompt(shown):
-    r"""Stage 1: a list of tasks that a model goes on with.
+def instructions_prompt(examples: Iterable[str]) -> str:
+    r"""Stage 1: a numbered list of instructions for the model to continue.
 
     >>> instructions_prompt(["Name the  colour:", "Add the numbers."])
     'Different tasks for a language model:\n1. Name the colour\n2. Add the numbers.\n3.'
     """
-    lines = [f"{k}. {' '.join(task.split()).rstrip(':')}" for k, task in enumerate(shown, start=1)]
-    header = "Different tasks for a language model:"
-    return "\n".join([header, *lines, f"{len(lines) + 1}."])
+    lines = ["Different tasks for a language model:"]
+    for number, instruction in enumerate(examples, start=1):
+        lines.append(f"{number}. {' '.join(instruction.split()).rstrip(':')}")
+    lines.append(f"{len(lines)}.")
+    return "\n".join(lines)
 
 
-def kind_prompt(instruction):
-    """Stage 2: whether an instruction is a classification."""
-    return KINDS.replace("{instruction}", instruction)
+def classification_prompt(instruction: str) -> str:
+    """Stage 2: asks whether an instruction is a classification task."""
+    return CLASSIFICATION_PROMPT.replace("{instruction}", instruction)
 
 
-def instances_prompt(instruction, classification):
-    """Stage 3: examples of an instruction, with the label first where it is a classification."""
-    return (LABEL_FIRST if classification else INPUT_FIRST).replace("{instruction}", instruction)
+def instances_prompt(instruction: str, classification: bool) -> str:
+    """Stage 3: asks for instances of an instruction, labels first if it is a classification."""
+    template = OUTPUT_FIRST_PROMPT if classification else INPUT_FIRST_PROMPT
+    return template.replace("{instruction}", instruction)
 
 
-def read_instructions(completion, original=False):
+def parse_instructions(completion: Completion, original: bool = False) -> list[str]:
     """Stage 1: the instructions of a numbered list, in order, each with a capital letter.
 
-    None of an answer that ended by "length". In the original all other letters become small, which
-    spoils names and code.
+    Empty for an answer that ended at the length limit. The original also lower-cases all other
+    letters (`original=True`), which damages names and code.
 
-    >>> from ch07.generation.completion import Completion
-    >>> read_instructions(Completion(" name a city in Peru.\\n10. Add  the numbers."))
+    >>> parse_instructions(Completion(" name a city in Peru.\\n10. Add  the numbers."))
     ['Name a city in Peru.', 'Add the numbers.']
     """
     if completion.finish_reason == "length":
         return []
-    found = re.split(r"\n\d+\s?\. ", completion.text)
-    texts = (" ".join(part.split()) for part in found)
-    return [t.capitalize() if original else t[0].upper() + t[1:] for t in texts if t]
+    instructions = []
+    for part in re.split(r"\n\d+\s?\. ", completion.text):
+        text = " ".join(part.split())
+        if text:
+            instructions.append(text.capitalize() if original else text[0].upper() + text[1:])
+    return instructions
 
 
-def is_classification(completion):
-    """Stage 2: whether the answer is yes, in one of the three ways in which it may be written."""
+def is_classification(completion: Completion) -> bool:
+    """Stage 2: whether the answer is yes, in one of three accepted spellings."""
     return completion.text.strip() in ("Yes", "yes", "YES")
 
 
-def read_instances(completion):
-    """Stages 3 and 4, input first: at most five pairs (input, output), in order.
+def parse_instances(completion: Completion) -> list[Instance]:
+    """Stages 3 and 4, inputs first: at most five (input, output) pairs, in order.
 
-    Examples stand after "Example n", their outputs after "Output:". Without either there are none.
+    Instances follow "Example n", their outputs "Output:". Without either there are none.
 
-    >>> from ch07.generation.completion import Completion
-    >>> read_instances(Completion("Example 1\\nInput: 2 + 2\\nOutput: 4\\nExample 2\\nOutput: 5"))
+    >>> parse_instances(Completion("Example 1\\nInput: 2 + 2\\nOutput: 4\\nExample 2\\nOutput: 5"))
     [('2 + 2', '4'), ('', '5')]
     """
     text = completion.text.strip()
+    parts: list[str] = []
     if re.search(r"Example\s?\d*\.?", text):
         parts = [part for part in re.split(r"Example\s?\d*\.?", text) if part.strip()]
-    else:
-        parts = [text] if re.search(_OUTPUT, text) else []
-    return _usable([_input_and_output(part.strip()) for part in parts], completion)
+    elif re.search(_OUTPUT_HEADER, text):
+        parts = [text]
+    return _filter_instances([_input_and_output(part.strip()) for part in parts], completion)
 
 
-def read_labelled_instances(completion):
-    """Stages 3 and 4 of a classification, output first: at most five pairs (input, label).
+def parse_labelled_instances(completion: Completion) -> list[Instance]:
+    """Stages 3 and 4 of a classification, labels first: at most five (input, label) pairs.
 
-    >>> from ch07.generation.completion import Completion
-    >>> read_labelled_instances(Completion("Class label: good\\nI like it.\\nClass label: bad"))
+    >>> parse_labelled_instances(Completion("Class label: good\\nI like it.\\nClass label: bad"))
     [('I like it.', 'good'), ('', 'bad')]
     """
-    pairs = []
+    instances: list[Instance] = []
     for part in completion.text.split("Class label:")[1:]:
         label, _, text = part.strip().partition("\n")
-        pairs.append((text.strip(), label.strip()))
-    return _usable(pairs, completion)
+        instances.append((text.strip(), label.strip()))
+    return _filter_instances(instances, completion)
 
 
-_OUTPUT = r"Output\s*\d*\s*:"
-_INPUT = r"Input\s*\d*\s*:"
+_OUTPUT_HEADER = r"Output\s*\d*\s*:"
+_INPUT_HEADER = r"Input\s*\d*\s*:"
 
 
-def _input_and_output(text):
-    """One example cut at its first "Output:"; a second example in the output is dropped."""
-    before, *after = re.split(_OUTPUT, text)
-    if not after:
-        before, after = "", [text]
-    output = re.split(_INPUT, after[0].strip())[0]
-    return re.sub("^" + _INPUT, "", before.strip()).strip(), output.strip()
+def _input_and_output(text: str) -> Instance:
+    """One instance, split at its first "Output:"; a second instance in the output is dropped."""
+    parts = re.split(_OUTPUT_HEADER, text)
+    if len(parts) == 1:
+        before = ""
+        after = text
+    else:
+        before = parts[0]
+        after = parts[1]
+    output = re.split(_INPUT_HEADER, after.strip())[0]
+    return re.sub("^" + _INPUT_HEADER, "", before.strip()).strip(), output.strip()
 
 
-def _usable(pairs, completion):
-    """The pairs that may be trained on; the first five, where the original draws five at random."""
+def _filter_instances(instances: Sequence[Instance], completion: Completion) -> list[Instance]:
+    """The valid instances, at most the first five; the original draws five at random.
+
+    None if one input has two different outputs, since the task itself is then in doubt.
+    """
     if completion.finish_reason == "length":
-        pairs = pairs[:-1]
-    pairs = [(text, output) for text, output in pairs if _whole(text, output)]
-    answers = {}
-    for text, output in pairs:
-        if text and answers.setdefault(text, output) != output:
-            return []  # one input, two answers: the task itself is in doubt
-    return list(dict.fromkeys(pairs))[:MOST_INSTANCES]
+        instances = instances[:-1]  # the last one is most likely cut
+    instances = [instance for instance in instances if _is_valid(instance)]
+    outputs: dict[str, str] = {}
+    for text, output in instances:
+        if text and outputs.setdefault(text, output) != output:
+            return []
+    return list(dict.fromkeys(instances))[:MAX_INSTANCES]
 
 
-def _whole(text, output):
-    return output not in ("", text) and not text.endswith(":") and not output.endswith(":")
+def _is_valid(instance: Instance) -> bool:
+    text, output = instance
+    if output in ("", text):
+        return False
+    return not text.endswith(":") and not output.endswith(":")

@@ -1,36 +1,41 @@
-"""One request of Self-Instruct's own pipeline -> rows: one answer for a list, two for each task.
+"""One request of Self-Instruct's own pipeline -> new rows and a record of what was rejected.
 
-As in `row_generators`, request k follows from its number; of the eight tasks that it shows, two are
-the model's own as soon as there are any (Self-Instruct, Wang et al. 2023, section 2.2). A task
-has up to five examples, each of which becomes a row. Presence penalties are left out: not every
-generator has them.
+A request asks for a list of instructions, then twice for each instruction: whether it is a
+classification, and for instances. As in `row_generators`, request k follows from its number. Two of
+the eight instructions shown in the prompt are machine-generated once there are any (Self-Instruct,
+Wang et al. 2023, section 2.2). Each of an instruction's instances, five at most, becomes a row. The
+original's presence penalties are omitted, since not every server supports them.
 """
 
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ch07.generation.completion import Refused, TooLong
+from ch07.generation.completion import Completion, PromptRejected, PromptTooLong
 from ch07.systems.synthetic_data import self_instruct_stages as stages
+from ch07.systems.synthetic_data.novelty_filter import NoveltyPool
+from ch07.systems.synthetic_data.resumable_jsonl import Request, Row
 from ch07.systems.synthetic_data.row_generators import (
-    REFUSED_SAID,
-    TOO_LONG_SAID,
-    TOO_NEAR_SAID,
-    CountingComplete,
-    is_far,
+    REFUSED,
+    TOO_LONG,
+    TOO_SIMILAR,
+    RecordingComplete,
+    check_novelty,
     refused_request,
     request_options,
 )
-from ch07.systems.synthetic_data.self_instruct import SELF_INSTRUCT_WORDS, reason_against
+from ch07.systems.synthetic_data.self_instruct import SELF_INSTRUCT_BLACKLIST, rejection_reason
 
-OWN = 2  # of the tasks that are shown, as many are a model's
-SURE = {"temperature": 0.0, "top_p": 1.0}  # stages 2 and 3 are not drawn
-KIND_TOKENS = 3
-INSTANCE_TOKENS = 350
+MAX_MACHINE_INSTRUCTIONS = 2  # of the instructions shown in a prompt
+GREEDY = {"temperature": 0.0, "top_p": 1.0}  # stages 2 and 3 do not sample
+MAX_CLASSIFICATION_TOKENS = 3
+MAX_INSTANCES_TOKENS = 350
 
 
 @dataclass(frozen=True)
 class StagesSettings:
-    """As `asking.Settings`, of a file that is made in stages."""
+    """What determines a file made in stages, as in `row_generators.SelfInstructSettings`."""
 
     backend: str
     seeds_sha256: str
@@ -42,60 +47,92 @@ class StagesSettings:
     max_new_tokens: int = 1024
 
 
-def generate_tasks_in_stages(k, complete, seeds, pool, rows, settings):
-    """(new rows, what came of it) of request number k; `rows` are all that were made before it."""
-    shown = _shown(random.Random(f"{settings.seed}/{k}"), seeds, rows, settings.n_examples)
-    ask, said, new = CountingComplete(complete), [], []
+def generate_tasks_in_stages(
+    k: int,
+    *,
+    complete: Callable[..., Completion],
+    seeds: Sequence[Row],
+    pool: NoveltyPool,
+    rows: Sequence[Row],
+    settings: StagesSettings,
+) -> tuple[list[Row], Request]:
+    """Request number k: (new rows, record of the request); `rows` are all rows made before it.
+
+    New instructions that get instances join the pool.
+    """
+    generator = random.Random(f"{settings.seed}/{k}")
+    prompt = stages.instructions_prompt(_examples(generator, seeds, rows, settings.n_examples))
+    recording = RecordingComplete(complete)
+    options = request_options(settings, k)
     try:
-        first = ask(
-            stages.instructions_prompt(shown), stop=stages.STOPS[0], **request_options(settings, k)
-        )
-    except Refused as error:
+        answer = recording(prompt, stop=stages.INSTRUCTIONS_STOP, **options)
+    except PromptRejected as error:
         return [], refused_request(k, "", error)
-    for instruction in stages.read_instructions(first):
-        reason, near = _against(instruction, pool, settings)
-        found, why = ([], reason) if reason else _instances(ask, instruction, k, settings)
-        if found:
-            pool.add(instruction)
-        else:
-            said.append({"instruction": instruction, "reason": why, **near})
-        about = {"backend": settings.backend, "request": k, **near}
-        new += [{"instruction": instruction, **instance, **about} for instance in found]
-    about = {"request": k, "accepted": len(new), "answers": len(ask.replies)}
-    return new, {**about, "rejected": said}
+    new_rows: list[Row] = []
+    rejections: list[dict[str, Any]] = []
+    for instruction in stages.parse_instructions(answer):
+        reason, neighbour = _check_instruction(instruction, pool, settings)
+        instances: list[dict[str, Any]] = []
+        if reason is None:
+            instances, reason = _instances(recording, instruction, {**options, **GREEDY})
+        if not instances:
+            rejections.append({"instruction": instruction, "reason": reason, **neighbour})
+            continue
+        pool.add(instruction)
+        origin = {"backend": settings.backend, "request": k, **neighbour}
+        new_rows += [{"instruction": instruction, **instance, **origin} for instance in instances]
+    return new_rows, {
+        "request": k,
+        "accepted": len(new_rows),
+        "answers": len(recording.replies),
+        "rejected": rejections,
+    }
 
 
-def _shown(draw, seeds, rows, n):
-    """Some of a model's tasks and the rest of people's, in any order."""
-    own = list(dict.fromkeys(row["instruction"] for row in rows))
-    chosen = draw.sample(own, min(OWN, len(own), n - 1))
-    people = draw.sample([seed["instruction"] for seed in seeds], n - len(chosen))
-    return draw.sample([*chosen, *people], n)
+def _examples(
+    generator: random.Random, seeds: Sequence[Row], rows: Sequence[Row], n: int
+) -> list[str]:
+    """Instructions for the prompt: some machine-generated, the rest from the seeds, shuffled."""
+    machine_instructions = list(dict.fromkeys(row["instruction"] for row in rows))
+    n_machine = min(MAX_MACHINE_INSTRUCTIONS, len(machine_instructions), n - 1)
+    chosen = generator.sample(machine_instructions, n_machine)
+    chosen += generator.sample([seed["instruction"] for seed in seeds], n - n_machine)
+    return generator.sample(chosen, n)
 
 
-def _against(instruction, pool, settings):
-    """(why it isn't wanted or None, its nearest neighbour)."""
-    reason = reason_against(instruction, SELF_INSTRUCT_WORDS, settings.unicode)
+def _check_instruction(
+    instruction: str, pool: NoveltyPool, settings: StagesSettings
+) -> tuple[str | None, dict[str, Any]]:
+    """(why it is rejected or None, its nearest neighbour in the pool)."""
+    reason = rejection_reason(instruction, SELF_INSTRUCT_BLACKLIST, settings.unicode)
     if reason is not None:
         return reason, {}
-    new, near = is_far(pool, instruction)
-    return (None if new else TOO_NEAR_SAID), near
+    new, neighbour = check_novelty(pool, instruction)
+    return (None if new else TOO_SIMILAR), neighbour
 
 
-def _instances(ask, instruction, k, settings):
-    """(its examples, as {"input", "output", "classification"}, why there are none)."""
-    how = {**request_options(settings, k), **SURE}
-    of_kind, of_examples = stages.STOPS[1:]
+def _instances(
+    complete: Callable[..., Completion], instruction: str, options: dict[str, Any]
+) -> tuple[list[dict[str, Any]], str | None]:
+    """(the instances as {"input", "output", "classification"}, why there are none or None)."""
     try:
-        kind = stages.kind_prompt(instruction)
-        answer = ask(kind, stop=of_kind, **{**how, "max_new_tokens": KIND_TOKENS})
-        labels = stages.is_classification(answer)
-        prompt = stages.instances_prompt(instruction, labels)
-        answer = ask(prompt, stop=of_examples, **{**how, "max_new_tokens": INSTANCE_TOKENS})
-    except TooLong:
-        return [], TOO_LONG_SAID
-    except Refused:
-        return [], REFUSED_SAID
-    read = stages.read_labelled_instances if labels else stages.read_instances
-    found = [{"input": text, "output": output} for text, output in read(answer)]
-    return [{**one, "classification": labels} for one in found], "no example that can be used"
+        answer = complete(
+            stages.classification_prompt(instruction),
+            stop=stages.CLASSIFICATION_STOP,
+            **{**options, "max_new_tokens": MAX_CLASSIFICATION_TOKENS},
+        )
+        classification = stages.is_classification(answer)
+        answer = complete(
+            stages.instances_prompt(instruction, classification),
+            stop=stages.INSTANCES_STOP,
+            **{**options, "max_new_tokens": MAX_INSTANCES_TOKENS},
+        )
+    except PromptTooLong:
+        return [], TOO_LONG
+    except PromptRejected:
+        return [], REFUSED
+    parse = stages.parse_labelled_instances if classification else stages.parse_instances
+    instances = []
+    for text, output in parse(answer):
+        instances.append({"input": text, "output": output, "classification": classification})
+    return instances, None if instances else "no example that can be used"

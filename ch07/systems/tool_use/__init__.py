@@ -1,1 +1,1 @@
-"""Instructions that become API calls, after Gorilla."""
+"""Tool use: API calls as answers, BM25 retrieval of documentation, a toy API dataset."""

@@ -1,27 +1,30 @@
-"""A model's answer -> the call written in it -> is it the right one, a wrong one, or invented?
+"""Find the API call in an answer, and tell right, wrong and made-up calls apart.
 
-The one idea: an answer that is code can be judged without running it, as a tree. A call stands in
-the catalogue or it doesn't, and that tells a model that chose badly from one that made something
-up. The answer is a stranger's text: it is parsed by `ast` and never evaluated. Knows nothing of
-models, prompts or files.
+The one idea: an answer that is code can be judged without running it, by its syntax tree. Whether a
+call is in the catalogue separates a model that chose badly from one that hallucinated. The answer
+is untrusted text: it is parsed by `ast` and never evaluated. Knows nothing of models, prompts or
+files.
 
 Source: Patil et al., "Gorilla: Large Language Model Connected with Massive APIs" (2023), and its
-evaluator, `eval/eval-scripts/ast_eval_*.py`. The original takes any substring of the call for an
-argument, and calls an answer correct if its *domain* is right. Here arguments must be equal, and
-whether the call itself is right is told apart from whether its domain is.
+evaluator, `eval/eval-scripts/ast_eval_*.py`. The original accepts any substring of the call as an
+argument, and counts an answer as correct if its *domain* is right. Here arguments must be equal,
+and the right call and the right domain are reported separately.
 """
 
 import ast
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from ch07.utils.errors import InputError
+
 OUTCOMES = ("correct", "wrong_api", "hallucination", "unparsable")
-MAX_CALL_CHARACTERS = 4000  # characters of an answer that are looked at
+MAX_CALL_CHARACTERS = 4000  # the rest of an answer is ignored
 MAX_NESTING = 40  # brackets within brackets
-_BEGIN = re.compile(r"(?<![\w.])[^\W\d]\w*(?:\.[^\W\d]\w*)*\(")  # a dotted name and its bracket
-_SIGN = re.compile(
-    r"""'{3}[\s\S]*?'{3}|"{3}[\s\S]*?"{3}"""  # texts and comments, whatever stands in them
+_CALL_START = re.compile(r"(?<![\w.])[^\W\d]\w*(?:\.[^\W\d]\w*)*\(")  # dotted name, bracket
+_STRING_COMMENT_OR_BRACKET = re.compile(
+    r"""'{3}[\s\S]*?'{3}|"{3}[\s\S]*?"{3}"""  # strings and comments, whatever they contain
     r"""|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|\#.*\n"""
     r"""|[()\[\]{}]"""
 )
@@ -29,18 +32,18 @@ _SIGN = re.compile(
 
 @dataclass(frozen=True)
 class ApiCall:
-    """A call: its dotted name, and its arguments as text in Python's own spelling.
+    """A call: its dotted name, and its arguments as normalized Python source.
 
-    As text, 1, True and 1.0 are three things, while 'a' and "a" are one. `inner` are the calls
+    As source, 1, True and 1.0 are different, while 'a' and "a" are equal. `inner` are the calls
     within its arguments, the outermost first.
     """
 
     name: str
-    args: tuple = ()
-    kwargs: dict = field(default_factory=dict)
-    inner: tuple = ()
+    args: tuple[str, ...] = ()
+    kwargs: dict[str, str] = field(default_factory=dict)
+    inner: "tuple[ApiCall, ...]" = ()
 
-    def __str__(self):
+    def __str__(self) -> str:
         keywords = [f"{name}={value}" for name, value in self.kwargs.items()]
         return f"{self.name}({', '.join([*self.args, *keywords])})"
 
@@ -49,19 +52,19 @@ class ApiCall:
 class Api:
     """An entry of a catalogue: a call, and the domain (the kind of task) that it belongs to.
 
-    The order of its keywords is the order in which they could be given without their names.
+    The order of its keyword arguments is their order as positional arguments.
     """
 
     call: ApiCall
     domain: str
 
 
-def parse_api_call(text):
-    """The first call in a text, as an `ApiCall`, or None; never raises.
+def parse_api_call(text: str) -> ApiCall | None:
+    """The first call in a text, or None; never raises.
 
-    What stands around it, an assignment or prose, is passed over, and so are brackets after a word
-    that hold no Python. A call that is never closed has all that follows within it, so the answer
-    is None. Of a text of more than `MAX_CALL_CHARACTERS` characters only the first are looked at.
+    Surrounding text, such as an assignment or prose, is skipped, and so are brackets after a word
+    that don't contain Python. A call that is never closed extends to the end of the text, so the
+    result is None. Only the first `MAX_CALL_CHARACTERS` characters of the text are considered.
 
     >>> parse_api_call('model = hub.load("small", pretrained=True)  # a small one')
     ApiCall(name='hub.load', args=("'small'",), kwargs={'pretrained': 'True'}, inner=())
@@ -70,52 +73,54 @@ def parse_api_call(text):
     """
     text = text[:MAX_CALL_CHARACTERS]
     end = 0
-    while begin := _BEGIN.search(text, end):
-        end = _end_of_call(text, begin.end())
+    while start := _CALL_START.search(text, end):
+        end = _end_of_call(text, start.end())
         if end is None:
             return None
-        call = _parsed(text[begin.start() : end])
+        call = _parse(text[start.start() : end])
         if call is not None:
             return call
     return None
 
 
-def match_api_call(call, gold, catalogue):
-    """One of `OUTCOMES` for a call (None: there was none) where `gold` was right.
+def match_api_call(call: ApiCall | None, gold: ApiCall, catalogue: Iterable[Api]) -> str:
+    """One of `OUTCOMES` for a call (None: the answer had none), where `gold` is the right call.
 
-    "correct" is the very call, with equal literals; "wrong_api" another of the catalogue's;
-    "hallucination" none of them. ValueError if the catalogue has no such gold call.
+    "correct" is the gold call with equal arguments, "wrong_api" another call of the catalogue,
+    "hallucination" a call that is not in it. ValueError if the gold call is not in the catalogue.
     """
-    wanted = find_api(gold, catalogue)
-    if wanted is None:
-        raise ValueError(f"the right call {gold} is none of the catalogue's")
+    catalogue = list(catalogue)
+    expected = find_api(gold, catalogue)
+    if expected is None:
+        raise InputError(f"the right call {gold} is not in the catalogue")
     if call is None:
         return "unparsable"
     found = find_api(call, catalogue)
     if found is None:
         return "hallucination"
-    return "correct" if found == wanted else "wrong_api"
+    return "correct" if found == expected else "wrong_api"
 
 
-def find_api(call, catalogue):
-    """The `Api` that a call is, or None.
+def find_api(call: ApiCall, catalogue: Iterable[Api]) -> Api | None:
+    """The catalogue's entry for a call, or None.
 
-    What counts is the outermost call to a function that the catalogue has: `print(hub.load(...))`
-    is `hub.load(...)`. A value without its keyword gets the keyword of its place.
+    Considers the outermost call to a function in the catalogue: `print(hub.load(...))` counts as
+    `hub.load(...)`. A positional argument is matched to the keyword at its position.
     """
+    catalogue = list(catalogue)
     names = {api.call.name for api in catalogue}
-    for one in (call, *call.inner):
-        if one.name in names:
-            return next((api for api in catalogue if _is_call_of(one, api.call)), None)
+    for candidate in (call, *call.inner):
+        if candidate.name in names:
+            return next((api for api in catalogue if _is_call_of(candidate, api.call)), None)
     return None
 
 
-def find_by_substring(call, catalogue):
-    """The `Api` that the original's rule finds, to show what is wrong with it; or None.
+def find_by_substring(call: ApiCall, catalogue: Iterable[Api]) -> Api | None:
+    """The entry that the original's substring rule finds, or None; kept to show its weakness.
 
     The rule: the first entry whose function is called, and all of whose literals, without their
-    quotes, stand *somewhere* in the text of that call. (Left out: where no function has the right
-    name, the original goes on with whatever part of the code it looked at last.)
+    quotes, occur *somewhere* in the text of that call. (Omitted: if no function has the right
+    name, the original continues with whichever part of the code it inspected last.)
 
     >>> small = Api(parse_api_call("hub.load(model='small')"), "vision")
     >>> find_by_substring(parse_api_call("hub.load(model='small_v2')"), [small]) == small
@@ -125,50 +130,51 @@ def find_by_substring(call, catalogue):
     """
     for api in catalogue:
         literals = [*api.call.args, *api.call.kwargs.values()]
-        for one in (call, *call.inner):
-            if one.name == api.call.name and all(v.strip("'\"") in str(one) for v in literals):
+        for candidate in (call, *call.inner):
+            text = str(candidate)
+            if candidate.name == api.call.name and all(v.strip("'\"") in text for v in literals):
                 return api
     return None
 
 
-def _is_call_of(call, wanted):
-    """Whether a call is the one in the catalogue, whether or not it names its arguments."""
-    n = len(wanted.args)
-    unnamed = call.args[n:]
-    named = dict(zip(wanted.kwargs, unnamed, strict=False))
+def _is_call_of(call: ApiCall, entry: ApiCall) -> bool:
+    """Whether a call equals a catalogue entry's, with keywords given by name or by position."""
+    n_args = len(entry.args)
+    positional = call.args[n_args:]
+    by_position = dict(zip(entry.kwargs, positional, strict=False))
     return (
-        call.name == wanted.name
-        and call.args[:n] == wanted.args
-        and len(named) == len(unnamed)
-        and not named.keys() & call.kwargs.keys()
-        and named | call.kwargs == wanted.kwargs
+        call.name == entry.name
+        and call.args[:n_args] == entry.args
+        and len(by_position) == len(positional)
+        and not by_position.keys() & call.kwargs.keys()
+        and by_position | call.kwargs == entry.kwargs
     )
 
 
 # --- from text to a tree ------------------------------------------------------------------------
-def _end_of_call(text, start):
-    """Where the bracket before `start` is closed, brackets in texts apart; None: nowhere."""
+def _end_of_call(text: str, start: int) -> int | None:
+    """Where the bracket before `start` is closed, ignoring brackets in strings; None if nowhere."""
     depth = 1
-    for found in _SIGN.finditer(text, start):
-        sign = found.group()
-        if sign in "([{":
+    for match in _STRING_COMMENT_OR_BRACKET.finditer(text, start):
+        token = match.group()
+        if token in "([{":
             depth += 1
-        elif sign in ")]}":
+        elif token in ")]}":
             depth -= 1
         if depth == 0:
-            return found.end()
+            return match.end()
         if depth > MAX_NESTING:
             return None
     return None
 
 
-def _parsed(source):
-    """Python source -> `ApiCall`, or None if it isn't a call."""
+def _parse(source: str) -> ApiCall | None:
+    """Python source -> `ApiCall`, or None if it is not a call."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as about the backslash in '\d'
+            warnings.simplefilter("ignore")  # such as one about the backslash in '\d'
             tree = ast.parse(source, mode="eval").body
-        if not isinstance(tree, ast.Call):  # but perhaps `not(x)`
+        if not isinstance(tree, ast.Call):  # but, for example, `not(x)`
             return None
         call, *inner = (_call(node) for node in ast.walk(tree) if isinstance(node, ast.Call))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -176,19 +182,20 @@ def _parsed(source):
     return replace(call, inner=tuple(inner))
 
 
-def _call(node):
-    """ValueError for a keyword that is given twice, which Python refuses too."""
-    args, kwargs = [_text(value) for value in node.args], {}
+def _call(node: ast.Call) -> ApiCall:
+    """ValueError for a keyword that is given twice, which Python rejects, too."""
+    args = [_source(value) for value in node.args]
+    kwargs: dict[str, str] = {}
     for keyword in node.keywords:
         if keyword.arg is None:
-            args.append(f"**{_text(keyword.value)}")
+            args.append(f"**{_source(keyword.value)}")
         elif keyword.arg in kwargs:
-            raise ValueError(f"{keyword.arg} is given twice")
+            raise InputError(f"{keyword.arg} is given twice")
         else:
-            kwargs[keyword.arg] = _text(keyword.value)
-    return ApiCall(_text(node.func), tuple(args), kwargs)
+            kwargs[keyword.arg] = _source(keyword.value)
+    return ApiCall(_source(node.func), tuple(args), kwargs)
 
 
-def _text(node):
-    """A part of the tree in Python's own spelling; u'a' is 'a'."""
+def _source(node: ast.expr) -> str:
+    """The normalized source of a part of the tree; u'a' becomes 'a'."""
     return ast.unparse(ast.Constant(node.value) if isinstance(node, ast.Constant) else node)

@@ -1,12 +1,12 @@
-"""The calls of the toolbox: what each does, and five wishes that it answers. Data, no code.
+"""The calls of a fictional toolbox: what each does, and five tasks that it solves. Data, no code.
 
-Four calls in each of five domains. Two of them are one function with two models, of which one's
-name begins with the other's. Each call has a new name for its keyword, as after a release that
-broke everyone's code. No wish holds the name of the function that answers it.
+Four calls in each of five domains. Two of them call one function with two models, one of whose
+names is a prefix of the other's. Each call has a new name for its keyword, as after a breaking
+release. No task contains the name of the function that solves it.
 """
 
-# A wish goes into each of these frames.
-FRAMES = (
+# Each of these becomes an instruction when a task is filled in.
+INSTRUCTION_TEMPLATES = (
     "I want to {}.",
     "How can I {}?",
     "Please help me {}.",
@@ -19,9 +19,9 @@ FRAMES = (
     "Give me one line of code to {}.",
 )
 
-# domain: (call, a new name for its keyword, what it does, wishes in the infinitive)
+# domain: (call, new name of its keyword, what it does, tasks in the infinitive, joined by "; ")
 # fmt: off
-CALLS = {
+CALLS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
     "pictures": (
         ("toolbox.resize(width=640)", "pixels",
          "makes a picture or photo smaller",

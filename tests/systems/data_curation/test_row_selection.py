@@ -1,4 +1,4 @@
-"""Choosing rows: flags and their near misses, LIMA's filters, rows that differ, near duplicates."""
+"""Data curation: quality flags, LIMA's filters, diverse selections, near duplicates."""
 
 import json
 import random
@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.curation import WAYS, choices, spoiled
+from benchmarks.curation import WAYS, selections, spoiled
 from ch07.commands.cli import main
 from ch07.data.entries import MAX_FIELD_CHARACTERS, PLACEHOLDERS, load_entries
 from ch07.data.near_duplicates import find_near_duplicates, normalised
 from ch07.data.toy_instructions.build import DATA_FILE
-from ch07.systems.data_curation.arithmetic_checks import computed, wrong_arithmetic
+from ch07.systems.data_curation.arithmetic_checks import evaluate_expression, wrong_arithmetic
 from ch07.systems.data_curation.quality_flags import (
     FLAGS,
     NOT_BY_RULE,
@@ -27,8 +27,8 @@ from ch07.systems.data_curation.quality_flags import (
 from ch07.systems.data_curation.row_selection import (
     LIMA_LENGTHS,
     LIMA_PATTERNS,
-    farthest_in_turns,
-    reasons_against,
+    farthest_first_by_group,
+    filter_reasons,
     select_diverse,
     select_longest,
     select_random,
@@ -88,7 +88,7 @@ def test_a_defect_is_flagged_and_a_near_miss_is_not(flag, bad, near):
     assert quality_flags(near) == []
 
 
-def test_every_flag_has_a_rule_a_sentence_and_a_fixture():
+def test_every_flag_has_a_rule_a_description_and_a_test_case():
     assert set(FLAGS) == set(RULES) == {flag for flag, *_ in FLAGGED}
     assert all(len(sentence.split()) > 5 for sentence in FLAGS.values())
     assert "unclear instructions" in NOT_BY_RULE
@@ -98,12 +98,12 @@ def test_no_row_of_the_bundled_data_is_flagged():
     assert count_flags(BUNDLED) == {}
 
 
-def test_what_the_loader_calls_a_placeholder_is_flagged_too():
+def test_the_loaders_placeholders_are_flagged():
     for text in PLACEHOLDERS:
         assert quality_flags(row(input=text)) == ["placeholder_input"]
 
 
-def test_flags_come_in_order_with_their_rows():
+def test_flags_are_counted_in_order_with_their_rows():
     rows = [row(), row(input="N/A", output="N/A"), {"instruction": "Say a.", "output": ""}]
     assert quality_flags(rows[1]) == ["placeholder_answer", "placeholder_input"]
     assert count_flags(rows) == {
@@ -115,19 +115,19 @@ def test_flags_come_in_order_with_their_rows():
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=40), st.none() | st.text(max_size=40), st.text(max_size=40))
-def test_any_text_can_be_looked_at(instruction, input, output):
+def test_random_texts_never_raise(instruction, input, output):
     assert set(quality_flags(row(instruction, input, output))) <= set(FLAGS)
 
 
 @pytest.mark.parametrize(
     "piece", ["\n", " ", "a(", "1 ", "1+1=3 ", "sum of 1 ", "select ", "<a", "[", "<pre "]
 )
-def test_the_longest_field_is_looked_at_in_a_moment(piece):
-    """Patterns that try every place from every place would take minutes."""
+def test_the_longest_field_is_checked_in_linear_time(piece):
+    """Quadratic patterns would take minutes."""
     text, started = (piece * MAX_FIELD_CHARACTERS)[:MAX_FIELD_CHARACTERS], time.process_time()
     quality_flags(row(text, text, text))
     strip_links(text)
-    reasons_against(answer(text), banned_patterns=LIMA_PATTERNS)
+    filter_reasons(answer(text), banned_patterns=LIMA_PATTERNS)
     assert time.process_time() - started < 2
 
 
@@ -147,7 +147,7 @@ def test_the_longest_field_is_looked_at_in_a_moment(piece):
         ("What is 6 divided by 3?", "", "The answer is 3"),
     ],
 )
-def test_sums_that_are_wrong(instruction, input, output):
+def test_wrong_arithmetic_is_flagged(instruction, input, output):
     assert wrong_arithmetic(row(instruction, input, output))
 
 
@@ -174,7 +174,7 @@ def test_sums_that_are_wrong(instruction, input, output):
         ("What is 1 / 0?", "", "0"),
     ],
 )
-def test_sums_that_are_right_or_can_not_be_judged(instruction, input, output):
+def test_right_or_ambiguous_arithmetic_is_not_flagged(instruction, input, output):
     assert not wrong_arithmetic(row(instruction, input, output))
 
 
@@ -187,14 +187,16 @@ EXPRESSIONS = st.recursive(
 
 @settings(max_examples=60, deadline=None)
 @given(EXPRESSIONS.filter(lambda text: "(" in text), st.integers(1, 9))
-def test_the_value_of_an_expression_is_pythons(text, off):
+def test_expressions_have_pythons_value(text, off):
     value = eval(text, {}, {})
-    assert computed(text) == value and computed(f"{text} / 7") == Fraction(value, 7)
+    assert evaluate_expression(text) == value and evaluate_expression(f"{text} / 7") == Fraction(
+        value, 7
+    )
     assert not wrong_arithmetic(row(f"What is {text}?", output=str(value)))
     assert wrong_arithmetic(row(f"What is {text}?", output=str(value + off)))
 
 
-def test_what_is_no_expression_has_no_value():
+def test_other_texts_have_no_value():
     for text in (
         "7",
         "",
@@ -207,7 +209,7 @@ def test_what_is_no_expression_has_no_value():
         "1/0",
         "1+" * 300 + "1",
     ):
-        assert computed(text) is None, text
+        assert evaluate_expression(text) is None, text
 
 
 # --- LIMA's filters -----------------------------------------------------------------------------
@@ -220,8 +222,8 @@ def answer(text):
 @pytest.mark.parametrize(
     ("length", "reasons"), [(1199, ["short"]), (1200, []), (4096, []), (4097, ["long"])]
 )
-def test_both_bounds_of_a_length_are_allowed(length, reasons):
-    assert reasons_against(answer("x" * length), *LIMA_LENGTHS, LIMA_PATTERNS) == reasons
+def test_length_bounds_are_inclusive(length, reasons):
+    assert filter_reasons(answer("x" * length), *LIMA_LENGTHS, LIMA_PATTERNS) == reasons
 
 
 @pytest.mark.parametrize(
@@ -238,20 +240,20 @@ def test_both_bounds_of_a_length_are_allowed(length, reasons):
         ("The answer is 5; it was mentioned twice.", []),
     ],
 )
-def test_an_answer_must_not_speak_of_its_author_or_of_others(text, reasons):
-    assert reasons_against(answer(text), banned_patterns=LIMA_PATTERNS) == reasons
+def test_lima_patterns_match_authors_and_other_answers(text, reasons):
+    assert filter_reasons(answer(text), banned_patterns=LIMA_PATTERNS) == reasons
 
 
 def test_patterns_may_be_a_list_and_must_be_patterns():
-    assert reasons_against(answer("Hm."), banned_patterns=["^H", "x"]) == ["^H"]
-    with pytest.raises(ValueError, match="no regular expression"):
-        reasons_against(answer("Hm."), banned_patterns=["("])
+    assert filter_reasons(answer("Hm."), banned_patterns=["^H", "x"]) == ["^H"]
+    with pytest.raises(ValueError, match="not a regular expression"):
+        filter_reasons(answer("Hm."), banned_patterns=["("])
 
 
 CODE = "```\nget('https://x.org/a') # <b>\n```\n<code><a href=\"https://x.org\">x</a></code> `<i>`"
 
 
-def test_links_go_and_code_and_lists_stay():
+def test_links_are_removed_and_code_and_lists_stay():
     text = (
         'See [the docs](https://x.org "Docs"), ![a cat](cat.png)<a href="https://x.org">here</a> '
         "and at https://x.org/a?b=1, or <https://y.org>.<ul><li><b>one</b></li></ul> a<b and c>d\n"
@@ -287,9 +289,9 @@ TEXTS = st.lists(st.tuples(st.text("abc ", max_size=6), st.sampled_from("xyz")),
 
 @settings(max_examples=80, deadline=None)
 @given(TEXTS, st.integers(1, 14), st.sampled_from([None, 1, 2]), st.sampled_from([0.5, 0.9, 1.0]))
-def test_each_choice_is_the_farthest_as_a_look_at_all_pairs_finds_it(pairs, k, per_group, cap):
+def test_farthest_first_equals_a_comparison_of_all_pairs(pairs, k, per_group, cap):
     texts, groups = [text for text, _ in pairs], [group for _, group in pairs]
-    similar, chosen = cosine(texts), farthest_in_turns(texts, groups, k, per_group, cap)
+    similar, chosen = cosine(texts), farthest_first_by_group(texts, groups, k, per_group, cap)
     assert len(set(chosen)) == len(chosen) <= k
     waiting, taken, done = list(dict.fromkeys(groups)), Counter(), []
 
@@ -318,18 +320,18 @@ def test_each_choice_is_the_farthest_as_a_look_at_all_pairs_finds_it(pairs, k, p
 BUNDLED = load_entries(DATA_FILE)
 
 
-def test_a_group_that_has_no_more_costs_no_other_its_turn():
+def test_an_exhausted_group_does_not_skip_another_groups_turn():
     texts, groups = [""] * 6, list("xxxyzz")
-    assert farthest_in_turns(texts, groups, 5) == [0, 3, 4, 1, 5]
+    assert farthest_first_by_group(texts, groups, 5) == [0, 3, 4, 1, 5]
 
 
 def toy(n=400, seed=0):
     return [dict(r) for r in random.Random(seed).sample(BUNDLED, n)]
 
 
-def test_groups_give_evenly_no_two_are_too_alike_and_the_order_of_the_rows_is_nothing():
+def test_selections_are_balanced_dissimilar_and_independent_of_row_order():
     rows = [r for r in BUNDLED[:2000] if r["family"] < "d"]
-    chosen = select_diverse(rows, 50, "family", seed=5, cap=0.8)
+    chosen = select_diverse(rows, 50, "family", seed=5, max_similarity=0.8)
     sizes = Counter(r["family"] for r in chosen).values()
     assert len(sizes) == len({r["family"] for r in rows}) and max(sizes) - min(sizes) <= 1
     # weighed as all rows are, not as the chosen alone would be
@@ -338,20 +340,20 @@ def test_groups_give_evenly_no_two_are_too_alike_and_the_order_of_the_rows_is_no
     alike = {(i, j) for i, j, _ in find_near_duplicates(texts, 0.8 + 1e-8)}
     assert alike and not any((i, j) in alike for i in places for j in places)
     again = random.Random(1).sample(rows, len(rows))
-    assert select_diverse(again, 50, "family", seed=5, cap=0.8) == chosen
-    assert select_diverse(rows, 50, "family", seed=6, cap=0.8) != chosen
+    assert select_diverse(again, 50, "family", seed=5, max_similarity=0.8) == chosen
+    assert select_diverse(rows, 50, "family", seed=6, max_similarity=0.8) != chosen
     assert select_random(again, 9, 5) == select_random(rows, 9, 5) != select_random(rows, 9, 6)
     assert select_longest(again, 9) == select_longest(rows, 9)
 
 
-def test_the_longest_are_the_longest():
+def test_select_longest_takes_the_longest_answers():
     rows = toy()
     least = min(len(r["output"]) for r in select_longest(rows, 30))
     assert sum(len(r["output"]) > least for r in rows) < 30
     assert select_longest(rows, 1)[0]["output"] == max((r["output"] for r in rows), key=len)
 
 
-def test_filters_come_before_the_choice():
+def test_rows_are_filtered_before_selection():
     rows = [
         row(f"Say {word}.", output=word * n) for n, word in enumerate(("ab", "cd", "ef", "my "), 1)
     ]
@@ -359,30 +361,32 @@ def test_filters_come_before_the_choice():
     assert {r["output"] for r in chosen} == {"cdcd", "efefef"}
 
 
-def test_rows_in_the_same_words_are_chosen_once():
+def test_duplicates_are_selected_once():
     rows = [row(), row(), row(output="A pear."), row("Name a colour.", output="Red.")]
     assert len(select_diverse(rows, 2)) == 2
-    with pytest.raises(ValueError, match=r"3 rows are asked for, but only 2 .* 4 pass the filters"):
+    with pytest.raises(
+        ValueError, match=r"3 rows requested, but only 2 .* 4 of 4 pass the filters"
+    ):
         select_diverse(rows, 3)
-    assert len(select_diverse(rows, 4, cap=1.0)) == 4
+    assert len(select_diverse(rows, 4, max_similarity=1.0)) == 4
 
 
-def test_what_can_not_be_chosen_is_said():
-    with pytest.raises(ValueError, match="a group gives at most 1, and no two"):
+def test_impossible_selections_are_value_errors():
+    with pytest.raises(ValueError, match="limits: at most 1 per group, similarity of two rows"):
         select_diverse(toy(), 100, "family", per_group=1)
     with pytest.raises(ValueError, match="no row has the key 'famly'"):
         select_diverse(toy(), 5, "famly")
     for choose in (select_random, select_longest):
-        with pytest.raises(ValueError, match="9 rows are asked for, but there are 2"):
+        with pytest.raises(ValueError, match="9 rows requested, but there are only 2"):
             choose([row(), row()], 9)
     for k in (0, -1, 2.0, True):
-        with pytest.raises(ValueError, match="from 1 on"):
+        with pytest.raises(ValueError, match="an int of at least 1"):
             select_diverse([row()], k)
     with pytest.raises(ValueError, match="only 0 can be chosen"):
         select_diverse([], 1)
 
 
-def test_a_curated_choice_has_no_row_that_a_rule_would_leave_out():
+def test_a_curated_selection_has_no_flagged_row():
     """A quarter spoiled: what rules can see is gone, what they can't is there, and is counted."""
     pool = spoiled(toy(1500), seed=3)
     bad = [r for r in pool if "spoiled" in r]
@@ -390,7 +394,9 @@ def test_a_curated_choice_has_no_row_that_a_rule_would_leave_out():
     seen = {"not_available", "merged", "control_character"}
     assert all(quality_flags(r) for r in bad if r["spoiled"] in seen)
     assert not any(quality_flags(r) for r in pool if "spoiled" not in r)
-    found = {name: {r.get("spoiled") for r in rows} for name, rows in choices(pool, 200, 3).items()}
+    found = {}
+    for name, rows in selections(pool, 200, 3).items():
+        found[name] = {row.get("spoiled") for row in rows}
     assert not found["curated"] & seen and "cut_off" in found["curated"]
     assert all(found[name] & seen for name in ("all", "random", "longest"))
 
@@ -402,7 +408,7 @@ def said(*texts):
     return [{"input": text, "row": i} for i, text in enumerate(texts)]
 
 
-def test_of_rows_that_say_the_same_the_first_stays_whatever_is_empty():
+def test_the_first_of_near_duplicates_stays_despite_empty_values():
     """The book's script drops empty values first, and then drops the rows before the right ones."""
     rows = said("", "Name a colour.", "", "name a colour", "Sort them.", "Name a colour!")
     assert without_near_duplicates(rows, "input") == [rows[0], rows[1], rows[2], rows[4]]
@@ -413,7 +419,9 @@ def test_rows_without_a_value_are_untouched():
         assert without_near_duplicates(rows, "input") == rows
     rows = [{"output": "x"}, *said("Say the same.", "Say the same.")]  # not in the first row
     assert without_near_duplicates(rows, "input") == rows[:2]
-    with pytest.raises(ValueError, match="no row has the key 'inptu'; keys of the first: 'output'"):
+    with pytest.raises(
+        ValueError, match="no row has the key 'inptu'; the first row's keys: 'output'"
+    ):
         without_near_duplicates(rows, "inptu")
     with pytest.raises(ValueError, match="row 2: 'input' must be text, but is 5"):
         without_near_duplicates([{"input": "x"}, {"input": 5}], "input")
@@ -421,7 +429,7 @@ def test_rows_without_a_value_are_untouched():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text("ab c", max_size=7), max_size=14), st.sampled_from([0.6, 0.75, 0.9]))
-def test_removing_twice_is_removing_once(texts, threshold):
+def test_removing_near_duplicates_is_idempotent(texts, threshold):
     rows = said(*texts)
     kept = without_near_duplicates(rows, "input", threshold)
     assert without_near_duplicates(kept, "input", threshold) == kept
@@ -433,7 +441,7 @@ def test_removing_twice_is_removing_once(texts, threshold):
     assert bool(kept) == bool(rows)
 
 
-def test_what_is_left_may_become_more_alike_so_it_is_done_again():
+def test_removal_is_repeated_since_weights_change():
     """Without the fourth text "b" is rarer, and so the second and the third are more alike."""
     texts = ["ab", "acbcb", "cbc", "cb"]
     assert {(i, j) for i, j, _ in find_near_duplicates(texts, 0.75)} == {(2, 3)}
@@ -460,7 +468,7 @@ def curated(capsys, *arguments):
     return code, *capsys.readouterr()
 
 
-def test_rows_are_chosen_and_what_was_left_out_is_counted(data, tmp_path, capsys):
+def test_the_command_selects_rows_and_counts_the_others(data, tmp_path, capsys):
     n = sum(r.get("split", "train") == "train" for r in load_entries(data))
     for how in ("diverse", "longest", "random"):
         new = tmp_path / f"{how}.jsonl"
@@ -479,7 +487,7 @@ def test_rows_are_chosen_and_what_was_left_out_is_counted(data, tmp_path, capsys
     assert "finetune --data" in out
 
 
-def test_lima_leaves_out_what_is_short_and_strips_links(tmp_path, capsys):
+def test_lima_filters_short_answers_and_strips_links(tmp_path, capsys):
     long = "It is so. " * 130
     rows = [row("Say it.", output=long + "[here](https://x.org)"), row("Tell me.", output="Short.")]
     path, new = tmp_path / "rows.json", tmp_path / "new.json"
@@ -489,10 +497,10 @@ def test_lima_leaves_out_what_is_short_and_strips_links(tmp_path, capsys):
     assert load_entries(new) == [row("Say it.", output=long + "here")]
 
 
-def test_bad_input_ends_in_a_sentence(data, tmp_path, capsys):
+def test_bad_input_gives_one_line(data, tmp_path, capsys):
     new = tmp_path / "new.json"
     code, _, err = curated(capsys, data, new, "--keep", 1000)
-    assert code == 1 and "1,000 rows are asked for" in err and "placeholder_answer 1" in err
+    assert code == 1 and "1,000 rows requested" in err and "placeholder_answer 1" in err
     code, _, err = curated(capsys, data, data, "--keep", 3)
     assert code == 2 and "exists: choose another name for NEW" in err
     code, _, err = curated(capsys, data, tmp_path / "no" / "new.json", "--keep", 3)
@@ -504,7 +512,7 @@ def test_bad_input_ends_in_a_sentence(data, tmp_path, capsys):
     assert not new.exists()
 
 
-def test_the_doctor_counts_what_may_teach_something_wrong(data, monkeypatch, tmp_path, capsys):
+def test_the_doctor_counts_quality_flags(data, monkeypatch, tmp_path, capsys):
     from ch07.commands.doctor_checks import check_data
     from ch07.config import FinetuneOptions
     from ch07.training.run_plan import build_plan

@@ -1,11 +1,11 @@
-"""ChatGLM's rows: the layout, the cut on the right, the current question that must stay."""
+"""ChatGLM's rows: their layout, their truncation, and the current question, which must stay."""
 
 import pytest
 import torch
 
 from ch07.models.resize_embeddings import smart_embedding_resize
 from ch07.systems.reference_formats.chatglm_labels import (
-    Specials,
+    SpecialTokens,
     chat_prompt,
     chatglm_row,
     chatglm_rows,
@@ -15,18 +15,18 @@ from collate import END_OF_TEXT
 from gpt_model import GPTModel
 
 G, B, E, N = END_OF_TEXT + 1, END_OF_TEXT + 2, END_OF_TEXT, -100
-ASKED = {"instruction": "What is its capital?", "output": "Paris"}
+ENTRY = {"instruction": "What is its capital?", "output": "Paris"}
 CHAT = [["Tell me of France. " * 4, "A country. " * 6], ["And the food?", "Cheese."]]
 
 
-def test_the_fixture():
-    row = chatglm_row([1, 2, 3], [4, 5], Specials(gmask=7, bos=8, eos=9))
+def test_a_small_row_by_hand():
+    row = chatglm_row([1, 2, 3], [4, 5], SpecialTokens(gmask=7, bos=8, eos=9))
     assert row.ids == [1, 2, 3, 7, 8, 4, 5, 9]
     assert row.labels == [N, N, N, N, 8, 4, 5, 9]
-    assert row.counted == 4 and row.cut == ()
+    assert row.n_counted == 4 and row.cut == ()
 
 
-def test_the_first_round_differs_between_training_and_evaluation():
+def test_a_chats_first_round_differs_between_training_and_evaluation():
     assert chat_prompt("Why?") == chat_prompt("Why?", training=False) == "Why?"
     assert chat_prompt("Why?", []) == "[Round 0]\n问：Why?\n答："  # noqa: RUF001
     assert chat_prompt("Why?", [], training=False) == "Why?"
@@ -36,7 +36,7 @@ def test_the_first_round_differs_between_training_and_evaluation():
 
 
 def by_hand(prompt, answer, sizes=(64, 64)):
-    """preprocess_function_train in another way: a rectangle that is filled, -100 where unknown."""
+    """`preprocess_function_train` written differently: rows of fixed length that are filled in."""
     source, target = prompt[: sizes[0] - 1], answer[: sizes[1] - 2]
     ids, labels = torch.full((sum(sizes),), 3), torch.full((sum(sizes),), N)
     ids[: len(source)] = torch.tensor(source)
@@ -51,10 +51,10 @@ def by_hand(prompt, answer, sizes=(64, 64)):
 @pytest.mark.parametrize("history", [None, [], CHAT[1:], CHAT])
 @pytest.mark.parametrize("times", [1, 30])
 @pytest.mark.parametrize("answer_times", [1, 62, 63, 90])
-def test_legacy_is_the_original(tokenizer, history, times, answer_times):
-    question, answer = ASKED["instruction"] * times, "word" + " word" * (answer_times - 1)
+def test_original_rows_equal_the_original_code(tokenizer, history, times, answer_times):
+    question, answer = ENTRY["instruction"] * times, "word" + " word" * (answer_times - 1)
     entry = {"instruction": question, "output": answer, "history": history}
-    ((row,), dropped) = chatglm_rows([entry], tokenizer, legacy=True)
+    ((row,), dropped) = chatglm_rows([entry], tokenizer, original=True)
     batch = collate_label_rows([row], pad_token_id=3, length=128)
     encode = tokenizer.encode_ordinary
     ids, labels = by_hand(encode(chat_prompt(question, history)), encode(answer))
@@ -62,67 +62,71 @@ def test_legacy_is_the_original(tokenizer, history, times, answer_times):
     assert not dropped and ("answer" in row.cut) == (answer_times > 62)
 
 
-def test_the_current_question_is_lost_by_the_original_and_kept_when_mended(tokenizer):
-    entry = {**ASKED, "history": CHAT}
+def test_a_long_chat_loses_its_question_in_the_original_only(tokenizer):
+    entry = {**ENTRY, "history": CHAT}
     texts, rows = {}, {}
-    for legacy in (True, False):
-        ((row,), _) = chatglm_rows([entry], tokenizer, legacy=legacy)
+    for original in (True, False):
+        ((row,), _) = chatglm_rows([entry], tokenizer, original=original)
         prompt = row.ids[: row.ids.index(G)]
         assert row.cut == ("prompt",) and len(prompt) <= 63
-        texts[legacy], rows[legacy] = tokenizer.decode(prompt), row
+        texts[original], rows[original] = tokenizer.decode(prompt), row
     assert "capital" not in texts[True] and texts[True].startswith("[Round 0]\n")
-    assert texts[False] == chat_prompt(ASKED["instruction"], CHAT[1:])
+    assert texts[False] == chat_prompt(ENTRY["instruction"], CHAT[1:])
     assert rows[True].labels[-3:] == rows[False].labels[-3:], "the answer is the same"
 
 
-def test_a_question_too_long_by_itself_keeps_the_words_that_ask(tokenizer):
-    long = {**ASKED, "instruction": "x " * 100 + "What is its capital?", "history": CHAT}
+def test_an_overlong_question_keeps_the_words_that_prompt_for_an_answer(tokenizer):
+    long = {**ENTRY, "instruction": "x " * 100 + "What is its capital?", "history": CHAT}
     ((row,), _) = chatglm_rows([long], tokenizer)
     kept = tokenizer.decode(row.ids[: row.ids.index(G)])
     assert kept.endswith("What is its capital?\n答：")  # noqa: RUF001
     assert row.ids.index(G) == 63 and row.cut == ("prompt",)
     single = {**long, "history": None}
-    ours, theirs = (chatglm_rows([single], tokenizer, legacy=way).rows for way in (False, True))
-    assert ours == theirs, "outside of a chat nothing is mended"
+    ours, theirs = (
+        chatglm_rows([single], tokenizer, original=original).rows for original in (False, True)
+    )
+    assert ours == theirs, "outside a chat nothing is corrected"
 
 
-def test_short_rows_are_the_same_either_way(tokenizer):
-    entries = [ASKED, {**ASKED, "history": CHAT[1:]}, {**ASKED, "input": "France", "history": []}]
-    ours, theirs = (chatglm_rows(entries, tokenizer, legacy=way) for way in (False, True))
+def test_short_rows_equal_the_originals(tokenizer):
+    entries = [ENTRY, {**ENTRY, "history": CHAT[1:]}, {**ENTRY, "input": "France", "history": []}]
+    ours, theirs = (
+        chatglm_rows(entries, tokenizer, original=original) for original in (False, True)
+    )
     assert ours == theirs and not any(row.cut for row in ours.rows)
     asked = tokenizer.decode(ours.rows[2].ids[:-4])
     assert "What is its capital?\nFrance\n" in asked
 
 
-def test_bos_inside_a_question_begins_the_originals_labels_too_early():
-    specials = Specials(gmask=7, bos=8, eos=9)
-    assert chatglm_row([1, 8, 2], [4], specials, legacy=True).labels == [N, 8, 2, 7, 8, 4, 9]
+def test_bos_within_a_question_starts_the_originals_labels_too_early():
+    specials = SpecialTokens(gmask=7, bos=8, eos=9)
+    assert chatglm_row([1, 8, 2], [4], specials, original=True).labels == [N, 8, 2, 7, 8, 4, 9]
     assert chatglm_row([1, 8, 2], [4], specials).labels == [N, N, N, N, 8, 4, 9]
 
 
-def test_rows_without_question_or_answer_are_told(tokenizer):
-    entries = [{"instruction": "", "output": "x"}, ASKED, {"instruction": "x", "output": ""}]
+def test_entries_without_question_or_answer_are_reported(tokenizer):
+    entries = [{"instruction": "", "output": "x"}, ENTRY, {"instruction": "x", "output": ""}]
     rows, dropped = chatglm_rows(entries, tokenizer)
     assert dropped == [(0, "the question is empty"), (2, "the answer is empty")]
-    assert rows == chatglm_rows([ASKED], tokenizer).rows
+    assert rows == chatglm_rows([ENTRY], tokenizer).rows
 
 
 @pytest.mark.parametrize("history", ["x", [["a"]], [["a", 5]], ["ab"], {"a": "b"}, 5, [("a",) * 3]])
-def test_a_history_that_is_none_is_refused(tokenizer, history):
+def test_a_malformed_history_is_a_value_error(tokenizer, history):
     with pytest.raises(ValueError, match=r"entry 1: 'history' is .*must be a list of"):
-        chatglm_rows([ASKED, {**ASKED, "history": history}], tokenizer)
+        chatglm_rows([ENTRY, {**ENTRY, "history": history}], tokenizer)
 
 
-def test_limits_that_leave_no_text_are_refused(tokenizer):
+def test_limits_that_leave_no_text_are_value_errors(tokenizer):
     for sizes in ((1, 64), (64, 2), (0, 0), (-5, 64), ("64", 64), (64, 6.5)):
         with pytest.raises(ValueError, match="leave no text: they must be ints, at least 2"):
-            chatglm_rows([ASKED], tokenizer, Specials(), *sizes)
-    ((row,), _) = chatglm_rows([ASKED], tokenizer, Specials(), 2, 3)
+            chatglm_rows([ENTRY], tokenizer, max_source_length=sizes[0], max_target_length=sizes[1])
+    ((row,), _) = chatglm_rows([ENTRY], tokenizer, max_source_length=2, max_target_length=3)
     assert len(row.ids) == 5 and row.cut == ("prompt",)
 
 
-def test_gpt2_makes_room_for_the_special_tokens(tokenizer):
+def test_gpt2_can_be_resized_for_the_special_tokens(tokenizer):
     size = {"emb_dim": 8, "n_heads": 2, "n_layers": 1, "context_length": 128}
     model = smart_embedding_resize(GPTModel(size), END_OF_TEXT + 3)
-    batch = collate_label_rows(chatglm_rows([ASKED], tokenizer).rows)
+    batch = collate_label_rows(chatglm_rows([ENTRY], tokenizer).rows)
     assert model(batch["input_ids"]).shape[-1] == 50259

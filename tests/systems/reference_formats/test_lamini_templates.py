@@ -21,11 +21,13 @@ from ch07.commands.cli import main
 from ch07.config import FinetuneOptions
 from ch07.data import streaming
 from ch07.data.column_mapping import COURSE_ORDER, detect_columns, joined_text, normalize_record
-from ch07.data.entries import FIELD_ALIASES, load_entries, read_data
+from ch07.data.entries import load_entries, read_data
+from ch07.data.entry_checks import FIELD_ALIASES
 from ch07.data.prompt_styles import QUESTION_STYLE, STYLES, get_style
 from ch07.data.sources import read_source
 from ch07.data.splits import hf_split
 from ch07.data.streaming import in_batches, stream_rows
+from ch07.data.token_boundaries import boundary_merge_rows
 from ch07.data.token_store import write_store
 from ch07.generation.decoding import generate
 from ch07.systems.reference_formats.lamini_templates import question_pair, question_text
@@ -93,7 +95,7 @@ def test_five_at_a_time(tmp_path):
     assert next(batches) == [{"n": i} for i in range(5)]
     assert [len(batch) for batch in batches] == [5, 2]
     assert list(in_batches([], 5)) == []
-    with pytest.raises(ValueError, match="a batch of 0 rows"):
+    with pytest.raises(ValueError, match="a batch has 0 rows"):
         in_batches([], 0)
 
 
@@ -127,7 +129,7 @@ GOOD = b'{"a": 1}\n'
         (GOOD + b'{"a": "\xff"}', 1, "line 2 is not UTF-8"),
         (gzip.compress(GOOD + b"\xff"), 1, "line 2 is not UTF-8"),
         (GOOD + b'"text"', 1, "line 2: expected an object, found a text"),
-        (GOOD + b'{"a": 1, "a": 2}', 1, "line 2: the key 'a' stands twice"),
+        (GOOD + b'{"a": 1, "a": 2}', 1, "line 2: the key 'a' appears twice"),
         (b"[" + GOOD + b"]", 0, "a JSON list must be read whole"),
         (GOOD + b'{"a": "' + b"a" * 100, 1, "line 2 is longer than"),
         (gzip.compress(GOOD + b'{"a": "' + b"a" * 10_000), 1, "line 2 is longer than"),
@@ -138,8 +140,8 @@ GOOD = b'{"a": 1}\n'
     ids=lambda value: value if isinstance(value, str) else "",  # not the bytes: they hold the time
 )
 def test_a_fault_is_a_sentence_with_its_line(tmp_path, monkeypatch, content, n_good, message):
-    monkeypatch.setattr(streaming, "LONGEST_LINE", 90)
-    monkeypatch.setattr(streaming, "BLANK", 99)
+    monkeypatch.setattr(streaming, "MAX_LINE_BYTES", 90)
+    monkeypatch.setattr(streaming, "MAX_BLANK_LINES", 99)
     path = tmp_path / "rows"
     if content is not None:
         path.write_bytes(content)
@@ -164,7 +166,7 @@ def test_a_bomb_fills_no_memory(tmp_path):
 
 
 def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(DataError, match="is no file"):
+    with pytest.raises(DataError, match="is not a regular file"):
         next(stream_rows(tmp_path))
 
 
@@ -252,7 +254,8 @@ def test_the_courses_two_outputs_differ_at_the_seam_and_ours_do_not(tokenizer):
     assert encode(text)[newline] == encode("\n")[0]
     # ours: one template, and the ids of its prompt begin the ids of the row
     dataset = InstructionDataset([entry], tokenizer, QUESTION_STYLE)
-    assert dataset[0] == encode(text) and not dataset.seam_rows
+    assert dataset[0] == encode(text)
+    assert boundary_merge_rows([entry], tokenizer, QUESTION_STYLE) == []
     assert dataset[0][: dataset.prompt_lengths[0]] == encode(QUESTION_STYLE.prompt(entry))
 
 
@@ -328,7 +331,7 @@ def test_a_file_says_once_that_its_input_asks(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "code", "message"),
     [
-        (jsonl({"text": "web", "url": "u"}), 1, "'text' alone is to pre-train on"),
+        (jsonl({"text": "web", "url": "u"}), 1, "'text' alone is for pretraining"),
         (b"", 1, "no usable row"),
         (gzip.compress(GOOD)[:-9], 1, "cut short"),
         (None, 1, "No such file"),
@@ -371,8 +374,8 @@ def test_split_hf_of_a_run_and_of_a_store(tmp_path):
     for data in (path, tmp_path / "store"):
         said = []
         plan = build_plan(FinetuneOptions(data=str(data), split="hf", seed=7), said.append)
-        assert {name: list(part.data) for name, part in plan.datasets.items()} == wanted
-        assert any("own 'split' is ignored" in line for line in said)
+        assert {name: list(part.data) for name, part in plan.rows.datasets.items()} == wanted
+        assert any("ignoring the file's `split` field" in line for line in said)
         assert any("no validation rows" in line for line in said)
 
 

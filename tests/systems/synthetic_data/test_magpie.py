@@ -1,4 +1,4 @@
-"""Magpie and reflection: what is sent, which lines and blocks are read, what happens on failure."""
+"""Magpie and Reflection-Tuning: prompts and options sent, parsing of replies, failures."""
 
 import pytest
 from completion_server import ollama, serving
@@ -22,31 +22,31 @@ ROW = {"instruction": "Name a colour.", "input": "", "output": "Red", "family": 
 # --- magpie -------------------------------------------------------------------------------------
 
 
-def noting(answers, asked):
-    """A scripted `complete` that keeps what it was asked, with what options."""
+def recording_complete(answers, requests):
+    """A scripted `complete` that appends each (prompt, options) to `requests`."""
     complete = scripted(answers)
 
     def ask(prompt, **options):
-        asked.append((prompt, options))
+        requests.append((prompt, options))
         return complete(prompt, **options)
 
     return ask
 
 
-def test_an_instruction_then_its_answer():
-    asked = []
+def test_magpie_generates_an_instruction_and_its_answer():
+    requests = []
     before, after = LLAMA_3
-    complete = noting(["What is rain? \nMore", " Water.\n"], asked)
-    found = magpie_generate(complete, before, 1, post_query=after)
-    assert found.rows == [{"instruction": "What is rain?", "input": "", "output": "Water."}]
-    (first, options), (second, more) = asked
+    complete = recording_complete(["What is rain? \nMore", " Water.\n"], requests)
+    result = magpie_generate(complete, before, 1, post_query=after)
+    assert result.rows == [{"instruction": "What is rain?", "input": "", "output": "Water."}]
+    (first, options), (second, more) = requests
     assert first == before and second == before + "What is rain?" + after
     default = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 2048}
     assert options == {**default, "stop": ["\n"], "seed": 123}
     assert "stop" not in more, "an answer may have several lines"
 
 
-def test_what_is_left_out_is_counted():
+def test_dropped_instructions_are_counted_by_outcome():
     script = ["", "Name a colour.", "name  a COLOUR.", Completion("Half of an", "length"), "Dull.",
               "Sort these."]  # fmt: skip
     seen = []
@@ -55,32 +55,34 @@ def test_what_is_left_out_is_counted():
         seen.append(instruction)
         return instruction != "Dull."
 
-    found = magpie_generate(scripted(script), "<user>", 2, is_new=is_new)
-    assert [row["instruction"] for row in found.rows] == ["Name a colour.", "Sort these."]
-    assert found.counts == {"empty": 1, "kept": 2, "old": 2, "cut": 1}
-    assert seen == ["Name a colour.", "Dull.", "Sort these."], "not asked of what is known already"
-    assert found.rows[0]["output"] == ""
+    result = magpie_generate(scripted(script), "<user>", 2, is_new=is_new)
+    assert [row["instruction"] for row in result.rows] == ["Name a colour.", "Sort these."]
+    assert result.counts == {"empty": 1, "kept": 2, "old": 2, "cut": 1}
+    assert seen == ["Name a colour.", "Dull.", "Sort these."], (
+        "`is_new` is not called for duplicates"
+    )
+    assert result.rows[0]["output"] == ""
 
 
-def test_it_ends_where_nothing_new_comes():
-    found = magpie_generate(scripted(lambda prompt: "Again."), "<user>", 3)
-    assert len(found.rows) == 1 and found.counts == {"kept": 1, "old": 29}
+def test_generation_ends_after_the_maximum_number_of_tries():
+    result = magpie_generate(scripted(lambda prompt: "Again."), "<user>", 3)
+    assert len(result.rows) == 1 and result.counts == {"kept": 1, "old": 29}
     assert magpie_generate(scripted([]), "<user>", 0).rows == []
     silent = scripted(lambda prompt: "Why?" if prompt == "<user>" else " ")
-    found = magpie_generate(silent, "<user>", 1, post_query="<model>", tries=1)
-    assert found.rows == [] and found.counts == {"unanswered": 1}
+    result = magpie_generate(silent, "<user>", 1, post_query="<model>", max_tries=1)
+    assert result.rows == [] and result.counts == {"unanswered": 1}
     long = scripted(["Why?", Completion("Since", "length")])
-    assert magpie_generate(long, "<user>", 1, post_query="<model>", tries=1).rows == []
+    assert magpie_generate(long, "<user>", 1, post_query="<model>", max_tries=1).rows == []
 
 
-def test_the_first_line_that_is_not_empty_where_the_stop_is_another():
-    found = magpie_generate(
-        scripted(["\n \nWhat is rain?\nAnd snow?<end>no"]), "<user>", 1, "<end>"
+def test_the_instruction_is_the_first_line_that_is_not_empty():
+    result = magpie_generate(
+        scripted(["\n \nWhat is rain?\nAnd snow?<end>no"]), "<user>", 1, stop="<end>"
     )
-    assert found.rows[0]["instruction"] == "What is rain?"
+    assert result.rows[0]["instruction"] == "What is rain?"
 
 
-def test_the_same_seed_gives_the_same_rows_and_each_try_another():
+def test_rows_depend_on_the_seed_and_each_try_has_its_own():
     def drawn(prompt, seed, **options):
         return Completion(f"Count to {seed % 7}.")
 
@@ -89,7 +91,7 @@ def test_the_same_seed_gives_the_same_rows_and_each_try_another():
     assert len({row["instruction"] for row in one.rows}) == 4
 
 
-def test_ollama_gets_the_query_raw_and_its_options_where_it_reads_them():
+def test_ollama_receives_a_raw_prompt_and_the_options_it_reads():
     with serving((200, ollama("Why?", raw=True))) as stub:
         complete = open_backend(stub.url, "llama3", kind="ollama", raw=True)
         magpie_generate(complete, LLAMA_3[0], 1, seed=5, max_new_tokens=9)
@@ -100,9 +102,9 @@ def test_ollama_gets_the_query_raw_and_its_options_where_it_reads_them():
     }  # fmt: skip
 
 
-def test_the_input_query_of_a_style_is_in_its_prompt():
+def test_the_queries_with_an_input_make_up_the_styles_prompt():
     found = {name: input_query(style) for name, style in STYLES.items()}
-    assert found["alpaca"] is None, "its prompt begins otherwise where there is an input"
+    assert found["alpaca"] is None, "its prompts with an input begin differently"
     entry = {"instruction": "Sort.", "input": "b, a"}
     for name, between in found.items():
         if between is not None:
@@ -112,7 +114,7 @@ def test_the_input_query_of_a_style_is_in_its_prompt():
 
 
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
-def test_the_queries_of_a_style_are_its_prompt(style):
+def test_the_queries_make_up_the_styles_prompt(style):
     before, after = magpie_queries(style)
     assert f"{before}Why?{after}" == style.prompt({"instruction": "Why?"})
     assert style.name != "book" or after == RESPONSE_HEADER
@@ -141,29 +143,33 @@ def test_the_queries_of_a_style_are_its_prompt(style):
         ("", None),
     ],
 )
-def test_what_stands_in_a_block(reply, found):
+def test_bracketed_block_parses_replies(reply, found):
     assert bracketed_block(reply, "New Answer") == found
 
 
-def test_a_better_instruction_takes_the_place_of_the_old_one():
-    asked = []
+def test_reflect_instruction_replaces_instruction_and_answer():
+    requests = []
     reply = "Dull.\n[New Instruction] Why is the sky blue? [End]\n[New Answer] It scatters. [End]"
-    row = reflect_instruction(noting([reply], asked), ROW)
+    row = reflect_instruction(recording_complete([reply], requests), ROW)
     new = {"instruction": "Why is the sky blue?", "output": "It scatters."}
     assert row == {**ROW, **new, "reflected": True}
-    ((prompt, options),) = asked
+    ((prompt, options),) = requests
     assert "Name a colour." in prompt and "\nRed\n" in prompt and options["system"] == CRITIC
     assert options["temperature"] == 0.0 and options["seed"] == 123
     row = {**ROW, "input": "sky"}
-    assert reflect_instruction(scripted([]), row) == {**row, "reflected": False}, "not even asked"
+    assert reflect_instruction(scripted([]), row) == {**row, "reflected": False}, (
+        "no request is sent"
+    )
 
 
-def test_a_better_answer_takes_the_place_of_the_old_one():
-    asked = []
+def test_reflect_response_replaces_the_answer():
+    requests = []
     row = {**ROW, "input": "{output} %s"}
-    better = reflect_response(noting(["[Better Answer] Dark red [End]"], asked), row, system=None)
+    better = reflect_response(
+        recording_complete(["[Better Answer] Dark red [End]"], requests), row, system=None
+    )
     assert better == {**row, "output": "Dark red", "reflected": True}
-    assert "It works on this:\n{output} %s" in asked[0][0] and asked[0][1]["system"] is None
+    assert "It works on this:\n{output} %s" in requests[0][0] and requests[0][1]["system"] is None
 
 
 @pytest.mark.parametrize("reflect", [reflect_instruction, reflect_response])
@@ -172,29 +178,29 @@ def test_a_better_answer_takes_the_place_of_the_old_one():
     ["", "Fine as it is.", "[New Instruction] Why? [End]", "[New Answer] a [End]",
      Completion("[New Instruction] a [End] [New Answer] b [Better Answer] b", "length")],
 )  # fmt: skip
-def test_a_reply_that_cannot_be_read_leaves_the_row(reflect, reply):
+def test_an_unparsable_or_cut_reply_leaves_the_row_unchanged(reflect, reply):
     assert reflect(scripted([reply]), ROW) == {**ROW, "reflected": False}
 
 
-def test_a_long_reply_is_read_in_a_moment():
-    """Two nested repetitions would take hours."""
+def test_a_long_reply_is_parsed_in_linear_time():
+    """A regular expression with nested repetitions would take hours."""
     reply = "[Better Answer] a" + "\n" * 100_000 + "b [End]"
     assert bracketed_block(reply, "Better Answer").endswith("b")
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.text(max_size=60))
-def test_no_reply_makes_a_row_without_text(reply):
+def test_random_replies_never_give_an_empty_field(reply):
     for reflect in (reflect_instruction, reflect_response):
         row = reflect(lambda prompt, **options: Completion(reply), ROW)
         assert row["instruction"] and row["output"]
         assert row["reflected"] or row == {**ROW, "reflected": False}
 
 
-def test_a_server_that_is_gone_is_said():
+def test_a_server_failure_is_reported():
     with pytest.raises(CompletionError, match="gone"):
         reflect_response(scripted([CompletionError("gone")]), ROW)
-    found = magpie_generate(scripted(["Why?", CompletionError("gone")]), "<user>", 2)
-    assert found.error == "gone" and [row["instruction"] for row in found.rows] == ["Why?"]
+    result = magpie_generate(scripted(["Why?", CompletionError("gone")]), "<user>", 2)
+    assert result.error == "gone" and [row["instruction"] for row in result.rows] == ["Why?"]
     with pytest.raises(ValueError, match="temperature is -1"):
         magpie_generate(scripted(["Why?"]), "<user>", 1, temperature=-1)

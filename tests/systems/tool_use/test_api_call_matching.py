@@ -1,4 +1,4 @@
-"""API calls: parsed without running them, judged one of four ways; the toolbox and its command."""
+"""API calls: parsing without execution, the four outcomes; the toolbox and its command."""
 
 import ast
 import json
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ch07.commands.arguments import CHOICES
+from ch07.commands import data_arguments
 from ch07.commands.cli import main
 from ch07.data.entries import read_data
 from ch07.data.splits import split_entries
@@ -26,7 +26,7 @@ from ch07.systems.tool_use.api_call_matching import (
 from ch07.systems.tool_use.api_call_metrics import score_api_calls
 from ch07.systems.tool_use.toy_api_dataset import (
     DOCUMENTS,
-    NEW,
+    UNSEEN_FAMILY,
     build_entries,
     catalogue_of,
     reference,
@@ -99,18 +99,18 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("text", "outcome"), TABLE)
-def test_the_table_of_answers(text, outcome):
+def test_answers_have_the_expected_outcome(text, outcome):
     assert match_api_call(parse_api_call(text), parse_api_call(GOLD), CATALOGUE) == outcome
 
 
-SIGNS = st.text("ab.()[]{}'\"\\#=,*1- \n", max_size=40)
+PUNCTUATION = st.text("ab.()[]{}'\"\\#=,*1- \n", max_size=40)
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.text(max_size=40) | SIGNS | SIGNS.map("f({})".format))
+@given(st.text(max_size=40) | PUNCTUATION | PUNCTUATION.map("f({})".format))
 @example("f(a=1)(b)")
 @example("f('\\d')")
-def test_any_text_is_a_call_or_none_and_a_call_is_read_from_its_own_text(text):
+def test_parsing_never_raises_and_a_calls_text_parses_to_the_call(text):
     call = parse_api_call(text)
     assert call is None or isinstance(call, ApiCall)
     if call is not None:
@@ -131,11 +131,11 @@ literals = st.recursive(
         st.sampled_from(["a", "b", "c"]), literals.filter(lambda v: "inf" not in repr(v))
     )
 )
-def test_literals_come_back_as_they_were_whatever_stands_around(values):
+def test_literals_survive_parsing_within_prose(values):
     text = f"hub.load({', '.join(f'{name}={value!r}' for name, value in values.items())})"
     call = parse_api_call(f"Sure! x = {text} does it (I think).")
-    back = {name: ast.literal_eval(value) for name, value in call.kwargs.items()}
-    assert repr(back) == repr(values), "type by type, since True == 1"
+    parsed = {name: ast.literal_eval(value) for name, value in call.kwargs.items()}
+    assert repr(parsed) == repr(values), "compared as text, since True == 1"
 
 
 @pytest.mark.parametrize(
@@ -157,19 +157,19 @@ def test_literals_come_back_as_they_were_whatever_stands_around(values):
     ],
     ids=lambda text: f"{text[:9]} {len(text)}",
 )
-def test_huge_and_deep_texts_end_soon(text):
+def test_huge_and_deeply_nested_texts_are_parsed_quickly(text):
     started = time.monotonic()
     call = parse_api_call(text)
     assert call is None or len(str(call)) <= 2 * MAX_CALL_CHARACTERS
     assert time.monotonic() - started < 1, "a few milliseconds on a quiet machine"
 
 
-def test_brackets_may_stand_so_deep_and_no_deeper():
+def test_brackets_are_parsed_up_to_the_maximum_nesting():
     call, deeper = ("f" + "(" * n + ")" * n for n in (MAX_NESTING, MAX_NESTING + 1))
     assert parse_api_call(call) is not None and parse_api_call(deeper) is None
 
 
-def test_nothing_is_run(tmp_path):
+def test_no_call_is_executed(tmp_path):
     target = tmp_path / "made"
     call = parse_api_call(f"__import__('pathlib').Path({str(target)!r}).touch()")
     assert call.name == "__import__" and not target.exists()
@@ -181,7 +181,7 @@ def test_nothing_is_run(tmp_path):
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from([text for text, _ in TABLE]), min_size=1, max_size=12))
-def test_the_four_outcomes_share_every_set_out(answers):
+def test_the_outcomes_partition_the_answers(answers):
     scores = score_api_calls(answers, [GOLD] * len(answers), CATALOGUE)
     assert tuple(scores["outcomes"]) == OUTCOMES
     assert sum(scores["outcomes"].values()) == scores["n"] == len(answers)
@@ -189,8 +189,8 @@ def test_the_four_outcomes_share_every_set_out(answers):
     assert scores["identity"] <= scores["domain"] <= known / len(answers)
 
 
-def test_the_call_and_its_domain_are_two_questions():
-    """By hand: invented, the right one, another of its domain, one of another domain, none."""
+def test_right_call_and_right_domain_are_scored_separately():
+    """By hand: made up, right, another of the domain, one of another domain, no call."""
     answers = [
         "hub.load(model='tiny', width=1)",
         GOLD,
@@ -204,31 +204,31 @@ def test_the_call_and_its_domain_are_two_questions():
     assert (scores["hallucination"], scores["unparsable"]) == (0.2, 0.2)
     low, high = scores["identity_interval"]
     assert 0 < low < 0.2 < high < 1
-    # small is found in small_v2, so that the original's rule takes it for the right domain
+    # "small" occurs in "small_v2", so the original's rule finds the right domain
     assert scores["substring_rule"] == {"correct": 3, "hallucination": 1}
 
 
-def test_a_name_within_another_is_not_that_name():
+def test_a_literal_within_another_is_not_a_match():
     small, v2, _ = CATALOGUE
     call = parse_api_call("hub.load(model='small_v2', width=1)")
-    assert find_by_substring(call, CATALOGUE) == small, "the trap"
+    assert find_by_substring(call, CATALOGUE) == small, "the original's fault"
     assert find_api(call, CATALOGUE) == v2
     assert find_api(call, [small]) is None
     assert match_api_call(call, small.call, [small]) == "hallucination"
-    for blind in ("hub.load(model='small', size=1)", "hub.load(width='small', model=1)"):
-        assert find_by_substring(parse_api_call(blind), [small]) == small
-        assert find_api(parse_api_call(blind), [small]) is None
+    for wrong_call in ("hub.load(model='small', size=1)", "hub.load(width='small', model=1)"):
+        assert find_by_substring(parse_api_call(wrong_call), [small]) == small
+        assert find_api(parse_api_call(wrong_call), [small]) is None
 
 
 @pytest.mark.parametrize(
     ("answers", "golds", "message"),
     [
         ([], [], "no answer to score"),
-        (["x"], ["hub.load(model='none')"], "none of the catalogue's"),
-        (["x"], ["a photo"], "'a photo' is no call"),
+        (["x"], ["hub.load(model='none')"], "is not in the catalogue"),
+        (["x"], ["a photo"], "'a photo' is not a call"),
     ],
 )
-def test_what_cannot_be_scored_is_said(answers, golds, message):
+def test_unscorable_inputs_are_value_errors(answers, golds, message):
     with pytest.raises(ValueError, match=message):
         score_api_calls(answers, golds, CATALOGUE)
 
@@ -236,13 +236,13 @@ def test_what_cannot_be_scored_is_said(answers, golds, message):
 # --- the toolbox --------------------------------------------------------------------------------
 
 
-def copied(entry, memory=""):
-    """A reader that copies the call it is shown, and falls back on its memory without one."""
+def copy_call(entry, memory=""):
+    """A reader that copies the call in its input, or answers from memory if there is none."""
     call = parse_api_call(entry["input"])
     return memory if call is None else str(call)
 
 
-def test_twenty_calls_with_ten_instructions_that_do_not_name_them():
+def test_the_toolbox_has_twenty_calls_whose_instructions_do_not_name_them():
     tools = toolbox()
     calls = {str(tool.api.call) for tool in tools}
     assert len(tools) == len(calls) == 20 and len({tool.api.domain for tool in tools}) == 5
@@ -257,7 +257,7 @@ def test_twenty_calls_with_ten_instructions_that_do_not_name_them():
 
 @pytest.mark.parametrize("documents", DOCUMENTS)
 @pytest.mark.parametrize("renamed", [False, True])
-def test_the_entries_are_split_by_call_and_read_without_a_finding(documents, renamed, tmp_path):
+def test_entries_are_split_by_call_and_have_no_findings(documents, renamed, tmp_path):
     entries = build_entries(documents, renamed)
     path = tmp_path / "calls.json"
     path.write_text(json.dumps(entries), encoding="utf-8")
@@ -269,42 +269,43 @@ def test_the_entries_are_split_by_call_and_read_without_a_finding(documents, ren
     }  # fmt: skip
     trained = {entry["output"] for entry in build_entries() if "split" not in entry}
     for tool, old in zip(toolbox(renamed), toolbox(), strict=True):
-        new = {e["family"] for e in splits["test"] if e["output"] == str(tool.api.call)} == {NEW}
-        assert new == (str(old.api.call) not in trained)
+        call = str(tool.api.call)
+        families = {entry["family"] for entry in splits["test"] if entry["output"] == call}
+        assert (families == {UNSEEN_FAMILY}) == (str(old.api.call) not in trained)
     kept = [entry for entry in entries if entry.get("split") != "test"]
     assert kept == [e for e in build_entries(documents) if e.get("split") != "test"]
 
 
 @pytest.mark.parametrize("renamed", [False, True])
-def test_with_the_right_document_a_copy_is_always_right(renamed):
+def test_copying_from_the_right_document_is_always_right(renamed):
     entries = [e for e in build_entries("oracle", renamed) if e.get("split") == "test"]
     golds = [entry["output"] for entry in entries]
     apis = catalogue_of(golds)
-    answers = [copied(entry) for entry in entries]
+    answers = [copy_call(entry) for entry in entries]
     assert score_api_calls(answers, golds, apis)["identity"] == 1
-    by_heart = [str(tool.api.call) for tool in toolbox() for _ in range(20)][: len(golds)]
-    scores = score_api_calls(by_heart, golds, apis)
-    assert (scores["hallucination"] == 1) == renamed, "what was learned by heart is invented now"
+    memorized = [str(tool.api.call) for tool in toolbox() for _ in range(20)][: len(golds)]
+    scores = score_api_calls(memorized, golds, apis)
+    assert (scores["hallucination"] == 1) == renamed, "memorized calls no longer exist"
 
 
-def test_without_a_document_a_copy_falls_back():
-    assert reference("") == "", "no document is no input, as if there were no retriever"
+def test_without_documents_the_reader_answers_from_memory():
+    assert reference("") == "", "no document gives an empty input"
     entries = [e for e in build_entries() if e.get("split") == "test"]
     golds = [entry["output"] for entry in entries]
     apis = catalogue_of(golds)
-    assert score_api_calls([copied(e) for e in entries], golds, apis)["unparsable"] == 1
-    answers = [copied(e, memory=golds[0]) for e in entries]
+    assert score_api_calls([copy_call(e) for e in entries], golds, apis)["unparsable"] == 1
+    answers = [copy_call(e, memory=golds[0]) for e in entries]
     assert score_api_calls(answers, golds, apis)["outcomes"]["correct"] == golds.count(golds[0])
 
 
-def test_no_other_documents_and_no_other_calls():
+def test_unknown_documents_and_calls_are_value_errors():
     with pytest.raises(ValueError, match="no documents 'all'; choose one of none, oracle, bm25"):
         build_entries("all")
-    with pytest.raises(ValueError, match="'f\\(1\\)' is no call of the toolbox"):
+    with pytest.raises(ValueError, match="'f\\(1\\)' is not a call of the toolbox"):
         catalogue_of([build_entries()[0]["output"], "f(1)"])
-    with pytest.raises(ValueError, match="mix old keywords with renamed ones"):
+    with pytest.raises(ValueError, match="mix old and renamed keywords"):
         catalogue_of([e["output"] for e in build_entries(renamed=True)])
-    assert CHOICES["documents"] == DOCUMENTS
+    assert data_arguments.DOCUMENTS == DOCUMENTS
 
 
 # --- the command --------------------------------------------------------------------------------
@@ -312,7 +313,7 @@ def test_no_other_documents_and_no_other_calls():
 
 @pytest.fixture(scope="module")
 def calls_run(tmp_path_factory):
-    """A run of two steps of a very small model on a few entries, and the file with them."""
+    """A folder with a two-step run of a very small model, and the few entries it was trained on."""
     from ch07.models.hf_export import export_hf
     from gpt_model import GPTConfig, GPTModel
 
@@ -321,7 +322,7 @@ def calls_run(tmp_path_factory):
     export_hf(GPTModel(GPTConfig(**shape)), folder / "model")
     assert main(["api-calls", "--write", str(folder / "all.json"), "--documents", "oracle"]) == 0
     rows = json.loads((folder / "all.json").read_text(encoding="utf-8"))
-    few = [*rows[:8], *(row for row in rows[30:] if row["family"] == NEW)][:12]
+    few = [*rows[:8], *(row for row in rows[30:] if row["family"] == UNSEEN_FAMILY)][:12]
     (folder / "few.json").write_text(json.dumps(few), encoding="utf-8")
     arguments = ["--data", "few.json", "--model", "model", "--out", "run"]
     arguments = [str(folder / a) if a[0] != "-" else a for a in arguments]
@@ -329,35 +330,38 @@ def calls_run(tmp_path_factory):
     return folder
 
 
-def judged(capsys, *arguments):
+def scored(capsys, *arguments):
     capsys.readouterr()
     assert main(["api-calls", *map(str, arguments), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_run_is_judged_by_what_it_kept_and_by_new_answers(calls_run, capsys):
-    kept = judged(capsys, calls_run / "run")
-    assert kept == judged(capsys, calls_run / "run" / "responses.json")
-    n = kept["n"]
-    assert sum(kept["outcomes"].values()) == n == sum(f["n"] for f in kept["families"].values())
-    assert kept["outcomes"]["correct"] == 0, "two steps teach nothing"
-    anew = judged(capsys, calls_run / "run", "--data", calls_run / "few.json", "--device", "cpu")
-    assert anew == kept
+def test_stored_and_new_answers_get_the_same_scores(calls_run, capsys):
+    stored_scores = scored(capsys, calls_run / "run")
+    assert stored_scores == scored(capsys, calls_run / "run" / "responses.json")
+    n = stored_scores["n"]
+    assert sum(stored_scores["outcomes"].values()) == n
+    assert sum(family["n"] for family in stored_scores["families"].values()) == n
+    assert stored_scores["outcomes"]["correct"] == 0, "two steps teach nothing"
+    new_scores = scored(
+        capsys, calls_run / "run", "--data", calls_run / "few.json", "--device", "cpu"
+    )
+    assert new_scores == stored_scores
 
 
-def test_answers_that_are_right_say_so(calls_run, tmp_path, capsys):
+def test_right_answers_score_100_percent(calls_run, tmp_path, capsys):
     rows = json.loads((calls_run / "run" / "responses.json").read_text(encoding="utf-8"))
-    rows = [row | {"model_response": copied(row), "family": "a\x1b[31m"} for row in rows]
+    rows = [row | {"model_response": copy_call(row), "family": "a\x1b[31m"} for row in rows]
     path = tmp_path / "copies.json"
     path.write_text(json.dumps(rows), encoding="utf-8")
-    assert judged(capsys, path)["identity"] == 1
+    assert scored(capsys, path)["identity"] == 1
     assert main(["api-calls", str(path)]) == 0
     out = capsys.readouterr().out
     assert "right call" in out and "100.0 %" in out and "\x1b" not in out
     assert len({line.index(" %") for line in out.splitlines() if " to " in line}) == 1
 
 
-def test_wrong_usage_and_bad_answers_are_one_sentence(calls_run, tmp_path, capsys):
+def test_wrong_usage_and_bad_answers_give_one_line(calls_run, tmp_path, capsys):
     run, file, bad = str(calls_run / "run"), str(calls_run / "few.json"), tmp_path / "bad.json"
     for arguments, code, message in [
         ([], 2, "give either a RUN"),
@@ -369,8 +373,8 @@ def test_wrong_usage_and_bad_answers_are_one_sentence(calls_run, tmp_path, capsy
         ([str(tmp_path)], 1, "not a run folder"),
         ([str(tmp_path / "none")], 1, "no answers to judge"),
         ([file], 1, "entry 1 has no 'model_response' that is text"),
-        ([str(bad)], 1, "'Red' is no call of the toolbox"),
-        ([run, "--data", str(bad)], 1, "'Red' is no call of the toolbox"),
+        ([str(bad)], 1, "'Red' is not a call of the toolbox"),
+        ([run, "--data", str(bad)], 1, "'Red' is not a call of the toolbox"),
         ([run, "--data", str(tmp_path / "none.json")], 1, "No such file"),
     ]:
         row = {"instruction": "Name a colour.", "output": "Red", "model_response": "Red"}
@@ -383,7 +387,7 @@ def test_wrong_usage_and_bad_answers_are_one_sentence(calls_run, tmp_path, capsy
     assert not (tmp_path / "x.json").exists()
 
 
-def test_the_data_is_the_same_every_time(tmp_path):
+def test_the_written_data_is_deterministic(tmp_path):
     for name in ("a.json", "b.json"):
         path = str(tmp_path / name)
         assert main(["api-calls", "--write", path, "--documents", "bm25", "--renamed"]) == 0

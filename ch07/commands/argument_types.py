@@ -1,0 +1,114 @@
+"""Kinds of command-line arguments: numbers in a range, and the flags of a settings class."""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ch07.config import RECIPES, default_text, flag_of
+
+
+def number(kind: Callable[[str], Any], low: float, high: float) -> Callable[[str], Any]:
+    """An argparse type: a number from low to high."""
+
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
+        return value
+
+    parse.__name__ = getattr(kind, "__name__", "number")  # argparse says "invalid int value"
+    return parse
+
+
+COUNT = number(int, 1, 10**9)
+SEED = number(int, 0, 2**31 - 1)
+NEW_TOKENS = number(int, 0, 10**6)
+TEMPERATURE = number(float, 0.0, 1e6)
+TOP_P = number(float, 1e-9, 1.0)
+
+
+class StoreOnce(argparse.Action):
+    """Stores a value; given a second time, by whatever name, it is an error and not replaced."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if hasattr(namespace, self.dest):
+            first = getattr(namespace, self.dest)
+            parser.error(f"two data files are given, {first} and {values}: give one")
+        setattr(namespace, self.dest, values)
+
+
+def add_data_file(parser: argparse.ArgumentParser, help: str) -> None:
+    """The data file, as an argument or behind --data; what isn't given is not in the result."""
+    parser.add_argument(
+        "data", nargs="?", action=StoreOnce, default=argparse.SUPPRESS, help=help, metavar="FILE"
+    )
+    parser.add_argument(
+        "--data",
+        dest="data",
+        action=StoreOnce,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="the same",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """--json: print JSON instead of a page."""
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+
+
+def add_skip_bad_rows(parser: argparse.ArgumentParser) -> None:
+    """--skip-bad-rows, as `finetune` has it."""
+    parser.add_argument("--skip-bad-rows", action="store_true", help="leave faulty rows out")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device, as `finetune` has it."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+
+
+def add_settings(
+    parser: argparse.ArgumentParser,
+    config_class: type,
+    command: str,
+    *,
+    recipes: Sequence[str] = ("random", "trained", "lora", "prefix"),
+    leave_out: Sequence[str] = (),
+) -> None:
+    """A flag for each setting of the class that belongs to the command.
+
+    What isn't given is not in the result, so that a resumed run keeps its own values. `recipes`
+    are those whose defaults the help lists.
+    """
+    for field in dataclasses.fields(config_class):
+        if command not in field.metadata.get("commands", ()) or field.name in leave_out:
+            continue
+        text = field.metadata["help"]
+        if field.type is bool:
+            parser.add_argument(
+                flag_of(field.name), action="store_true", default=argparse.SUPPRESS, help=text
+            )
+            continue
+        has_recipe = any(field.name in RECIPES[name] for name in recipes)
+        if "(default: " not in text and (field.default is not None or has_recipe):
+            text += f" (default: {default_text(field, recipes)})"
+        parser.add_argument(
+            flag_of(field.name),
+            type=_parser_of(field.type),
+            choices=field.metadata["choices"],
+            default=argparse.SUPPRESS,
+            help=text,
+        )
+
+
+def _parser_of(annotation: Any) -> Callable[[str], Any]:
+    """`int` for a field of type `int` or `int | None`, and so on."""
+    kinds = {int: int, int | None: int, float: float, float | None: float}
+    return kinds.get(annotation, str)

@@ -1,0 +1,206 @@
+"""The arguments of the commands that read, check, write or generate data."""
+
+import argparse
+
+from ch07.commands.argument_types import (
+    COUNT,
+    SEED,
+    TEMPERATURE,
+    TOP_P,
+    add_data_file,
+    add_device,
+    add_json,
+    add_settings,
+    add_skip_bad_rows,
+    number,
+)
+from ch07.config import PROMPT_STYLES, FinetuneOptions
+
+FIELDS = ("instruction", "input", "output")
+MAGPIE_TEMPLATES = (*PROMPT_STYLES, "llama-3")
+DOCUMENTS = ("none", "oracle", "bm25")
+BUNDLED = "JSON or JSONL file (default: the bundled data)"
+
+
+def add_doctor(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `doctor`: the data file and the settings of a run."""
+    add_data_file(parser, help=FinetuneOptions.__dataclass_fields__["data"].metadata["help"])
+    parser.add_argument("--write-clean", metavar="FILE", help="write the rows that can be used")
+    add_json(parser)
+    add_settings(parser, FinetuneOptions, "doctor")
+
+
+def add_grid(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `grid`."""
+    add_data_file(parser, help=BUNDLED)
+    parser.add_argument("--rows", type=number(int, 1, 1000), default=3, help="the first N rows")
+    parser.add_argument(
+        "--run", dest="folder", metavar="RUN", help="use its prompt style and show its losses"
+    )
+    parser.add_argument("--png", metavar="FILE", help="draw a picture instead")
+    parser.add_argument(
+        "--sentences", action="store_true", help="one line per token, for a screen reader"
+    )
+    add_json(parser)
+    parser.add_argument(
+        "--allowed-max-length", type=number(int, 1, 10**6), help="cut rows to this many tokens"
+    )
+    parser.add_argument("--loss-on", choices=("all", "response"), default="response")
+    parser.add_argument("--prompt-style", choices=PROMPT_STYLES)
+    add_skip_bad_rows(parser)
+
+
+def add_prepare_data(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `prepare-data`."""
+    parser.add_argument("path", metavar="FILE", help="JSONL (gzip or not) or Parquet, of any size")
+    parser.add_argument("out", metavar="OUT", help="the new file")
+    parser.add_argument("--limit", type=number(int, 1, 10**12), help="read only the first N rows")
+    add_skip_bad_rows(parser)
+
+
+def add_tokenize(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `tokenize`."""
+    parser.add_argument("path", metavar="FILE", help="JSONL (gzip or not), read line by line")
+    parser.add_argument("folder", metavar="STORE", help="the new folder")
+    parser.add_argument("--prompt-style", choices=PROMPT_STYLES)
+    add_skip_bad_rows(parser)
+
+
+def add_curate(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `curate`."""
+    parser.add_argument("path", metavar="FILE", help="JSON or JSONL file")
+    parser.add_argument("target", metavar="NEW", help="the new file, .json or .jsonl")
+    parser.add_argument("--keep", type=COUNT, required=True, help="rows to choose")
+    parser.add_argument(
+        "--how",
+        choices=("diverse", "longest", "random"),
+        default="diverse",
+        help="which to prefer",
+    )
+    parser.add_argument("--per-group", type=COUNT, help="with diverse: at most N of a family")
+    parser.add_argument("--lima", action="store_true", help="apply LIMA's rules for answers, too")
+    parser.add_argument(
+        "--distinct", choices=FIELDS, help="leave out rows that nearly repeat this field"
+    )
+    parser.add_argument("--seed", type=SEED, default=123, help="random seed of the choice")
+    add_skip_bad_rows(parser)
+    add_json(parser)
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `check`."""
+    parser.add_argument(
+        "path",
+        metavar="FILE",
+        nargs="?",
+        help="your file, a folder of files, or the number or name of an exercise",
+    )
+    parser.add_argument("--start", metavar="FOLDER", help="copy the stubs of all exercises there")
+    parser.add_argument("--hint", metavar="NAME", help="a hint for an exercise")
+    parser.add_argument(
+        "--level", type=number(int, 1, 3), default=1, help="of the hint: 3 says most"
+    )
+    parser.add_argument("--seconds", type=number(float, 0.1, 3600), default=10.0, help="time limit")
+    add_json(parser)
+
+
+def add_api_calls(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `api-calls`."""
+    parser.add_argument("run", metavar="RUN", nargs="?", help="a run folder, or a responses.json")
+    parser.add_argument(
+        "--data", help="answer this file's test entries (default: the stored answers)"
+    )
+    add_json(parser)
+    add_device(parser)
+    parser.add_argument(
+        "--write", metavar="FILE", help="write the training data of API calls instead"
+    )
+    parser.add_argument(
+        "--documents",
+        choices=DOCUMENTS,
+        help="in FILE, beside each instruction: nothing, the right document, or what BM25 finds",
+    )
+    parser.add_argument(
+        "--renamed", action="store_true", help="rename keywords in FILE's test entries"
+    )
+
+
+def add_self_instruct(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `self-instruct`."""
+    parser.add_argument("--seeds", help="JSON or JSONL file of tasks (default: 36 bundled ones)")
+    parser.add_argument(
+        "--examples",
+        dest="n_examples",
+        type=number(int, 1, 10),
+        help="tasks that a prompt shows (default: 3; in stages 8)",
+    )
+    parser.add_argument(
+        "--original", action="store_true", help="use Alpaca's own parser and filters"
+    )
+    parser.add_argument(
+        "--stages",
+        action="store_true",
+        help="as in the paper: a list of tasks, the kind of each, its examples",
+    )
+    _add_growing_file(parser)
+    _add_backend(parser)
+
+
+def add_magpie(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `magpie`."""
+    parser.add_argument(
+        "--template",
+        choices=MAGPIE_TEMPLATES,
+        help="the chat template around a user's words (default: as RUN was trained; at a URL "
+        "llama-3)",
+    )
+    _add_growing_file(parser)
+    _add_backend(parser, temperature=1.0, max_new_tokens=2048)
+
+
+def add_reflect(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `reflect`."""
+    parser.add_argument("path", metavar="DATA", help="JSON or JSONL file")
+    parser.add_argument("out", metavar="OUT", help="JSONL file for the rows; resumed if it exists")
+    parser.add_argument(
+        "--what",
+        choices=("response", "instruction"),
+        default="response",
+        help="which part to rewrite",
+    )
+    add_skip_bad_rows(parser)
+    _add_backend(parser, temperature=0.0, max_new_tokens=2048)
+
+
+def _add_growing_file(parser: argparse.ArgumentParser) -> None:
+    """The file that new rows are appended to, and when to stop."""
+    parser.add_argument(
+        "--out", required=True, help="JSONL file for the new rows; resumed if it exists"
+    )
+    count = number(int, 1, 10**6)
+    parser.add_argument("--number", type=count, default=30, help="how many rows to generate")
+    parser.add_argument(
+        "--patience", type=count, default=10, help="stop after N requests without a new row"
+    )
+
+
+def _add_backend(
+    parser: argparse.ArgumentParser,
+    temperature: float | None = None,
+    max_new_tokens: int | None = None,
+) -> None:
+    """The model that writes, and how it samples; None leaves a value to the generator."""
+    parser.add_argument("--backend", required=True, help="scripted:FILE, a run folder, or a URL")
+    parser.add_argument("--seed", type=SEED, default=123)
+    parser.add_argument("--temperature", type=TEMPERATURE, default=temperature)
+    parser.add_argument("--top-p", type=TOP_P, default=None if temperature is None else 1.0)
+    parser.add_argument("--max-new-tokens", type=number(int, 1, 10**6), default=max_new_tokens)
+    parser.add_argument("--model", help="at a URL: which of the server's models")
+    parser.add_argument("--kind", choices=("openai", "ollama"), help="at a URL: its protocol")
+    parser.add_argument(
+        "--timeout", type=number(float, 1, 3600), default=120, help="seconds to wait for a reply"
+    )
+    parser.add_argument(
+        "--allow-http", action="store_true", help="allow plain HTTP to other machines"
+    )
+    add_json(parser)

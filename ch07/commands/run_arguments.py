@@ -1,0 +1,135 @@
+"""The arguments of the commands that train a run or use one."""
+
+import argparse
+
+from ch07.commands.argument_types import (
+    NEW_TOKENS,
+    SEED,
+    TEMPERATURE,
+    TOP_P,
+    add_data_file,
+    add_device,
+    add_json,
+    add_settings,
+    add_skip_bad_rows,
+    number,
+)
+from ch07.config import FinetuneOptions, PreferOptions
+
+GGUF_FORMATS = ("f32", "f16")
+PUBLISHED_SIZES = ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
+RUN = "a run folder"
+
+
+def add_finetune(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `finetune`."""
+    (data,) = (f for f in FinetuneOptions.__dataclass_fields__.values() if f.name == "data")
+    add_data_file(parser, help=data.metadata["help"])
+    add_settings(parser, FinetuneOptions, "finetune", leave_out=("data",))
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="resume the run in --out")
+    start.add_argument("--like", metavar="RUN", help="a new run with the settings of another")
+
+
+def add_pretrain(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `pretrain`."""
+    parser.add_argument(
+        "--corpus",
+        dest="data",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="plain text in UTF-8; its documents stand between blank lines, or between "
+        "<|endoftext|> (default: stories of the toy instructions' world)",
+    )
+    parser.add_argument("--resume", action="store_true", help="resume the run in --out")
+    add_settings(parser, FinetuneOptions, "pretrain", recipes=("text",))
+
+
+def add_prefer(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `prefer`."""
+    parser.add_argument(
+        "model",
+        metavar="RUN",
+        nargs="?",
+        default=argparse.SUPPRESS,
+        help="the run to start from; it stays as it is",
+    )
+    parser.add_argument(
+        "data",
+        nargs="?",
+        default=argparse.SUPPRESS,
+        help="JSON or JSONL rows of instruction, input, chosen, rejected (default: toy pairs)",
+    )
+    parser.add_argument("--resume", action="store_true", help="resume the run in --out")
+    add_settings(parser, PreferOptions, "prefer", recipes=())
+
+
+def add_respond(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `respond`."""
+    parser.add_argument("folder", metavar="RUN", help=RUN)
+    parser.add_argument("instruction")
+    parser.add_argument(
+        "--input", dest="text", default="", help="what the instruction is applied to"
+    )
+    _add_sampling(parser)
+
+
+def add_chat(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `chat`."""
+    parser.add_argument("folder", metavar="RUN", help=RUN)
+    _add_sampling(parser)
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-new-tokens", type=NEW_TOKENS, default=256)
+    parser.add_argument(
+        "--temperature", type=TEMPERATURE, default=0.0, help="0: always the likeliest token"
+    )
+    parser.add_argument(
+        "--top-k", type=number(int, 1, 10**6), help="sample among the k likeliest tokens"
+    )
+    parser.add_argument(
+        "--top-p", type=TOP_P, help="sample among the fewest tokens with this probability"
+    )
+    parser.add_argument("--seed", type=SEED, help="random seed of sampling")
+    add_device(parser)
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `evaluate`."""
+    parser.add_argument("folder", metavar="RUN", help=RUN)
+    parser.add_argument("--data", help="JSON or JSONL file (default: the run's held-out entries)")
+    add_json(parser)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--losses", action="store_true", help="compute the last logged losses again")
+    what.add_argument(
+        "--judge",
+        metavar="BACKEND",
+        help="a language model scores too: an address, a run folder, or scripted:FILE",
+    )
+    parser.add_argument("--judge-model", metavar="NAME", help="which of a server's models")
+    parser.add_argument("--judge-scale", choices=("0-100", "1-5"), default="0-100")
+    add_skip_bad_rows(parser)
+    parser.add_argument("--max-new-tokens", type=NEW_TOKENS, default=256)
+    add_device(parser)
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `compare`."""
+    parser.add_argument("one", metavar="RUN", help=RUN)
+    parser.add_argument("two", metavar="RUN", help="another")
+    add_json(parser)
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `export`."""
+    parser.add_argument("folder", metavar="RUN", help=RUN)
+    parser.add_argument("target", metavar="DIR", help="the new folder")
+    parser.add_argument("--gguf", choices=GGUF_FORMATS, help="also as one file for llama.cpp")
+
+
+def add_verify_weights(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `verify-weights`."""
+    parser.add_argument("name", choices=PUBLISHED_SIZES)
+    parser.add_argument("--path", help="a file that was downloaded by hand")
+    add_device(parser)

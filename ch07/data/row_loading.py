@@ -1,0 +1,176 @@
+"""A file, a token store or plain text -> the `LoadedRows` of a run, checked and split.
+
+The one idea: whatever the rows come from, they pass the same checks and end as the same dataclass.
+Everything worth knowing about the data is logged on the way.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from ch07.config import FinetuneOptions
+from ch07.data import dataset_statistics
+from ch07.data.entries import count, summarize_findings
+from ch07.data.entry_checks import Entry
+from ch07.data.loaded_rows import LoadedRows
+from ch07.data.pretraining_dataset import load_pretraining_data
+from ch07.data.row_checks import check_splits
+from ch07.data.sources import read_source
+from ch07.data.splits import (
+    describe_split_field,
+    overlap,
+    sample_rows,
+    split_ignoring_prompts,
+    split_rows,
+)
+from ch07.data.token_boundaries import boundary_merge_rows
+from ch07.data.token_store import TokenStore
+from ch07.data.token_store_dataset import (
+    StoredDataset,
+    data_file_of_store,
+    describe_stored_splits,
+    split_store,
+)
+from ch07.data.tokenizer import load_tokenizer
+from ch07.data.toy_instructions.build import DATA_FILE
+from ch07.utils.errors import DataError
+from ch07.utils.run_log import RunLog
+from instruction_dataset import InstructionDataset, PromptStyle
+
+
+def load_rows(
+    options: FinetuneOptions,
+    *,
+    store: TokenStore | None,
+    style: PromptStyle,
+    context_length: int,
+    allowed_max_length: int | None,
+    log: RunLog,
+) -> LoadedRows:
+    """The rows that the options ask for, from `store` if it is given.
+
+    `context_length` is what the model reads of a row; `allowed_max_length`, no larger, is where
+    rows are cut. DataError names rows that can't be used, or says that none is left to train on.
+    """
+    if options.text:
+        assert allowed_max_length is not None, "plain text is cut into rows of that length"
+        rows = load_pretraining_data(options.data, allowed_max_length, log)
+    elif store is not None:
+        rows = _load_store(store, options, context_length, allowed_max_length, log)
+    else:
+        rows = _load_file(options, style, context_length, allowed_max_length, log)
+    if len(rows.datasets["train"]) == 0:
+        lines = "".join(f"\n  {line}" for line in summarize_findings(rows.findings))
+        raise DataError(f"{rows.file.path}: no row is left to train on{lines}")
+    if len(rows.datasets["test"]) == 0:
+        log.note("data: no test rows, so nothing will be scored")
+    if len(rows.datasets["validation"]) == 0:
+        log.note("data: no validation rows, so there will be no validation loss")
+    return rows
+
+
+# --- a token store --------------------------------------------------------------------------------
+def _load_store(
+    store: TokenStore,
+    options: FinetuneOptions,
+    context_length: int,
+    allowed_max_length: int | None,
+    log: RunLog,
+) -> LoadedRows:
+    """The rows of a token store, which stay on disk."""
+    for line in store.about["findings"]:
+        log.finding(line)
+    file = data_file_of_store(store)
+    datasets, findings = check_splits(
+        file,
+        StoredDataset(store, with_prompt_length=options.loss_on == "response"),
+        split_store(store, options.split, options.train_rows, options.seed),
+        loss_on=options.loss_on,
+        context_length=context_length,
+        allowed_max_length=allowed_max_length,
+        skip_bad_rows=options.skip_bad_rows,
+    )
+    for line in summarize_findings(findings):
+        log.finding(line)
+    for line in describe_stored_splits(store, datasets, options.split != "groups"):
+        log.finding(line)
+    return LoadedRows(file, datasets, findings, lengths=[], near_duplicates=None)
+
+
+# --- a file ---------------------------------------------------------------------------------------
+def _load_file(
+    options: FinetuneOptions,
+    style: PromptStyle,
+    context_length: int,
+    allowed_max_length: int | None,
+    log: RunLog,
+) -> LoadedRows:
+    """The rows of a file or a dataset, all of them in memory."""
+    file = read_source(options.data or DATA_FILE, options.skip_bad_rows)
+    for line in summarize_findings(file.findings):
+        log.finding(line)
+    splits = _split_entries(file.entries, options, log)
+    tokenizer = load_tokenizer()
+    response = options.loss_on == "response"
+    dataset = InstructionDataset(file.entries, tokenizer, style, with_prompt_length=response)
+    datasets, findings = check_splits(
+        file,
+        dataset,
+        splits,
+        loss_on=options.loss_on,
+        context_length=context_length,
+        allowed_max_length=allowed_max_length,
+        skip_bad_rows=options.skip_bad_rows,
+        boundary_merges=set(boundary_merge_rows(file.entries, tokenizer, style)),
+    )
+    for line in summarize_findings(findings):
+        log.finding(line)
+    lengths = list(zip(dataset.lengths, dataset.prompt_lengths, strict=True))
+    rows = LoadedRows(
+        file=file,
+        datasets=datasets,
+        findings=file.findings + findings,
+        lengths=[lengths[row] for numbers in splits.values() for row in numbers],
+        near_duplicates=dataset_statistics.near_duplicates_across_splits(file.entries, datasets),
+    )
+    _log_resemblance(rows, log)
+    return rows
+
+
+def _split_entries(
+    entries: Sequence[Entry], options: FinetuneOptions, log: RunLog
+) -> Mapping[str, Sequence[int]]:
+    """Row numbers of each split, as the options ask for them."""
+    ignore_prompts = options.split != "groups"
+    n_with_split = sum("split" in entry for entry in entries)
+    if n_with_split:
+        log.note(f"data: {describe_split_field(n_with_split, len(entries), ignore_prompts)}")
+    splits: dict[str, Sequence[int]]
+    if ignore_prompts:
+        splits = split_ignoring_prompts(options.split, len(entries), options.seed)
+    else:
+        splits = {**split_rows(entries, seed=options.seed)}
+    if options.train_rows is not None:
+        train = splits["train"]
+        families = [entries[row].get("family") for row in train]
+        sample = sample_rows(families, options.train_rows, options.seed)
+        splits["train"] = [train[i] for i in sample]
+        log.note(f"data: training on {len(sample):,} of {len(train):,} training rows")
+    for name, n in overlap({k: [entries[i] for i in v] for k, v in splits.items()}).items():
+        if n:
+            log.finding(f"{n} of {len(splits[name])} {name} prompts are also in training")
+    return splits
+
+
+def _log_resemblance(rows: LoadedRows, log: RunLog) -> None:
+    """What a held-out score may owe to memory, and where answers contradict each other."""
+    n_held_out = len(rows.datasets["test"]) + len(rows.datasets["validation"])
+    if rows.near_duplicates is None:
+        log.finding(
+            f"more than {dataset_statistics.MAX_ROWS_COMPARED:,} rows, which are not searched for "
+            "near-duplicate prompts"
+        )
+    elif rows.near_duplicates:
+        n = len({held_out for held_out, _, _ in rows.near_duplicates})
+        log.finding(f"{n} of {n_held_out} held-out prompts closely resemble a training prompt")
+    n = len(dataset_statistics.conflicting_answers(rows.entries("train")))
+    if n:
+        log.finding(f"{count(n, 'training prompt')} asked more than once, with different answers")

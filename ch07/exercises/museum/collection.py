@@ -1,0 +1,41 @@
+"""The whole museum: all exhibits, in the exercises' order."""
+
+from types import ModuleType
+
+from ch07.exercises.catalogue import find
+from ch07.exercises.museum import (
+    attention,
+    block_and_cache,
+    collate_drafts,
+    generation,
+    loss,
+    padding_mask,
+    prompt_mask,
+    text,
+    train_step,
+)
+from ch07.exercises.museum.exhibit import Exhibit
+
+MODULES = (
+    text,
+    collate_drafts,
+    padding_mask,
+    prompt_mask,
+    loss,
+    train_step,
+    attention,
+    block_and_cache,
+    generation,
+)
+
+
+def _exhibits(module: ModuleType) -> list[Exhibit]:
+    return [value for value in vars(module).values() if isinstance(value, Exhibit)]
+
+
+EXHIBITS = tuple(
+    sorted(
+        (exhibit for module in MODULES for exhibit in _exhibits(module)),
+        key=lambda exhibit: find(exhibit.exercise).number,
+    )
+)
