@@ -96,14 +96,14 @@ def test_padding_by_chunk_and_of_one_long_row(entries, tokenizer, monkeypatch):
     lengths = list(InstructionDataset(entries[:2000], tokenizer).lengths)
     shares = {}
     for chunk in (1, 50, 10_000):
-        monkeypatch.setattr(dataloader, "CHUNK", chunk)
+        monkeypatch.setattr(dataloader, "BATCHES_PER_CHUNK", chunk)
         shares[chunk] = (
             f"{100 * padding_share(LengthGroupedBatches(lengths, 8, seed=1), lengths):.1f} %"
         )
     assert list(shares.values()) == ["15.9 %", "0.5 %", "0.1 %"]
     assert all(share in answer(3, 1) for share in shares.values())
 
-    monkeypatch.setattr(dataloader, "CHUNK", 50)
+    monkeypatch.setattr(dataloader, "BATCHES_PER_CHUNK", 50)
     lengths.append(1000)
     shuffled = torch.randperm(2001, generator=torch.Generator().manual_seed(1)).tolist()
     at_random = [shuffled[i : i + 8] for i in range(0, 2001, 8)]

@@ -189,6 +189,14 @@ def test_names_in_the_table_of_the_book_exist_and_so_do_the_notebooks():
     assert len(exercises) == 4
 
 
+@chapter
+def test_dotted_names_in_texts_exist(path):
+    for cell in READ[path].cells:
+        if cell.cell_type == "markdown":
+            for module, name in re.findall(r"`(ch07(?:\.\w+)+)\.(\w+)`", cell.source):
+                assert hasattr(importlib.import_module(module), name), (cell.id, name)
+
+
 def test_files_and_commands_that_texts_name_exist():
     for notebook in READ.values():
         for cell in notebook.cells:
