@@ -1,16 +1,16 @@
 """Every setting of a training run, once: its default, help, range and choices.
 
-The command line, the checks and the table in docs/reference/settings.md are all made from the
+The command line, the checks and the page docs/reference/settings.md are all made from the
 fields below. Imports nothing heavy, so that `--help` answers at once.
 
-The command line stays argparse: every reader knows it, and it starts fast. `import tyro`,
-`jsonargparse` and `typer` each took at least five times as long as `import argparse` (side by side,
-`python -X importtime`), more than the half second that `--help` may take here on a busy machine.
+The command line stays argparse: every reader knows it, and it starts fast. Importing tyro took ten
+times as long as importing argparse, typer thirty and jsonargparse fifty times (`python -X
+importtime`, the best of three), and each words wrong usage in its own way.
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     # Plain text, whose every token is a target: rows are long, and there are few steps.
     "text": {"epochs": 1, "batch_size": 8, "lr": 5e-3, "allowed_max_length": 128},
 }
+RUN_RECIPES = ("random", "trained", "lora", "prefix")  # those of `finetune`
 RECIPE_TITLES = {
     "random": "random weights",
     "trained": "trained weights",
@@ -54,6 +55,7 @@ def setting(
     *,
     help: str,
     commands: Sequence[str],
+    default_means: str | None = None,
     choices: Sequence[str] | None = None,
     minimum: float | None = None,
     maximum: float | None = None,
@@ -62,12 +64,14 @@ def setting(
 ) -> Any:
     """A dataclass field that knows its help, its range and which commands have a flag for it.
 
-    `minimum` and `maximum` are allowed values, `above` is not. `free_on_resume`: changes no number,
-    so it may differ when a run is resumed.
+    `default_means` is what a default of None stands for. `minimum` and `maximum` are allowed
+    values, `above` is not. `free_on_resume`: the setting changes no number, so it may differ when
+    a run is resumed.
     """
     metadata = {
         "help": help,
         "commands": tuple(commands),
+        "default_means": default_means,
         "choices": None if choices is None else tuple(choices),
         "minimum": minimum,
         "maximum": maximum,
@@ -97,12 +101,12 @@ def check_ranges(config: Any) -> None:
         if choices is not None and value not in choices:
             known = ", ".join(choices)
             raise OptionError(f"{field.name} is {value!r}, but must be one of {known}")
-        wanted = _range_sentence(field.metadata)
+        wanted = range_sentence(field.metadata)
         if wanted and not _in_range(value, field.metadata):
             raise OptionError(f"{field.name} is {value}, but must be {wanted}")
 
 
-def _in_range(value: float, metadata: Any) -> bool:
+def _in_range(value: float, metadata: Mapping[str, Any]) -> bool:
     low, above, high = metadata["minimum"], metadata["above"], metadata["maximum"]
     if not math.isfinite(value):
         return False
@@ -111,7 +115,7 @@ def _in_range(value: float, metadata: Any) -> bool:
     return (low is None or value >= low) and (high is None or value <= high)
 
 
-def _range_sentence(metadata: Any) -> str:
+def range_sentence(metadata: Mapping[str, Any]) -> str:
     """What a value must be, as in "between 1 and 10**9"; empty where anything goes."""
     low, above, high = metadata["minimum"], metadata["above"], metadata["maximum"]
     if low is not None and high is not None:
@@ -139,7 +143,8 @@ class FinetuneOptions:
     data: str | None = setting(
         None,
         help="JSON or JSONL file in Alpaca form, a token store, or hf:NAME[:SPLIT], a dataset on "
-        "the Hugging Face Hub (default: the bundled toy instructions)",
+        "the Hugging Face Hub",
+        default_means="the bundled toy instructions",
         commands=FINETUNE,
         free_on_resume=True,
     )
@@ -152,7 +157,8 @@ class FinetuneOptions:
     )
     out: str | None = setting(
         None,
-        help="run folder (default: the next free runs/N)",
+        help="run folder",
+        default_means="the next free runs/N",
         commands=TRAINING,
         free_on_resume=True,
     )
@@ -214,7 +220,8 @@ class FinetuneOptions:
     )
     prompt_style: str | None = setting(
         None,
-        help="how an entry is written as text (default: as the model was trained, or book)",
+        help="how an entry is written as text",
+        default_means="as the model was trained, or book",
         commands=ROWS,
         choices=PROMPT_STYLES,
     )
@@ -337,7 +344,7 @@ class PreferOptions:
     model: str  # the folder of the run to start from
     data: str | None = None  # a file of pairs; None: toy pairs, with a full stop and without
     out: str | None = setting(
-        None, help="run folder (default: the next free runs/N)", commands=PREFER
+        None, help="run folder", default_means="the next free runs/N", commands=PREFER
     )
     beta: float = setting(
         0.1, help="larger values stay closer to RUN", commands=PREFER, minimum=1e-12, maximum=1e6
@@ -350,13 +357,17 @@ class PreferOptions:
         maximum=0.499,
     )
     reduction: str = setting(
-        "sum", help="over an answer's tokens", commands=PREFER, choices=("sum", "mean")
+        "sum",
+        help="how the log-probabilities of an answer's tokens are combined",
+        commands=PREFER,
+        choices=("sum", "mean"),
     )
     epochs: int = count_setting(1, help="passes over the pairs", commands=PREFER)
     batch_size: int = count_setting(8, help="pairs in a batch", commands=PREFER)
     lr: float | None = setting(
         None,
-        help="peak learning rate (default: 5e-6; small models 5e-5)",
+        help="peak learning rate",
+        default_means="5e-6; small models 5e-5",
         commands=PREFER,
         minimum=1e-12,
         maximum=1e6,
@@ -386,32 +397,14 @@ FREE_ON_RESUME = tuple(
 )
 
 
-def settings_table(config_class: type, command: str) -> str:
-    """The settings of a command as a Markdown table: flag, default, help and range or choices."""
-    lines = ["| flag | default | what it does |", "| --- | --- | --- |"]
-    for field in dataclasses.fields(config_class):
-        if command not in field.metadata.get("commands", ()):
-            continue
-        text = field.metadata["help"].split(" (default: ")[0]
-        if field.metadata["choices"]:
-            text += ": " + ", ".join(f"`{choice}`" for choice in field.metadata["choices"])
-        elif _range_sentence(field.metadata):
-            text += f"; {_range_sentence(field.metadata)}"
-        lines.append(f"| `{flag_of(field.name)}` | {default_text(field)} | {text} |")
-    return "\n".join(lines) + "\n"
-
-
-def default_text(
-    field: Any, recipes: Sequence[str] = ("random", "trained", "lora", "prefix")
-) -> str:
-    """A setting's default for people, with those of the recipes where they decide."""
-    if all(field.name in RECIPES[name] for name in recipes) and field.default is None:
-        return ", ".join(
-            f"{RECIPES[name][field.name]} for {RECIPE_TITLES[name]}" for name in recipes
-        )
-    if "(default: " in field.metadata["help"]:
-        return field.metadata["help"].split("(default: ")[1].rstrip(")")
+def default_text(field: dataclasses.Field[Any], recipes: Sequence[str] = RUN_RECIPES) -> str:
+    """A setting's default in words; where the recipes decide, the value of each of them."""
     if field.default is None:
+        if field.metadata["default_means"] is not None:
+            return field.metadata["default_means"]
+        if recipes and all(field.name in RECIPES[name] for name in recipes):
+            values = [f"{RECIPES[name][field.name]} for {RECIPE_TITLES[name]}" for name in recipes]
+            return ", ".join(values)
         return "none"
     if isinstance(field.default, bool):
         return "off"

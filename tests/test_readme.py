@@ -197,9 +197,11 @@ def test_flags_and_settings_they_name_exist(capsys):
 
 
 def test_the_settings_in_the_reference_are_those_there_are(capsys):
-    known = set(re.findall(r"--[a-z][a-z-]+", printed_help(capsys, "finetune")))
-    rows = set(re.findall(r"^\| `(--[a-z-]+)`", TEXTS["docs/reference/settings.md"], flags=re.M))
-    assert known - {"--help", "--verbose", "--resume", "--like"} <= rows <= known
+    finetune, prefer = TEXTS["docs/reference/settings.md"].split("## `prefer`")
+    for command, text in (("finetune", finetune), ("prefer", prefer)):
+        known = set(re.findall(r"--[a-z][a-z-]+", printed_help(capsys, command)))
+        rows = set(re.findall(r"^\| `(--[a-z-]+)`", text, flags=re.M))
+        assert known - {"--help", "--verbose", "--resume", "--like"} <= rows <= known
 
 
 # --- what they show -------------------------------------------------------------------------------

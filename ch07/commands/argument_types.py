@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ch07.config import RECIPES, default_text, flag_of
+from ch07.config import RUN_RECIPES, default_text, flag_of
 
 
 def number(kind: Callable[[str], Any], low: float, high: float) -> Callable[[str], Any]:
@@ -79,7 +79,7 @@ def add_settings(
     config_class: type,
     command: str,
     *,
-    recipes: Sequence[str] = ("random", "trained", "lora", "prefix"),
+    recipes: Sequence[str] = RUN_RECIPES,
     leave_out: Sequence[str] = (),
 ) -> None:
     """A flag for each setting of the class that belongs to the command.
@@ -90,15 +90,12 @@ def add_settings(
     for field in dataclasses.fields(config_class):
         if command not in field.metadata.get("commands", ()) or field.name in leave_out:
             continue
-        text = field.metadata["help"]
+        text = setting_help(field, recipes)
         if field.type is bool:
             parser.add_argument(
                 flag_of(field.name), action="store_true", default=argparse.SUPPRESS, help=text
             )
             continue
-        has_recipe = any(field.name in RECIPES[name] for name in recipes)
-        if "(default: " not in text and (field.default is not None or has_recipe):
-            text += f" (default: {default_text(field, recipes)})"
         parser.add_argument(
             flag_of(field.name),
             type=_parser_of(field.type),
@@ -106,6 +103,14 @@ def add_settings(
             default=argparse.SUPPRESS,
             help=text,
         )
+
+
+def setting_help(field: dataclasses.Field[Any], recipes: Sequence[str] = RUN_RECIPES) -> str:
+    """What `--help` says about a setting: its help, and its default if it has one."""
+    default = default_text(field, recipes)
+    if field.type is bool or default == "none":
+        return field.metadata["help"]
+    return f"{field.metadata['help']} (default: {default})"
 
 
 def _parser_of(annotation: Any) -> Callable[[str], Any]:

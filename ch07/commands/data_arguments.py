@@ -13,6 +13,7 @@ from ch07.commands.argument_types import (
     add_settings,
     add_skip_bad_rows,
     number,
+    setting_help,
 )
 from ch07.config import PROMPT_STYLES, FinetuneOptions
 
@@ -24,7 +25,7 @@ BUNDLED = "JSON or JSONL file (default: the bundled data)"
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
     """The arguments of `doctor`: the data file and the settings of a run."""
-    add_data_file(parser, help=FinetuneOptions.__dataclass_fields__["data"].metadata["help"])
+    add_data_file(parser, help=setting_help(FinetuneOptions.__dataclass_fields__["data"]))
     parser.add_argument("--write-clean", metavar="FILE", help="write the rows that can be used")
     add_json(parser)
     add_settings(parser, FinetuneOptions, "doctor")

@@ -13,6 +13,7 @@ from ch07.commands.argument_types import (
     add_settings,
     add_skip_bad_rows,
     number,
+    setting_help,
 )
 from ch07.config import FinetuneOptions, PreferOptions
 
@@ -23,8 +24,7 @@ RUN = "a run folder"
 
 def add_finetune(parser: argparse.ArgumentParser) -> None:
     """The arguments of `finetune`."""
-    (data,) = (f for f in FinetuneOptions.__dataclass_fields__.values() if f.name == "data")
-    add_data_file(parser, help=data.metadata["help"])
+    add_data_file(parser, help=setting_help(FinetuneOptions.__dataclass_fields__["data"]))
     add_settings(parser, FinetuneOptions, "finetune", leave_out=("data",))
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="resume the run in --out")
