@@ -13,7 +13,7 @@ import contextlib
 import inspect
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -429,7 +429,7 @@ def train_step(
         return None
     # Several processes end up with the mean of their gradients; times their number, it is the sum.
     n_processes = settings.reduce(1)
-    total: Any = 0.0  # a tensor from the first batch on
+    total = torch.zeros((), device=device)
     for input_batch, target_batch in window:
         loss, _ = sum_loss(input_batch, target_batch, model, device, **settings.loss_options)
         (loss * n_processes / n_targets).backward()  # adds to the gradients of earlier batches
@@ -446,7 +446,7 @@ def train_step(
     return total / n_targets
 
 
-def total_steps(train_loader: DataLoader[Any], settings: TrainSettings) -> int:
+def total_steps(train_loader: Sized, settings: TrainSettings) -> int:
     """The number of steps of a whole run; ValueError for a loader without batches."""
     if len(train_loader) == 0:
         raise ValueError("no training batch: the training split is empty")
@@ -456,9 +456,9 @@ def total_steps(train_loader: DataLoader[Any], settings: TrainSettings) -> int:
 
 def batches_left(train_loader: DataLoader[Batch], state: TrainState) -> Iterator[Batch]:
     """The batches of the present epoch that have not been trained on yet."""
-    sampler: Any = train_loader.batch_sampler
-    if hasattr(sampler, "set_epoch"):
-        sampler.set_epoch(state.epoch)
+    set_epoch = getattr(train_loader.batch_sampler, "set_epoch", None)
+    if set_epoch is not None:
+        set_epoch(state.epoch)
     return islice(iter(train_loader), state.batch, None)
 
 
@@ -652,7 +652,7 @@ def plot_losses(
         axes.set_ylim(0, None)
     axes.legend(frameon=False)
     add_token_axis(axes, epochs_seen, tokens_seen)
-    figure: Any = axes.figure
+    figure = axes.figure.figure  # the whole figure, even if the axes lie in a subfigure
     if path is not None:
         figure.savefig(path, dpi=150, metadata={"Software": None})
     return figure

@@ -1,12 +1,12 @@
-"""Runs the notebooks, keeps what they print, and builds their translations.
+"""Runs the notebooks, stores their outputs, and builds their translations.
 
-    python notebooks/build.py [NAME ...]        run them, save their outputs, then translate
-    python notebooks/build.py --fast --out DIR  the same with a few steps of training, elsewhere
-    python notebooks/build.py --translate       build notebooks/zh-CN/ from the side-cars alone
-    python notebooks/build.py --repository URL  put Colab badges and the address into them
+    python notebooks/build.py [NAME ...]        run notebooks, store their outputs, translate
+    python notebooks/build.py --fast --out DIR  the same with a few training steps, into DIR
+    python notebooks/build.py --translate       only build notebooks/zh-CN/ from the side-cars
+    python notebooks/build.py --repository URL  add Colab badges and the repository's address
 
-The one idea: cells are written by people, outputs by this file alone. A translation is a
-side-car of texts by cell id; code and outputs are the same bytes in every language.
+The one idea: people write the cells, this file alone writes the outputs. A translation is a
+side-car file of texts by cell id; code and outputs are the same bytes in every language.
 """
 
 import argparse
@@ -16,30 +16,40 @@ import os
 import re
 import time
 from pathlib import Path
+from typing import TypedDict
 
 import nbformat
 from nbclient import NotebookClient
+from nbformat import NotebookNode
 
 HERE = Path(__file__).resolve().parent
-SECONDS = 600  # for one cell
-BADGE = "badge"  # the id of the cell that `stamped` puts in
-LANGUAGES = {"zh-CN": "> **（本段尚无最新译文，以下为英文原文。）**\n\n"}  # said above a stale cell
+CELL_TIMEOUT = 600  # seconds
+BADGE = "badge"  # the id of the cell that `add_badge` inserts
+# What is shown above a cell whose translation is missing or stale.
+LANGUAGES = {"zh-CN": "> **（本段尚无最新译文，以下为英文原文。）**\n\n"}
 
 
-def notebooks():
+class Translation(TypedDict):
+    """The translation of one cell."""
+
+    source: str  # the fingerprint of the English text that was translated
+    text: str
+
+
+def notebooks() -> list[Path]:
     """The chapter's notebooks, in order."""
     return sorted(HERE.glob("[0-9]*.ipynb"))
 
 
-def executed(path, fast=False):
-    """A fresh copy of the notebook with the outputs of a run from top to bottom.
+def executed(path: Path, fast: bool = False) -> NotebookNode:
+    """The notebook with the outputs of a run from top to bottom.
 
-    `fast` sets CH07_FAST, with which notebooks train for a few steps only. A cell that fails
-    raises nbclient's CellExecutionError.
+    `fast` sets CH07_FAST, so that notebooks train for a few steps only. A cell that fails raises
+    nbclient's CellExecutionError.
     """
     notebook = nbformat.read(path, as_version=4)
     environment = {**os.environ, "CH07_FAST": "1" if fast else "", "MPLBACKEND": "agg"}
-    client = NotebookClient(notebook, timeout=SECONDS, coalesce_streams=True)
+    client = NotebookClient(notebook, timeout=CELL_TIMEOUT, coalesce_streams=True)
     client.execute(cwd=str(path.parent), env=environment)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # clock times
@@ -48,8 +58,8 @@ def executed(path, fast=False):
     return notebook
 
 
-def texts_of(cell):
-    """What a code cell shows, as text: streams and plain forms, in order."""
+def output_texts(cell: NotebookNode) -> list[str]:
+    """The outputs of a code cell as text, in order."""
     texts = []
     for output in cell.get("outputs", []):
         if output.output_type == "stream":
@@ -62,44 +72,51 @@ def texts_of(cell):
 # --- translations -------------------------------------------------------------------------------
 
 
-def fingerprint(text):
-    """What a side-car remembers of the English text that it translates."""
+def fingerprint(text: str) -> str:
+    """A short hash of an English text, by which a side-car knows whether its source changed."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def side_car(path, language):
-    """{cell id: {"source": fingerprint, "text": translation}} of a notebook, empty if none."""
+def side_car(path: Path, language: str) -> dict[str, Translation]:
+    """{cell id: translation} of a notebook; empty if there is no side-car file."""
     file = HERE / "i18n" / language / f"{path.stem}.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
-def standing(notebook, texts):
-    """{cell id: "fresh", "stale" or "missing"} for the cells of text, "broken" for lost keys."""
-    states = {key: "broken" for key in texts}
+def translation_states(
+    notebook: NotebookNode, translations: dict[str, Translation]
+) -> dict[str, str]:
+    """{cell id: state}: "fresh", "stale" or "missing"; "orphaned" if there is no such cell."""
+    states = {key: "orphaned" for key in translations}
     for cell in notebook.cells:
-        if cell.cell_type == "markdown" and cell.id != BADGE:
-            known = texts.get(cell.id)
-            fresh = known is not None and known["source"] == fingerprint(cell.source)
-            states[cell.id] = "missing" if known is None else "fresh" if fresh else "stale"
+        if cell.cell_type != "markdown" or cell.id == BADGE:
+            continue
+        if cell.id not in translations:
+            states[cell.id] = "missing"
+        elif translations[cell.id]["source"] == fingerprint(cell.source):
+            states[cell.id] = "fresh"
+        else:
+            states[cell.id] = "stale"
     return states
 
 
-def translated(path, language):
-    """The notebook in another language: what has no fresh translation stays English, marked."""
-    notebook, texts = nbformat.read(path, as_version=4), side_car(path, language)
-    states = standing(notebook, texts)
+def translated(path: Path, language: str) -> NotebookNode:
+    """The notebook in another language; cells without a fresh translation stay English, marked."""
+    notebook = nbformat.read(path, as_version=4)
+    translations = side_car(path, language)
+    states = translation_states(notebook, translations)
     for cell in notebook.cells:
-        if cell.id == BADGE:  # it opens this translation
+        if cell.id == BADGE:  # opens the translation itself
             cell.source = cell.source.replace("/notebooks/", f"/notebooks/{language}/")
+        elif cell.cell_type == "markdown" and states[cell.id] == "fresh":
+            cell.source = translations[cell.id]["text"]
         elif cell.cell_type == "markdown":
-            fresh = states[cell.id] == "fresh"
-            mark = LANGUAGES[language]
-            cell.source = texts[cell.id]["text"] if fresh else mark + cell.source
+            cell.source = LANGUAGES[language] + cell.source
     return notebook
 
 
-def translate():
-    """Write notebooks/LANGUAGE/ anew."""
+def translate() -> None:
+    """Write all notebooks of notebooks/LANGUAGE/."""
     for language in LANGUAGES:
         folder = HERE / language
         folder.mkdir(exist_ok=True)
@@ -110,8 +127,8 @@ def translate():
 # --- Colab --------------------------------------------------------------------------------------
 
 
-def stamped(notebook, name, repository):
-    """The notebook with a Colab badge below its title, and the address in its first code cell."""
+def add_badge(notebook: NotebookNode, name: str, repository: str) -> NotebookNode:
+    """Put a Colab badge below the title and the repository's address into the first code cell."""
     place = repository.removeprefix("https://github.com/")
     address = f"https://colab.research.google.com/github/{place}/blob/main/notebooks/{name}"
     picture = "https://colab.research.google.com/assets/colab-badge.svg"
@@ -123,26 +140,26 @@ def stamped(notebook, name, repository):
     return notebook
 
 
-def _arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="beginnings of file names (default: all)")
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Run the notebooks, store outputs, translate.")
+    parser.add_argument("names", nargs="*", help="how file names begin (default: all)")
     parser.add_argument("--fast", action="store_true", help="train for a few steps only")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="leave the stored ones alone")
-    parser.add_argument("--translate", action="store_true", help="run nothing")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="write the notebooks there instead")
+    parser.add_argument("--translate", action="store_true", help="run no notebook")
     parser.add_argument("--repository", metavar="URL", help="https://github.com/OWNER/NAME")
     arguments = parser.parse_args()
     if arguments.fast and not arguments.out:
-        parser.error("--fast needs --out: what is stored comes from a whole training")
+        parser.error("--fast needs --out: stored outputs come from full training")
     return arguments
 
 
-def main():
-    """Do what the arguments say."""
+def main() -> None:
+    """Run and translate the notebooks, as the arguments say."""
     arguments = _arguments()
     for path in notebooks():
         if arguments.repository:
             notebook = nbformat.read(path, as_version=4)
-            nbformat.write(stamped(notebook, path.name, arguments.repository), path)
+            nbformat.write(add_badge(notebook, path.name, arguments.repository), path)
         elif not arguments.translate and path.name.startswith(tuple(arguments.names) or ""):
             started = time.monotonic()
             notebook = executed(path, arguments.fast)

@@ -1,4 +1,4 @@
-"""Installs what the notebooks need and this Python lacks, never torch; for Colab's first cell."""
+"""Installs the requirements that are missing, but never torch; for the first cell in Colab."""
 
 import re
 import subprocess
@@ -9,17 +9,17 @@ from pathlib import Path
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 
 
-def missing(lines):
-    """The requirements that are not installed; what is there stays, whatever its version.
+def missing(lines: list[str]) -> list[str]:
+    """The requirements that are not installed; installed packages stay, whatever their version.
 
-    Torch is left out: Colab brings the build that fits its machine.
+    Torch is left out, because Colab has the build that fits its machine.
     """
     wanted = [line.split("#")[0].strip() for line in lines]
     names = {need: re.split(r"[=<>~!\[; ]", need)[0] for need in wanted if need}
     return [need for need, name in names.items() if name != "torch" and not _installed(name)]
 
 
-def _installed(name):
+def _installed(name: str) -> bool:
     try:
         metadata.version(name)
     except metadata.PackageNotFoundError:

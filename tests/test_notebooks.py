@@ -1,6 +1,7 @@
 """The notebooks run from top to bottom without a network, show what they store, and read well."""
 
 import ast
+import importlib
 import itertools
 import json
 import os
@@ -60,7 +61,7 @@ def test_it_runs_and_its_exact_cells_show_what_is_stored(path, ran):
     exact = [cell for cell in code_of(fresh) if "exact" in cell.metadata.get("tags", [])]
     assert len(exact) >= 2
     for cell in exact:
-        assert build.texts_of(cell) == build.texts_of(stored[cell.id]), cell.id
+        assert build.output_texts(cell) == build.output_texts(stored[cell.id]), cell.id
         now, then = (
             [sorted(o.get("data", {})) for o in c.outputs] for c in (cell, stored[cell.id])
         )
@@ -76,9 +77,11 @@ def test_what_is_exact_is_what_can_be():
         if cell.outputs and "exact" not in cell.metadata.get("tags", [])
     }
     trained = {("04", name) for name in ("train", "weights")}
-    trained |= {("05", name) for name in ("step", "train", "roles", "response", "grid")}
+    trained |= {("05", name) for name in ("book-loop", "one-sum", "step", "train")}
+    trained |= {("05", name) for name in ("roles", "response", "grid")}
     trained |= {("06", name) for name in ("train", "write", "cache", "sampling")}
-    trained.add(("09", "dpo-3"))
+    trained |= {("06", name) for name in ("temperatures", "cutoffs", "intervals")}
+    trained |= {("09", name) for name in ("spectrum", "dpo-3", "dpo-drawn")}
     assert loose == trained
 
 
@@ -151,6 +154,49 @@ def test_every_picture_says_in_words_what_it_shows(path):
                 assert len(data["text/plain"]) > 20 and "<" not in data["text/plain"][:1], cell.id
 
 
+def test_every_notebook_but_the_first_steps_has_pictures():
+    pictures = {
+        path.stem[:2]: sum("image/png" in o.get("data", {}) for c in code_of(nb) for o in c.outputs)
+        for path, nb in READ.items()
+    }
+    assert all(pictures.values()), pictures
+    assert sum(pictures.values()) >= 14, pictures
+
+
+@chapter
+def test_the_exercises_have_folded_answers_one_for_each(path):
+    questions, details, answers = READ[path].cells[-1].source.partition("<details>")
+    assert details and answers.rstrip().endswith("</details>")
+    assert answers.startswith("<summary>Answers</summary>\n\n")  # GitHub needs the empty line
+    numbers = [re.findall(r"^(\d)\. ", text, flags=re.M) for text in (questions, answers)]
+    assert numbers[0] == numbers[1] == [str(i + 1) for i in range(len(numbers[0]))]
+
+
+def test_names_in_the_table_of_the_book_exist_and_so_do_the_notebooks():
+    """Every `module.name` of the table can be imported, and its notebook uses that name."""
+    cell = next(c for c in READ[PATHS[6]].cells if c.id == "book-listings")
+    rows = re.findall(r"^\| (.*?) \| (.*?) \| (\d) \|$", cell.source, flags=re.M)
+    assert len(rows) > 15
+    for _, names, number in rows:
+        taught = PATHS[int(number) - 1].read_text(encoding="utf-8")
+        for name in re.findall(r"`([\w.]+)`", names):
+            module, _, own = name.rpartition(".")
+            assert hasattr(importlib.import_module(module), own), name
+            assert own in taught, (name, number)
+    exercises = [
+        number for number in ("7.1", "7.2", "7.3", "7.4") if f"exercise {number}" in cell.source
+    ]
+    assert len(exercises) == 4
+
+
+@chapter
+def test_dotted_names_in_texts_exist(path):
+    for cell in READ[path].cells:
+        if cell.cell_type == "markdown":
+            for module, name in re.findall(r"`(ch07(?:\.\w+)+)\.(\w+)`", cell.source):
+                assert hasattr(importlib.import_module(module), name), (cell.id, name)
+
+
 def test_files_and_commands_that_texts_name_exist():
     for notebook in READ.values():
         for cell in notebook.cells:
@@ -163,7 +209,7 @@ def test_files_and_commands_that_texts_name_exist():
 
 
 def test_in_colab_the_first_cell_fetches_the_project(tmp_path):
-    """Alone in an empty folder, with the repository's address stamped in."""
+    """Alone in an empty folder, with the repository's address in it."""
     project = tmp_path / "origin"
     project.mkdir()
     for name in ("collate.py", "requirements.txt"):
@@ -190,10 +236,10 @@ def test_what_is_missing_is_installed_and_torch_never_is():
 
 
 @chapter
-def test_a_badge_can_be_stamped_in_and_again(path):
+def test_a_badge_can_be_added_and_replaced(path):
     notebook = nbformat.read(path, as_version=4)
     for owner in ("first", "second"):
-        notebook = build.stamped(notebook, path.name, f"https://github.com/{owner}/book")
+        notebook = build.add_badge(notebook, path.name, f"https://github.com/{owner}/book")
     badges = [cell.source for cell in notebook.cells if "[Open in Colab]" in cell.source]
     assert len(badges) == 1 and notebook.cells[1].source == badges[0]
     assert badges[0].endswith(f"/github/second/book/blob/main/notebooks/{path.name})")
@@ -208,9 +254,9 @@ def test_translations_are_built_from_their_side_cars(language, record_property):
     states = []
     for path in PATHS:
         texts = build.side_car(path, language)
-        found = build.standing(READ[path], texts)
-        broken = [key for key, state in found.items() if state == "broken"]
-        assert not broken, f"{path.stem}: no such cells: {broken}"
+        found = build.translation_states(READ[path], texts)
+        orphaned = [key for key, state in found.items() if state == "orphaned"]
+        assert not orphaned, f"{path.stem}: no such cells: {orphaned}"
         states += found.values()
         stored = (ROOT / "notebooks" / language / path.name).read_text(encoding="utf-8")
         assert nbformat.reads(stored, as_version=4) == build.translated(path, language), path.stem
@@ -232,23 +278,36 @@ def test_a_stale_or_missing_text_stays_english_and_is_marked(monkeypatch):
     notebook = READ[PATHS[0]]
     cell = notebook.cells[0]
     for texts, state in (({}, "missing"), ({cell.id: {"source": "0", "text": "x"}}, "stale")):
-        assert build.standing(notebook, texts)[cell.id] == state
+        assert build.translation_states(notebook, texts)[cell.id] == state
         monkeypatch.setattr(build, "side_car", lambda path, language, texts=texts: texts)
         shown = build.translated(PATHS[0], "zh-CN").cells[0].source
         assert shown.endswith(cell.source) and "英文原文" in shown.removesuffix(cell.source)
-    assert build.standing(notebook, {"gone": {}})["gone"] == "broken"
+    assert build.translation_states(notebook, {"gone": {}})["gone"] == "orphaned"
 
 
-def test_a_stamped_notebook_is_translated_as_before(tmp_path, monkeypatch):
+def test_a_notebook_with_a_badge_is_translated_as_before(tmp_path, monkeypatch):
     """The badge is a cell of its own: it makes no text stale, and opens the translation."""
     notebook = nbformat.read(PATHS[0], as_version=4)
     stamped = tmp_path / PATHS[0].name
-    nbformat.write(build.stamped(notebook, stamped.name, "https://github.com/a/book"), stamped)
+    nbformat.write(build.add_badge(notebook, stamped.name, "https://github.com/a/book"), stamped)
     other = build.translated(stamped, "zh-CN")
     assert f"/notebooks/zh-CN/{stamped.name})" in other.cells[1].source
     plain = build.translated(PATHS[0], "zh-CN")
     texts = [[c.source for c in n.cells if c.cell_type == "markdown"] for n in (other, plain)]
     assert texts[0][0] == texts[1][0] and texts[0][2:] == texts[1][1:]
+
+
+@chapter
+def test_chinese_texts_keep_to_glossary_and_punctuation(path):
+    """Full-width marks beside Chinese letters, a space before %, the terms of the glossary."""
+    terms = r"样式|完全匹配|任务族|notebook|\btokens?\b|\btargets\b"
+    if not path.stem.startswith("07"):  # where 提示 is a hint
+        terms += "|提示(?!词)"
+    half_width = r"[\u4e00-\u9fff][,:;?!()]|[,;?!()][\u4e00-\u9fff]|\d%"
+    for cell_id, known in build.side_car(path, "zh-CN").items():
+        text = re.sub(r"```.*?```|`[^`]*`|\$[^$]*\$", "", known["text"], flags=re.S)
+        assert not re.search(half_width, text), cell_id
+        assert not re.search(terms, text), cell_id
 
 
 @pytest.mark.parametrize("language", build.LANGUAGES)

@@ -122,6 +122,7 @@ def _go_on(given):
             distributed.all_ranks_or_raise(check_unchanged, folder, config, now, log_rank0)
             check_same_on_all_ranks(now)
             job = distribute_job(job, options, log_rank0)
+            assert job.optimizer is not None  # the job has only just been built
             state = restore_checkpoint(folder, config, job.model, job.optimizer, report=log_rank0)
             return _finish(job, options, folder, state, config, before)
 

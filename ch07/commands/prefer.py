@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from torch.optim import Optimizer
+
 from ch07.config import PreferOptions
 from ch07.data.entries import count, summarize_findings
 from ch07.data.splits import split_rows
@@ -41,7 +43,6 @@ from ch07.training.interruption import (
     stop_on_signal,
 )
 from ch07.training.job import describe_run
-from ch07.training.optimizers import Optimizer
 from ch07.training.resume import (
     check_unchanged,
     merge_resumed_values,

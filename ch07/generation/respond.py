@@ -6,7 +6,6 @@ alone, so no text has to be searched, replaced or deleted.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import tiktoken
 import torch
@@ -15,7 +14,7 @@ from ch07.generation.decoding import GREEDY, Sampling, continue_prompts
 from ch07.models.adapters import LanguageModel
 from ch07.models.resource_estimate import answers_at_once
 from ch07.utils.errors import InputError
-from instruction_dataset import BOOK_STYLE, PromptStyle, encode_prompt
+from instruction_dataset import BOOK_STYLE, Entry, PromptStyle, encode_prompt
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Answer:
 def respond(
     model: LanguageModel,
     tokenizer: tiktoken.Encoding,
-    entries: Sequence[dict[str, Any]],
+    entries: Sequence[Entry],
     style: PromptStyle = BOOK_STYLE,
     max_new_tokens: int = 256,
     *,

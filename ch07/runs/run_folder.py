@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ch07.config import FREE_ON_RESUME, FinetuneOptions
 from ch07.utils.atomic_files import read_json, sha256_of, write_json, write_jsonl
@@ -152,7 +152,16 @@ def save_metrics(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
     write_jsonl(folder / METRICS, history)
 
 
-def loss_columns(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+class LossColumns(TypedDict):
+    """The arguments of `plot_losses`, one number per evaluation; None where there was none."""
+
+    epochs_seen: list[float]
+    tokens_seen: list[int]
+    train_losses: list[float | None]
+    val_losses: list[float | None]
+
+
+def loss_columns(history: Sequence[Mapping[str, Any]]) -> LossColumns:
     """The records of the evaluations as the columns that `plot_losses` draws."""
     return {
         "epochs_seen": [record["epoch"] for record in history],

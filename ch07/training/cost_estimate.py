@@ -4,7 +4,6 @@ The one idea: shapes are enough to know. These are estimates, not promises.
 """
 
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 
@@ -71,8 +70,9 @@ def training_batches(plan: RunPlan, options: FinetuneOptions) -> est.Batches:
     prompt_lengths = [0] * len(lengths)
     if options.loss_on == "response":
         prompt_lengths = dataset.prompt_lengths.tolist()
-    batches: Any = plan.train_loader.batch_sampler
-    return est.Batches.from_lengths(batches, lengths, prompt_lengths, plan.allowed_max_length)
+    return est.Batches.from_lengths(
+        plan.train_loader.batch_sampler or (), lengths, prompt_lengths, plan.allowed_max_length
+    )
 
 
 def too_large(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> str:
@@ -87,7 +87,7 @@ def too_large(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> str:
     ]
     if smaller_models:
         suggestions.append(f"--model {smaller_models[-1]}")
-    row_by_row = batches.of_one_row(cast(int, options.batch_size))  # the recipe's, at least
+    row_by_row = batches.of_one_row(options.batch_size)  # type: ignore[arg-type]  # set by now
     if (
         est.run_bytes(plan.config, row_by_row, dtype, optimizer=options.chosen_optimizer)
         <= costs.free

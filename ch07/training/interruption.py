@@ -17,7 +17,6 @@ from torch import nn
 
 from ch07.runs import run_folder as rf
 from ch07.runs.checkpoint import CheckpointError, newest_intact_checkpoint, save_checkpoint
-from ch07.training.optimizers import Optimizer
 from ch07.utils import distributed
 from ch07.utils.console import log_rank0
 from ch07.utils.errors import DivergedError, RunStoppedError, UserError
@@ -31,7 +30,7 @@ STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a system shutting down
 def checkpoint_callback(
     folder: Path,
     model: nn.Module,
-    optimizer: Optimizer,
+    optimizer: torch.optim.Optimizer,
     config: dict[str, Any],
     *,
     minutes: float,

@@ -19,7 +19,7 @@ from ch07.models.adapters import LanguageModel, add_adapter, base_model
 from ch07.models.pretrained import find_weights
 from ch07.runs.run_lock import check_disk_space
 from ch07.training.cost_estimate import estimate_costs, too_large
-from ch07.training.optimizers import Optimizer, choose_optimizer
+from ch07.training.optimizers import choose_optimizer
 from ch07.training.run_plan import RunPlan, build_plan
 from ch07.utils import distributed
 from ch07.utils.device import versions
@@ -38,7 +38,7 @@ class Job:
     plan: RunPlan
     model: LanguageModel  # a `GPTModel`, with its adapter if it has one
     trained_model: nn.Module  # the same model, compiled or spread over processes
-    optimizer: Optimizer | None  # None: training has finished
+    optimizer: torch.optim.Optimizer | None  # None: training has finished
     start_sha256: str | None  # of the weights that training starts from; None: random
 
     @property
@@ -175,6 +175,8 @@ def _make_model(options: FinetuneOptions, plan: RunPlan) -> tuple[GPTModel, str 
     return source.load(), source.sha256()
 
 
-def _make_optimizer(options: FinetuneOptions, plan: RunPlan, model: nn.Module) -> Optimizer:
+def _make_optimizer(
+    options: FinetuneOptions, plan: RunPlan, model: nn.Module
+) -> torch.optim.Optimizer:
     lr = plan.settings.peak_lr
     return choose_optimizer(options.chosen_optimizer, model, lr, options.weight_decay)

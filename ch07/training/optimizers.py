@@ -6,8 +6,6 @@ layers in neural networks"). From random weights that needs far fewer steps; wei
 pretrained are fine-tuned with AdamW. Both are PyTorch's own.
 """
 
-from typing import Any, cast
-
 import torch
 from torch import nn
 
@@ -17,18 +15,14 @@ from train_loop import make_optimizer
 OPTIMIZERS = ("adamw", "muon")
 
 
-class CombinedOptimizer:
-    """Several optimizers that step as one."""
+class CombinedOptimizer(torch.optim.Optimizer):
+    """Several optimizers that step as one; its parameter groups are theirs."""
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
         self.parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
 
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of all parts, in order."""
-        return [group for part in self.parts for group in part.param_groups]
-
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # no part here needs a closure
         """One update by each part."""
         for part in self.parts:
             part.step()
@@ -39,10 +33,9 @@ class CombinedOptimizer:
             part.zero_grad(set_to_none)
 
 
-Optimizer = torch.optim.Optimizer  # what a loop needs of one; `CombinedOptimizer` has it, too
-
-
-def choose_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) -> Optimizer:
+def choose_optimizer(
+    name: str, model: nn.Module, lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
     """ "adamw": AdamW for everything; "muon": Muon for the blocks' matrices, AdamW for the rest.
 
     ValueError for any other name.
@@ -59,4 +52,4 @@ def choose_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float
     muon = torch.optim.Muon(
         matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
     )
-    return cast(Optimizer, CombinedOptimizer(make_optimizer(rest, lr, weight_decay), muon))
+    return CombinedOptimizer(make_optimizer(rest, lr, weight_decay), muon)

@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ch07.config import FREE_ON_RESUME, FinetuneOptions
 from ch07.runs import run_folder as rf
 from ch07.runs.checkpoint import load_checkpoint, newest_intact_checkpoint
-from ch07.training.optimizers import Optimizer
 from ch07.training.run_plan import RunPlan
 from ch07.utils import distributed
 from ch07.utils.atomic_files import write_bytes, write_json
@@ -223,7 +223,12 @@ def _list_changes(changes: Iterable[Change]) -> str:
 
 # --- its checkpoint -------------------------------------------------------------------------------
 def restore_checkpoint(
-    folder: Path, config: Config, model: nn.Module, optimizer: Optimizer, *, report: Report
+    folder: Path,
+    config: Config,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    report: Report,
 ) -> TrainState:
     """Load weights and optimizer from the last checkpoint; the `TrainState` to resume from."""
     state, problems = load_checkpoint(folder / rf.CHECKPOINT, model, optimizer)

@@ -77,16 +77,18 @@ class TokenGrid(DisplayedFigure):
             row_roles = [*own_roles, "end", *["padding"] * T]
             cells = []
             for i, (token_id, target) in enumerate(zip(ids, row_targets, strict=True)):
-                counted = target is not None and target != ignore_index
+                counted = False
+                target_text = ""
+                if target is not None and target != ignore_index:
+                    counted = True
+                    target_text = token_text(target, tokenizer, end_id)
                 cell = Cell(
                     token_id=token_id,
                     text=token_text(token_id, tokenizer, end_id),
                     # the end-of-text token after a row is padding as an input, "end" as a target
                     role="padding" if row_roles[i] == "end" else row_roles[i],
                     target=target,
-                    target_text=""
-                    if target is None or not counted
-                    else token_text(target, tokenizer, end_id),
+                    target_text=target_text,
                     target_role=row_roles[i + 1],
                     counted=counted,
                     loss=row_losses[i] if counted else None,

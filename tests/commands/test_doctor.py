@@ -214,9 +214,9 @@ def test_leaks_and_near_duplicates_are_named(write, capsys):
     assert code == 0
     (leak,) = (c for c in page["checks"] if "1 of 3 test prompts are also in" in c["text"])
     assert leak["level"] == "look" and leak["rows"] == ["row 41"]
-    (alike,) = (c for c in page["checks"] if "of 3 held-out prompts have nearly the" in c["text"])
-    assert alike["text"].startswith("2 of 3") and alike["level"] == "look"
-    pairs = {row.split(" (")[0] for row in alike["rows"]}
+    (similar,) = (c for c in page["checks"] if "of 3 held-out prompts closely" in c["text"])
+    assert similar["text"].startswith("2 of 3") and similar["level"] == "look"
+    pairs = {row.split(" (")[0] for row in similar["rows"]}
     assert pairs == {"row 41 and row 1", "row 42 and row 1"}
     assert main(["finetune", "--data", "mine.json", "--max-steps", "1", "--out", "run"]) == 0
     said = capsys.readouterr().err

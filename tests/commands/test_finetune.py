@@ -382,7 +382,7 @@ def test_a_run_like_another_says_what_differs(uninterrupted, number_data, tmp_pa
     like = ["finetune", "--like", str(uninterrupted), "--max-steps", "2"]
     assert main([*like, "--out", str(tmp_path / "short"), "--seed", "5"]) == 0
     said = capsys.readouterr().err
-    assert "but for options.seed was 2, now 5; options.max_steps was 20, now 2" in said
+    assert "except options.seed was 2, now 5; options.max_steps was 20, now 2" in said
     config = read_json(uninterrupted / rf.CONFIG)
     config["facts"] |= {"data_sha256": "0" * 64, "start_sha256": "1", "tokenizer": "other"}
     config["facts"]["versions"]["torch"] = "2.0.0"

@@ -14,7 +14,7 @@ from ch07.data.prompt_styles import get_style
 from ch07.data.token_store import TokenStore, is_store, write_store
 from ch07.training.run_plan import build_plan
 from ch07.utils.atomic_files import read_json, sha256_of, write_json, write_json_with_checksum
-from ch07.utils.errors import DataError
+from ch07.utils.errors import DataError, UserError
 
 WORDS = ["a", "café", "b\nc", "red", "blue", "<|endoftext|>", "日本", "two"]
 
@@ -217,7 +217,7 @@ def test_a_full_disk_leaves_no_store(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(token_store, "write_json_with_checksum", full)
-    with pytest.raises(RuntimeError, match="store can't be written: No space left on device"):
+    with pytest.raises(UserError, match="store can't be written: No space left on device"):
         write_store(write_rows(tmp_path / "rows.jsonl"), tmp_path / "store", get_style("book"))
     assert not list(tmp_path.glob("*store*"))
 
