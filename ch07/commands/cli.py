@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = with_command(sys.argv[1:] if argv is None else argv)
     problem = check_command(words[0])
     if problem is not None:
-        print(terminal_safe(f"error: {problem}; see python -m ch07 --help"), file=sys.stderr)
+        print(terminal_safe(f"error: {problem}\n  see python -m ch07 --help"), file=sys.stderr)
         raise SystemExit(EXIT_USAGE)
     arguments = vars(make_parser().parse_args(words))
     name = arguments.pop("command")

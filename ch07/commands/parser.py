@@ -5,12 +5,14 @@ Imports nothing heavy, so that `--help` answers at once.
 
 import argparse
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ch07 import __version__
 from ch07.commands import data_arguments, run_arguments
+from ch07.utils.console import terminal_safe
 
 
 @dataclass(frozen=True)
@@ -145,21 +147,28 @@ TARGETS = {command.name: command.target for command in COMMANDS}
 class _Parser(argparse.ArgumentParser):
     """A parser that suggests what a mistyped flag may have meant."""
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Parse the arguments; an unknown one is an error here, where the command is known."""
         parsed, unknown = super().parse_known_args(args, namespace)
-        flags = [word for word in unknown if word.startswith("--")]
-        if flags:  # said here, where the flags of the command are known
-            self.error(f"no flag {flags[0]}{did_you_mean(flags[0], self._option_string_actions)}")
+        if unknown and unknown[0].startswith("-"):
+            self.error(
+                f"no flag {unknown[0]}{did_you_mean(unknown[0], self._option_string_actions)}"
+            )
+        if unknown:
+            self.error(f"unexpected argument {unknown[0]!r}")
         return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n  see {self.prog} --help\n")
+        """Print the message and where to find help; exit code 2."""
+        self.exit(2, f"error: {terminal_safe(message)}\n  see {self.prog} --help\n")
 
 
-def did_you_mean(word: str, known: Sequence[str] | Any) -> str:
-    """ "; did you mean finetune?" for `fintune`; empty if nothing is near."""
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The known word that is nearest to a mistyped one, as a question; empty if none is near."""
     near = difflib.get_close_matches(word.split("=")[0], list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -192,4 +201,6 @@ def check_command(name: str) -> str | None:
     """What is wrong with the first word, if it is no command and no flag; else None."""
     if name.startswith("-") or name in TARGETS:
         return None
+    if Path(name).is_file():
+        return f"no command {name!r}; to train on that file: python -m ch07 finetune {name}"
     return f"no command {name!r}{did_you_mean(name, TARGETS)}"

@@ -1,13 +1,20 @@
 """The command line: quick help, exit codes, errors a person can act on."""
 
 import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+import ch07
 from ch07.commands.cli import OUT_OF_MEMORY, main
+from ch07.commands.parser import TARGETS, make_parser
+from ch07.utils.dependencies import INSTALL_COMMAND
 from ch07.utils.errors import DataError, OptionError, UserError
 
 
@@ -165,3 +172,103 @@ def test_what_a_person_can_act_on_is_one_line(error, code, line, monkeypatch, ca
     command_that_raises(monkeypatch, raise_it)
     assert main(["grid"]) == code
     assert capsys.readouterr().err == f"error: {line}\n"
+
+
+# --- what somebody new types ----------------------------------------------------------------------
+def usage_error(arguments, capsys):
+    """The lines of an error of usage, which is exit code 2."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err.splitlines()
+
+
+def help_of(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_the_version_is_the_packages(capsys):
+    assert help_of(["--version"], capsys) == f"ch07 {ch07.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["finetune"], ["doctor"], ["self-instruct"]])
+def test_help_is_a_command_and_a_flag(command, capsys):
+    assert help_of(["help", *command], capsys) == help_of([*command, "--help"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["fintune"], "no command 'fintune' (did you mean finetune?)"),
+        (["help", "chatt"], "no command 'chatt' (did you mean chat?)"),
+        (["zzz"], "no command 'zzz'"),
+        (["--epochz", "3"], "no flag --epochz (did you mean --epochs?)"),
+        (["doctor", "--skip-bad-row5"], "no flag --skip-bad-row5 (did you mean --skip-bad-rows?)"),
+        (["finetune", "--learning=3"], "no flag --learning=3"),
+        (["grid", "--zzz"], "no flag --zzz"),
+        (["finetune", "a.json", "b"], "unexpected argument 'b'"),
+        (["fin\x1b[31m"], r"no command 'fin\x1b[31m'"),
+    ],
+)
+def test_a_slip_of_the_keyboard_is_named_with_the_nearest_word(typed, meant, capsys):
+    error, help_line = usage_error(typed, capsys)
+    assert error == f"error: {meant}"
+    command = typed[0] if typed[0] in TARGETS else "finetune" if typed[0][0] == "-" else ""
+    assert help_line == f"  see python -m ch07 {command} --help".replace("  --", " --")
+
+
+def test_a_data_file_without_a_command_is_told_the_command(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.json").write_text("[]", encoding="utf-8")
+    error, _ = usage_error(["mine.json"], capsys)
+    assert error.endswith("no command 'mine.json'; to train on that file: "
+                          "python -m ch07 finetune mine.json")  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["finetune", "doctor", "grid"])
+def test_a_data_file_is_given_with_or_without_its_flag_but_once(command, capsys):
+    parse = make_parser().parse_args
+    assert parse([command, "a.json"]) == parse([command, "--data", "a.json"])
+    assert not hasattr(parse([command]), "data"), "so that a resumed run keeps its own"
+    (error, _) = usage_error([command, "a.json", "--data", "b.json"], capsys)
+    assert error == "error: two data files are given, a.json and b.json: give one"
+
+
+def test_another_interpreter_is_named_if_the_project_has_one(capsys, tmp_path, monkeypatch):
+    def without_torch(name):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("ch07.commands.cli.load_command", without_torch)
+    monkeypatch.setattr("ch07.commands.cli.PROJECT", tmp_path)
+    assert main(["finetune"]) == 1
+    sentence = "error: the package 'torch' is not installed: "
+    assert capsys.readouterr().err == f"{sentence}{INSTALL_COMMAND}\n"
+    folder, name = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
+    python = tmp_path / ".venv" / folder / name
+    python.parent.mkdir(parents=True)
+    python.touch()
+    assert main(["finetune"]) == 1
+    line = f"this Python is {sys.executable}; use {python} -m ch07\n"
+    assert capsys.readouterr().err == sentence + line
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))  # it is that one already
+    assert main(["finetune"]) == 1
+    assert capsys.readouterr().err == f"{sentence}{INSTALL_COMMAND}\n"
+
+
+def test_the_wrong_folder_is_named_with_the_line_that_helps(tmp_path):
+    package = Path(ch07.__file__).parent
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-S", package],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"  cd {package.parent}\n  python -m ch07" in done.stderr
