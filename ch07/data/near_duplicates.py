@@ -95,7 +95,7 @@ def _ngrams(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     keys: list[np.ndarray] = []
     owners: list[np.ndarray] = []
     for length in range(1, MAX_NGRAM + 1):
-        n = len(characters) - length + 1
+        n = max(0, len(characters) - length + 1)
         whole = owner[:n] == owner[length - 1 :]  # no n-gram extends into the next text
         key = np.zeros(n, dtype=np.int64)
         for k in range(length):

@@ -69,7 +69,7 @@ def test_the_same_split_for_every_size_and_seed():
             try:
                 wanted = theirs(n, **options)
             except ValueError:
-                with pytest.raises(ValueError, match="none to test or to train on"):
+                with pytest.raises(ValueError, match="no row to train or to test on"):
                     ours(n, **options)
             else:
                 assert ours(n, **options) == wanted, (n, options)

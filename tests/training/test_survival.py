@@ -211,7 +211,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_training(
     whole, tmp_path, arguments, capsys, monkeypatch
 ):
     monkeypatch.setattr(
-        "ch07.runs.run_lock.os.access", lambda path, mode: False
+        "ch07.utils.paths.os.access", lambda path, mode: False
     )  # root may write anywhere
     folder = copied(whole, tmp_path / "run")
     assert resume(folder) == 1

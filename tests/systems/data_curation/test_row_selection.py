@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from benchmarks.curation import WAYS, selections, spoiled
 from ch07.commands.cli import main
-from ch07.data.entries import MAX_FIELD_CHARACTERS, PLACEHOLDERS, load_entries
+from ch07.data.entries import load_entries
+from ch07.data.entry_checks import MAX_FIELD_CHARACTERS, PLACEHOLDERS
 from ch07.data.near_duplicates import find_near_duplicates, normalised
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.systems.data_curation.arithmetic_checks import evaluate_expression, wrong_arithmetic

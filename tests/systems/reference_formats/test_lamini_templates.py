@@ -223,7 +223,9 @@ def test_a_record_becomes_an_entry(tmp_path, record, entry):
     path = tmp_path / "rows.json"
     path.write_text(json.dumps([record, record]), encoding="utf-8")
     if detect_columns(record) in (("input", "output"), ("text",)):
-        with pytest.raises(DataError, match=r"prepare-data FILE OUT|'text' alone is to pre-train"):
+        with pytest.raises(
+            DataError, match=r"prepare-data FILE OUT|'text' alone is for pretraining"
+        ):
             load_entries(path)
     else:
         read = load_entries(path)[0]
@@ -383,7 +385,7 @@ def test_a_split_without_rows_is_refused(tmp_path, capsys):
     path = tmp_path / "one.json"
     path.write_text(json.dumps(ALPACA[:1]), encoding="utf-8")
     assert main(["finetune", "--data", str(path), "--split", "hf"]) == 1
-    assert "leaves 1 rows none to test or to train on" in capsys.readouterr().err
+    assert "leaves no row to train or to test on, of 1 in all" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -391,7 +393,9 @@ def test_a_split_without_rows_is_refused(tmp_path, capsys):
     ["hf:", "hf:json", "hf:a/b:", "hf:a/b/c", "hf:a b/c", "hf:a\nb/c", "hf:../a/b", "hf:/no"],
 )
 def test_what_is_no_name_of_a_dataset(name):
-    with pytest.raises(DataError, match=r"is no dataset: write hf:OWNER/NAME|there is no folder"):
+    with pytest.raises(
+        DataError, match=r"is not the name of a dataset: write hf:OWNER/NAME|there is no folder"
+    ):
         read_source(name)
 
 
