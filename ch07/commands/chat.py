@@ -5,39 +5,46 @@ python -m ch07 chat RUN
 """
 
 import sys
+from typing import Any
 
 import torch
 
 from ch07.data.entry_checks import MAX_FIELD_CHARACTERS
 from ch07.generation.decoding import Sampling
-from ch07.generation.respond import respond
-from ch07.models.saved_run import load_run
+from ch07.generation.respond import Answer, respond
+from ch07.models.saved_run import Run, load_run
 from ch07.utils.console import terminal_line, terminal_safe
 from ch07.utils.device import choose_device
-from ch07.utils.errors import InputError
+from ch07.utils.errors import InputError, UserError
 from ch07.utils.validation import has_lone_surrogate
 
 HELP = """Each line is an instruction; what follows " | " is its input. The model was tuned on
-single questions, so it doesn't remember the ones before.
-  /prompt   show the next prompt exactly as the model reads it (again: stop showing)
+single questions, so it doesn't remember earlier lines.
+  /prompt   show each prompt exactly as the model reads it (again: stop showing)
   /help     show this
-  /quit     leave (or press Ctrl-D)"""
-WHY = {"length": "[stopped at the limit of new tokens]", "context": "[the context is full]"}
+  exit      leave (so do quit, /quit and Ctrl-D)"""
+LEAVE = ("exit", "quit", "/exit", "/quit")
+STOP_NOTES = {
+    "length": "[stopped at the limit of new tokens]",
+    "context": "[the context is full]",
+}
 
 
-def respond_once(folder, instruction, text="", device="auto", **options):
-    """Print one answer; why it stopped, if not by itself, goes to standard error."""
+def respond_once(
+    folder: str, instruction: str, text: str = "", device: str = "auto", **options: Any
+) -> int:
+    """Print the answer to one instruction; `options` are those of `_answer`. Returns 0."""
     run = load_run(folder, choose_device(device))
-    _say(_answer(run, instruction, text, **options))
+    _print_answer(_answer(run, instruction, text, **options))
     return 0
 
 
-def chat(folder, device="auto", **options):
+def chat(folder: str, device: str = "auto", **options: Any) -> int:
     """Read instructions line by line and print answers until the input ends; returns 0."""
     run = load_run(folder, choose_device(device))
     interactive = sys.stdin.isatty()
     if interactive:
-        print(HELP, file=sys.stderr)
+        _print_note(HELP)
     show_prompt = False
     while True:
         try:
@@ -45,30 +52,34 @@ def chat(folder, device="auto", **options):
         except EOFError:
             return 0
         except UnicodeDecodeError as error:
-            print(f"that line is not {error.encoding} text", file=sys.stderr)
+            _print_note(f"that line is not {error.encoding} text")
             continue
-        if line in ("/quit", "/exit"):
+        if line in LEAVE:
             return 0
         if line == "/help":
-            print(HELP, file=sys.stderr)
+            _print_note(HELP)
         elif line == "/prompt":
             show_prompt = not show_prompt
-            print(f"prompts are {'shown' if show_prompt else 'hidden'}", file=sys.stderr)
+            _print_note(f"prompts are {'shown' if show_prompt else 'hidden'}")
         elif line.startswith("/"):
-            print(f"no command {terminal_line(line)}; /help lists them", file=sys.stderr)
+            _print_note(f"no command {terminal_line(line)}; /help lists them")
         elif line:
-            instruction, _, text = line.partition(" | ")
-            try:
-                if show_prompt:
-                    prompt = run.style.prompt(_entry(instruction, text))
-                    print(terminal_safe(prompt), file=sys.stderr)
-                _say(_answer(run, instruction, text, **options))
-            except ValueError as error:  # a prompt longer than the context: say so, and go on
-                print(terminal_safe(str(error)), file=sys.stderr)
+            _answer_line(run, line, show_prompt, options)
 
 
-def _entry(instruction, text):
-    """Fields stripped as they are when data is read, so that the prompt is the trained one."""
+def _answer_line(run: Run, line: str, show_prompt: bool, options: dict[str, Any]) -> None:
+    """Print the answer to a line "instruction | input", or why there is none."""
+    instruction, _, text = line.partition(" | ")
+    try:
+        if show_prompt:
+            _print_note(run.style.prompt(_entry(instruction, text)))
+        _print_answer(_answer(run, instruction, text, **options))
+    except UserError as error:  # such as a prompt longer than the context: the talk goes on
+        _print_note(str(error))
+
+
+def _entry(instruction: str, text: str) -> dict[str, str]:
+    """The entry, its fields stripped as in training data, so that the prompts are the same."""
     if not instruction.strip():
         raise InputError("the instruction is empty")
     if len(instruction) + len(text) > MAX_FIELD_CHARACTERS:
@@ -79,29 +90,44 @@ def _entry(instruction, text):
 
 
 def _answer(
-    run, instruction, text, max_new_tokens=256, temperature=0.0, top_k=None, top_p=None, seed=None
-):
-    sampling = Sampling(temperature, top_k, top_p)
+    run: Run,
+    instruction: str,
+    text: str,
+    *,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+) -> Answer:
     generator = torch.Generator(device=next(run.model.parameters()).device)
-    generator.seed() if seed is None else generator.manual_seed(seed)
-    return respond(
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    (answer,) = respond(
         run.model,
         run.tokenizer,
         [_entry(instruction, text)],
         run.style,
         max_new_tokens,
-        sampling=sampling,
+        sampling=Sampling(temperature, top_k, top_p),
         generator=generator,
-    )[0]
+    )
+    return answer
 
 
-def _say(answer):
-    """The answer to standard output; why it stopped, if not by itself, to standard error."""
+def _print_answer(answer: Answer) -> None:
+    """Print the answer and, on standard error, why it stopped, unless it ended by itself."""
     text = answer.text
     if sys.stdout.isatty():  # a terminal would obey control characters
         text = terminal_safe(text)
     print(text, flush=True)
     if answer.stopped != "end":
-        print(WHY[answer.stopped], file=sys.stderr)
+        _print_note(STOP_NOTES[answer.stopped])
     elif not answer.text.strip():
-        print("[an empty answer]", file=sys.stderr)
+        _print_note("[an empty answer]")
+
+
+def _print_note(text: str) -> None:
+    print(terminal_safe(text), file=sys.stderr)

@@ -1,32 +1,48 @@
 """Exercises in the terminal: list them, start them, check a file, ask for a hint.
 
-python -m ch07 check [FILE] [--hint NAME] [--start FOLDER]
+python -m ch07 check [FILE | FOLDER | EXERCISE] [--hint NAME] [--start FOLDER]
 """
 
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ch07.exercises.catalogue import exercises, find
+from ch07.exercises.catalogue import Exercise, exercises, find
 from ch07.exercises.catalogue import hint as hint_of
+from ch07.exercises.report import Report
 from ch07.exercises.sandbox import SECONDS, check_file, open_sandbox
 from ch07.utils.console import json_text, terminal_safe
 from ch07.utils.errors import InputError, OptionError
 
+FOLDER = Path("my_exercises")  # where the stubs are copied to, if nothing else is said
 
-def check(path=None, hint=None, level=1, start=None, seconds=SECONDS, as_json=False):
-    """Do what was asked for; returns 1 if a mistake was found, else 0."""
+
+def check(
+    path: str | None = None,
+    *,
+    hint: str | None = None,
+    level: int = 1,
+    start: str | None = None,
+    seconds: float = SECONDS,
+    as_json: bool = False,
+) -> int:
+    """Print a hint, copy the stubs, check a file, or list the exercises.
+
+    `path` is a file, a folder, or the number or name of an exercise. Returns 1 if a mistake was
+    found, else 0.
+    """
     if hint is not None:
         print(hint_of(hint, level))
         return 0
     if start is not None:
-        return _start(Path(start))
+        return _copy_stubs(Path(start))
     if path is None:
-        return _list()
+        return _list_exercises()
     if path == "":
-        raise OptionError("FILE is empty: name a file or a folder")
-    reports = _reports(Path(path), seconds)
+        raise OptionError("FILE is empty: name a file, a folder or an exercise")
+    reports = _check(_file_or_folder(path), seconds)
     if as_json:
         print(json_text([asdict(report) for report in reports]))
     else:
@@ -36,60 +52,92 @@ def check(path=None, hint=None, level=1, start=None, seconds=SECONDS, as_json=Fa
     return int(any(report.status == "mistake" for report in reports))
 
 
-def _reports(path, seconds):
-    """Of a file, or of all Python files of a folder; helpers without an exercise are named."""
+def _file_or_folder(path: str) -> Path:
+    """The path itself or, if it is the number or name of an exercise, the reader's file for it."""
+    if Path(path).exists() or Path(path).suffix:
+        return Path(path)
+    exercise = _exercise_called(path)
+    if exercise is None:
+        raise InputError(
+            f"{path} is neither a file, nor a folder, nor an exercise; "
+            "list the exercises with: python -m ch07 check"
+        )
+    for folder in (FOLDER, Path()):
+        if (folder / exercise.stub).is_file():
+            return folder / exercise.stub
+    raise InputError(
+        f"{exercise.stub} is neither in {FOLDER} nor in this folder; "
+        f"start the exercises with: python -m ch07 check --start {FOLDER}"
+    )
+
+
+def _exercise_called(name: str) -> Exercise | None:
+    try:
+        return find(name)
+    except InputError:
+        return None
+
+
+def _check(path: Path, seconds: float) -> list[Report]:
+    """The reports on a file, or on all Python files of a folder.
+
+    Files of a folder that define no exercise are named on standard error.
+    """
     if not path.is_dir():
         if path.suffix == ".ipynb":
-            raise InputError(f"{path} is a notebook: there, use ch07.exercises.notebook.check(fn)")
+            raise InputError(f"{path} is a notebook: use ch07.exercises.notebook.check(fn) in it")
         return check_file(path, seconds)
     files = sorted(path.glob("*.py"))
     if not files:
-        raise InputError(f"{path} holds no Python file: python -m ch07 check --start {path}")
-    reports = []
+        raise InputError(
+            f"{path} contains no Python file; "
+            f"copy the stubs there with: python -m ch07 check --start {path}"
+        )
+    reports: list[Report] = []
     with open_sandbox() as sandbox:
         for file in files:
             try:
                 reports += sandbox.check_file(file, seconds)
-            except ValueError as error:
-                print(terminal_safe(f"passed over: {error}"), file=sys.stderr)
+            except InputError as error:
+                print(terminal_safe(f"skipped: {error}"), file=sys.stderr)
     return reports
 
 
-def _list():
-    """All exercises, with the minutes they take."""
+def _list_exercises() -> int:
+    """Print all exercises and the minutes they take."""
     width = max(len(exercise.name) for exercise in exercises())
     for exercise in exercises():
         minutes = f"{exercise.minutes:>3} min"
         print(f"{exercise.number:>2}  {exercise.name:<{width}}  {minutes}  {exercise.title}")
-    print("\nTo begin: python -m ch07 check --start my_exercises")
+    print(f"\nTo begin: python -m ch07 check --start {FOLDER}")
     return 0
 
 
-def _start(folder):
-    """Copy the stubs into a folder; what stands there already is left as it is."""
+def _copy_stubs(folder: Path) -> int:
+    """Copy the stubs into a folder; files that are there already are not changed."""
     folder.mkdir(parents=True, exist_ok=True)
-    kept = 0
+    n_existing = 0
     for exercise in exercises():
         target = folder / exercise.stub
         if target.exists():
-            kept += 1
+            n_existing += 1
         else:
             shutil.copyfile(exercise.stub_file, target)
-    note = f" ({kept} stood there already and were left as they are)" if kept else ""
+    note = f" ({n_existing} were there already and were not changed)" if n_existing else ""
     first = folder / exercises()[0].stub
     print(f"{len(exercises())} exercises are in {folder}{note}. Write in {first}, then:")
     print(f"  python -m ch07 check {first}")
     return 0
 
 
-def _summary(reports):
-    counts = {status: 0 for status in ("passed", "mistake", "not started")}
-    for report in reports:
-        counts[report.status] += 1
-    text = f"\n{counts['passed']} right, {counts['mistake']} with a mistake"
-    text += f", {counts['not started']} not started."
-    rest = [report.exercise for report in reports if report.status == "not started"]
-    if counts["mistake"] or not rest:
+def _summary(reports: Sequence[Report]) -> str:
+    """How many are right, wrong and not started, and which exercise comes next."""
+    statuses = [report.status for report in reports]
+    n_mistakes = statuses.count("mistake")
+    text = f"\n{statuses.count('passed')} right, {n_mistakes} with a mistake"
+    text += f", {statuses.count('not started')} not started."
+    not_started = [report.exercise for report in reports if report.status == "not started"]
+    if n_mistakes or not not_started:
         return text
-    exercise = find(rest[0])
+    exercise = find(not_started[0])
     return f"{text} Next: {exercise.name}, about {exercise.minutes} minutes."

@@ -2,12 +2,14 @@
 
     python -m ch07 compare RUN RUN [--json]
 
-The one idea: same settings, same machine, same bits; so whatever differs has a first step and,
-most often, a name. Exit code 0: the same; 1: not the same.
+The one idea: the same settings on the same machine give the same bits, so every difference has a
+first step and, most often, a setting that explains it. Exit code 0: the same; 1: not the same.
 """
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,105 +20,128 @@ from ch07.utils.console import terminal_line
 from ch07.utils.errors import RunFolderError
 from ch07.utils.validation import check_size
 
-NUMBERS = rf.METRIC_FIELDS[:-1]  # of a record; not its seconds
+NUMBERS = rf.METRIC_FIELDS[:-1]  # of a record, without its seconds
 PARTS = ("numbers", "weights", "answers")
 
+Comparison = dict[str, Any]  # what was found about one part; each has "differ"
 
-def compare(one, two, as_json=False):
+
+def compare(one: str, two: str, as_json: bool = False) -> int:
     """Print what differs between two run folders; returns 0 if nothing does, else 1."""
-    folders = Path(one), Path(two)
-    found = {
-        "settings": _settings(*folders),
-        "numbers": _numbers(*folders),
-        "weights": _weights(*folders),
-        "answers": _answers(*folders),
+    first = Path(one)
+    second = Path(two)
+    found: Comparison = {
+        "settings": _compare_settings(first, second),
+        "numbers": _compare_numbers(first, second),
+        "weights": _compare_weights(first, second),
+        "answers": _compare_answers(first, second),
     }
-    whole = found["numbers"]["shared"] and not any("missing" in found[part] for part in PARTS)
-    differ = found["settings"] or any(found[part]["differ"] for part in PARTS)
-    found["same"] = bool(whole and not differ)
-    print(json.dumps(found, indent=2) if as_json else "\n".join(_told(found)))
+    missing = any("missing" in found[part] for part in PARTS)
+    complete = found["numbers"]["shared"] > 0 and not missing
+    differ = bool(found["settings"]) or any(found[part]["differ"] for part in PARTS)
+    found["same"] = complete and not differ
+    print(json.dumps(found, indent=2) if as_json else "\n".join(_describe(found)))
     return 0 if found["same"] else 1
 
 
-def _settings(one, two):
-    configs = (rf.read_config(folder) for folder in (one, two))
-    return [{"name": name, "values": [a, b]} for name, a, b in rf.setting_differences(*configs)]
+def _compare_settings(first: Path, second: Path) -> list[dict[str, Any]]:
+    differences = rf.setting_differences(rf.read_config(first), rf.read_config(second))
+    return [{"name": name, "values": [a, b]} for name, a, b in differences]
 
 
-def _numbers(one, two):
+def _compare_numbers(first: Path, second: Path) -> Comparison:
     """The first evaluation, of those that both runs made, whose numbers are not the same."""
-    first, second = ({r["step"]: r for r in rf.read_metrics(folder)} for folder in (one, two))
-    shared = [step for step in first if step in second]
-    found = {"shared": len(shared), "only_one": len(first) + len(second) - 2 * len(shared)}
-    before = None
+    first_records = {record["step"]: record for record in rf.read_metrics(first)}
+    second_records = {record["step"]: record for record in rf.read_metrics(second)}
+    shared = [step for step in first_records if step in second_records]
+    n_only_one = len(first_records) + len(second_records) - 2 * len(shared)
+    found: Comparison = {"shared": len(shared), "only_one": n_only_one}
+    last_equal: int | None = None
     for step in shared:
-        pairs = {name: [r[step].get(name) for r in (first, second)] for name in NUMBERS}
-        departed = {name: values for name, values in pairs.items() if values[0] != values[1]}
-        if departed:
-            place = {"first": step, "last_equal": before, "values": departed}
+        differing = {}
+        for name in NUMBERS:
+            values = [first_records[step].get(name), second_records[step].get(name)]
+            if values[0] != values[1]:
+                differing[name] = values
+        if differing:
+            place = {"first": step, "last_equal": last_equal, "values": differing}
             return {"differ": True, **found, **place}
-        before = step
-    return {"differ": found["only_one"] > 0, **found, "last_equal": before}
+        last_equal = step
+    return {"differ": n_only_one > 0, **found, "last_equal": last_equal}
 
 
-def _weights(one, two):
-    missing = [str(folder) for folder in (one, two) if not (folder / rf.MODEL).is_file()]
+def _compare_weights(first: Path, second: Path) -> Comparison:
+    missing = _without_file(rf.MODEL, first, second)
     if missing:
         return {"differ": len(missing) == 1, "missing": missing}
-    first, second = map(_learned, (one, two))
-    names = sorted(first.keys() | second.keys())
-    other = [
-        name
-        for name in names
-        if name not in first or name not in second or not torch.equal(first[name], second[name])
-    ]
-    gaps = [
-        (first[name].double() - second[name].double()).abs().max().item()
-        for name in other
-        if name in first and name in second and first[name].shape == second[name].shape
-    ]
-    return {"differ": bool(other), "of": len(names), "tensors": other, "largest": max(gaps or [0])}
+    first_tensors = _read_model_and_adapter(first)
+    second_tensors = _read_model_and_adapter(second)
+    names = sorted(first_tensors.keys() | second_tensors.keys())
+    differing: list[str] = []
+    gaps: list[float] = []  # the largest difference of each tensor that both have
+    for name in names:
+        a = first_tensors.get(name)
+        b = second_tensors.get(name)
+        if a is not None and b is not None:
+            if torch.equal(a, b):
+                continue
+            if a.shape == b.shape:
+                gaps.append((a.double() - b.double()).abs().max().item())
+        differing.append(name)
+    found = {"of": len(names), "tensors": differing, "largest": max(gaps, default=0)}
+    return {"differ": bool(differing), **found}
 
 
-def _learned(folder):
-    """The tensors of the model, and those of its adapter."""
+def _without_file(name: str, first: Path, second: Path) -> list[str]:
+    """Those of the two folders that lack a file."""
+    return [str(folder) for folder in (first, second) if not (folder / name).is_file()]
+
+
+def _read_model_and_adapter(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of the model and, if the run has an adapter, those of the adapter."""
+    tensors = _read_tensors(folder / rf.MODEL)
     adapter = folder / rf.ADAPTER / rf.ADAPTER_WEIGHTS
-    return _tensors(folder / rf.MODEL) | (_tensors(adapter) if adapter.is_file() else {})
+    if adapter.is_file():
+        tensors |= _read_tensors(adapter)
+    return tensors
 
 
-def _tensors(path):
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return read_tensors(path)
     except SafetensorError as error:
-        raise RunFolderError(f"{path} is not a whole safetensors file: {error}") from None
+        raise RunFolderError(f"{path} is not a complete safetensors file: {error}") from None
 
 
-def _answers(one, two):
-    missing = [str(folder) for folder in (one, two) if not (folder / rf.RESPONSES).is_file()]
+def _compare_answers(first: Path, second: Path) -> Comparison:
+    missing = _without_file(rf.RESPONSES, first, second)
     if missing:
         return {"differ": len(missing) == 1, "missing": missing}
-    first, second = (_read_answers(folder / rf.RESPONSES) for folder in (one, two))
-    other = [pair for pair in zip(first, second, strict=False) if pair[0] != pair[1]]
-    found = {"differ": bool(other) or len(first) != len(second), "of": [len(first), len(second)]}
-    if [_asked(row) for row in first] != [_asked(row) for row in second]:
-        return found | {"differ": True, "other_questions": True}
-    return found | {"entries": len(other), "first": list(other[0]) if other else None}
+    first_rows = _read_answers(first / rf.RESPONSES)
+    second_rows = _read_answers(second / rf.RESPONSES)
+    pairs = zip(first_rows, second_rows, strict=False)
+    differing = [[a, b] for a, b in pairs if a != b]
+    sizes = [len(first_rows), len(second_rows)]
+    found = {"differ": bool(differing) or sizes[0] != sizes[1], "of": sizes}
+    if [_question(row) for row in first_rows] != [_question(row) for row in second_rows]:
+        return {**found, "differ": True, "other_questions": True}
+    return {**found, "entries": len(differing), "first": differing[0] if differing else None}
 
 
-def _read_answers(path):
+def _read_answers(path: Path) -> list[dict[str, Any]]:
     check_size(path)
     answers = read_json(path)
     if not isinstance(answers, list) or not all(isinstance(row, dict) for row in answers):
-        raise RunFolderError(f"{path} is no list of answers")
+        raise RunFolderError(f"{path} is not a list of answers")
     return answers
 
 
-def _asked(row):
+def _question(row: Mapping[str, Any]) -> tuple[Any, Any]:
     return row.get("instruction"), row.get("input")
 
 
-# --- in words -----------------------------------------------------------------------------------
-def _told(found):
+# --- the comparison as text ---------------------------------------------------------------------
+def _describe(found: Comparison) -> Iterator[str]:
     if found["same"]:
         yield "the same run: settings, numbers, weights and answers are equal to the bit"
         return
@@ -124,15 +149,15 @@ def _told(found):
     for setting in found["settings"]:
         a, b = (terminal_line(repr(value), width=60) for value in setting["values"])
         yield f"  {terminal_line(setting['name'])}: {a} and {b}"
-    yield from _told_numbers(found["numbers"])
-    yield from _told_weights(found["weights"])
-    yield from _told_answers(found["answers"])
+    yield from _describe_numbers(found["numbers"])
+    yield from _describe_weights(found["weights"])
+    yield from _describe_answers(found["answers"])
 
 
-def _told_numbers(numbers):
+def _describe_numbers(numbers: Comparison) -> Iterator[str]:
     if "first" in numbers:
-        values = "; ".join(f"{n} {a} and {b}" for n, (a, b) in numbers["values"].items())
-        yield f"numbers: the first step that departs is {numbers['first']}: {values}"
+        values = "; ".join(f"{name} {a} and {b}" for name, (a, b) in numbers["values"].items())
+        yield f"numbers: the first step that differs is {numbers['first']}: {values}"
         if numbers["last_equal"] is not None:
             yield f"  (step {numbers['last_equal']} was still equal)"
     else:
@@ -141,28 +166,28 @@ def _told_numbers(numbers):
         yield f"  (evaluations that only one of them made: {numbers['only_one']})"
 
 
-def _told_weights(weights):
+def _describe_weights(weights: Comparison) -> Iterator[str]:
     if "missing" in weights:
-        yield f"weights: not finished: {terminal_line(', '.join(weights['missing']), width=None)}"
-    else:
-        yield (
-            f"weights: {len(weights['tensors'])} of {weights['of']} tensors differ, "
-            f"by at most {weights['largest']:.3g}"
-        )
+        folders = terminal_line(", ".join(weights["missing"]), width=None)
+        yield f"weights: not compared, since a run has not finished: {folders}"
+        return
+    yield (
+        f"weights: {len(weights['tensors'])} of {weights['of']} tensors differ, "
+        f"by at most {weights['largest']:.3g}"
+    )
 
 
-def _told_answers(answers):
+def _describe_answers(answers: Comparison) -> Iterator[str]:
     if "missing" in answers:
         yield f"answers: none in {terminal_line(', '.join(answers['missing']), width=None)}"
         return
     if "other_questions" in answers:
         yield "answers: not compared, since the questions differ"
         return
-    a, b = answers["of"]
-    more = f" ({a} and {b} were given)" if a != b else ""
-    yield f"answers: {answers['entries']} of {min(a, b)} differ{more}"
+    n_first, n_second = answers["of"]
+    sizes = f" (one run has {n_first}, the other {n_second})" if n_first != n_second else ""
+    yield f"answers: {answers['entries']} of {min(n_first, n_second)} differ{sizes}"
     if answers["first"]:
-        a, b = answers["first"]
-        yield f"  asked  {terminal_line(str(a.get('instruction')))}"
-        for row in (a, b):
-            yield f"  said   {terminal_line(str(row.get('model_response')))}"
+        yield f"  question  {terminal_line(str(answers['first'][0].get('instruction')))}"
+        for row in answers["first"]:
+            yield f"  answer    {terminal_line(str(row.get('model_response')))}"

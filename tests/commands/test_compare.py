@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from ch07.commands.cli import main
 from ch07.runs import run_folder as rf
@@ -29,7 +30,7 @@ def test_a_run_is_the_same_as_its_copy(run, copy, capsys):
     assert capsys.readouterr().out.startswith("the same run: settings, numbers, weights and answ")
 
 
-def test_the_first_step_that_departs_and_the_setting_are_named(run, copy, capsys):
+def test_the_first_step_that_differs_and_the_setting_are_named(run, copy, capsys):
     config = read_json(copy / rf.CONFIG)
     config["options"]["lr"] = 0.5
     config["facts"]["versions"]["torch"] = "1.0"
@@ -50,7 +51,7 @@ def test_the_first_step_that_departs_and_the_setting_are_named(run, copy, capsys
     assert not found["weights"]["differ"] and not found["answers"]["differ"]
     assert main(["compare", str(run), str(copy)]) == 1
     out = capsys.readouterr().out
-    assert f"the first step that departs is {first}: val_loss" in out
+    assert f"the first step that differs is {first}: val_loss" in out
     assert "options.lr: 0.0025 and 0.5" in out and f"(step {last_equal} was still equal)" in out
 
 
@@ -69,6 +70,20 @@ def test_weights_and_answers_that_differ_are_counted(run, copy, capsys):
     assert "1 of" in out and r"\x1b[31mred" in out and "\x1b" not in out
 
 
+def test_the_tensors_of_an_adapter_are_compared_too(run, copy, tmp_path, capsys):
+    same = shutil.copytree(copy, tmp_path / "same")
+    for folder, value in ((copy, 1.0), (same, 1.5)):
+        (folder / rf.ADAPTER).mkdir()
+        adapter = {"lora_A.weight": torch.full((2, 2), value)}
+        write_tensors(folder / rf.ADAPTER / rf.ADAPTER_WEIGHTS, adapter)
+    code, found = compared(capsys, copy, same)
+    assert code == 1 and found["weights"]["tensors"] == ["lora_A.weight"]
+    assert found["weights"]["largest"] == 0.5
+    assert found["weights"]["of"] == len(read_tensors(run / rf.MODEL)) + 1
+    code, found = compared(capsys, run, copy)
+    assert code == 1 and found["weights"]["tensors"] == ["lora_A.weight"], "only one has it"
+
+
 def test_evaluations_at_other_steps_are_compared_where_both_have_one(run, copy, capsys):
     records = rf.read_metrics(copy)
     rf.save_metrics(copy, records[::2])
@@ -83,7 +98,7 @@ def test_an_unfinished_run_is_compared_as_far_as_it_went(run, copy, capsys):
     code, found = compared(capsys, run, copy)
     assert code == 1 and found["weights"]["missing"] == [str(copy)]
     assert main(["compare", str(run), str(copy)]) == 1
-    assert f"weights: not finished: {copy}" in capsys.readouterr().out
+    assert f"weights: not compared, since a run has not finished: {copy}" in capsys.readouterr().out
     code, found = compared(capsys, copy, copy)
     assert code == 1 and not found["same"], "equal as far as they went isn't the same run"
 

@@ -1,4 +1,4 @@
-"""The doctor: everything that is wrong is named with its rows, and what mends it mends it."""
+"""The doctor: everything that is wrong is named with its rows, and its fix works."""
 
 import json
 import shlex
@@ -59,6 +59,35 @@ def test_good_data_is_ready_and_the_next_command_is_said(write, capsys):
     assert "READY: 0 wrong" in out and "40 rows can be used: 34 train, 4 test, 2 validation" in out
 
 
+def verdict(capsys, *arguments):
+    """(exit code, the verdict and what is said of it) of a visit."""
+    code = main(["doctor", *arguments])
+    return code, capsys.readouterr().out.split("\n\n")[-1].splitlines()
+
+
+def test_ready_says_whether_what_is_left_to_look_at_matters(write, capsys):
+    enough = ["--epochs", "60", "--batch-size", "4"]  # updates for a model with random weights
+    code, lines = verdict(capsys, write(GOOD), *enough)
+    assert code == 0 and lines[0] == "READY: 0 wrong, 0 to look at" and len(lines) == 2
+    rows = [dict(row) for row in GOOD]
+    rows[9] = rows[8]
+    rows[11]["input"] = "N/A"
+    code, lines = verdict(capsys, write(rows), *enough)
+    assert code == 0 and lines[0].startswith("READY: 0 wrong, ")
+    n = int(lines[0].split()[3])
+    assert n >= 2 and lines[1] == (
+        "What is marked LOOK does not stop training; "
+        f"{n} of them may change what the model learns or its score (data)."
+    )
+    rows = [{**row, "output": "(x)"} for row in GOOD]  # merges change nothing: both are apart
+    code, lines = verdict(capsys, write(rows), *enough, "--prompt-style", "alpaca")
+    assert code == 0 and lines[0] == "READY: 0 wrong, 1 to look at"
+    assert lines[1].endswith("none of them changes what the model learns or its score.")
+    rows[3] = {"instruction": "Say it.", "output": 5}
+    code, lines = verdict(capsys, write(rows), *enough)
+    assert code == 1 and lines[0].startswith("NOT READY: 1 wrong") and len(lines) == 2
+
+
 def test_the_page_with_its_dry_run_comes_in_twenty_seconds(capsys):
     """Also for the bundled 15,294 rows, on one thread; 8 s on a quiet machine."""
     started = time.monotonic()
@@ -69,7 +98,7 @@ def test_the_page_with_its_dry_run_comes_in_twenty_seconds(capsys):
         assert part in out
 
 
-def test_every_finding_comes_with_its_rows_and_a_command_that_mends(write, tmp_path, capsys):
+def test_every_finding_comes_with_its_rows_and_the_command_that_fixes_it(write, tmp_path, capsys):
     rows = [dict(row) for row in GOOD]
     rows[3]["output"] = 5
     rows[7]["output"] = " "
@@ -181,12 +210,12 @@ def test_tokens_that_would_merge_where_the_answer_begins_are_counted(write, caps
         code, page = examined(capsys, path, "--prompt-style", style)
         (check,) = (c for c in page["checks"] if "where the answer begins" in c["text"])
         assert code == 0 and not any("would merge" in text for text in texts(page)), "told once"
-        seen[style] = page["seams"], check
-    seams, check = seen["alpaca"]
+        seen[style] = page["boundary_merges"], check
+    merges, check = seen["alpaca"]
     rows = [f"row {i + 1}" for i in range(40) if i % 5 in (0, 2, 4)]
     assert (check["level"], check["rows"]) == ("look", rows)
-    assert (seams["rows"], seams["of"], seams["template_end"]) == (24, 40, ":")
-    tokens = {example["row"]: example["tokens"] for example in seams["examples"]}
+    assert (merges["rows"], merges["of"], merges["template_end"]) == (24, 40, ":")
+    tokens = {example["row"]: example["tokens"] for example in merges["examples"]}
     assert tokens == {
         "row 1": "':' | '(' -> ':('",
         "row 3": "':' | '\"' -> ':\"'",
@@ -258,7 +287,7 @@ def test_requirements_are_held_against_what_is_installed(monkeypatch, tmp_path, 
     path.write_text("torch==1.0  # old\n\n# a comment\nnosuchpackage>=2\ntqdm>=4\n", "utf-8")
     monkeypatch.setattr(dependencies, "REQUIREMENTS_FILE", path)
     wrong, missing = dependencies.unmet_requirements()
-    assert wrong.startswith("torch is 2.") and wrong.endswith("wanted ==1.0")
+    assert wrong.startswith("torch 2.") and wrong.endswith("but ==1.0 is needed")
     assert missing == "nosuchpackage is not installed"
     assert main(["doctor", write(GOOD)]) == 1
     assert capsys.readouterr().err == (
@@ -281,7 +310,7 @@ def test_what_finetune_would_refuse_is_not_ready(write, capsys, monkeypatch, tmp
         assert examined(capsys, path, "--force")[0] == 0
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     code, page = examined(capsys, path, "--model", "gpt2-small")
-    assert code == 1 and "0.5 GB will be fetched, but HF_HUB_OFFLINE" in texts(page, "wrong")[0]
+    assert code == 1 and "0.5 GB will be downloaded, but HF_HUB_OFFLINE" in texts(page, "wrong")[0]
     (tmp_path / "runs").write_text("a file", encoding="utf-8")
     code, page = examined(capsys, path)
     assert code == 1 and "runs is a file" in texts(page, "wrong")[0]

@@ -1,0 +1,59 @@
+"""`chat`: the words that leave it, and what doesn't end it."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ch07.commands.cli import main
+from ch07.generation.respond import Answer
+
+
+@pytest.fixture
+def talk(monkeypatch, capsys):
+    """Type lines into `chat`; the instructions that were answered, and standard error."""
+
+    def talk(*lines):
+        asked = []
+
+        def respond(model, tokenizer, entries, *rest, **options):
+            asked.extend(entry["instruction"] for entry in entries)
+            return [Answer("answered", "end")]
+
+        run = SimpleNamespace(model=torch.nn.Linear(1, 1), tokenizer=None, style=None)
+        monkeypatch.setattr("ch07.commands.chat.load_run", lambda *arguments: run)
+        monkeypatch.setattr("ch07.commands.chat.respond", respond)
+        monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        assert main(["chat", "RUN"]) == 0
+        out, err = capsys.readouterr()
+        assert out == "answered\n" * len(asked)
+        return asked, err
+
+    return talk
+
+
+@pytest.mark.parametrize("word", ["exit", "quit", "/exit", "/quit", "  exit "])
+def test_exit_and_quit_leave(talk, word):
+    assert talk("Name a colour.", word, "Name another.") == (["Name a colour."], "")
+
+
+def test_a_sentence_that_begins_with_exit_is_an_instruction(talk):
+    lines = ["Exit strategies: name one.", "quit smoking: how?", "/leave"]
+    assert talk(*lines) == (lines[:2], "no command /leave; /help lists them\n")
+
+
+def test_help_names_the_words_that_leave(talk):
+    _, err = talk("/help")
+    assert all(word in err for word in ("exit", "quit", "/quit", "Ctrl-D"))
+
+
+def test_an_instruction_that_is_refused_does_not_end_it(talk):
+    asked, err = talk("\udcff", "x" * 10**6, "Name a colour.")
+    assert asked == ["Name a colour."] and err.count("\n") == 2
+
+
+def test_a_fault_of_the_program_is_not_taken_for_a_refusal(talk, monkeypatch):
+    monkeypatch.setattr("ch07.commands.chat._entry", lambda *fields: int("not a number"))
+    with pytest.raises(ValueError, match="invalid literal"):
+        talk("Name a colour.")

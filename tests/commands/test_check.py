@@ -1,0 +1,68 @@
+"""`check 5`: an exercise by its number or name is the reader's file for it."""
+
+from pathlib import Path
+
+import pytest
+
+from ch07.commands.cli import main
+from ch07.exercises.catalogue import exercises
+from ch07.exercises.report import Report
+
+STUB = "05_custom_collate_fn.py"
+
+
+@pytest.fixture
+def checked(monkeypatch, tmp_path):
+    """The paths that are checked, in an empty folder; nothing is run."""
+    monkeypatch.chdir(tmp_path)
+    paths = []
+
+    def check_file(path, seconds):
+        paths.append(path)
+        return [Report("custom_collate_fn", "passed")]
+
+    monkeypatch.setattr("ch07.commands.check.check_file", check_file)
+    return paths
+
+
+@pytest.mark.parametrize("name", ["5", "custom_collate_fn"])
+def test_an_exercise_is_checked_in_my_exercises_or_in_this_folder(checked, name, capsys):
+    Path(STUB).touch()
+    assert main(["check", name]) == 0
+    assert main(["check", "--start", "my_exercises"]) == 0
+    assert main(["check", name]) == 0
+    assert checked == [Path(STUB), Path("my_exercises", STUB)]
+    assert "1 right, 0 with a mistake, 0 not started." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["5", "custom_collate_fn"])
+def test_an_exercise_without_a_file_says_how_to_start_it(checked, name, capsys):
+    assert main(["check", name]) == 1
+    error = capsys.readouterr().err
+    assert STUB in error and error.count("\n") == 1
+    command = error.split(": ")[-1].split()
+    assert command[:3] == ["python", "-m", "ch07"]
+    assert main(command[3:]) == 0
+    assert main(["check", name]) == 0 and checked == [Path("my_exercises", STUB)]
+
+
+def test_every_exercise_is_found_by_number_and_by_name(checked):
+    main(["check", "--start", "my_exercises"])
+    for exercise in exercises():
+        assert main(["check", str(exercise.number)]) == main(["check", exercise.name]) == 0
+        assert checked[-2:] == [Path("my_exercises", exercise.stub)] * 2
+
+
+def test_a_file_or_folder_of_that_name_comes_first(checked):
+    main(["check", "--start", "my_exercises"])
+    Path("5").touch()
+    main(["check", "5"])
+    assert checked == [Path("5")]
+
+
+@pytest.mark.parametrize("name", ["99", "custom_collate", "no_such_folder"])
+def test_what_is_no_exercise_is_said_in_one_line(checked, name, capsys):
+    assert main(["check", name]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {name} is neither a file, nor a folder, nor an exercise")
+    assert error.count("\n") == 1 and not checked
