@@ -7,6 +7,7 @@ nothing is loaded, or downloaded, for a run that can't be.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch.utils.data import DataLoader
@@ -74,22 +75,7 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
         allowed_max_length=allowed_max_length,
         log=log,
     )
-    share = (distributed.get_rank(), distributed.get_world_size())
-    train_loader = make_loader(
-        rows.datasets["train"],
-        options.batch_size,  # type: ignore[arg-type]  # set by the recipe, if not given
-        options.loss_on,
-        allowed_max_length,
-        seed=options.seed,
-        share=share,
-    )
-    val_loader = make_loader(
-        rows.datasets["validation"],
-        options.batch_size,  # type: ignore[arg-type]  # set by the recipe, if not given
-        options.loss_on,
-        allowed_max_length,
-        share=share,
-    )
+    train_loader, val_loader = _make_loaders(options, rows, allowed_max_length)
     return RunPlan(
         config=config,
         source=source,
@@ -102,6 +88,20 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
         settings=_settings(options, choose_dtype(options.dtype, device), train_loader),
         log=log,
     )
+
+
+def _make_loaders(
+    options: FinetuneOptions, rows: LoadedRows, allowed_max_length: int | None
+) -> tuple[DataLoader[Batch], DataLoader[Batch]]:
+    """The loaders of training and validation rows, each with this rank's share of every batch."""
+    make = partial(
+        make_loader,
+        batch_size=options.batch_size,  # type: ignore[arg-type]  # set by the recipe, if not given
+        loss_on=options.loss_on,
+        allowed_max_length=allowed_max_length,
+        share=(distributed.get_rank(), distributed.get_world_size()),
+    )
+    return make(rows.datasets["train"], seed=options.seed), make(rows.datasets["validation"])
 
 
 def _model_config(name: str, source: WeightSource | None) -> GPTConfig:

@@ -6,7 +6,7 @@ terminal, as sentences for a screen reader, and as records for a program.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import tiktoken
@@ -22,6 +22,7 @@ from ch07.data.token_text import token_text
 from ch07.utils.evaluation_mode import evaluation_mode
 from ch07.visualization import token_grid_text
 from ch07.visualization.captioned_figure import DisplayedFigure
+from ch07.visualization.token_cell import Cell
 from ch07.visualization.token_grid_figure import draw_token_rows, token_figure
 from ch07.visualization.token_grid_text import ROLES
 from collate import END_OF_TEXT
@@ -29,20 +30,6 @@ from instruction_dataset import BOOK_STYLE, InstructionDataset, PromptStyle
 from train_loop import IGNORE_INDEX
 
 PER_LINE = 13  # tokens per line of the figure
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One position of a batch."""
-
-    token_id: int
-    text: str
-    role: str  # of the input token: a key of ROLES
-    target: int | None  # None: draft 1 has no targets
-    target_text: str
-    target_role: str
-    counted: bool
-    loss: float | None = None  # nats, where it was computed and the target is counted
 
 
 class TokenGrid(DisplayedFigure):

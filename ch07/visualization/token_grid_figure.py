@@ -4,12 +4,10 @@ The one idea: counted targets have a frame, and a line connects each to the same
 inputs, one column to the right: the shift. A darker box can show a higher loss of its target.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,10 +15,8 @@ from matplotlib.font_manager import findfont, fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
 
+from ch07.visualization.token_cell import Cell
 from ch07.visualization.token_grid_text import NOT_COUNTED, ROLES
-
-if TYPE_CHECKING:
-    from ch07.visualization.token_grid import Cell
 
 Rows = Sequence[Sequence["Cell"]]
 

@@ -1,18 +1,13 @@
 """A token grid as text: each token with its role and target, for terminals and screen readers.
 
 The one idea: each role has a letter besides its colour, so that no information depends on colour
-alone. Works on rows of cells (`token_grid.Cell`); knows nothing of tensors or figures.
+alone. Works on rows of cells (`token_cell.Cell`); knows nothing of tensors or figures.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from ch07.data.token_text import display_width
-
-if TYPE_CHECKING:
-    from ch07.visualization.token_grid import Cell
+from ch07.visualization.token_cell import Cell
 
 ROLES = {  # role -> its letter, and a light tint of Okabe and Ito's palette (2008)
     "template": ("t", "#f7eaf1"),

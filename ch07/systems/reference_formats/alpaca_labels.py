@@ -75,6 +75,13 @@ def label_row(
     return label_rows([entry], tokenizer, style, skip_bad_rows=False, **options).rows[0]
 
 
+def _prompt_and_answer(dataset: InstructionDataset, i: int) -> tuple[list[int], list[int], int]:
+    """The ids of row i's prompt and of its answer, and how many the prompt has."""
+    item: Any = dataset[i]  # a pair, because of `with_prompt_length`
+    prompt_length, ids = item
+    return ids[:prompt_length], ids[prompt_length:], prompt_length
+
+
 def label_rows(
     entries: Iterable[Entry],
     tokenizer: tiktoken.Encoding,
@@ -99,22 +106,16 @@ def label_rows(
             "the originals have max_length only: omit original, or the two other limits"
         )
     dataset = InstructionDataset(entries, tokenizer, style, with_prompt_length=True)
-    merged_rows = boundary_merge_rows(dataset.data, tokenizer, style) if joint else []
-    tokenized_jointly = set(merged_rows)
+    merged_rows = set(boundary_merge_rows(dataset.data, tokenizer, style)) if joint else set()
     result = LabelRows([], [])
     for i, entry in enumerate(dataset.data):
-        item: Any = dataset[i]  # a pair, because of `with_prompt_length`
-        prompt_length, ids = item
-        prompt = ids[:prompt_length]
-        answer = ids[prompt_length:]
-        if i in tokenized_jointly:
+        prompt, answer, prompt_length = _prompt_and_answer(dataset, i)
+        if i in merged_rows:
             prompt, answer = _tokenize_jointly(entry, tokenizer, style)
         if original:
             result.rows.append(original_row(prompt, answer, prompt_length, max_length))
             continue
-        header_length = 0
-        if max_prompt_length is not None:
-            header_length = _header_length(prompt, entry, tokenizer, style)
+        cuts_prompt = max_prompt_length is not None
         try:
             row = corrected_row(
                 prompt,
@@ -122,7 +123,7 @@ def label_rows(
                 max_length=max_length,
                 max_prompt_length=max_prompt_length,
                 max_answer_length=max_answer_length,
-                header_length=header_length,
+                header_length=_header_length(prompt, entry, tokenizer, style) if cuts_prompt else 0,
             )
         except ValueError as error:
             if not skip_bad_rows:
