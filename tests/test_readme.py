@@ -155,7 +155,7 @@ TYPED += re.findall(r"^torchrun .*-m ch07(.*)$", ALL, flags=re.M)
 def test_every_command_that_is_mentioned_parses(capsys):
     from ch07.commands.parser import make_parser
 
-    mentioned = {*INLINE, *TYPED} - {" COMMAND"}
+    mentioned = {text for text in (*INLINE, *TYPED) if not text.startswith(" COMMAND")}
     assert len(mentioned) >= 25
     for command in mentioned:
         words = shlex.split(command)
@@ -190,7 +190,8 @@ OTHERS_FLAGS = set(  # of pip, torchrun, pytest, and of notebooks/build.py and b
 
 
 def test_flags_and_settings_they_name_exist(capsys):
-    known = "".join(printed_help(capsys, command) for command in COMMAND_ROWS)
+    known = printed_help(capsys)
+    known += "".join(printed_help(capsys, command) for command in COMMAND_ROWS)
     for name, text in TEXTS.items():
         for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - OTHERS_FLAGS:
             assert flag in known, f"{name}: {flag}"
