@@ -21,7 +21,7 @@ from ch07.evaluation.metrics import exact_match
 from ch07.generation.respond import respond
 from ch07.models.resource_estimate import count_parameters
 from ch07.models.saved_run import load_run
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.training.cost_estimate import count_trained_parameters
 from ch07.utils.atomic_files import read_json, write_json
 from gpt_model import GPTConfig
@@ -67,10 +67,10 @@ def train(folder, out, *arguments):
     assert ch07(["finetune", "--out", str(folder / out), *arguments]) == 0
     peak = memory() - before
     run = load_run(folder / out)
-    options = FinetuneOptions(**rf.read_config(folder / out)["options"])
+    options = FinetuneOptions(**run_folder.read_config(folder / out)["options"])
     config = GPTConfig(**run.config["model"])
     n_parameters, _ = count_parameters(config)
-    scores = read_json(folder / out / rf.SCORES)
+    scores = read_json(folder / out / run_folder.SCORES)
     return {
         "share of parameters trained": (count_trained_parameters(config, options) or n_parameters)
         / n_parameters,
@@ -93,7 +93,7 @@ def once(folder, method):
 def compare(folder):
     folder.mkdir(parents=True, exist_ok=True)
     write_data_files(folder)
-    if not (folder / "base" / rf.SCORES).exists():
+    if not (folder / "base" / run_folder.SCORES).exists():
         in_a_process("benchmarks.adapters", "--once", folder, "base")
     base = load_run(folder / "base")
     old, new = (read_json(folder / f"{name}.json") for name in ("old-test", "new"))

@@ -30,26 +30,26 @@ FREE = 120_000_000
 
 def altered(folder, **changes):
     """Change parts of a run's config.json, and seal it, as whoever wants to be believed would."""
-    from ch07.runs import run_folder as rf
+    from ch07.runs import run_folder
     from ch07.utils.atomic_files import read_json, sha256_of, write_json
 
-    config = read_json(folder / rf.CONFIG)
+    config = read_json(folder / run_folder.CONFIG)
     for part, values in changes.items():
         config[part] = {**config[part], **values}
-    config["model_sha256"] = rf.model_checksum(config, sha256_of(folder / rf.MODEL))
-    write_json(folder / rf.CONFIG, config)
+    config["model_sha256"] = run_folder.model_checksum(config, sha256_of(folder / run_folder.MODEL))
+    write_json(folder / run_folder.CONFIG, config)
     return folder
 
 
 def a_run(folder, **changes):
     """A finished run of a model that knows nothing, with what a stranger would have it say."""
-    from ch07.runs import run_folder as rf
+    from ch07.runs import run_folder
     from ch07.utils.atomic_files import write_json
     from gpt_model import GPTModel
 
     folder.mkdir(parents=True)
     config = {"options": {}, "model": SHAPE, "prompt_style": STYLE, "settings": {}, "facts": {}}
-    write_json(folder / rf.CONFIG, config)
+    write_json(folder / run_folder.CONFIG, config)
     save_model(folder, GPTModel(SHAPE))
     return altered(folder, **changes)
 

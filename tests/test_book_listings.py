@@ -123,7 +123,7 @@ def test_generate_is_what_stands_behind_it(small_model):
     torch.manual_seed(1)
     drawn = book_names.generate(small_model, idx, 9, 32, temperature=1.5, top_k=3)
     torch.manual_seed(1)
-    rows = continue_prompts(small_model, idx.tolist(), 9, Sampling(1.5, 3), end_id=-1)
+    rows = continue_prompts(small_model, idx.tolist(), 9, sampling=Sampling(1.5, 3), end_id=-1)
     assert drawn[:, 5:].tolist() == [row.token_ids for row in rows]
 
 

@@ -22,7 +22,7 @@ from ch07.generation.decoding import Continuation
 from ch07.generation.respond import Answer, respond
 from ch07.models.pretrained import load_gpt2
 from ch07.models.saved_run import load_run, save_model
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.training.job import build_job
 from ch07.utils.atomic_files import write_json
 from gpt_model import MODEL_SIZES, GPTModel
@@ -211,7 +211,7 @@ def short_run(tmp_path):
     """A finished run that knows nothing, with a context of 64 tokens."""
     gpt = GPTModel({"context_length": 64, "emb_dim": 8, "n_heads": 2, "n_layers": 1})
     config = {"model": vars(gpt.config), "prompt_style": vars(STYLES["book"])}
-    write_json(tmp_path / rf.CONFIG, config | {"options": {}, "settings": {}, "facts": {}})
+    write_json(tmp_path / run_folder.CONFIG, config | {"options": {}, "settings": {}, "facts": {}})
     save_model(tmp_path, gpt)
     return str(tmp_path)
 

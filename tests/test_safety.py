@@ -21,7 +21,7 @@ from strangers import SHAPE, a_run, altered, refused
 
 from ch07.data.entries import load_entries
 from ch07.models.hf_export import export_hf
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.runs.checkpoint import save_checkpoint
 from ch07.utils.atomic_files import read_json, sha256_of, write_json, write_tensors
 from gpt_model import GPTModel
@@ -79,7 +79,7 @@ def test_a_program_in_a_pickle_never_runs(made, tmp_path, capsys, form, name):
     command = ["finetune", "--model", folder]
     if name == "run":
         shutil.copytree(made / "run", folder)
-        pickled(form, marker, folder / rf.MODEL)
+        pickled(form, marker, folder / run_folder.MODEL)
         altered(folder)
         command = ["respond", folder, "Name a colour."]
     elif name == "checkpoint":
@@ -149,14 +149,14 @@ def test_a_pipe_that_somebody_writes_to_is_read(tmp_path, number_data):
     ],
 )
 def test_a_runs_shape_is_looked_at_before_it_is_built(runs, capsys, name, value):
-    text = json.dumps(read_json(runs / rf.CONFIG))
+    text = json.dumps(read_json(runs / run_folder.CONFIG))
     values = SHAPE | {name: value}
     sized = text.replace(json.dumps(SHAPE), json.dumps(values))
     assert sized != text
-    (runs / rf.CONFIG).write_text(sized, encoding="utf-8")
+    (runs / run_folder.CONFIG).write_text(sized, encoding="utf-8")
     config = json.loads(sized)
-    config["model_sha256"] = rf.model_checksum(config, sha256_of(runs / rf.MODEL))
-    (runs / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    config["model_sha256"] = run_folder.model_checksum(config, sha256_of(runs / run_folder.MODEL))
+    (runs / run_folder.CONFIG).write_text(json.dumps(config), encoding="utf-8")
     for command in (["respond", runs, "a"], ["finetune", "--model", runs]):
         assert len(refused(capsys, *command)) < 1000
 
@@ -227,7 +227,7 @@ def test_a_header_that_lies_about_sizes_offsets_or_kinds(tmp_path, runs, capsys,
     path = tmp_path / "model.safetensors"
     command = strangers.header(json.dumps({"wte.weight": ONE | lie}), path)
     assert "model.safetensors" in refused(capsys, *command)
-    shutil.copy(path, runs / rf.MODEL)
+    shutil.copy(path, runs / run_folder.MODEL)
     altered(runs)
     refused(capsys, "respond", runs, "a")
     refused(capsys, "compare", runs, runs)

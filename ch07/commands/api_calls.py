@@ -17,7 +17,7 @@ from ch07.data.entries import count, load_entries, read_data, summarize_findings
 from ch07.data.toy_instructions.build import as_json as as_text
 from ch07.generation.respond import respond
 from ch07.models.saved_run import load_run
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.systems.tool_use.api_call_metrics import score_api_calls
 from ch07.systems.tool_use.toy_api_dataset import build_entries, catalogue_of
 from ch07.utils.atomic_files import write_bytes
@@ -81,8 +81,8 @@ def _write(path, documents, renamed):
 def _kept(path):
     """Entries and the answers that stand beside them, from a run folder or a file."""
     if path.is_dir():
-        rf.read_config(path)
-        path = path / rf.RESPONSES
+        run_folder.read_config(path)
+        path = path / run_folder.RESPONSES
     if not path.is_file():
         raise RunFolderError(f"no answers to judge: {path} is no file")
     entries = load_entries(path)

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.utils.atomic_files import read_json, read_tensors
 from ch07.utils.console import terminal_line
 from ch07.utils.errors import RunFolderError
 from ch07.utils.validation import check_size
 
-NUMBERS = rf.METRIC_FIELDS[:-1]  # of a record, without its seconds
+NUMBERS = run_folder.METRIC_FIELDS[:-1]  # of a record, without its seconds
 PARTS = ("numbers", "weights", "answers")
 
 Comparison = dict[str, Any]  # what was found about one part; each has "differ"
@@ -45,14 +45,16 @@ def compare(one: str, two: str, as_json: bool = False) -> int:
 
 
 def _compare_settings(first: Path, second: Path) -> list[dict[str, Any]]:
-    differences = rf.setting_differences(rf.read_config(first), rf.read_config(second))
+    differences = run_folder.setting_differences(
+        run_folder.read_config(first), run_folder.read_config(second)
+    )
     return [{"name": name, "values": [a, b]} for name, a, b in differences]
 
 
 def _compare_numbers(first: Path, second: Path) -> Comparison:
     """The first evaluation, of those that both runs made, whose numbers are not the same."""
-    first_records = {record["step"]: record for record in rf.read_metrics(first)}
-    second_records = {record["step"]: record for record in rf.read_metrics(second)}
+    first_records = {record["step"]: record for record in run_folder.read_metrics(first)}
+    second_records = {record["step"]: record for record in run_folder.read_metrics(second)}
     shared = [step for step in first_records if step in second_records]
     n_only_one = len(first_records) + len(second_records) - 2 * len(shared)
     found: Comparison = {"shared": len(shared), "only_one": n_only_one}
@@ -71,7 +73,7 @@ def _compare_numbers(first: Path, second: Path) -> Comparison:
 
 
 def _compare_weights(first: Path, second: Path) -> Comparison:
-    missing = _without_file(rf.MODEL, first, second)
+    missing = _without_file(run_folder.MODEL, first, second)
     if missing:
         return {"differ": len(missing) == 1, "missing": missing}
     first_tensors = _read_model_and_adapter(first)
@@ -99,8 +101,8 @@ def _without_file(name: str, first: Path, second: Path) -> list[str]:
 
 def _read_model_and_adapter(folder: Path) -> dict[str, torch.Tensor]:
     """The tensors of the model and, if the run has an adapter, those of the adapter."""
-    tensors = _read_tensors(folder / rf.MODEL)
-    adapter = folder / rf.ADAPTER / rf.ADAPTER_WEIGHTS
+    tensors = _read_tensors(folder / run_folder.MODEL)
+    adapter = folder / run_folder.ADAPTER / run_folder.ADAPTER_WEIGHTS
     if adapter.is_file():
         tensors |= _read_tensors(adapter)
     return tensors
@@ -114,11 +116,11 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _compare_answers(first: Path, second: Path) -> Comparison:
-    missing = _without_file(rf.RESPONSES, first, second)
+    missing = _without_file(run_folder.RESPONSES, first, second)
     if missing:
         return {"differ": len(missing) == 1, "missing": missing}
-    first_rows = _read_answers(first / rf.RESPONSES)
-    second_rows = _read_answers(second / rf.RESPONSES)
+    first_rows = _read_answers(first / run_folder.RESPONSES)
+    second_rows = _read_answers(second / run_folder.RESPONSES)
     pairs = zip(first_rows, second_rows, strict=False)
     differing = [[a, b] for a, b in pairs if a != b]
     sizes = [len(first_rows), len(second_rows)]

@@ -19,7 +19,7 @@ from ch07.generation.respond import respond
 from ch07.models.lora import unmerge
 from ch07.models.peft_format import load_adapter
 from ch07.models.saved_run import load_run
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.training.resume import check_data, options_from_run, report_version_changes
 from ch07.training.run_plan import build_plan
 from ch07.utils.console import terminal_line
@@ -131,7 +131,7 @@ def _as_trained(run):
     """The model with its corrections beside the weights, as they were in training."""
     if run.config["options"].get("method") != "lora":
         return run.model
-    merged = cast(GPTModel, load_adapter(run.model, run.folder / rf.ADAPTER))
+    merged = cast(GPTModel, load_adapter(run.model, run.folder / run_folder.ADAPTER))
     return unmerge(merged).eval()
 
 
@@ -147,9 +147,9 @@ def _note(text):
 
 
 def _last(folder):
-    records = rf.read_metrics(folder)
+    records = run_folder.read_metrics(folder)
     if not records or None in (records[-1]["epoch"], records[-1]["train_loss"]):
-        raise RunFolderError(f"{folder}/{rf.METRICS} holds no losses")
+        raise RunFolderError(f"{folder}/{run_folder.METRICS} holds no losses")
     return records[-1]
 
 
@@ -159,7 +159,7 @@ def _entries(run, data, skip_bad_rows):
         for line in summarize_findings(file.findings):
             _note(f"data: {line}")
         return file.entries
-    path = run.folder / rf.RESPONSES
+    path = run.folder / run_folder.RESPONSES
     if not path.is_file():
         raise RunFolderError(f"{run.folder} has no held-out entries: name some with --data FILE")
     return load_entries(path)

@@ -12,7 +12,7 @@ from ch07.models.hf_export import export_hf
 from ch07.models.model_card import model_card
 from ch07.models.peft_format import save_adapter
 from ch07.models.saved_run import load_run
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.utils.atomic_files import read_json
 from ch07.utils.errors import OptionError, RunFolderError
 from gpt_model import GPTModel
@@ -25,7 +25,7 @@ def export(folder, target, gguf=None):
     if not target:
         raise OptionError("DIR is empty: give the name of a new folder")
     run, name = load_run(folder), Path(target).resolve().name
-    if gguf is not None and rf.has_prefix(run.config):
+    if gguf is not None and run_folder.has_prefix(run.config):
         raise OptionError("GGUF has no place for a prefix: leave --gguf out")
     if run.config["options"].get("text"):  # its card would promise answers
         raise RunFolderError(
@@ -34,21 +34,21 @@ def export(folder, target, gguf=None):
         )
 
     def add(new):
-        if rf.has_prefix(run.config):
-            save_adapter(new / rf.ADAPTER, run.model, name)
+        if run_folder.has_prefix(run.config):
+            save_adapter(new / run_folder.ADAPTER, run.model, name)
         if gguf is not None:
             model = cast(GPTModel, run.model)
             write_gguf(model, new / GGUF, run.style, name=name, number_format=gguf)
 
     if gguf is not None:
         import_gguf()  # a missing package is told before anything is written
-    scores = _if_there(run.folder / rf.SCORES)
-    held_out = _if_there(run.folder / rf.RESPONSES)
+    scores = _if_there(run.folder / run_folder.SCORES)
+    held_out = _if_there(run.folder / run_folder.RESPONSES)
     card = model_card(run, scores, held_out, name)
     written = export_hf(base_model(run.model), target, run.style, card, add=add)
     for path in sorted(path for path in written.rglob("*") if path.is_file()):
         print(f"{Path(target) / path.relative_to(written)}  {path.stat().st_size:,} bytes")
-    needed = "transformers peft" if rf.has_prefix(run.config) else "transformers"
+    needed = "transformers peft" if run_folder.has_prefix(run.config) else "transformers"
     print(f"\nREADME.md there says how to ask it (after: pip install {needed}).")
     return 0
 

@@ -33,7 +33,7 @@ from ch07.evaluation.score_report import (
 )
 from ch07.generation.respond import respond
 from ch07.models.saved_run import save_model
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.runs.run_lock import check_new_folder, check_resumable_folder, new_run_folder, run_lock
 from ch07.training.interruption import (
     checkpoint_callback,
@@ -105,7 +105,7 @@ def _create_folder(out, config, stack):
     folder = stack.enter_context(run_lock(new_run_folder(out)))
     with explained_failures(folder):
         mark_launch(folder)
-        rf.save_config(folder, config)
+        run_folder.save_config(folder, config)
     return folder
 
 
@@ -194,7 +194,7 @@ def _train(job, options, folder, state, config):
     sample = _sample_entry(job, options)
 
     def save_and_show(record):
-        rf.save_metrics(folder, state.history)
+        run_folder.save_metrics(folder, state.history)
         tqdm.write(_progress_lines(record, n_steps, job, sample), file=sys.stderr)
 
     def on_eval(record):
@@ -222,7 +222,7 @@ def _train(job, options, folder, state, config):
             on_step,
             progress=distributed.get_rank() == 0,
         )
-    distributed.run_on_rank0(rf.save_metrics, folder, state.history)
+    distributed.run_on_rank0(run_folder.save_metrics, folder, state.history)
     distributed.run_on_rank0(_plot, folder, state.history)
     if state.skipped:
         log_rank0(f"{state.skipped} updates were skipped: their batches had no counted target")
@@ -256,7 +256,7 @@ def _progress_lines(record, n_steps, job, sample):
 
 
 def _plot(folder, history):
-    figure = plot_losses(**rf.loss_columns(history))
+    figure = plot_losses(**run_folder.loss_columns(history))
     png = io.BytesIO()
     figure.savefig(png, dpi=150, metadata={"Software": None})
-    write_bytes(folder / rf.PLOT, png.getvalue())
+    write_bytes(folder / run_folder.PLOT, png.getvalue())

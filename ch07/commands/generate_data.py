@@ -4,27 +4,36 @@
     python -m ch07 magpie --backend scripted:FILE|RUN|URL --out FILE [--number N]
     python -m ch07 reflect DATA FILE --backend scripted:FILE|RUN|URL
 
-Rows go to FILE as they come, and what was thrown away to FILE.requests.jsonl; the same command goes
-on where it stopped.
+Rows are appended to FILE as they come, and a record of each request, with what it rejected, to
+FILE.requests.jsonl. The same command resumes where it stopped.
 """
 
 import json
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ch07.data.entries import count, lost_rows, read_data, summarize_findings
 from ch07.data.prompt_styles import STYLES
 from ch07.generation.backends import SCRIPT_PREFIX, check_backend_name, open_backend
-from ch07.generation.completion import CompletionError
-from ch07.runs import run_folder as rf
+from ch07.generation.completion import Complete, CompletionError
+from ch07.runs import run_folder
 from ch07.systems.synthetic_data import row_generators
 from ch07.systems.synthetic_data.magpie import LLAMA_3, input_query, magpie_queries
 from ch07.systems.synthetic_data.novelty_filter import NoveltyPool
 from ch07.systems.synthetic_data.reflection import CRITIC
-from ch07.systems.synthetic_data.resumable_jsonl import ResumableJsonl, count_reasons, grow_file
+from ch07.systems.synthetic_data.resumable_jsonl import (
+    Request,
+    ResumableJsonl,
+    Row,
+    count_reasons,
+    grow_file,
+)
 from ch07.systems.synthetic_data.staged_row_generator import (
     StagesSettings,
     generate_tasks_in_stages,
@@ -34,193 +43,301 @@ from ch07.utils.errors import DataError, OptionError
 from ch07.utils.paths import check_writable
 from instruction_dataset import BOOK_STYLE, PromptStyle
 
-NEIGHBOURS = 5  # rejected tasks that are shown with their nearest neighbour
-MOST_REFUSED = 3  # requests in a row: then it isn't their fault
-SERVER = ("model", "kind", "timeout", "allow_http")
-LLAMA = "llama-3"
+MAX_SHOWN_NEIGHBOURS = 5  # rejected tasks that are shown with their nearest neighbour
+MAX_CONSECUTIVE_REFUSALS = 3  # after these the server, not the prompt, is at fault
+SERVER_OPTIONS = ("model", "kind", "timeout", "allow_http")
+LLAMA_3_TEMPLATE = "llama-3"
+
+# Makes request number k: (new rows, record of the request).
+MakeRequest = Callable[[int], tuple[list[Row], Request]]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The model that writes: its address, and what `open_backend` needs besides."""
+
+    address: str
+    options: dict[str, Any]  # of `open_backend`
+
+    @property
+    def name(self) -> str:
+        """The name that is recorded in each row."""
+        model = self.options["model"]
+        return self.address if model is None else f"{self.address} {model}"
+
+    @property
+    def is_local_run(self) -> bool:
+        """Whether it is a run folder: neither a script nor a server."""
+        return not self.address.startswith(SCRIPT_PREFIX) and "://" not in self.address
+
+    def open(self, first_answer: int, **options: Any) -> Complete:
+        """Its `complete`; a script starts with answer number `first_answer`."""
+        return open_backend(self.address, first=first_answer, **self.options, **options)
 
 
 def self_instruct(
-    backend, out, seeds=None, number=30, patience=10, original=False, stages=False, as_json=False,
-    **given,
-):  # fmt: skip
-    """New instructions from a few, in one answer or in stages; returns 0, or 1 if nothing comes."""
-    server, name = _server(backend, given)
+    *,
+    backend: str,
+    out: str,
+    seeds: str | None = None,
+    number: int = 30,
+    patience: int = 10,
+    original: bool = False,
+    stages: bool = False,
+    as_json: bool = False,
+    **given: Any,
+) -> int:
+    """Generate instructions from seed tasks; returns 0, or 1 if there are fewer than `number`.
+
+    `given` holds the options of the server and the settings that were given; None stands for the
+    default of the method. With `original`, Alpaca's own parser and filters are used; with
+    `stages`, Self-Instruct's three requests for each instruction.
+    """
     if original and stages:
         raise OptionError("--original is Alpaca's, --stages Self-Instruct's: give one of them")
-    kind = StagesSettings if stages else row_generators.SelfInstructSettings
+    model, given = _take_backend(backend, given)
     given = {name: value for name, value in given.items() if value is not None}
-    n_examples = given.get("n_examples", kind.n_examples)
-    tasks, sha256 = row_generators.load_seeds(
-        seeds or row_generators.SEED_TASKS, n_examples, log_rank0
+    settings_type = StagesSettings if stages else row_generators.SelfInstructSettings
+    tasks, seeds_sha256 = row_generators.load_seeds(
+        seeds or row_generators.SEED_TASKS,
+        given.get("n_examples", settings_type.n_examples),
+        log_rank0,
     )
-    strict = {} if stages else {"strict": not original}
-    settings = kind(name, sha256, unicode=not original, **strict, **given)
+    if not stages:
+        given["strict"] = not original
+    settings = settings_type(model.name, seeds_sha256, unicode=not original, **given)
 
-    def ask(complete, file):
-        pool = NoveltyPool([task["instruction"] for task in [*tasks, *file.rows]], settings.unicode)
-        how = {"complete": complete, "seeds": tasks, "pool": pool}
-        if stages:
-            return partial(generate_tasks_in_stages, rows=file.rows, **how)
-        return partial(row_generators.generate_tasks, **how)
+    def request_maker(file: ResumableJsonl) -> MakeRequest:
+        known = [task["instruction"] for task in [*tasks, *file.rows]]
+        make_request = partial(
+            generate_tasks_in_stages if stages else row_generators.generate_tasks,
+            complete=model.open(_answers_used(file)),
+            seeds=tasks,
+            pool=NoveltyPool(known, settings.unicode),
+            settings=settings,
+        )
+        return partial(make_request, rows=file.rows) if stages else make_request
 
-    file, enough = _grown(out, settings, ask, number, patience, (backend, server), _tell)
+    file, enough = _grow(out, settings, request_maker, number, patience, _log_request)
     _report(file, enough, number, patience, as_json)
     return 0 if enough else 1
 
 
-def magpie(backend, out, template=None, number=30, patience=10, as_json=False, **given):
-    """What a tuned model's users ask, and its answers; returns 0, or 1 if nothing comes."""
-    server, name = _server(backend, given)
-    names = ("pre_query", "post_query", "input_query")
-    queries = dict(zip(names, _queries(backend, template), strict=True))
-    settings = row_generators.MagpieSettings(backend=name, **queries, **given)
+def magpie(
+    *,
+    backend: str,
+    out: str,
+    template: str | None = None,
+    number: int = 30,
+    patience: int = 10,
+    as_json: bool = False,
+    **given: Any,
+) -> int:
+    """Generate instructions and answers without seeds, from a chat model; returns 0.
 
-    def ask(complete, file):
-        pool = NoveltyPool([row["instruction"] for row in file.rows])
-        return partial(row_generators.generate_magpie_row, complete=complete, pool=pool)
+    The model continues the text that precedes a user's words in its chat template. Returns 1 if
+    there are fewer rows than `number`.
+    """
+    model, given = _take_backend(backend, given)
+    pre_query, post_query, between = _queries(model, template)
+    settings = row_generators.MagpieSettings(
+        backend=model.name,
+        pre_query=pre_query,
+        post_query=post_query,
+        input_query=between,
+        **given,
+    )
 
-    how = (backend, {**server, "raw": True})
-    file, enough = _grown(out, settings, ask, number, patience, how, _tell)
+    def request_maker(file: ResumableJsonl) -> MakeRequest:
+        return partial(
+            row_generators.generate_magpie_row,
+            complete=model.open(_answers_used(file), raw=True),
+            pool=NoveltyPool([row["instruction"] for row in file.rows]),
+            settings=settings,
+        )
+
+    file, enough = _grow(out, settings, request_maker, number, patience, _log_request)
     _report(file, enough, number, patience, as_json)
     return 0 if enough else 1
 
 
-def reflect(path, out, backend, skip_bad_rows=False, as_json=False, **given):
-    """Each row of a file gone over again; returns 0."""
-    server, name = _server(backend, given)
+def reflect(
+    *,
+    path: str,
+    out: str,
+    backend: str,
+    skip_bad_rows: bool = False,
+    as_json: bool = False,
+    **given: Any,
+) -> int:
+    """Have a model rewrite each row of a file; returns 0."""
+    model, given = _take_backend(backend, given)
     data = read_data(path, skip_bad_rows)
     for line in summarize_findings(lost_rows(data.findings)):
         log_rank0(f"data: {line}")
-    rows = data.entries
-    settings = row_generators.ReflectionSettings(name, data.sha256, len(rows), **given)
-    # a run knows no system message, so that what it is told stands in the prompt alone
-    system = CRITIC if backend.startswith(SCRIPT_PREFIX) or "://" in backend else None
+    n_rows = len(data.entries)
+    settings = row_generators.ReflectionSettings(model.name, data.sha256, n_rows, **given)
 
-    def ask(complete, file):
+    def request_maker(file: ResumableJsonl) -> MakeRequest:
         return partial(
-            row_generators.generate_reflected_row, complete=complete, rows=rows, system=system
+            row_generators.generate_reflected_row,
+            complete=model.open(_answers_used(file), raw=False),
+            rows=data.entries,
+            # a run has no system message: everything it is told stands in the prompt
+            system=None if model.is_local_run else CRITIC,
+            settings=settings,
         )
 
-    how = (backend, {**server, "raw": False})
-    file, _ = _grown(out, settings, ask, len(rows), len(rows), how, partial(_tell_row, data.places))
+    def log_row(request: Request) -> None:
+        change = "unchanged" if request["rejected"] else "rewritten"
+        log_rank0(f"{data.places[request['request']]}: {change}")
+
+    file, _ = _grow(out, settings, request_maker, n_rows, n_rows, log_row)
     _report_reflected(file, as_json)
     return 0
 
 
-def _server(backend, given):
-    """(what a server is told, the backend's name for the rows), taken out of what was given."""
-    check_backend_name(backend)
-    server = {name: given.pop(name) for name in SERVER}
-    return server, backend if server["model"] is None else f"{backend} {server['model']}"
+def _take_backend(address: str, given: Mapping[str, Any]) -> tuple[Backend, dict[str, Any]]:
+    """(the backend with its options, the other options)."""
+    check_backend_name(address)
+    options = {name: given[name] for name in SERVER_OPTIONS}
+    others = {name: value for name, value in given.items() if name not in SERVER_OPTIONS}
+    return Backend(address, options), others
 
 
-def _queries(backend, template):
-    """What stands before, after and between a user's words: as the template has it, or the run.
+# --- the texts around a user's words --------------------------------------------------------------
+def _queries(model: Backend, template: str | None) -> tuple[str, str, str | None]:
+    """The texts before, after and between a user's words: of a template, or of the run.
 
     A server's template is Llama 3's, which has no input.
     """
-    if template is None and not backend.startswith(SCRIPT_PREFIX):
-        if "://" not in backend:
-            return _queries_of_run(backend)
-        template = LLAMA
-    if template == LLAMA:
+    if template is None and model.is_local_run:
+        return _queries_of_run(model.address)
+    if template == LLAMA_3_TEMPLATE or (template is None and "://" in model.address):
         return *LLAMA_3, None
-    style = STYLES[template] if template else BOOK_STYLE
+    return _queries_of_style(STYLES[template] if template else BOOK_STYLE)
+
+
+def _queries_of_style(style: PromptStyle) -> tuple[str, str, str | None]:
     return *magpie_queries(style), input_query(style)
 
 
-def _queries_of_run(folder):
-    config = rf.read_config(folder)
+def _queries_of_run(folder: str) -> tuple[str, str, str | None]:
+    config = run_folder.read_config(folder)
     if config["options"].get("loss_on") == "response":
         log_rank0(
             f"{folder} learned to answer only, not to ask: what it writes here is not meant. A run "
             "of `finetune --loss-on all` learned both"
         )
-    style = PromptStyle(**config["prompt_style"])
-    return *magpie_queries(style), input_query(style)
+    return _queries_of_style(PromptStyle(**config["prompt_style"]))
 
 
-def _grown(out, settings, ask, number, patience, open_with, tell):
-    """(the file, whether it has enough rows): one process at a time, from where it stopped."""
-    out, (backend, server) = Path(out), open_with
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise OptionError(f"{out} can't be written: give --out a file in a folder that exists")
-    check_writable(out, os.W_OK)
+# --- the file that grows ------------------------------------------------------------------------
+def _grow(
+    out: str,
+    settings: Any,
+    request_maker: Callable[[ResumableJsonl], MakeRequest],
+    number: int,
+    patience: int,
+    on_request: Callable[[Request], None],
+) -> tuple[ResumableJsonl, bool]:
+    """(the file, whether it has `number` rows): resumed, and locked against other processes."""
+    path = Path(out)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise OptionError(f"{path} can't be written: give --out a file in a folder that exists")
+    check_writable(path, os.W_OK)
     try:
-        with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
-            file = ResumableJsonl(out, settings)
-            answered = sum(request.get("answers", 1) for request in file.requests)
-            complete = open_backend(backend, first=answered, **server)
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+            file = ResumableJsonl(path, settings)
+            make_request = request_maker(file)
             log_rank0(f"{file.path}: {len(file.rows)} of {number} rows so far")
-            request = partial(_tolerated, file, partial(ask(complete, file), settings=settings))
-            return file, grow_file(file, request, number, patience, tell)
+            make_request = partial(_stop_if_all_refused, file, make_request)
+            return file, grow_file(file, make_request, number, patience, on_request)
     except Timeout:
-        raise DataError(f"another process is writing {out}: wait for it") from None
+        raise DataError(f"another process is writing {path}: wait for it") from None
     except CompletionError:
-        log_rank0(f"{out} has {count(len(file.rows), 'row')}: the same command goes on from there")
+        log_rank0(f"{path} has {count(len(file.rows), 'row')}: the same command resumes it")
         raise
 
 
-def _tolerated(file, ask, k):
-    """What `ask(k)` gives; CompletionError if the server refuses all, or several in a row."""
-    latest = file.requests[-MOST_REFUSED:]
-    rows, request = ask(k=k)
-    if "refused" in request and all("refused" in one for one in latest):
+def _answers_used(file: ResumableJsonl) -> int:
+    """How many answers the requests so far have used up."""
+    return sum(request.get("answers", 1) for request in file.requests)
+
+
+def _stop_if_all_refused(
+    file: ResumableJsonl, make_request: MakeRequest, k: int
+) -> tuple[list[Row], Request]:
+    """Request number k; CompletionError if it is refused, and so were several before it, or all."""
+    latest = file.requests[-MAX_CONSECUTIVE_REFUSALS:]
+    rows, request = make_request(k)
+    if "refused" in request and all("refused" in earlier for earlier in latest):
         raise CompletionError(request["refused"])
     return rows, request
 
 
-def _tell_row(places, request):
-    now = "as it was" if request["rejected"] else "written anew"
-    log_rank0(f"{places[request['request']]}: {now}")
+# --- what is printed ------------------------------------------------------------------------------
+def _log_request(request: Request) -> None:
+    outcome = f"{request['accepted']} new, {len(request['rejected'])} rejected"
+    log_rank0(f"request {request['request'] + 1}: {outcome}")
 
 
-def _tell(request):
-    done = f"{request['accepted']} new, {len(request['rejected'])} rejected"
-    log_rank0(f"request {request['request'] + 1}: {done}")
-
-
-def _report(file, enough, number, patience, as_json):
-    rejected = count_reasons(file.requests)
+def _report(file: ResumableJsonl, enough: bool, number: int, patience: int, as_json: bool) -> None:
+    reasons = count_reasons(file.requests)
     if as_json:
-        found = {"rows": len(file.rows), "wanted": number, "requests": len(file.requests)}
-        print(json.dumps({**found, "enough": enough, "rejected": rejected}, indent=2))
+        summary = {
+            "rows": len(file.rows),
+            "wanted": number,
+            "requests": len(file.requests),
+            "enough": enough,
+            "rejected": reasons,
+        }
+        print(json.dumps(summary, indent=2))
         return
-    n = sum(rejected.values())
-    print(
-        f"{count(len(file.requests), 'request')}: {count(len(file.rows), 'row')} kept, {n} rejected"
-    )
-    _print_reasons(rejected)
-    near = [r for q in file.requests for r in q["rejected"] if "nearest" in r]
-    for task in near[-NEIGHBOURS:]:
-        print(f"  too near ({task['score']:.2f}): {terminal_line(task['instruction'])}")
-        print(f"                   to: {terminal_line(task['nearest'])}")
+    n_requests = count(len(file.requests), "request")
+    n_rows = count(len(file.rows), "row")
+    print(f"{n_requests}: {n_rows} kept, {sum(reasons.values())} rejected")
+    _print_reasons(reasons)
+    _print_nearest(file)
     if not enough:
         print(
             f"Given up: the last {count(patience, 'request')} brought nothing new. The model may "
             "not know the form of the prompt (a small one writes no tasks), or it repeats itself: "
             "try more --patience; or, with another --out, a larger model or another temperature."
         )
-    _print_next(file)
+    _print_next_command(file)
 
 
-def _report_reflected(file, as_json):
-    kept = count_reasons(file.requests)
-    n = sum(row["reflected"] for row in file.rows)
+def _report_reflected(file: ResumableJsonl, as_json: bool) -> None:
+    reasons = count_reasons(file.requests)
+    n_reflected = sum(row["reflected"] for row in file.rows)
     if as_json:
-        print(json.dumps({"rows": len(file.rows), "reflected": n, "as before": kept}, indent=2))
+        summary = {"rows": len(file.rows), "reflected": n_reflected, "as before": reasons}
+        print(json.dumps(summary, indent=2))
         return
-    print(f"{n} of {count(len(file.rows), 'row')} written anew; the others are as they were:")
-    _print_reasons(kept)
-    _print_next(file)
+    print(f"{n_reflected} of {count(len(file.rows), 'row')} rewritten; the others are unchanged:")
+    _print_reasons(reasons)
+    _print_next_command(file)
 
 
-def _print_reasons(found):
-    for reason, times in found.items():
-        print(f"  {times:>6}  {terminal_line(reason)}")
+def _print_reasons(reasons: Mapping[str, int]) -> None:
+    for reason, n in reasons.items():
+        print(f"  {n:>6}  {terminal_line(reason)}")
 
 
-def _print_next(file):
+def _print_nearest(file: ResumableJsonl) -> None:
+    """The tasks that were rejected last as too similar, each with its nearest neighbour."""
+    similar = [
+        rejected
+        for request in file.requests
+        for rejected in request["rejected"]
+        if "nearest" in rejected
+    ]
+    for task in similar[-MAX_SHOWN_NEIGHBOURS:]:
+        print(f"  too near ({task['score']:.2f}): {terminal_line(task['instruction'])}")
+        print(f"                   to: {terminal_line(task['nearest'])}")
+
+
+def _print_next_command(file: ResumableJsonl) -> None:
     if file.rows:
         print(terminal_safe(f"Train on it: python -m ch07 finetune --data {file.path}"))

@@ -21,7 +21,7 @@ from ch07.evaluation.score_report import print_before_after
 from ch07.generation.respond import respond
 from ch07.models.resource_estimate import count_parameters
 from ch07.models.saved_run import Run, load_run, save_model
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.runs.run_lock import (
     check_disk_space,
     check_new_folder,
@@ -93,7 +93,7 @@ def prefer(resume=False, **given):
     check_disk_space(options.out, count_parameters(job.model.config)[0])
     with run_lock(new_run_folder(options.out)) as folder, explained_failures(folder):
         config = _config(options, job)
-        rf.save_config(folder, config)
+        run_folder.save_config(folder, config)
         return _finish(job, options, folder, config, TrainState)
 
 
@@ -105,7 +105,9 @@ def _go_on(given):
     with run_lock(folder), explained_failures(folder):
         config = read_resumable_config(folder, log_rank0)
         if "preference" not in config:
-            raise RunFolderError(f"{folder} wasn't trained on pairs: {rf.resume_command(folder)}")
+            raise RunFolderError(
+                f"{folder} wasn't trained on pairs: {run_folder.resume_command(folder)}"
+            )
         options = _stored(config, given)
         job = _prepare(options)
         check_unchanged(folder, config, _config(options, job), log_rank0)
@@ -121,13 +123,13 @@ def _stored(config, given):
         check_field_types(PreferOptions, known)
         return PreferOptions(**merge_resumed_values(known, given))
     except TypeError as error:
-        raise RunFolderError(f"{given['out']}/{rf.CONFIG} was altered: {error}") from None
+        raise RunFolderError(f"{given['out']}/{run_folder.CONFIG} was altered: {error}") from None
 
 
 def _prepare(options):
     """Everything that training needs; nothing is written."""
     run = load_run(options.model, choose_device(options.device))
-    if rf.has_prefix(run.config):
+    if run_folder.has_prefix(run.config):
         raise OptionError(f"{options.model} is a prefix beside frozen weights: train a whole model")
     seed, skip = options.seed, options.skip_bad_rows
     if options.data is None:
@@ -204,7 +206,7 @@ def _train(job, options, folder, config, begin):
             dpo=DPOSettings(options.beta, options.label_smoothing, options.reduction),
             device=next(job.model.parameters()).device,
             restore_state=begin,
-            on_eval=lambda history: rf.save_metrics(folder, history),
+            on_eval=lambda history: run_folder.save_metrics(folder, history),
             on_step=on_step,
         )
     return state, state.step == n_steps and not stop_requested()
@@ -225,7 +227,7 @@ def _config(options, job):
 def _facts(file, run, pairs):
     return {
         "data_sha256": file.sha256,
-        "start_sha256": sha256_of(run.folder / rf.MODEL),
+        "start_sha256": sha256_of(run.folder / run_folder.MODEL),
         "rows": {name: len(dataset) for name, dataset in pairs.items()},
         "tokenizer": run.tokenizer.name,
         "versions": versions(next(run.model.parameters()).device),

@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ch07.models.saved_run import load_run
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.visualization.token_grid import batch_grid
 from train_loop import plot_losses
 
@@ -25,12 +25,12 @@ ENTRIES = [
 def draw_readme_picture(folder, path):
     """Draw the run's loss above a grid of three rows, and save it as a PNG."""
     run = load_run(folder)
-    lines = (run.folder / rf.METRICS).read_text(encoding="utf-8").splitlines()
+    lines = (run.folder / run_folder.METRICS).read_text(encoding="utf-8").splitlines()
     history = [json.loads(line) for line in lines]
     grid = batch_grid(ENTRIES, run.tokenizer, run.style)
     figure = Figure(figsize=(9, 7), layout="constrained")
     loss, tokens = figure.subplots(2, 1, height_ratios=[1, 0.8])
-    plot_losses(**rf.loss_columns(history), axes=loss)
+    plot_losses(**run_folder.loss_columns(history), axes=loss)
     grid.draw(tokens, slice(len(grid.rows[0]) - SHOWN, None))
     tokens.set_title(
         "The end of a batch: input tokens, and below each its target; framed ones are counted",

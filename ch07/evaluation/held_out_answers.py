@@ -11,7 +11,7 @@ from typing import Any
 from ch07.data.tokenizer import load_tokenizer
 from ch07.evaluation.metrics import score_answers
 from ch07.generation.respond import Answer, respond
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.utils.atomic_files import write_json
 from ch07.utils.distributed import all_gather_list, get_world_size, items_of_rank
 
@@ -67,8 +67,8 @@ def save_answers(
         | {"model_response": answer.text, "stopped": answer.stopped}
         for entry, answer in zip(entries, answers, strict=True)
     ]
-    write_json(folder / rf.RESPONSES, responses)
+    write_json(folder / run_folder.RESPONSES, responses)
     scores = score_answers(entries, texts, stopped)
     scores["train_seconds"] = round(seconds, 1)
-    write_json(folder / rf.SCORES, scores)
+    write_json(folder / run_folder.SCORES, scores)
     return scores

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.runs.checkpoint import CheckpointError, newest_intact_checkpoint, save_checkpoint
 from ch07.utils import distributed
 from ch07.utils.console import log_rank0
@@ -49,7 +49,7 @@ def checkpoint_callback(
         stop = bool(distributed.any_rank(stop_requested()))
         due = distributed.any_rank(time.monotonic() - last_saved >= 60 * minutes)
         if due or stop or state.step == last_step:
-            save_checkpoint(folder / rf.CHECKPOINT, model, optimizer, state, config=config)
+            save_checkpoint(folder / run_folder.CHECKPOINT, model, optimizer, state, config=config)
             last_saved = time.monotonic()
         return stop
 
@@ -65,7 +65,7 @@ def report_interruption(folder: Path, step: int) -> int:
 
 def resume_command_line(folder: Path) -> str:
     """The command that resumes the run in a folder, indented."""
-    command = rf.resume_command(folder)
+    command = run_folder.resume_command(folder)
     if distributed.get_world_size() > 1:
         torchrun = f"torchrun --nproc-per-node {distributed.local_world_size()}"
         command = command.replace("python", torchrun, 1)
@@ -107,12 +107,12 @@ def explained_failures(folder: Path) -> Iterator[None]:
 
 def describe_saved_state(folder: Path) -> str:
     """Which checkpoint is complete, and the command that resumes the run, or starts it again."""
-    checkpoint, _, problems = newest_intact_checkpoint(folder / rf.CHECKPOINT)
+    checkpoint, _, problems = newest_intact_checkpoint(folder / run_folder.CHECKPOINT)
     if checkpoint is None and problems:
-        began_with_finetune = "finetune" in rf.resume_command(folder)
+        began_with_finetune = "finetune" in run_folder.resume_command(folder)
         command = f": python -m ch07 finetune --like {folder}" if began_with_finetune else ""
         return f"Start again{command}"
-    if checkpoint is None and not (folder / rf.CONFIG).exists():
+    if checkpoint is None and not (folder / run_folder.CONFIG).exists():
         return "Nothing was started yet"
     saved = "No checkpoint was written yet" if checkpoint is None else f"{checkpoint} is complete"
     return f"{saved}; resume with:\n{resume_command_line(folder)}"

@@ -6,6 +6,8 @@ layers in neural networks"). From random weights that needs far fewer steps; wei
 pretrained are fine-tuned with AdamW. Both are PyTorch's own.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -16,11 +18,15 @@ OPTIMIZERS = ("adamw", "muon")
 
 
 class CombinedOptimizer(torch.optim.Optimizer):
-    """Several optimizers that step as one; its parameter groups are theirs."""
+    """Several optimizers that step as one. All state is theirs, so it is not initialized itself."""
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
         self.parts = parts
-        super().__init__([group for part in parts for group in part.param_groups], {})
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The groups of all parts. Asked anew: `load_state_dict` gives a part new ones."""
+        return [group for part in self.parts for group in part.param_groups]
 
     def step(self) -> None:  # type: ignore[override]  # no part here needs a closure
         """One update by each part."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ch07.config import FREE_ON_RESUME, FinetuneOptions
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.runs.checkpoint import load_checkpoint, newest_intact_checkpoint
 from ch07.training.run_plan import RunPlan
 from ch07.utils import distributed
@@ -55,7 +55,7 @@ def mark_launch(folder: Path) -> None:
 
 
 def _was_launched_here(folder: Path) -> bool:
-    marked = (folder / LAUNCH_FILE).is_file() and (folder / rf.CONFIG).is_file()
+    marked = (folder / LAUNCH_FILE).is_file() and (folder / run_folder.CONFIG).is_file()
     return marked and (folder / LAUNCH_FILE).read_bytes() == distributed.launch_id().encode()
 
 
@@ -63,7 +63,7 @@ def check_same_on_all_ranks(config: Config) -> None:
     """ValueError unless all ranks have the same settings, data and initial weights."""
     first, *others = distributed.all_gather_list([config])
     for rank, other in enumerate(others, start=1):
-        names = [name for name, _, _ in rf.setting_differences(first, other)]
+        names = [name for name, _, _ in run_folder.setting_differences(first, other)]
         names = [name for name in names if not name.startswith("facts.versions.")]
         if names:
             distributed.raise_on_one_rank(
@@ -74,23 +74,23 @@ def check_same_on_all_ranks(config: Config) -> None:
 # --- its config and options -----------------------------------------------------------------------
 def read_resumable_config(folder: Path, report: Report) -> Config:
     """config.json of a run to resume; if it is damaged or missing, the last checkpoint's copy."""
-    content: dict[str, Any] | None = newest_intact_checkpoint(folder / rf.CHECKPOINT)[1]
+    content: dict[str, Any] | None = newest_intact_checkpoint(folder / run_folder.CHECKPOINT)[1]
     copy = None
     if content is not None and content["config"]:
         copy = _as_started(content["config"])
     try:
-        config = rf.read_config(folder)
+        config = run_folder.read_config(folder)
     except RunFolderError as error:
         if content is None or copy is None:
             raise
         step = content["state"]["step"]
         report(f"{error}; using its copy in the checkpoint of step {step}")
-        write_json(folder / rf.CONFIG, copy)
-        return rf.read_config(folder)
+        write_json(folder / run_folder.CONFIG, copy)
+        return run_folder.read_config(folder)
     if copy is not None and copy != _as_started(config):
         raise RunFolderError(
-            f"{folder / rf.CONFIG} was altered since the run started: "
-            + _list_changes(rf.nested_differences(copy, _as_started(config)))
+            f"{folder / run_folder.CONFIG} was altered since the run started: "
+            + _list_changes(run_folder.nested_differences(copy, _as_started(config)))
             + ". Undo that, or delete the file: a copy is in the checkpoint"
         )
     return config
@@ -123,7 +123,7 @@ def merge_resumed_values(stored: dict[str, Any], given: dict[str, Any]) -> dict[
 
 def options_from_run(run: Path | str, given: dict[str, Any]) -> FinetuneOptions:
     """The options of another run for a new one; options in `given` replace them."""
-    stored = _stored_options(rf.read_config(run))
+    stored = _stored_options(run_folder.read_config(run))
     if given.get("method", stored.get("method")) != stored.get("method"):
         # another method: the options of the stored one mean nothing to it
         stored = {
@@ -147,7 +147,7 @@ def _options(values: dict[str, Any], folder: Path | str) -> FinetuneOptions:
     try:
         return FinetuneOptions(**values)
     except TypeError as error:
-        raise RunFolderError(f"{folder}/{rf.CONFIG} was altered: {error}") from None
+        raise RunFolderError(f"{folder}/{run_folder.CONFIG} was altered: {error}") from None
 
 
 # --- is everything as it was? ---------------------------------------------------------------------
@@ -156,7 +156,7 @@ def check_sources(run: Path | str, config: Config, given: Collection[str] = ()) 
 
     A source that is named in `given` may differ.
     """
-    stored = rf.read_config(run)
+    stored = run_folder.read_config(run)
     changed = [
         (name, stored["facts"].get(name), config["facts"][name])
         for name, flags in SOURCE_FLAGS.items()
@@ -172,7 +172,7 @@ def check_sources(run: Path | str, config: Config, given: Collection[str] = ()) 
 
 def check_data(run: Path | str, plan: RunPlan) -> None:
     """ValueError if a plan has other data than the run."""
-    stored = rf.read_config(run)["facts"].get("data_sha256")
+    stored = run_folder.read_config(run)["facts"].get("data_sha256")
     file = plan.rows.file
     if stored != file.sha256:
         raise InputError(
@@ -198,10 +198,10 @@ def check_unchanged(folder: Path | str, stored: Config, config: Config, report: 
 
 def report_differences(run: Path | str, config: Config, report: Report) -> None:
     """Report in which settings, and on what machine, a new run differs from the one it repeats."""
-    stored = rf.read_config(run)
+    stored = run_folder.read_config(run)
     changes = [
         change
-        for change in rf.setting_differences(stored, config)
+        for change in run_folder.setting_differences(stored, config)
         if not change[0].startswith("facts.versions.")
     ]
     report(f"like {run}" + (f", except {_list_changes(changes)}" if changes else ""))
@@ -210,7 +210,7 @@ def report_differences(run: Path | str, config: Config, report: Report) -> None:
 
 def report_version_changes(stored: Config, config: Config, report: Report) -> None:
     """Report what else the last bits of a run's numbers may depend on, where that has changed."""
-    changes = rf.nested_differences(
+    changes = run_folder.nested_differences(
         stored["facts"].get("versions", {}), config["facts"].get("versions", {})
     )
     if changes:
@@ -231,7 +231,7 @@ def restore_checkpoint(
     report: Report,
 ) -> TrainState:
     """Load weights and optimizer from the last checkpoint; the `TrainState` to resume from."""
-    state, problems = load_checkpoint(folder / rf.CHECKPOINT, model, optimizer)
+    state, problems = load_checkpoint(folder / run_folder.CHECKPOINT, model, optimizer)
     for problem in problems:
         report(f"checkpoint skipped: {problem}")
     if state is None and "model_sha256" in config:

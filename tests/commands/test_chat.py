@@ -14,7 +14,7 @@ from ch07.generation.respond import Answer
 def talk(monkeypatch, capsys):
     """Type lines into `chat`; the instructions that were answered, and standard error."""
 
-    def talk(*lines):
+    def talk(*lines, code=0):
         asked = []
 
         def respond(model, tokenizer, entries, *rest, **options):
@@ -25,7 +25,7 @@ def talk(monkeypatch, capsys):
         monkeypatch.setattr("ch07.commands.chat.load_run", lambda *arguments: run)
         monkeypatch.setattr("ch07.commands.chat.respond", respond)
         monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
-        assert main(["chat", "RUN"]) == 0
+        assert main(["chat", "RUN"]) == code
         out, err = capsys.readouterr()
         assert out == "answered\n" * len(asked)
         return asked, err
@@ -55,5 +55,5 @@ def test_an_instruction_that_is_refused_does_not_end_it(talk):
 
 def test_a_fault_of_the_program_is_not_taken_for_a_refusal(talk, monkeypatch):
     monkeypatch.setattr("ch07.commands.chat._entry", lambda *fields: int("not a number"))
-    with pytest.raises(ValueError, match="invalid literal"):
-        talk("Name a colour.")
+    asked, err = talk("Name a colour.", "Name another.", code=1)
+    assert asked == [] and "ValueError: invalid literal" in err and "This is a bug in ch07" in err

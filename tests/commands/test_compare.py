@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ch07.commands.cli import main
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.utils.atomic_files import read_json, read_tensors, write_json, write_tensors
 
 
@@ -22,26 +22,26 @@ def compared(capsys, one, two):
 
 
 def test_a_run_is_the_same_as_its_copy(run, copy, capsys):
-    config = read_json(copy / rf.CONFIG)
+    config = read_json(copy / run_folder.CONFIG)
     config["options"] |= {"out": "elsewhere", "checkpoint_minutes": 1.0, "data": "moved.json"}
-    write_json(copy / rf.CONFIG, config)
+    write_json(copy / run_folder.CONFIG, config)
     assert compared(capsys, run, copy)[0] == 0
     assert main(["compare", str(run), str(copy)]) == 0
     assert capsys.readouterr().out.startswith("the same run: settings, numbers, weights and answ")
 
 
 def test_the_first_step_that_differs_and_the_setting_are_named(run, copy, capsys):
-    config = read_json(copy / rf.CONFIG)
+    config = read_json(copy / run_folder.CONFIG)
     config["options"]["lr"] = 0.5
     config["facts"]["versions"]["torch"] = "1.0"
-    write_json(copy / rf.CONFIG, config)
-    lines = (copy / rf.METRICS).read_text("utf-8").splitlines()
+    write_json(copy / run_folder.CONFIG, config)
+    lines = (copy / run_folder.METRICS).read_text("utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     last_equal, first = records[1]["step"], records[2]["step"]
     records[2]["val_loss"] += 1e-15
     records[3]["train_loss"] += 1
     records[1]["seconds"] += 5  # time is no number of the run
-    rf.save_metrics(copy, records)
+    run_folder.save_metrics(copy, records)
     code, found = compared(capsys, run, copy)
     assert code == 1 and not found["same"]
     names = {setting["name"] for setting in found["settings"]}
@@ -56,12 +56,12 @@ def test_the_first_step_that_differs_and_the_setting_are_named(run, copy, capsys
 
 
 def test_weights_and_answers_that_differ_are_counted(run, copy, capsys):
-    tensors = read_tensors(copy / rf.MODEL)
+    tensors = read_tensors(copy / run_folder.MODEL)
     tensors["final_norm.bias"][0] += 0.25
-    write_tensors(copy / rf.MODEL, tensors)
-    answers = read_json(copy / rf.RESPONSES)
+    write_tensors(copy / run_folder.MODEL, tensors)
+    answers = read_json(copy / run_folder.RESPONSES)
     answers[3]["model_response"] = "\x1b[31mred"
-    write_json(copy / rf.RESPONSES, answers)
+    write_json(copy / run_folder.RESPONSES, answers)
     code, found = compared(capsys, run, copy)
     assert code == 1 and found["weights"]["tensors"] == ["final_norm.bias"]
     assert found["weights"]["largest"] == pytest.approx(0.25) and found["answers"]["entries"] == 1
@@ -73,27 +73,27 @@ def test_weights_and_answers_that_differ_are_counted(run, copy, capsys):
 def test_the_tensors_of_an_adapter_are_compared_too(run, copy, tmp_path, capsys):
     same = shutil.copytree(copy, tmp_path / "same")
     for folder, value in ((copy, 1.0), (same, 1.5)):
-        (folder / rf.ADAPTER).mkdir()
+        (folder / run_folder.ADAPTER).mkdir()
         adapter = {"lora_A.weight": torch.full((2, 2), value)}
-        write_tensors(folder / rf.ADAPTER / rf.ADAPTER_WEIGHTS, adapter)
+        write_tensors(folder / run_folder.ADAPTER / run_folder.ADAPTER_WEIGHTS, adapter)
     code, found = compared(capsys, copy, same)
     assert code == 1 and found["weights"]["tensors"] == ["lora_A.weight"]
     assert found["weights"]["largest"] == 0.5
-    assert found["weights"]["of"] == len(read_tensors(run / rf.MODEL)) + 1
+    assert found["weights"]["of"] == len(read_tensors(run / run_folder.MODEL)) + 1
     code, found = compared(capsys, run, copy)
     assert code == 1 and found["weights"]["tensors"] == ["lora_A.weight"], "only one has it"
 
 
 def test_evaluations_at_other_steps_are_compared_where_both_have_one(run, copy, capsys):
-    records = rf.read_metrics(copy)
-    rf.save_metrics(copy, records[::2])
+    records = run_folder.read_metrics(copy)
+    run_folder.save_metrics(copy, records[::2])
     code, found = compared(capsys, run, copy)
     assert code == 1 and "first" not in found["numbers"]
     assert found["numbers"]["shared"] == len(records[::2])
 
 
 def test_an_unfinished_run_is_compared_as_far_as_it_went(run, copy, capsys):
-    for name in (rf.MODEL, rf.RESPONSES):
+    for name in (run_folder.MODEL, run_folder.RESPONSES):
         (copy / name).unlink()
     code, found = compared(capsys, run, copy)
     assert code == 1 and found["weights"]["missing"] == [str(copy)]
@@ -104,18 +104,18 @@ def test_an_unfinished_run_is_compared_as_far_as_it_went(run, copy, capsys):
 
 
 def test_other_questions_are_not_compared(run, copy, capsys):
-    answers = read_json(copy / rf.RESPONSES)
+    answers = read_json(copy / run_folder.RESPONSES)
     answers[0]["instruction"] = "Something else?"
-    write_json(copy / rf.RESPONSES, answers)
+    write_json(copy / run_folder.RESPONSES, answers)
     assert main(["compare", str(run), str(copy)]) == 1
     assert "answers: not compared, since the questions differ" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"a": 1}', "\x00"])
 def test_damaged_metrics_are_said(run, copy, capsys, text):
-    (copy / rf.METRICS).write_text(text, encoding="utf-8")
+    (copy / run_folder.METRICS).write_text(text, encoding="utf-8")
     assert main(["compare", str(run), str(copy)]) == 1
-    assert f"{rf.METRICS} can't be read" in capsys.readouterr().err
+    assert f"{run_folder.METRICS} can't be read" in capsys.readouterr().err
     assert main(["compare", str(run), str(copy / "nowhere")]) == 1
     assert "is not a run folder" in capsys.readouterr().err
 
@@ -123,7 +123,7 @@ def test_damaged_metrics_are_said(run, copy, capsys, text):
 def test_logged_losses_come_again_from_the_saved_weights(run, capsys):
     assert main(["evaluate", str(run), "--losses", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    last = rf.read_metrics(run)[-1]
+    last = run_folder.read_metrics(run)[-1]
     for name in ("train_loss", "val_loss"):
         assert found[name] == {"logged": last[name], "now": last[name], "equal": True}
     assert main(["evaluate", str(run), "--losses"]) == 0

@@ -10,23 +10,24 @@ import pytest
 import torch
 
 from ch07.commands.cli import main
-from ch07.runs import run_folder as rf
-from ch07.runs import run_lock
+from ch07.runs import run_folder, run_lock
 from ch07.utils.atomic_files import read_json, read_tensors
 
 SHORT = ["--eval-freq", "10", "--dtype", "float32"]
 
 
 def test_learning_happened(run, number_data):
-    history = [json.loads(line) for line in (run / rf.METRICS).read_text("utf-8").splitlines()]
+    history = [
+        json.loads(line) for line in (run / run_folder.METRICS).read_text("utf-8").splitlines()
+    ]
     assert history[-1]["train_loss"] < 0.2 < 9 < history[0]["train_loss"]
     assert history[-1]["val_loss"] < 1 < history[0]["val_loss"]
-    scores = read_json(run / rf.SCORES)
+    scores = read_json(run / run_folder.SCORES)
     assert scores["exact_match"] >= 0.6 and scores["stopped"] >= 0.9, "nothing right at the start"
     from gpt_model import MODEL_SIZES, GPTModel
 
     start = GPTModel(MODEL_SIZES["gpt2-tiny"], torch.Generator().manual_seed(1))
-    trained = read_tensors(run / rf.MODEL)
+    trained = read_tensors(run / run_folder.MODEL)
     for name, weight in start.named_parameters():
         assert not torch.equal(weight, trained[name]), f"{name} did not move"
 
@@ -35,24 +36,27 @@ def test_the_held_out_score_rose(run, number_data, tmp_path, capsys):
     """Measured, not assumed: the same weights before training get nothing right."""
     common = ["--data", str(number_data), "--seed", "1", "--lr", "1e-30", "--max-steps", "1"]
     assert main(["finetune", *common, "--out", str(tmp_path / "start")]) == 0
-    before, after = (read_json(folder / rf.SCORES) for folder in (tmp_path / "start", run))
+    before, after = (read_json(folder / run_folder.SCORES) for folder in (tmp_path / "start", run))
     assert before["n"] == after["n"] and before["exact_match"] == 0
     assert after["exact_match_interval"][0] > before["exact_match_interval"][1]
 
 
 def test_the_run_folder_holds_what_it_promises(run, number_data):
+    promised = ("CONFIG", "MODEL", "METRICS", "PLOT", "RESPONSES", "SCORES", "CHECKPOINT")
     assert {p.name for p in run.iterdir() if p.name != ".lock"} == {
-        rf.CONFIG, rf.MODEL, rf.METRICS, rf.PLOT, rf.RESPONSES, rf.SCORES, rf.CHECKPOINT,
-    }  # fmt: skip
-    config = read_json(run / rf.CONFIG)
+        getattr(run_folder, name) for name in promised
+    }
+    config = read_json(run / run_folder.CONFIG)
     assert config["options"]["seed"] == 1 and config["options"]["data"] == str(number_data)
     assert config["prompt_style"]["name"] == "book" and len(config["facts"]["data_sha256"]) == 64
-    responses = read_json(run / rf.RESPONSES)
-    assert len(responses) == config["facts"]["rows"]["test"] == read_json(run / rf.SCORES)["n"]
+    responses = read_json(run / run_folder.RESPONSES)
+    assert (
+        len(responses) == config["facts"]["rows"]["test"] == read_json(run / run_folder.SCORES)["n"]
+    )
     assert {"instruction", "input", "output", "model_response", "stopped"} == set(responses[0])
-    line = json.loads((run / rf.METRICS).read_text("utf-8").splitlines()[-1])
+    line = json.loads((run / run_folder.METRICS).read_text("utf-8").splitlines()[-1])
     assert set(line) == {"step", "epoch", "tokens_seen", "train_loss", "val_loss", "lr", "seconds"}
-    scores = read_json(run / rf.SCORES)
+    scores = read_json(run / run_folder.SCORES)
     assert {
         "n",
         "exact_match",
@@ -72,9 +76,9 @@ def test_each_evaluation_shows_losses_and_an_answer_and_changes_no_bit(
     common += ["--eval-freq", "2", "--dtype", "float32"]
     assert main(["finetune", *common, "--out", str(tmp_path / "shown")]) == 0
     said = capsys.readouterr().err
-    lines = (tmp_path / "shown" / rf.METRICS).read_text("utf-8").splitlines()
+    lines = (tmp_path / "shown" / run_folder.METRICS).read_text("utf-8").splitlines()
     history = [json.loads(line) for line in lines]
-    first = read_json(tmp_path / "shown" / rf.RESPONSES)[0]
+    first = read_json(tmp_path / "shown" / run_folder.RESPONSES)[0]
     question = f"{first['instruction']} {first['input']}".strip()
     for record in history:
         line = f"step {record['step']} of 4: training loss {record['train_loss']:.3f}, "
@@ -86,15 +90,15 @@ def test_each_evaluation_shows_losses_and_an_answer_and_changes_no_bit(
     assert main(["finetune", *common, "--out", str(tmp_path / "silent")]) == 0
     said = capsys.readouterr().err
     assert "step 4 of 4: training loss" in said and " -> " not in said
-    weights = [(tmp_path / name / rf.MODEL).read_bytes() for name in ("shown", "silent")]
+    weights = [(tmp_path / name / run_folder.MODEL).read_bytes() for name in ("shown", "silent")]
     assert weights[0] == weights[1]
 
 
 def test_evaluate_gives_the_scores_of_the_run(run, capsys):
     assert main(["evaluate", str(run), "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
-    assert read_json(run / rf.SCORES) == again | {
-        "train_seconds": read_json(run / rf.SCORES)["train_seconds"]
+    assert read_json(run / run_folder.SCORES) == again | {
+        "train_seconds": read_json(run / run_folder.SCORES)["train_seconds"]
     }
     assert main(["evaluate", str(run)]) == 0
     assert "exact match  95 % interval" in capsys.readouterr().out
@@ -106,7 +110,7 @@ def test_evaluate_takes_another_file(run, number_data, capsys):
 
 
 def test_respond_gives_the_answer_of_the_run(run, capsys):
-    entry = read_json(run / rf.RESPONSES)[0]
+    entry = read_json(run / run_folder.RESPONSES)[0]
     assert main(["respond", str(run), entry["instruction"], "--input", entry["input"]]) == 0
     assert capsys.readouterr().out == entry["model_response"] + "\n"
 
@@ -154,25 +158,25 @@ def test_a_run_that_moved_goes_on(number_data, uninterrupted, tmp_path, capsys):
 def test_damaged_responses_are_said(run, tmp_path, capsys, text):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    (copy / rf.RESPONSES).write_text(text, encoding="utf-8")
+    (copy / run_folder.RESPONSES).write_text(text, encoding="utf-8")
     assert main(["evaluate", str(copy)]) == 1
-    assert rf.RESPONSES in capsys.readouterr().err
+    assert run_folder.RESPONSES in capsys.readouterr().err
 
 
 def test_a_run_can_start_from_a_run(run, number_data, tmp_path):
     arguments = ["--model", str(run), "--data", str(number_data), "--out", str(tmp_path / "next")]
     assert main(["finetune", *arguments, "--max-steps", "2", *SHORT, "--seed", "1"]) == 0
-    assert len(read_json(tmp_path / "next" / rf.CONFIG)["facts"]["start_sha256"]) == 64
-    first = json.loads((tmp_path / "next" / rf.METRICS).read_text("utf-8").splitlines()[0])
+    assert len(read_json(tmp_path / "next" / run_folder.CONFIG)["facts"]["start_sha256"]) == 64
+    first = json.loads((tmp_path / "next" / run_folder.METRICS).read_text("utf-8").splitlines()[0])
     assert first["train_loss"] < 0.5, "it starts where the other ended"
-    assert read_json(tmp_path / "next" / rf.CONFIG)["options"]["model"] == str(run)
+    assert read_json(tmp_path / "next" / run_folder.CONFIG)["options"]["model"] == str(run)
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(run, number_data, capsys):
-    before = (run / rf.MODEL).read_bytes()
+    before = (run / run_folder.MODEL).read_bytes()
     assert main(["finetune", "--data", str(number_data), "--out", str(run)]) == 1
     assert "holds another run" in capsys.readouterr().err
-    assert (run / rf.MODEL).read_bytes() == before
+    assert (run / run_folder.MODEL).read_bytes() == before
 
 
 def steps(number_data, folder, *more):
@@ -190,14 +194,17 @@ def uninterrupted(number_data, tmp_path_factory):
 
 
 def compare(one, two):
-    a, b = (read_tensors(folder / rf.MODEL) for folder in (one, two))
+    a, b = (read_tensors(folder / run_folder.MODEL) for folder in (one, two))
     assert all(torch.equal(a[name], b[name]) for name in a)
     a, b = (
-        [json.loads(x) | {"seconds": 0} for x in (f / rf.METRICS).read_text("utf-8").splitlines()]
+        [
+            json.loads(x) | {"seconds": 0}
+            for x in (f / run_folder.METRICS).read_text("utf-8").splitlines()
+        ]
         for f in (one, two)
     )
     assert a == b
-    assert read_json(one / rf.RESPONSES) == read_json(two / rf.RESPONSES)
+    assert read_json(one / run_folder.RESPONSES) == read_json(two / run_folder.RESPONSES)
 
 
 def test_a_resume_with_other_settings_or_data_is_refused(
@@ -207,13 +214,13 @@ def test_a_resume_with_other_settings_or_data_is_refused(
     assert main([*resume, "--lr", "0.5", "--epochs", "9"]) == 2
     error = capsys.readouterr().err
     assert "lr was" in error and "now 0.5" in error and "epochs was" in error
-    config = read_json(uninterrupted / rf.CONFIG)
+    config = read_json(uninterrupted / run_folder.CONFIG)
     copy = tmp_path / "copy"
     copy.mkdir()
     other = tmp_path / "other.json"
     other.write_text(number_data.read_text("utf-8").replace("nine", "ten"), encoding="utf-8")
     config["options"] |= {"data": str(other)}
-    (copy / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    (copy / run_folder.CONFIG).write_text(json.dumps(config), encoding="utf-8")
     assert main(["finetune", "--resume", "--out", str(copy)]) == 1
     assert "its data_sha256 was" in capsys.readouterr().err
     config["options"] |= {"data": str(number_data)}
@@ -223,7 +230,7 @@ def test_a_resume_with_other_settings_or_data_is_refused(
         ("model", "n_layers"),
     ):
         other = config | {part: config[part] | {name: "other"}}
-        (copy / rf.CONFIG).write_text(json.dumps(other), encoding="utf-8")
+        (copy / run_folder.CONFIG).write_text(json.dumps(other), encoding="utf-8")
         assert main(["finetune", "--resume", "--out", str(copy)]) == 1
         assert f"its {name} was 'other'" in capsys.readouterr().err
 
@@ -243,9 +250,11 @@ def test_few_rows_train_all_the_same(tmp_path, capsys, n):
     captured = capsys.readouterr()
     assert captured.err.count("no validation rows") == 1
     assert captured.err.count("no held-out rows") == 1
-    history = [json.loads(line) for line in (folder / rf.METRICS).read_text("utf-8").splitlines()]
+    history = [
+        json.loads(line) for line in (folder / run_folder.METRICS).read_text("utf-8").splitlines()
+    ]
     assert [record["step"] for record in history] == [0, 2] and history[1]["val_loss"] is None
-    assert (folder / rf.PLOT).exists() and not (folder / rf.SCORES).exists()
+    assert (folder / run_folder.PLOT).exists() and not (folder / run_folder.SCORES).exists()
 
 
 def test_what_a_limit_destroys_is_said_before_training(tmp_path, capsys):
@@ -308,7 +317,7 @@ def test_a_limit_beyond_the_context_is_the_context(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("allowed_max_length exceeds the model's context; using 1024") == 1
     assert "cut at 1024 tokens, end-of-text lost (1: row 2" in error
-    kept = read_json(tmp_path / "run" / rf.CONFIG)["facts"]["findings"]
+    kept = read_json(tmp_path / "run" / run_folder.CONFIG)["facts"]["findings"]
     assert any("cut at 1024 tokens, end-of-text lost (1: row 2" in line for line in kept), (
         "what was cut is kept"
     )
@@ -359,7 +368,7 @@ def test_a_full_disk_is_said_before_training(tmp_path, capsys, monkeypatch):
     arguments = ["--data", str(tiny_file(tmp_path, 3)), "--out", str(tmp_path / "run")]
     assert main(["finetune", *arguments]) == 1
     assert "the run may need 294 MB, but 1 MB are free" in capsys.readouterr().err
-    assert not (tmp_path / "run" / rf.CONFIG).exists()
+    assert not (tmp_path / "run" / run_folder.CONFIG).exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell's pipe")
@@ -383,12 +392,12 @@ def test_a_run_like_another_says_what_differs(uninterrupted, number_data, tmp_pa
     assert main([*like, "--out", str(tmp_path / "short"), "--seed", "5"]) == 0
     said = capsys.readouterr().err
     assert "except options.seed was 2, now 5; options.max_steps was 20, now 2" in said
-    config = read_json(uninterrupted / rf.CONFIG)
+    config = read_json(uninterrupted / run_folder.CONFIG)
     config["facts"] |= {"data_sha256": "0" * 64, "start_sha256": "1", "tokenizer": "other"}
     config["facts"]["versions"]["torch"] = "2.0.0"
     other = tmp_path / "other"
     other.mkdir()
-    (other / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    (other / run_folder.CONFIG).write_text(json.dumps(config), encoding="utf-8")
     like[2] = str(other)
     assert main([*like, "--out", str(tmp_path / "new")]) == 1
     error = capsys.readouterr().err
@@ -398,17 +407,17 @@ def test_a_run_like_another_says_what_differs(uninterrupted, number_data, tmp_pa
     for name in ("start_sha256", "tokenizer"):  # a resume refuses them too
         copy = tmp_path / f"resume-{name}"
         copy.mkdir()
-        changed = read_json(uninterrupted / rf.CONFIG)
+        changed = read_json(uninterrupted / run_folder.CONFIG)
         changed["facts"][name] = "other"
-        (copy / rf.CONFIG).write_text(json.dumps(changed), encoding="utf-8")
+        (copy / run_folder.CONFIG).write_text(json.dumps(changed), encoding="utf-8")
         assert main(["finetune", "--resume", "--out", str(copy)]) == 1
         assert f"its {name} was 'other'" in capsys.readouterr().err
 
 
 def test_other_versions_are_told(uninterrupted, tmp_path, capsys):
-    config = read_json(uninterrupted / rf.CONFIG)
+    config = read_json(uninterrupted / run_folder.CONFIG)
     config["facts"]["versions"]["torch"] = "2.0.0"
-    (tmp_path / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / run_folder.CONFIG).write_text(json.dumps(config), encoding="utf-8")
     like = ["finetune", "--like", str(tmp_path), "--max-steps", "1"]
     assert main([*like, "--out", str(tmp_path / "new")]) == 0
     assert "may differ: torch was '2.0.0', now" in capsys.readouterr().err

@@ -218,9 +218,9 @@ def test_a_better_answer_and_rows_that_stay(tmp_path, capsys):
                    "before": {"request": 7, "before": "x"}}  # fmt: skip
     assert {name: three[name] for name in ROWS[2]} == ROWS[2] and "before" not in three
     shown = capsys.readouterr()
-    assert "1 of 3 rows written anew" in shown.out
+    assert "1 of 3 rows rewritten" in shown.out
     assert "1  the reply can't be read" in shown.out and "1  cut off" in shown.out
-    assert "row 1: written anew" in shown.err and "row 2: as it was" in shown.err
+    assert "row 1: rewritten" in shown.err and "row 2: unchanged" in shown.err
 
 
 def test_rows_that_are_left_out_are_told_and_others_by_their_place(tmp_path, capsys):
@@ -229,7 +229,7 @@ def test_rows_that_are_left_out_are_told_and_others_by_their_place(tmp_path, cap
     assert "row 2" in capsys.readouterr().err and not (tmp_path / "new.jsonl").exists()
     assert main(reflect(tmp_path, "--skip-bad-rows", rows=rows, answers=[BETTER])) == 0
     shown = capsys.readouterr().err
-    assert "row 3: written anew" in shown and "row 1" in shown and "row 2" in shown
+    assert "row 3: rewritten" in shown and "row 1" in shown and "row 2" in shown
 
 
 def test_a_better_instruction_where_there_is_no_input(tmp_path, capsys):
@@ -246,7 +246,7 @@ def test_a_better_instruction_where_there_is_no_input(tmp_path, capsys):
 def test_reflecting_goes_on_where_the_server_was_lost(tmp_path, capsys):
     assert main(reflect(tmp_path, "--what", "instruction", answers=[BETTER])) == 1
     shown = capsys.readouterr().err
-    assert "has 2 rows: the same command goes on" in shown and "at its end" in shown
+    assert "has 2 rows: the same command resumes it" in shown and "at its end" in shown
     assert main(reflect(tmp_path, "--what", "instruction", answers=[BETTER, "no"])) == 0
     assert len(lines(tmp_path / "new.jsonl")) == 3
     again = reflect(tmp_path, "--what", "instruction", "--json")
@@ -337,4 +337,4 @@ def test_a_run_is_asked_and_a_row_too_long_for_it_stays(run, tmp_path, capsys):
     (row,) = lines(tmp_path / "new.jsonl")
     assert row["output"] == "It" and row["reflected"] is False
     shown = capsys.readouterr().out
-    assert "0 of 1 row written anew" in shown and "1  too long for the model" in shown
+    assert "0 of 1 row rewritten" in shown and "1  too long for the model" in shown

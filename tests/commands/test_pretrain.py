@@ -29,7 +29,7 @@ from ch07.data.toy_instructions.corpus import make_corpus
 from ch07.data.toy_instructions.facts import FACT_FAMILIES
 from ch07.data.toy_instructions.lists import LIST_FAMILIES, LIST_WORDS
 from ch07.models.saved_run import load_run
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.utils.atomic_files import read_json, sha256_of
 from ch07.utils.run_log import RunLog
 from collate import END_OF_TEXT
@@ -234,12 +234,18 @@ def test_it_is_not_done_again_by_finetune(pretrained, tmp_path, capsys):
 
 def test_a_run_folder_like_any_other(pretrained, text, capsys):
     names = {path.name for path in pretrained.iterdir() if path.name != ".lock"}
-    assert names == {rf.CONFIG, rf.MODEL, rf.METRICS, rf.PLOT, rf.CHECKPOINT}
+    assert names == {
+        run_folder.CONFIG,
+        run_folder.MODEL,
+        run_folder.METRICS,
+        run_folder.PLOT,
+        run_folder.CHECKPOINT,
+    }
     run = load_run(pretrained)
     assert run.style.name == "book" and run.model.config.emb_dim == 8
     assert run.config["facts"]["data_sha256"] == sha256_of(text)
     assert run.config["options"]["optimizer"] == "auto" and run.config["options"]["text"]
-    first, *_, last = rf.read_metrics(pretrained)
+    first, *_, last = run_folder.read_metrics(pretrained)
     assert last["tokens_seen"] == 6 * 2 * 16
     assert last["val_loss"] is not None and last["train_loss"] < first["train_loss"]
     assert main(["evaluate", str(pretrained), "--losses"]) == 0, "the same losses, computed anew"
@@ -250,8 +256,8 @@ def test_fine_tuning_starts_from_it(pretrained, number_data, tmp_path, capsys):
     arguments += ["--max-steps", 1, "--train-rows", 20, "--dtype", "float32"]
     capsys.readouterr()
     assert main(["finetune", *map(str, arguments)]) == 0
-    config = read_json(tmp_path / "tuned" / rf.CONFIG)
-    assert config["facts"]["start_sha256"] == sha256_of(pretrained / rf.MODEL)
+    config = read_json(tmp_path / "tuned" / run_folder.CONFIG)
+    assert config["facts"]["start_sha256"] == sha256_of(pretrained / run_folder.MODEL)
     assert config["prompt_style"]["name"] == "book" and not config["options"]["text"]
     assert config["options"]["train_rows"] == config["facts"]["rows"]["train"] == 20
     assert "data: training on 20 of 119 training rows" in capsys.readouterr().err
@@ -293,12 +299,15 @@ def test_a_run_that_was_stopped_ends_at_the_same_bits(
     with monkeypatch.context() as patch:
         patch.setattr(command, "stop_on_signal", stop_at_step(3))
         assert main(["pretrain", "--corpus", str(text), "--out", str(folder), *STEPS]) == 130
-    assert rf.read_metrics(folder)[-1]["step"] == 2 and not (folder / rf.MODEL).exists()
+    assert (
+        run_folder.read_metrics(folder)[-1]["step"] == 2
+        and not (folder / run_folder.MODEL).exists()
+    )
     (line,) = re.findall(r"python -m ch07 (.* --resume .*)", capsys.readouterr().err)
     assert main(line.split()) == 0
-    assert sha256_of(folder / rf.MODEL) == sha256_of(pretrained / rf.MODEL)
+    assert sha256_of(folder / run_folder.MODEL) == sha256_of(pretrained / run_folder.MODEL)
     one, two = (
-        [record | {"seconds": 0} for record in rf.read_metrics(place)]
+        [record | {"seconds": 0} for record in run_folder.read_metrics(place)]
         for place in (folder, pretrained)
     )
     assert one == two

@@ -6,6 +6,7 @@ output is no terminal, by design: a program reads it then. JSON has escapes of i
 
 import io
 import json
+import re
 import shutil
 import sys
 
@@ -14,7 +15,7 @@ from strangers import a_run, altered
 
 from ch07.commands.cli import main
 from ch07.generation.respond import Answer
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.utils.atomic_files import read_json, write_json
 
 NASTY = "\x1b[31mred\x1b]0;title\x07\x08\x7f\x9b2J\u202eback\r\x00end"
@@ -22,7 +23,7 @@ NASTY = "\x1b[31mred\x1b]0;title\x07\x08\x7f\x9b2J\u202eback\r\x00end"
 
 def harmless(text):
     """Whether a terminal would only print it; the progress bar goes back to its line's start."""
-    text = text.replace("\rtraining: ", "")
+    text = re.sub(r"\r *\r|\r(?=training: )", "", text)  # the bar is cleared, or drawn again
     odd = {letter for letter in text if not letter.isprintable()} - {"\n"}
     assert not odd, (odd, text)
     return True
@@ -37,7 +38,7 @@ def nasty_rows():
     return [*rows, rows[1], rows[2] | {"output": "other"}, rows[3] | {"output": ""}]
 
 
-def answers(model, tokenizer, entries, *rest):
+def answers(model, tokenizer, entries, *rest, **options):
     return [Answer(NASTY + "\n" + NASTY, "length")] * len(entries)
 
 
@@ -97,16 +98,16 @@ def test_a_run_its_losses_and_its_comparison(place, data, ends, tmp_path):
     altered(two, facts={"versions": {NASTY: NASTY}})
     assert ends("evaluate", two, "--losses")[0] == 0
     altered(two, options={NASTY: NASTY, "data": NASTY}, settings={NASTY: 1}, facts={NASTY: NASTY})
-    rows = read_json(two / rf.RESPONSES)
-    write_json(two / rf.RESPONSES, [row | {"instruction": NASTY + "x"} for row in rows])
+    rows = read_json(two / run_folder.RESPONSES)
+    write_json(two / run_folder.RESPONSES, [row | {"instruction": NASTY + "x"} for row in rows])
     code, said = ends("compare", one, two)
     assert code == 1 and r"\x1b[31mred" in said
     assert ends("compare", one, two, "--json")[0] == 1
     for value in (NASTY, [NASTY], None):
-        write_json(two / rf.METRICS, {"step": value})
+        write_json(two / run_folder.METRICS, {"step": value})
         assert ends("compare", one, two)[0] == 1
         record = {"step": 1, "train_loss": NASTY}
-        (two / rf.METRICS).write_text(json.dumps(record), encoding="utf-8")
+        (two / run_folder.METRICS).write_text(json.dumps(record), encoding="utf-8")
         assert ends("compare", one, two)[0] == ends("evaluate", two, "--losses")[0] == 1
 
 
@@ -155,10 +156,10 @@ def test_the_doctor_and_a_file_name(place, data, ends, more):
 
 
 def test_a_note_on_a_strangers_versions(capsys):
-    from ch07.commands.finetune import note
     from ch07.training.resume import report_version_changes
+    from ch07.utils.console import log_rank0
 
-    report_version_changes({"facts": {"versions": {NASTY: 1}}}, {"facts": {}}, note)
+    report_version_changes({"facts": {"versions": {NASTY: 1}}}, {"facts": {}}, log_rank0)
     assert harmless(capsys.readouterr().err)
 
 

@@ -15,7 +15,7 @@ from ch07.evaluation.rank_correlation import kendall, spearman
 from ch07.generation.backends import open_backend
 from ch07.generation.completion import CompletionError, scripted
 from ch07.models.saved_run import save_model
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 
 # --- the number in a reply ----------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ def small_run(tmp_path):
     folder.mkdir()
     model = GPTModel(shape, torch.Generator().manual_seed(0))
     config = {"options": {}, "settings": {}, "facts": {}, "model": vars(model.config)}
-    rf.save_config(folder, {**config, "prompt_style": vars(BOOK_STYLE)})
+    run_folder.save_config(folder, {**config, "prompt_style": vars(BOOK_STYLE)})
     save_model(folder, model)
     return folder
 

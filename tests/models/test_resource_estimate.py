@@ -87,7 +87,7 @@ def test_a_run_prints_its_estimate_and_is_refused_if_it_cannot_fit(
     monkeypatch.setattr(cost_estimate, "available_memory", lambda device: 1e6)
     assert main([*arguments, "--out", str(tmp_path / "c")]) == 1
     error = capsys.readouterr().err
-    assert "nothing smaller fits; try it all the same with --force" in error
+    assert "nothing smaller fits; try it anyway with --force" in error
     assert main([*arguments, "--out", str(tmp_path / "c"), "--force"]) == 0
 
 

@@ -65,13 +65,14 @@ def test_a_compiled_model_computes_the_same(job, small_model, monkeypatch):
 
 
 def test_where_it_cannot_be_compiled_it_is_said(job, small_model, monkeypatch):
-    def broken(model, dynamic):
-        def call(*arguments, **options):
+    class Uncompilable(torch.nn.Module):
+        def __init__(self, model, dynamic):
+            super().__init__()
+
+        def forward(self, *arguments, **options):
             raise RuntimeError("no C++ compiler\nmore")
 
-        return call
-
-    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(torch, "compile", Uncompilable)
     said = []
     assert (
         distribute_job(job, FinetuneOptions(compile=True), said.append).trained_model is small_model

@@ -24,7 +24,7 @@ place = display("the plot will be here", display_id="loss")
 def on_eval(record):
     history.append(record)
     columns = [[r[n] for r in history] for n in ("epoch", "tokens_seen", "train_loss", "val_loss")]
-    place.update(Drawing(plot_losses(*columns), f"{len(history)} points"))
+    place.update(CaptionedFigure(plot_losses(*columns), f"{len(history)} points"))
 
 
 settings = TrainSettings(num_epochs=10**9, eval_freq=5)

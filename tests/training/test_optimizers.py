@@ -61,6 +61,17 @@ def test_resumed_equals_uninterrupted(name, tmp_path):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_a_resumed_optimizer_follows_the_learning_rate(name, tmp_path):
+    """Loading gives an optimizer new groups; those are the ones whose rate has to be set."""
+    save_checkpoint(tmp_path, *made(name), TrainState(step=0))
+    model, optimizer = made(name, seed=1)
+    load_checkpoint(tmp_path, model, optimizer)
+    train_step(BATCH, model, optimizer, "cpu", 0.125, TrainSettings())
+    parts = getattr(optimizer, "parts", [optimizer])
+    assert {group["lr"] for part in parts for group in part.param_groups} == {0.125}
+
+
 def test_an_unknown_name_lists_the_known():
     with pytest.raises(ValueError, match="no optimizer 'sgd'; choose one of adamw, muon"):
         made("sgd")

@@ -11,7 +11,7 @@ from crashes import Forks
 
 from ch07.commands.cli import main
 from ch07.config import FinetuneOptions
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.runs.run_lock import run_lock
 from ch07.training.run_plan import build_plan
 from ch07.utils.atomic_files import read_json, write_json
@@ -63,19 +63,21 @@ def operations(whole, forks):
 
 def same(one, two):
     """All that a run leaves, but for its seconds, is the same to the bit."""
-    for name in (rf.MODEL, rf.RESPONSES):
+    for name in (run_folder.MODEL, run_folder.RESPONSES):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
-    a, b = ((folder / rf.METRICS).read_text("utf-8").splitlines() for folder in (one, two))
+    a, b = ((folder / run_folder.METRICS).read_text("utf-8").splitlines() for folder in (one, two))
     assert [json.loads(x) | {"seconds": 0} for x in a] == [
         json.loads(x) | {"seconds": 0} for x in b
     ]
-    a, b = (read_json(folder / rf.SCORES) | {"train_seconds": 0} for folder in (one, two))
+    a, b = (read_json(folder / run_folder.SCORES) | {"train_seconds": 0} for folder in (one, two))
     assert a == b
 
 
 def begun_or_resumed(arguments, folder):
     """What a person would type: begin, or go on where something was begun."""
-    if (folder / rf.CONFIG).exists() or any((folder / rf.CHECKPOINT).glob("step-*")):
+    if (folder / run_folder.CONFIG).exists() or any(
+        (folder / run_folder.CHECKPOINT).glob("step-*")
+    ):
         return ["finetune", "--resume", "--out", folder]
     return [*arguments, "--out", folder]
 
@@ -95,7 +97,7 @@ def test_thirty_kills_lose_nothing_but_time(place, forks, arguments, whole):
     assert "resuming from step" in forks.said()
     assert forks(begun_or_resumed(arguments, folder)) == 0, forks.said()[-2000:]
     same(whole, folder)
-    left = [*folder.glob(".*.new"), *(folder / rf.CHECKPOINT).glob(".new-*")]
+    left = [*folder.glob(".*.new"), *(folder / run_folder.CHECKPOINT).glob(".new-*")]
     assert not left, "what a killed run left half-written is cleaned away"
 
 
@@ -115,7 +117,7 @@ def test_a_fault_at_any_operation_ends_in_words(place, forks, arguments, whole, 
         assert code == {"full": 1, "interrupt": 130, "kill": -9}[fault], (number, words)
         assert "Traceback" not in words
         assert fault != "full" or "No space left on device" in words
-        if fault != "kill" and (folder / rf.CONFIG).exists():
+        if fault != "kill" and (folder / run_folder.CONFIG).exists():
             assert "python -m ch07 finetune --resume --out" in words, (number, words)
             assert fault != "interrupt" or "stopped immediately" in words
         assert forks(begun_or_resumed(arguments, folder)) == 0, (number, forks.said()[-2000:])
@@ -133,9 +135,11 @@ def test_a_run_that_is_asked_to_stop_keeps_all_it_has(
     assert forks([*arguments, *late, "--out", folder], name, at) == 130
     words = forks.said()[said:]
     assert f"python -m ch07 finetune --resume --out {folder}" in words and "Traceback" not in words
-    assert (folder / rf.PLOT).exists() and rf.read_metrics(folder)
-    step = max((folder / rf.CHECKPOINT).glob("step-*")).name
-    assert f"stopped after step {int(step[5:])};" in words and not (folder / rf.MODEL).exists()
+    assert (folder / run_folder.PLOT).exists() and run_folder.read_metrics(folder)
+    step = max((folder / run_folder.CHECKPOINT).glob("step-*")).name
+    assert (
+        f"stopped after step {int(step[5:])};" in words and not (folder / run_folder.MODEL).exists()
+    )
     assert main(["respond", str(folder), "x"]) == 1
     assert "has not finished" in capsys.readouterr().err
     assert forks(["finetune", "--resume", "--out", folder]) == 0
@@ -145,7 +149,7 @@ def test_a_run_that_is_asked_to_stop_keeps_all_it_has(
 
 def copied(whole, folder):
     shutil.copytree(whole, folder)
-    (folder / rf.MODEL).unlink()
+    (folder / run_folder.MODEL).unlink()
     return folder
 
 
@@ -156,7 +160,7 @@ def resume(folder):
 @pytest.mark.parametrize("damage", ["missing", "cut", "empty", "flipped"])
 def test_a_damaged_config_comes_back_from_the_checkpoint(whole, tmp_path, damage, capsys):
     folder = copied(whole, tmp_path / "run")
-    path = folder / rf.CONFIG
+    path = folder / run_folder.CONFIG
     text = path.read_bytes()
     if damage == "missing":
         path.unlink()
@@ -165,16 +169,16 @@ def test_a_damaged_config_comes_back_from_the_checkpoint(whole, tmp_path, damage
         path.write_bytes({"cut": text[:200], "empty": b"", "flipped": flipped}[damage])
     assert resume(folder) == 0
     assert f"using its copy in the checkpoint of step {STEPS}" in capsys.readouterr().err
-    assert path.read_bytes() == (whole / rf.CONFIG).read_bytes()
+    assert path.read_bytes() == (whole / run_folder.CONFIG).read_bytes()
     same(whole, folder)
 
 
 def test_a_config_that_was_altered_is_refused_with_what_differs(whole, tmp_path, capsys):
     """A batch size stands nowhere else: other batches would come, and nobody would see why."""
     folder = copied(whole, tmp_path / "run")
-    config = read_json(folder / rf.CONFIG)
+    config = read_json(folder / run_folder.CONFIG)
     config["options"]["batch_size"] = 8
-    write_json(folder / rf.CONFIG, config)
+    write_json(folder / run_folder.CONFIG, config)
     assert resume(folder) == 1
     error = capsys.readouterr().err
     assert "was altered since the run started: options.batch_size was 16, now 8" in error
@@ -182,7 +186,7 @@ def test_a_config_that_was_altered_is_refused_with_what_differs(whole, tmp_path,
 
 def test_a_checkpoint_whose_state_was_altered_is_passed_over(whole, tmp_path, capsys):
     folder = copied(whole, tmp_path / "run")
-    state = max((folder / rf.CHECKPOINT).glob("step-*")) / "state.json"
+    state = max((folder / run_folder.CHECKPOINT).glob("step-*")) / "state.json"
     text = state.read_text("utf-8")
     assert f'"step": {STEPS},' in text
     state.write_text(text.replace(f'"step": {STEPS},', '"step": 12,'), encoding="utf-8")
@@ -204,7 +208,7 @@ def test_a_second_process_on_one_folder_is_refused(whole, tmp_path, forks, argum
     (tmp_path / "new").mkdir()
     with run_lock(tmp_path / "new"):
         assert forks([*arguments, "--out", tmp_path / "new"]) == 1
-    assert not (tmp_path / "new" / rf.CONFIG).exists()
+    assert not (tmp_path / "new" / run_folder.CONFIG).exists()
 
 
 def test_a_folder_that_cannot_be_written_to_is_said_before_training(
@@ -232,7 +236,7 @@ def test_a_clock_that_jumps_back_changes_nothing(place, arguments, whole, tmp_pa
     same(whole, tmp_path / "run")
     seconds = [
         json.loads(line)["seconds"]
-        for line in (tmp_path / "run" / rf.METRICS).read_text("utf-8").splitlines()
+        for line in (tmp_path / "run" / run_folder.METRICS).read_text("utf-8").splitlines()
     ]
     assert seconds == sorted(seconds) and seconds[0] >= 0
 
@@ -255,7 +259,7 @@ def test_numbers_that_are_not_finite_end_the_run_with_its_rows(
     error = capsys.readouterr().err
     assert "after step 2: loss or gradient is not finite" in error
     rows = error.split("Its batch: ")[1].split(". ")[0].split(", ")
-    config = read_json(tmp_path / "run" / rf.CONFIG)
+    config = read_json(tmp_path / "run" / run_folder.CONFIG)
     plan = build_plan(FinetuneOptions(**config["options"]), lambda text: None)
     third = list(plan.train_loader.batch_sampler)[2]
     entries = [plan.rows.datasets["train"].data[i] for i in third]
@@ -279,7 +283,7 @@ def test_resume_touches_nothing_but_a_run(tmp_path, capsys):
 
 def test_a_finished_run_without_checkpoints_is_not_trained_again(whole, tmp_path, capsys):
     folder = shutil.copytree(whole, tmp_path / "run")
-    shutil.rmtree(folder / rf.CHECKPOINT)
+    shutil.rmtree(folder / run_folder.CHECKPOINT)
     assert resume(folder) == 1
     assert "has finished, and has no checkpoint to resume from" in capsys.readouterr().err
     same(whole, folder)
@@ -287,9 +291,9 @@ def test_a_finished_run_without_checkpoints_is_not_trained_again(whole, tmp_path
 
 def test_a_run_that_died_before_its_seal_has_not_finished(whole, tmp_path, capsys):
     folder = shutil.copytree(whole, tmp_path / "run")
-    config = read_json(folder / rf.CONFIG)
+    config = read_json(folder / run_folder.CONFIG)
     del config["model_sha256"]
-    write_json(folder / rf.CONFIG, config)
+    write_json(folder / run_folder.CONFIG, config)
     assert main(["respond", str(folder), "x"]) == 1
     assert "has not finished" in capsys.readouterr().err
     assert resume(folder) == 0
@@ -298,7 +302,7 @@ def test_a_run_that_died_before_its_seal_has_not_finished(whole, tmp_path, capsy
 
 def test_no_whole_checkpoint_is_said_without_a_circle(whole, tmp_path, capsys):
     folder = copied(whole, tmp_path / "run")
-    for state in (folder / rf.CHECKPOINT).glob("*/state.json"):
+    for state in (folder / run_folder.CHECKPOINT).glob("*/state.json"):
         state.write_text("{", encoding="utf-8")
     assert resume(folder) == 1
     error = capsys.readouterr().err

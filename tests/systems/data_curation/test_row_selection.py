@@ -505,7 +505,7 @@ def test_bad_input_gives_one_line(data, tmp_path, capsys):
     code, _, err = curated(capsys, data, data, "--keep", 3)
     assert code == 2 and "exists: choose another name for NEW" in err
     code, _, err = curated(capsys, data, tmp_path / "no" / "new.json", "--keep", 3)
-    assert code == 2 and "is no folder" in err
+    assert code == 2 and "is not a folder" in err
     code, _, err = curated(capsys, tmp_path, new, "--keep", 3)
     assert code == 1 and "is a folder" in err
     code, _, err = curated(capsys, data, new, "--keep", 3, "--how", "longest", "--per-group", 1)

@@ -19,7 +19,7 @@ from ch07.config import PreferOptions
 from ch07.data.prompt_styles import STYLES
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
 from ch07.models.saved_run import load_run, save_model
-from ch07.runs import run_folder as rf
+from ch07.runs import run_folder
 from ch07.systems.preference_tuning.dpo import (
     DPOSettings,
     dpo_loss,
@@ -378,13 +378,13 @@ def small_run(tmp_path):
     folder = tmp_path / "start"
     folder.mkdir()
     config = {"options": {}, "settings": {}, "facts": {}, "model": vars(model.config)}
-    rf.save_config(folder, {**config, "prompt_style": vars(STYLES["question-answer"])})
+    run_folder.save_config(folder, {**config, "prompt_style": vars(STYLES["question-answer"])})
     save_model(folder, model)
     return folder
 
 
 def test_prefer_writes_a_new_run_and_leaves_the_first_unchanged(small_run, tmp_path, capsys):
-    before = (small_run / rf.MODEL).read_bytes()
+    before = (small_run / run_folder.MODEL).read_bytes()
     rows = [{**PAIR, "instruction": f"Say {i}."} for i in range(40)]
     data, out = write(tmp_path / "pairs.json", [*rows, {**PAIR, "chosen": "No"}]), tmp_path / "new"
     arguments = [str(small_run), str(data), "--out", str(out), "--lr", "1e-2", "--eval-freq", "2"]
@@ -394,8 +394,8 @@ def test_prefer_writes_a_new_run_and_leaves_the_first_unchanged(small_run, tmp_p
     assert (
         "0   held out   0.6931   0.0000   0.0000" in captured.out and "asked   Say" in captured.out
     )
-    assert (small_run / rf.MODEL).read_bytes() == before
-    run, records = load_run(out), rf.read_metrics(out)
+    assert (small_run / run_folder.MODEL).read_bytes() == before
+    run, records = load_run(out), run_folder.read_metrics(out)
     assert run.style == STYLES["question-answer"] and run.config["preference"]["beta"] == 0.1
     assert run.config["facts"]["rows"] == {"train": 34, "test": 4, "validation": 2}
     assert records[-1]["val_accuracy"] == 1 and records[-1]["step"] == 5 == len(records) + 1
@@ -410,8 +410,12 @@ def test_prefer_writes_a_new_run_and_leaves_the_first_unchanged(small_run, tmp_p
         ([__file__], 1, "is not a run folder"),
         (["RUN", "none.json"], 1, "none.json: No such file"),
         (["RUN", "--device", "quantum"], 1, "device 'quantum' can't be used here"),
-        (["RUN", "--beta", "0"], 2, "0 is not between"),
-        (["RUN", "--label-smoothing", "0.5"], 2, "0.5 is not between"),
+        (["RUN", "--beta", "0"], 2, "beta is 0.0, but must be between 1e-12 and"),
+        (
+            ["RUN", "--label-smoothing", "0.5"],
+            2,
+            "label_smoothing is 0.5, but must be between 0 and",
+        ),
     ],
 )
 def test_prefer_reports_bad_arguments(arguments, code, message, small_run, tmp_path, capsys):
@@ -453,13 +457,14 @@ def test_a_resumed_run_ends_with_the_same_bits(
         with monkeypatch.context() as patch:
             patch.setattr("ch07.commands.prefer.stop_on_signal", stopping_at(step))
             assert main(command) == 130
-        assert not (part / rf.MODEL).exists()
+        assert not (part / run_folder.MODEL).exists()
         (line,) = re.findall(r"python -m ch07 (.*--resume .*)", capsys.readouterr().err)
         command = line.split()
     assert main(command) == 0
-    assert (part / rf.MODEL).read_bytes() == (whole / rf.MODEL).read_bytes()
+    assert (part / run_folder.MODEL).read_bytes() == (whole / run_folder.MODEL).read_bytes()
     one, two = (
-        [record | {"seconds": 0} for record in rf.read_metrics(place)] for place in (whole, part)
+        [record | {"seconds": 0} for record in run_folder.read_metrics(place)]
+        for place in (whole, part)
     )
     assert one == two and [record["step"] for record in one] == [0, 2, 4, 6, 8, 10]
 
@@ -498,7 +503,7 @@ def test_a_failed_run_names_its_last_complete_checkpoint(
     (line,) = re.findall(r"python -m ch07 (prefer --resume .*)", error_text)
     assert main(line.split()) == 0
     assert "resuming from step 3" in capsys.readouterr().err
-    assert (part / rf.MODEL).read_bytes() == (whole / rf.MODEL).read_bytes()
+    assert (part / run_folder.MODEL).read_bytes() == (whole / run_folder.MODEL).read_bytes()
 
 
 def test_a_run_resumes_after_its_sources_have_moved(
@@ -552,14 +557,14 @@ def test_a_run_resumes_only_with_unchanged_inputs(
     if change == "start":
         save_model(small_run, GPTModel(load_run(small_run).model.config))
     if change == "beta":
-        config = read_json(out / rf.CONFIG)
+        config = read_json(out / run_folder.CONFIG)
         config["preference"]["beta"] = 0.2
-        (out / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+        (out / run_folder.CONFIG).write_text(json.dumps(config), encoding="utf-8")
     if change in ("list", "text"):
-        config = read_json(out / rf.CONFIG)
+        config = read_json(out / run_folder.CONFIG)
         config["preference"] = [] if change == "list" else {**config["preference"], "beta": "x"}
-        (out / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
-        shutil.rmtree(out / rf.CHECKPOINT)  # which has a copy
+        (out / run_folder.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+        shutil.rmtree(out / run_folder.CHECKPOINT)  # which has a copy
     out = small_run if change == "kind" else out
     assert main(["prefer", "--resume", "--out", str(out), *arguments]) == code
     assert message in capsys.readouterr().err
@@ -570,12 +575,12 @@ def test_a_finished_run_may_be_resumed_twice(small_run, pairs_file, tmp_path, ca
     out = tmp_path / "out"
     options = ["--checkpoint-minutes", "0", "--out", str(out)]
     assert main(["prefer", str(small_run), pairs_file, *options]) == 0
-    model = (out / rf.MODEL).read_bytes()
-    newest = max((out / rf.CHECKPOINT).glob("step-*"))
+    model = (out / run_folder.MODEL).read_bytes()
+    newest = max((out / run_folder.CHECKPOINT).glob("step-*"))
     (newest / "model.safetensors").write_bytes(b"damaged")
     for _ in range(2):
         assert main(["prefer", "--resume", "--out", str(out)]) == 0, capsys.readouterr().err
-        assert (out / rf.MODEL).read_bytes() == model
+        assert (out / run_folder.MODEL).read_bytes() == model
 
 
 def test_the_help_states_every_default(capsys):
@@ -600,17 +605,17 @@ def test_resuming_needs_a_run(tmp_path, capsys):
 
 
 def test_a_prefix_run_cannot_be_trained_on_pairs(small_run, tmp_path, capsys):
-    model, config = load_run(small_run).model, read_json(small_run / rf.CONFIG)
+    model, config = load_run(small_run).model, read_json(small_run / run_folder.CONFIG)
     config["options"] |= {"method": "prefix", "model": "gpt2-tiny"}
-    (small_run / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    (small_run / run_folder.CONFIG).write_text(json.dumps(config), encoding="utf-8")
     save_model(small_run, PrefixTuned(model, PrefixEncoder(model.config, 3)))
     assert main(["prefer", str(small_run), "--out", str(tmp_path / "new")]) == 2
     assert "a prefix beside frozen weights" in capsys.readouterr().err
 
 
 def test_finetune_like_a_preference_run_names_the_prefer_command(small_run, tmp_path, capsys):
-    config = read_json(small_run / rf.CONFIG) | {"preference": {}}
-    (small_run / rf.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    config = read_json(small_run / run_folder.CONFIG) | {"preference": {}}
+    (small_run / run_folder.CONFIG).write_text(json.dumps(config), encoding="utf-8")
     assert main(["finetune", "--like", str(small_run), "--out", str(tmp_path / "new")]) == 1
     assert "python -m ch07 prefer" in capsys.readouterr().err
 

@@ -325,5 +325,5 @@ def test_a_vocabulary_cannot_shrink(small_model):
     weight = small_model.tok_emb.weight
     assert smart_embedding_resize(small_model, 97).tok_emb.weight is weight
     for bad in (96, 0, -1, 98.0, "98", True):
-        with pytest.raises(ValueError, match="must be an int, at least the 97 tokens"):
+        with pytest.raises(ValueError, match="must be an int of at least 97, the number of tokens"):
             smart_embedding_resize(small_model, bad)

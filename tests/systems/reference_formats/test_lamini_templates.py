@@ -351,7 +351,7 @@ def test_prepare_data_leaves_nothing_behind_when_it_fails(tmp_path, capsys, cont
 def test_no_folder_no_file(tmp_path, capsys):
     (tmp_path / "rows").write_bytes(jsonl(*ALPACA))
     assert main(["prepare-data", str(tmp_path / "rows"), str(tmp_path / "no" / "out")]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("start", "kind"), [(b"\x1f\x8b", "gzip"), (b"PAR1", "Parquet")])
