@@ -6,7 +6,7 @@ CHECKS = Path(__file__).parent / "tests" / "exercises" / "test_implementation.py
 
 
 def pytest_addoption(parser):
-    """It stands here, not in tests/, so that pytest knows it wherever FILE is in the project."""
+    """Defined here, not in tests/, so that pytest knows it wherever FILE is in the project."""
     text = "check the exercises in a file of your own, and run nothing else"
     parser.addoption("--impl", metavar="FILE", help=text)
 

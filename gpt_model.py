@@ -1,11 +1,13 @@
 """GPT-2 by hand: token ids in, one score for every possible next token out.
 
-The one idea: a stack of identical blocks. In each block every token first gathers information from
-itself and the tokens before it (attention) and then transforms what it has gathered (feed-forward).
-This file knows nothing of text, data or training, and can be read on its own, top to bottom.
+The one idea: a stack of blocks of the same form, each with its own weights. In each block every
+token first gathers information from itself and the tokens before it (attention) and then transforms
+what it has gathered (feed-forward). This file knows nothing of text, data or the training loop, and
+can be read on its own, top to bottom.
 
-Axes: B batch, T tokens (new in this call), S tokens seen so far (cached and new),
-C embedding, H heads, D head size, V vocabulary.
+Axes: B batch, T tokens given in this call, S tokens in all (T, and those of earlier calls, if a
+cache holds them), C embedding, H heads, D = C / H head size, V vocabulary; L is the number of
+blocks. A row is one text of the batch, a column is the same token position in all rows.
 
 Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; the names
 are those of Raschka, "Build a Large Language Model (From Scratch)", chapters 3 to 5.
@@ -46,7 +48,9 @@ class GPTConfig:
             )
 
 
-# The published sizes (Radford et al. 2019, table 2), and one that trains on a laptop in minutes.
+# The published sizes, and one that trains on a laptop in minutes: `GPTConfig(**MODEL_SIZES[name])`.
+# Layers and widths are those of Radford et al. 2019, table 2. Its parameter counts (117M, 345M,
+# 762M, 1542M) were wrong, as OpenAI said later. Heads: from the published weights.
 MODEL_SIZES: dict[str, dict[str, Any]] = {
     "gpt2-tiny": {"emb_dim": 128, "n_layers": 4, "n_heads": 4},  # 7.4M parameters
     "gpt2-small": {"emb_dim": 768, "n_layers": 12, "n_heads": 12},  # 124M
@@ -57,10 +61,13 @@ MODEL_SIZES: dict[str, dict[str, Any]] = {
 
 
 class KVCache:
-    """The keys and values of the tokens read so far, for every layer.
+    """The keys and values of the tokens read so far, for the attention layer of every block.
 
-    The caller makes one cache per batch of texts and passes it to each call of the model. It has
-    room for `max_length` columns. Memory: 2 * L * B * max_length * C numbers.
+    It makes generation fast: without it, the keys and values of all earlier tokens would be
+    computed again for each new one. Training doesn't need it, so skip it at first reading. The
+    caller makes one cache per batch of texts and passes it to each call of the model, which adds
+    its new columns. There is room for `max_length` columns. Memory: 2 * L * B * max_length * C
+    numbers.
     """
 
     def __init__(self, n_layers: int, max_length: int) -> None:
@@ -72,7 +79,8 @@ class KVCache:
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store a layer's new keys and values, (B, H, T, D); return all so far, (B, H, S, D).
 
-        ValueError, and nothing is stored, if they don't fit.
+        To be called for layer 0, 1, 2 and so on, once per call of the model. Raises ValueError, and
+        stores nothing, if they don't fit.
         """
         T = keys.shape[2]
         end = self.length + T
@@ -80,31 +88,35 @@ class KVCache:
             raise ValueError(f"{end} tokens, but this cache was made for {self.max_length}")
         stored = self._layers[layer]
         if stored is None:
-            stored = (self._empty_like(keys), self._empty_like(values))
+            stored = (self._room_for(keys), self._room_for(values))
             self._layers[layer] = stored
         stored_keys, stored_values = stored
         stored_keys[:, :, self.length : end] = keys
         stored_values[:, :, self.length : end] = values
-        if layer == len(self._layers) - 1:  # every layer has its new columns
+        if layer == len(self._layers) - 1:  # not before: all layers write to the same columns
             self.length = end
         return stored_keys[:, :, :end], stored_values[:, :, :end]
 
-    def _empty_like(self, new: Tensor) -> Tensor:
-        """Room for `max_length` columns of keys or values, (B, H, max_length, D)."""
-        B, H, _, D = new.shape
-        # On a CPU attention reads float32 (see `attention_in_float32`), so float32 is stored.
-        dtype = torch.float32 if new.device.type == "cpu" else new.dtype
-        return new.new_empty(B, H, self.max_length, D, dtype=dtype)
+    def _room_for(self, part: Tensor) -> Tensor:
+        """An empty tensor (B, H, max_length, D) for keys or values in parts of (B, H, T, D)."""
+        B, H, _, D = part.shape
+        # On a CPU attention is computed in float32 (`attention_in_float32`, below). Stored as
+        # float32, the whole cache need not be converted again in each call.
+        dtype = torch.float32 if part.device.type == "cpu" else part.dtype
+        return torch.empty(B, H, self.max_length, D, dtype=dtype, device=part.device)
 
     def keep(self, rows: Tensor) -> None:
-        """Drop every row of the batch except these (indices, or a boolean mask over B)."""
+        """Keep only these rows of the batch (indices, or a boolean mask): others have ended."""
         for layer, stored in enumerate(self._layers):  # one layer at a time, to save memory
             if stored is not None:
                 keys, values = stored
                 self._layers[layer] = (keys[rows], values[rows])
 
     def real_columns(self, columns: Tensor, left_padding: Tensor) -> Tensor:
-        """Which of the columns (S,) are not padding, for rows padded on the left: (B, S)."""
+        """Which column numbers (S,) are not padding, for rows padded on the left: (B, S).
+
+        A method, so that a cache which begins with columns of another kind can override it.
+        """
         return columns >= left_padding[:, None]
 
 
@@ -116,7 +128,7 @@ def attention_in_float32(
     dropout_p: float = 0.0,
     is_causal: bool = False,
 ) -> Tensor:
-    """PyTorch's attention, computed in float32 even under autocast.
+    """PyTorch's attention, in float32 even where autocast would compute in bfloat16.
 
     A CPU computes the gradient of attention about five times as fast in float32 as in bfloat16.
     """
@@ -133,17 +145,18 @@ def causal_attention(
     mask: Tensor | None = None,
     drop_rate: float = 0.0,
 ) -> Tensor:
-    """softmax(Q K^T / sqrt(D)) V, (B, H, T, D) each: Vaswani et al. 2017, section 3.2.1.
+    """softmax(Q K^T / sqrt(D)) V: Vaswani et al. 2017, section 3.2.1.
 
-    Without a mask, query i attends to keys 0 to i. A mask is True where a query may attend to a
-    key; its shape can be broadcast to (B, H, T, S).
+    Queries and result are (B, H, T, D), keys and values (B, H, S, D). Without a mask, query i
+    attends to keys 0 to i. A mask is True where a query may attend to a key; its shape can be
+    broadcast to (B, H, T, S).
     """
     on_cpu = queries.device.type == "cpu"
     attention = attention_in_float32 if on_cpu else F.scaled_dot_product_attention
     context = attention(
         queries, keys, values, attn_mask=mask, dropout_p=drop_rate, is_causal=mask is None
     )
-    return context.to(queries.dtype)
+    return context.to(queries.dtype)  # from float32 back to what autocast chose
 
 
 class MultiHeadAttention(nn.Module):
@@ -151,7 +164,7 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer = layer  # number of the block, from 0: its place in the cache
         self.n_heads = config.n_heads
         self.drop_rate = config.drop_rate
         self.W_query = nn.Linear(config.emb_dim, config.emb_dim, bias=config.qkv_bias)
@@ -163,10 +176,10 @@ class MultiHeadAttention(nn.Module):
         self, x: Tensor, mask: Tensor | None = None, cache: KVCache | None = None
     ) -> Tensor:
         B, T, C = x.shape
-        heads = (B, T, self.n_heads, C // self.n_heads)
-        queries = self.W_query(x).view(heads).transpose(1, 2)  # (B, T, C) -> (B, H, T, D)
-        keys = self.W_key(x).view(heads).transpose(1, 2)
-        values = self.W_value(x).view(heads).transpose(1, 2)
+        shape = (B, T, self.n_heads, C // self.n_heads)  # (B, T, H, D)
+        queries = self.W_query(x).view(shape).transpose(1, 2)  # (B, T, C) -> (B, H, T, D)
+        keys = self.W_key(x).view(shape).transpose(1, 2)
+        values = self.W_value(x).view(shape).transpose(1, 2)
         if cache is not None:
             keys, values = cache.extend(self.layer, keys, values)  # (B, H, S, D)
         drop_rate = self.drop_rate if self.training else 0.0
@@ -207,11 +220,11 @@ class TransformerBlock(nn.Module):
         return x + self.drop_shortcut(self.ff(self.norm2(x)))
 
 
-def training_positions(token_ids: Tensor) -> Tensor:
-    """Position numbers (T,) of whole rows (B, T): 0 to T - 1.
+def positions_from_zero(token_ids: Tensor) -> Tensor:
+    """Positions (T,) of rows (B, T) that begin with their first token: 0 to T - 1.
 
-    Whole rows need no mask: attention without one is causal, and real tokens never attend to
-    padding on the right.
+    Such rows need no mask: attention without one is causal, and padding on the right comes after
+    all real tokens, which therefore never attend to it.
     """
     return torch.arange(token_ids.shape[1], device=token_ids.device)
 
@@ -219,20 +232,21 @@ def training_positions(token_ids: Tensor) -> Tensor:
 def decoding_positions_and_mask(
     token_ids: Tensor, cache: KVCache | None = None, left_padding: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Positions, (T,) or (B, T), and mask, (T, S) or (B, 1, T, S), of tokens that follow a cache.
+    """Positions, (T,) or (B, T), and mask, (T, S) or (B, 1, T, S), of the new tokens.
 
-    Row b begins with `left_padding[b]` columns of padding, which get no position of their own. A
-    mask of None stands for causal attention among the new tokens alone.
+    Prompts of different lengths are padded on the left, so that all end in the same column and
+    grow together: row b begins with `left_padding[b]` columns of padding, all at position 0. The
+    mask is None if no token was read before and none is padding: attention is then causal.
     """
     if cache is None:
-        cache = KVCache(n_layers=0, max_length=0)  # nothing has been read before
+        cache = KVCache(n_layers=0, max_length=0)  # stands for "nothing read before": length 0
     past = cache.length
     S = past + token_ids.shape[1]
-    columns = torch.arange(S, device=token_ids.device)  # of the keys
-    new_columns = columns[past:]  # of the queries
+    columns = torch.arange(S, device=token_ids.device)  # (S,): the column number of each key
+    new_columns = columns[past:]  # (T,): only the new tokens are queries
     if left_padding is None and past == 0:
         return new_columns, None
-    # A query attends to its own column and those before it. `is_causal` would not do here: it
+    # A query attends to its own column and those before it. `is_causal` would be wrong here: it
     # aligns the first query with the first key, not with its own column.
     causal = columns <= new_columns[:, None]  # (T, S)
     if left_padding is None:
@@ -271,10 +285,10 @@ class GPTModel(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Draw GPT-2's initial weights: N(0, 0.02), biases 0, norms 1.
+        """Draw GPT-2's initial weights: standard deviation 0.02; biases are 0, norms 1.
 
-        The two layers per block whose results are added to x get 0.02 / sqrt(2L) instead, because
-        2L such results add up (Radford et al. 2019, section 2.3).
+        The two layers per block whose results are added to x get 0.02 / sqrt(2L) instead: a sum of
+        2L independent results spreads sqrt(2L) times as far (Radford et al. 2019, section 2.3).
         """
         residual_std = 0.02 / (2 * self.config.n_layers) ** 0.5
         for name, weight in self.named_parameters():
@@ -282,6 +296,7 @@ class GPTModel(nn.Module):
                 weight.zero_()
             elif "norm" in name:
                 weight.fill_(1.0)
+            # ff.layers: 0 is the first linear layer, 1 the GELU, 2 the second linear layer
             elif name.endswith(("out_proj.weight", "ff.layers.2.weight")):
                 weight.normal_(0.0, residual_std, generator=generator)
             else:
@@ -300,14 +315,15 @@ class GPTModel(nn.Module):
     ) -> Tensor:
         """Next-token logits (B, T, V), or (N, V) for the N `wanted` positions only.
 
-        `wanted` is an index into (B, T): a boolean mask, or a pair (rows, columns). The output
-        head is the widest layer, so leaving out positions that nobody needs saves much time.
-        `cache` holds the tokens read in earlier calls. Row b begins with `left_padding[b]` columns
-        of padding. ValueError for more tokens than `context_length`.
+        `wanted` is an index into (B, T): a boolean mask, or a pair (rows, columns), for example
+        `(slice(None), -1)` for the last column. The output head is the widest layer, so leaving out
+        positions that nobody needs saves much time. `cache` holds the keys and values of earlier
+        calls; this call adds its own. Row b begins with `left_padding[b]` columns of padding.
+        Raises ValueError for more tokens than `context_length`.
         """
         self._check_length(token_ids, cache, left_padding)
         if cache is None and left_padding is None:
-            positions = training_positions(token_ids)
+            positions = positions_from_zero(token_ids)
             mask = None
         else:
             positions, mask = decoding_positions_and_mask(token_ids, cache, left_padding)
@@ -322,11 +338,12 @@ class GPTModel(nn.Module):
     def _check_length(
         self, token_ids: Tensor, cache: KVCache | None, left_padding: Tensor | None
     ) -> None:
-        """ValueError if the longest row has no position left for one of its tokens."""
+        """Raise ValueError if a row has more than `context_length` tokens, padding not counted."""
         n_columns = token_ids.shape[1] + (0 if cache is None else cache.length)
+        # The longest row is the one with the least padding.
         n_tokens = n_columns - (0 if left_padding is None else int(left_padding.min()))
         if n_tokens > self.config.context_length:
             raise ValueError(
                 f"{n_tokens} tokens, but this model's context_length is "
-                f"{self.config.context_length}: shorten the text or set allowed_max_length"
+                f"{self.config.context_length}: shorten the text (collate: allowed_max_length)"
             )

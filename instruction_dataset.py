@@ -1,4 +1,4 @@
-"""Entries -> formatted prompt -> token ids, ready to be batched.
+"""Entries -> formatted text, prompt and answer -> token ids, ready to be batched.
 
 The one idea: an instruction, an optional input and an answer are written as one text in a fixed
 form. The dataset tokenizes every entry once and records where its answer starts.
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from torch.utils.data import Dataset
 
-Entry = dict[str, Any]  # its fields are text; other keys hold anything
+Entry = dict[str, Any]  # the three keys above hold text; further keys may hold anything
 
 
 # --- an entry as text -----------------------------------------------------------------------------
@@ -27,6 +27,8 @@ Entry = dict[str, Any]  # its fields are text; other keys hold anything
 @lru_cache
 def parsed(template: str) -> tuple[tuple[str, str | None, str | None, str | None], ...]:
     """A template in pieces, as `string.Formatter` splits it; cached, because every entry needs it.
+
+    Each piece is (text, name of the field after it, format spec, conversion); None: no field.
 
     >>> parsed("Q: {instruction}")
     (('Q: ', 'instruction', '', None),)
@@ -38,13 +40,14 @@ def parsed(template: str) -> tuple[tuple[str, str | None, str | None, str | None
 class PromptStyle:
     """How an entry is written as text.
 
-    Training, inference and scoring all call `prompt`, so they can't drift apart. ValueError for a
-    template with a field other than {instruction} and {input}, or with a single brace.
+    Training, inference and scoring all call `prompt`, so they use the same text. Raises ValueError
+    for a template with a field other than {instruction} and {input}, with a format such as
+    {input!r} or {input:>9}, or with a single brace (which `parsed` refuses).
     """
 
     name: str
     with_input: str  # contains {instruction} and {input}, and ends where the answer begins
-    no_input: str  # contains {instruction}
+    no_input: str  # contains {instruction}, and ends there as well
 
     def __post_init__(self) -> None:
         for template in (self.with_input, self.no_input):
@@ -52,17 +55,20 @@ class PromptStyle:
                 known = field in (None, "instruction", "input")
                 if not known or format_spec or conversion:
                     raise ValueError(
-                        f"a prompt style can't have {{{field}}}, but {{instruction}} and {{input}} "
-                        "as they are"
+                        f"a prompt style can't have {{{field}}}: only {{instruction}} and "
+                        "{input} are allowed, without a format or conversion"
                     )
 
     def parts(self, entry: Entry) -> list[tuple[str, str]]:
         r"""The prompt in pieces: (role, text), where role is "template", "instruction" or "input".
 
+        The roles are for pictures and checks that must know where each piece of text comes from.
+
         >>> style = PromptStyle("tiny", "{instruction}: {input}\n", "Q: {instruction}\n")
         >>> style.parts({"instruction": "Name a colour."})
         [('template', 'Q: '), ('instruction', 'Name a colour.'), ('template', '\n')]
         """
+        # An input that is missing, None or blank is no input.
         fields = {"instruction": entry["instruction"], "input": entry.get("input") or ""}
         template = self.with_input if fields["input"].strip() else self.no_input
         pieces = []
@@ -73,21 +79,22 @@ class PromptStyle:
         return [(role, text) for role, text in pieces if text]
 
     def prompt(self, entry: Entry) -> str:
-        """Everything before the answer, including the response header."""
+        """Everything before the answer; in the book's style it ends with "### Response:"."""
         return "".join(text for _, text in self.parts(entry))
 
 
 PREAMBLE = (
     "Below is an instruction that describes a task. "
     "Write a response that appropriately completes the request."
-    "\n\n### Instruction:\n{instruction}"
 )
+INSTRUCTION = "\n\n### Instruction:\n{instruction}"
+INPUT = "\n\n### Input:\n{input}"
 RESPONSE_HEADER = "\n\n### Response:\n"
 
 BOOK_STYLE = PromptStyle(
     name="book",
-    with_input=PREAMBLE + "\n\n### Input:\n{input}" + RESPONSE_HEADER,
-    no_input=PREAMBLE + RESPONSE_HEADER,
+    with_input=PREAMBLE + INSTRUCTION + INPUT + RESPONSE_HEADER,
+    no_input=PREAMBLE + INSTRUCTION + RESPONSE_HEADER,
 )
 
 
@@ -105,7 +112,7 @@ def format_input(entry: Entry) -> str:
 
 
 class Tokenizer(Protocol):
-    """What this file needs of a tokenizer; tiktoken's have it."""
+    """Anything with these two will do as a tokenizer, for example a tiktoken encoding."""
 
     @property
     def n_vocab(self) -> int:
@@ -113,7 +120,7 @@ class Tokenizer(Protocol):
         ...
 
     def encode_ordinary(self, text: str) -> list[int]:
-        """The ids of a text in which nothing is a special token."""
+        """The ids of a text; "<|endoftext|>" in it is read as ordinary characters."""
         ...
 
 
@@ -126,7 +133,11 @@ def encode_prompt(entry: Entry, tokenizer: Tokenizer, style: PromptStyle = BOOK_
 
 
 def is_valid_unicode(text: str) -> bool:
-    """False for half of a surrogate pair, which the tokenizer would silently replace."""
+    r"""Whether a text can be written as UTF-8.
+
+    A lone surrogate such as "\ud83d", half of an emoji, can't; a tokenizer would replace it and
+    say nothing.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -135,12 +146,12 @@ def is_valid_unicode(text: str) -> bool:
 
 
 def check_fields(i: int, entry: Entry) -> None:
-    """ValueError that names entry i and its field, unless all fields are text.
+    """Raise a ValueError that names entry i and the field, unless it is a dict of valid texts.
 
     "input" may be missing or None.
     """
     if not isinstance(entry, dict):
-        raise ValueError(f"entry {i} is no dict: {entry!r}")
+        raise ValueError(f"entry {i} is not a dict: {entry!r}")
     for key in ("instruction", "input", "output"):
         if key == "input" and entry.get(key) is None:
             continue
@@ -151,18 +162,19 @@ def check_fields(i: int, entry: Entry) -> None:
         if not isinstance(text, str):
             raise ValueError(f"entry {i}: {key!r} is not text: {text!r}")
         if not is_valid_unicode(text):
-            raise ValueError(f"entry {i}: {key!r} holds half a character (a lone surrogate)")
+            raise ValueError(f"entry {i}: {key!r} contains half a character (a lone surrogate)")
 
 
 class InstructionDataset(Dataset):
     """Entries as token ids: `dataset[i]` is a list of ids, prompt and answer, as in the book.
 
-    Prompt and answer are tokenized separately and their ids are joined. So the prompt seen in
-    training is, id for id, the prompt at inference, even where a tokenizer that was given the
-    whole text would merge the end of the prompt with the start of the answer.
+    Prompt and answer are tokenized separately and their ids are joined: given the whole text, a
+    tokenizer might merge the end of the prompt with the start of the answer. So the ids of a prompt
+    are the same in training as at inference, where there is no answer yet.
 
     With `with_prompt_length`, items are (prompt_length, ids), which `custom_collate_response_fn`
-    expects. ValueError for an entry without any token, or with a field that is not text.
+    (collate.py) expects. Raises ValueError for an entry without any token, or with a field that is
+    not text.
     """
 
     def __init__(
@@ -175,9 +187,10 @@ class InstructionDataset(Dataset):
         self.data = list(data)
         self.with_prompt_length = with_prompt_length
         self.prompt_lengths: list[int] = []
-        # All ids are stored in one array. GPT-2's take 2 bytes each; in lists they would take 30.
+        # All ids are stored in one array: 2 bytes for each id of GPT-2. A list takes about 30.
+        # Type codes: "H" is an unsigned integer of 2 bytes, "I" of 4, "Q" of 8.
         self._ids = array("H" if tokenizer.n_vocab <= 2**16 else "I")
-        self._ends = array("Q", [0])  # row i goes from _ends[i] to _ends[i + 1]
+        self._bounds = array("Q", [0])  # row i goes from _bounds[i] to _bounds[i + 1]
         for i, entry in enumerate(self.data):
             check_fields(i, entry)
             prompt_ids = encode_prompt(entry, tokenizer, style)
@@ -186,18 +199,18 @@ class InstructionDataset(Dataset):
                 raise ValueError(f"entry {i} has no token at all: {entry!r}")
             self._ids.extend(prompt_ids)
             self._ids.extend(answer_ids)
-            self._ends.append(len(self._ids))
+            self._bounds.append(len(self._ids))
             self.prompt_lengths.append(len(prompt_ids))
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __getitem__(self, index: int) -> list[int] | tuple[int, list[int]]:
-        i = range(len(self))[index]  # a negative index counts from the end
-        ids = self._ids[self._ends[i] : self._ends[i + 1]].tolist()
+        i = range(len(self))[index]  # as in a list: -1 is the last, IndexError beyond the end
+        ids = self._ids[self._bounds[i] : self._bounds[i + 1]].tolist()
         return (self.prompt_lengths[i], ids) if self.with_prompt_length else ids
 
     @property
     def lengths(self) -> list[int]:
-        """The number of tokens in each row, not counting end-of-text."""
-        return [end - start for start, end in pairwise(self._ends)]
+        """The number of tokens in each row, without the end-of-text token that collate adds."""
+        return [end - start for start, end in pairwise(self._bounds)]

@@ -1,9 +1,10 @@
 """Batches -> loss -> updates -> a loss plot, first in the book's few lines, then for real runs.
 
-The one idea: a loss is one sum over all counted targets, divided by their number. That holds for a
-batch, for the batches that make up one step, and for an evaluation; so no number depends on how
-the rows were grouped. This file knows nothing of text and files. It trains any model that turns
-token ids (B, T) into logits (B, T, V), on any DataLoader of (inputs, targets).
+The one idea: a loss is one sum over all counted targets, divided by their number; a target counts
+unless it is `ignore_index`. That holds for a batch, for the batches that make up one step, and for
+an evaluation; so no number depends on how the rows were grouped. This file knows nothing of text
+and files. It trains any model that turns token ids (B, T) into logits (B, T, V), on any DataLoader
+of (inputs, targets).
 
 Axes: B batch, T tokens, N counted targets, V vocabulary.
 Source: Raschka, "Build a Large Language Model (From Scratch)", chapter 5 and section 7.6.
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-IGNORE_INDEX = -100  # a target that PyTorch's cross_entropy skips
+IGNORE_INDEX = -100  # a target that PyTorch's cross_entropy skips; as in collate.py
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets, (B, T) each
 Device = str | torch.device
@@ -90,11 +91,12 @@ def train_model_simple(
 
     Where the book takes a prompt and a tokenizer, this takes `sample_answer(model)`, whose text is
     printed after each epoch. What is still wrong, and corrected in `train_model`:
-    - The mean of batch means gives targets different weights; one batch without any makes it NaN.
+    - In a mean of batch means, a target counts for more if its batch has few of them; a batch with
+      none makes the mean NaN.
     - Padding is counted as tokens seen.
-    - An evaluation of shuffled rows draws random numbers, so `eval_freq` changes the weights.
+    - Evaluation shuffles `train_loader` and so draws random numbers: `eval_freq` changes the model.
     - The learning rate is constant: it neither warms up nor decays.
-    - After an interruption, nothing is left to go on from.
+    - A run that was interrupted can't be resumed.
     """
     train_losses = []
     val_losses = []
@@ -130,23 +132,25 @@ def train_model_simple(
 
 
 def takes_wanted(model: nn.Module) -> bool:
-    """Whether a model can compute the logits of chosen positions alone: `model(ids, wanted=...)`.
+    """Whether a model can leave out the logits that nobody needs: `model(ids, wanted=...)`.
 
-    Looks inside what wraps a model and passes all arguments on to it: DistributedDataParallel
-    (`module`) and torch.compile (`_orig_mod`).
+    DistributedDataParallel and torch.compile wrap a model and pass it all arguments. Then the model
+    inside, which they call `module` and `_orig_mod`, decides.
     """
     parameters = inspect.signature(model.forward).parameters
     if "wanted" in parameters:
         return True
     inner = getattr(model, "_orig_mod", getattr(model, "module", None))
+    # VAR_KEYWORD is a parameter such as **kwargs.
     passes_on = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     return passes_on and isinstance(inner, nn.Module) and takes_wanted(inner)
 
 
 def wanted_logits(model: nn.Module, token_ids: Tensor, wanted: tuple[Tensor, Tensor]) -> Tensor:
-    """The logits (N, V) of the positions `wanted` (N rows, N columns) among token ids (B, T).
+    """The logits (N, V) of N positions among token ids (B, T).
 
-    A model that doesn't know `wanted`, such as the book's, computes the logits of all positions.
+    `wanted` is (row numbers, column numbers), (N,) each. A model that doesn't know `wanted`, such
+    as the book's, computes the logits of all positions.
     """
     if takes_wanted(model):
         return model(token_ids, wanted=wanted)
@@ -154,7 +158,10 @@ def wanted_logits(model: nn.Module, token_ids: Tensor, wanted: tuple[Tensor, Ten
 
 
 def to_device(tensor: Tensor, device: Device) -> Tensor:
-    """The tensor on a device; a GPU copies it from pinned memory without making the CPU wait."""
+    """The tensor on a device.
+
+    From pinned memory, which the system never moves, a GPU copies while the CPU goes on.
+    """
     if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
@@ -178,16 +185,19 @@ def sum_loss(
 ) -> tuple[Tensor, int]:
     """Cross-entropy summed over the counted targets of a (B, T) batch, and their number N.
 
-    With the dtype "bfloat16", matrix products are computed under autocast. `cross_entropy` takes
-    logits (N, V) and targets (N,), and returns the sum.
+    With the dtype "bfloat16", PyTorch's autocast computes matrix products in bfloat16.
+    `cross_entropy` takes logits (N, V) and targets (N,), and returns the sum. N may be 0.
     """
-    counted = target_batch != ignore_index  # (B, T), on the CPU: a GPU would make it wait here
-    rows, columns = to_device(counted.nonzero(), device).unbind(1)  # (N,) each
+    # Done before the copy to the device: the CPU must know N, and would have to wait for a GPU.
+    counted = target_batch != ignore_index  # (B, T)
+    positions = to_device(counted.nonzero(), device)  # (N, 2)
+    rows, columns = positions.unbind(1)  # (N,) each
     targets = to_device(target_batch[counted], device)  # (N,)
     token_ids = to_device(input_batch, device)
-    with torch.autocast(token_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+    in_bfloat16 = dtype == "bfloat16"
+    with torch.autocast(token_ids.device.type, torch.bfloat16, enabled=in_bfloat16):
         logits = wanted_logits(model, token_ids, (rows, columns))  # (B, T) -> (N, V)
-    return cross_entropy(logits, targets), len(logits)
+    return cross_entropy(logits, targets), len(targets)
 
 
 def calc_loss_batch(
@@ -197,7 +207,7 @@ def calc_loss_batch(
     device: Device,
     **loss_options: Any,
 ) -> Tensor:
-    """Mean cross-entropy over the counted targets; ValueError if there are none.
+    """Mean cross-entropy over the counted targets; raises ValueError if there are none.
 
     `loss_options` are the keyword arguments of `sum_loss`.
     """
@@ -207,8 +217,10 @@ def calc_loss_batch(
     return loss / n_targets
 
 
-# Several processes can train one model together, each on its own share of the rows. The only thing
-# that a loss needs of the others is a sum, so they all meet in one function, `reduce`.
+# Several processes can train one model together, each on its own share of the rows. For the loss
+# they exchange only sums: each calls `reduce` with its own number and gets the sum of all. (Not
+# `functools.reduce`; the name is that of "all-reduce" in torch.distributed.) With one process, as
+# is the default, `reduce` returns its argument, and you may skip it.
 
 Number = TypeVar("Number", int, float, Tensor)
 
@@ -226,11 +238,13 @@ def reduce_alone(number: Number) -> Number:
 
 @contextlib.contextmanager
 def undisturbed(model: nn.Module, data_loader: Iterable[Batch]) -> Iterator[None]:
-    """Evaluation mode inside; afterwards the mode of each module and all random streams are back.
+    """Evaluation mode within the `with`; afterwards modes and random generators are restored.
 
-    Merely starting a DataLoader draws a number, from its own generator or from the global one.
+    The generators are the loader's own and PyTorch's global ones. Merely starting a DataLoader
+    draws a number, from its own generator or from the global one.
     """
     modes = {module: module.training for module in model.modules()}
+    # A loader without a generator of its own: a spare one takes its place below.
     generator = getattr(data_loader, "generator", None) or torch.Generator()
     random_state = generator.get_state()
     model.eval()
@@ -253,8 +267,9 @@ def calc_loss_loader(
 ) -> float:
     """Mean cross-entropy over all counted targets of the first `num_batches` batches (None: all).
 
-    Leaves the model and all random streams as they were, even if it fails. ValueError if nothing
-    is counted, FloatingPointError if the loss is not finite. `loss_options` as for `sum_loss`.
+    Leaves the model and the random numbers as they were (see `undisturbed`), even after an error.
+    Raises ValueError if no target is counted, FloatingPointError if the loss is not finite.
+    `loss_options` are the keyword arguments of `sum_loss`.
     """
     total = 0.0
     n_targets = 0
@@ -282,7 +297,8 @@ def evaluate_model(
 ) -> tuple[float, float | None]:
     """Training loss, estimated on `eval_iter` batches, and validation loss of all rows.
 
-    The latter is None if there are no validation rows. `loss_options` as for `calc_loss_loader`.
+    The latter is None if there are no validation rows. `loss_options` are the keyword arguments of
+    `sum_loss` and, for several processes, `reduce`.
     """
     train_loss = calc_loss_loader(train_loader, model, device, eval_iter, **loss_options)
     if val_loader is None or len(val_loader) == 0:
@@ -294,7 +310,7 @@ def evaluate_model(
 
 
 def check_count(name: str, value: int, at_least: int) -> None:
-    """ValueError unless the value is an int that is large enough."""
+    """Raise ValueError unless the value is an int that is large enough; True is not one."""
     if type(value) is not int or value < at_least:
         raise ValueError(f"{name}={value!r}, but must be an int, {at_least} or more")
 
@@ -307,7 +323,7 @@ class TrainSettings:
     max_steps: int | None = None  # stop after this many steps, even within the first epoch
     peak_lr: float = 1e-3
     warmup_steps: int = 0  # steps until the learning rate is at its peak
-    grad_clip: float = 1.0  # a longer gradient is scaled to this L2 norm; math.inf: never
+    grad_clip: float = 1.0  # a gradient with a larger L2 norm is scaled to this; math.inf: never
     accumulation_steps: int = 1  # batches per step
     eval_freq: int = 100  # steps between two evaluations
     eval_iter: int | None = 5  # batches on which the training loss is estimated; None: all
@@ -328,7 +344,10 @@ class TrainSettings:
         if self.eval_iter is not None:
             check_count("eval_iter", self.eval_iter, at_least=1)
         if not (self.grad_clip > 0 and 0 < self.peak_lr < math.inf):
-            raise ValueError(f"not above 0: peak_lr={self.peak_lr}, grad_clip={self.grad_clip}")
+            raise ValueError(
+                "peak_lr and grad_clip must be above 0, and peak_lr finite, but "
+                f"peak_lr={self.peak_lr} and grad_clip={self.grad_clip}"
+            )
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype is {self.dtype!r}: choose 'float32' or 'bfloat16'")
 
@@ -343,7 +362,9 @@ class TrainSettings:
 
 
 def learning_rate(step: int, n_steps: int, settings: TrainSettings) -> float:
-    """Linear warmup to the peak, then half a cosine to 0 (Loshchilov & Hutter 2017, section 3).
+    """Linear warmup to the peak, then half a cosine wave down (Loshchilov & Hutter 2017, sec. 3).
+
+    For steps 0 to n_steps - 1; the wave would reach 0 at step n_steps, which is not made.
 
     >>> settings = TrainSettings(peak_lr=1.0, warmup_steps=2)
     >>> [round(learning_rate(step, 6, settings), 2) for step in range(6)]
@@ -351,6 +372,7 @@ def learning_rate(step: int, n_steps: int, settings: TrainSettings) -> float:
     """
     if step < settings.warmup_steps:
         return settings.peak_lr * (step + 1) / settings.warmup_steps
+    # From 0 to 1; `max` avoids a division by 0 if there are no steps after the warmup.
     done = (step - settings.warmup_steps) / max(1, n_steps - settings.warmup_steps)
     return settings.peak_lr * 0.5 * (1 + math.cos(math.pi * done))
 
@@ -361,9 +383,10 @@ def make_optimizer(
     weight_decay: float = 0.1,
     betas: tuple[float, float] = (0.9, 0.95),
 ) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019), fused; weight decay applies to matrices alone.
+    """AdamW (Loshchilov & Hutter 2019); weight decay applies only to matrices and embeddings.
 
-    Biases and the scales of LayerNorm don't decay, and frozen parameters are left out.
+    Biases and the scales of LayerNorm don't decay, and frozen parameters are left out. "Fused"
+    updates many parameters in one operation, which is faster.
     """
     trained = [p for p in parameters if p.requires_grad]
     matrices = [p for p in trained if p.ndim >= 2]
@@ -377,15 +400,15 @@ def make_optimizer(
 
 # --- the loop -------------------------------------------------------------------------------------
 
-Record = dict[str, float | None]  # of one evaluation: step, epoch, losses, ...
+Record = dict[str, float | None]  # what one evaluation found, see `record_evaluation`
 
 
 @dataclass
 class TrainState:
-    """Where a run stands: with the weights and the optimizer, all that is needed to go on."""
+    """How far a run has come: with weights and optimizer, all that is needed to resume it."""
 
-    epoch: int = 0  # epochs finished; the loader's order must follow from it (`set_epoch`)
-    batch: int = 0  # batches of the present epoch that have been trained on
+    epoch: int = 0  # number of the current epoch, from 0; the last one when the run is complete
+    batch: int = 0  # batches of the current epoch that have been trained on
     step: int = 0  # updates made or skipped
     tokens_seen: int = 0  # real tokens, not counting padding
     skipped: int = 0  # updates skipped because no target was counted
@@ -394,18 +417,24 @@ class TrainState:
 
 
 def count_tokens(targets: Tensor, ignore_index: int = IGNORE_INDEX) -> int:
-    """The real input tokens of a batch, found by position: a row ends at its last counted target.
+    """The number of input tokens of a batch, not counting padding.
+
+    A row ends at its last counted target, so a row without any is counted as 0.
 
     >>> count_tokens(torch.tensor([[5, 6, 50256], [7, 50256, -100]]))
     5
     """
-    places = torch.arange(1, targets.shape[1] + 1)  # (T,)
+    places = torch.arange(1, targets.shape[1] + 1, device=targets.device)  # (T,)
     counted = targets != ignore_index  # (B, T)
-    return int((counted * places).amax(dim=1).sum())
+    row_ends = (counted * places).amax(dim=1)  # (B,): the place of the last counted target
+    return int(row_ends.sum())
 
 
 def count_targets(window: list[Batch], settings: TrainSettings) -> int:
-    """The counted targets of the batches that make up a step, over all processes."""
+    """The number of counted targets in a window, over all processes.
+
+    A window is the list of batches that make up one step: `accumulation_steps` of them.
+    """
     n_targets = sum(int((targets != settings.ignore_index).sum()) for _, targets in window)
     return settings.reduce(n_targets)
 
@@ -420,14 +449,16 @@ def train_step(
 ) -> Tensor | None:
     """One update from a window of batches: the gradient of one sum, divided by one number.
 
-    Returns the mean loss; or None, and changes nothing, if no target is counted. Otherwise weight
-    decay would move the weights even without a gradient. FloatingPointError, with the weights
-    unchanged, if loss or gradient is not finite.
+    Returns the mean loss. If no target is counted, returns None and changes nothing; an update
+    without a gradient would still decay the weights. Raises FloatingPointError, with the weights
+    unchanged, if loss or gradient is not finite. Gradients must be empty before the call, as they
+    are after it. `lr` replaces the optimizer's learning rate.
     """
     n_targets = count_targets(window, settings)
     if n_targets == 0:
         return None
-    # Several processes end up with the mean of their gradients; times their number, it is the sum.
+    # DistributedDataParallel averages the gradients of all processes; we need their sum, which is
+    # that average times the number of processes.
     n_processes = settings.reduce(1)
     total = torch.zeros((), device=device)
     for input_batch, target_batch in window:
@@ -436,7 +467,7 @@ def train_step(
         total = total + loss.detach()
     total = settings.reduce(total)
     norm = nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
-    if not math.isfinite(float(norm) + float(total)):
+    if not (math.isfinite(norm) and math.isfinite(total)):
         optimizer.zero_grad(set_to_none=True)
         raise FloatingPointError("loss or gradient is not finite; try a lower learning rate")
     for group in optimizer.param_groups:
@@ -447,7 +478,7 @@ def train_step(
 
 
 def total_steps(train_loader: Sized, settings: TrainSettings) -> int:
-    """The number of steps of a whole run; ValueError for a loader without batches."""
+    """The number of steps of a whole run; raises ValueError for a loader without batches."""
     if len(train_loader) == 0:
         raise ValueError("no training batch: the training split is empty")
     steps = settings.num_epochs * math.ceil(len(train_loader) / settings.accumulation_steps)
@@ -455,7 +486,12 @@ def total_steps(train_loader: Sized, settings: TrainSettings) -> int:
 
 
 def batches_left(train_loader: DataLoader[Batch], state: TrainState) -> Iterator[Batch]:
-    """The batches of the present epoch that have not been trained on yet."""
+    """The batches of the current epoch that have not been trained on yet.
+
+    To resume within an epoch, the order must depend on the epoch's number alone: the batch sampler
+    is told that number, if it has a method `set_epoch`. With a plain `shuffle=True`, the rest of
+    the epoch comes in another order.
+    """
     set_epoch = getattr(train_loader.batch_sampler, "set_epoch", None)
     if set_epoch is not None:
         set_epoch(state.epoch)
@@ -464,7 +500,7 @@ def batches_left(train_loader: DataLoader[Batch], state: TrainState) -> Iterator
 
 def in_windows(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
     """The batches in lists of `size`; the last list may be shorter."""
-    while window := list(islice(batches, size)):
+    while window := list(islice(batches, size)):  # takes the next ones; an empty list is the end
         yield window
 
 
@@ -476,11 +512,11 @@ def seeded_step(seed: int, step: int) -> Iterator[None]:
     random state. Afterwards the global stream, from which dropout draws, is as it was.
     """
     with torch.random.fork_rng():
-        torch.manual_seed((seed << 32) + step)
+        torch.manual_seed((seed << 32) + step)  # a different number for each pair (seed, step)
         yield
 
 
-def count_step(
+def record_step(
     state: TrainState, window: list[Batch], loss: Tensor | None, settings: TrainSettings
 ) -> None:
     """Record in the state that a step was made from a window of batches."""
@@ -537,10 +573,11 @@ def train_model(
     on_step: Callable[[TrainState], bool | None] = lambda state: False,
     progress: bool = True,
 ) -> TrainState:
-    """Train, and return the state with its history; a `state` that is given is continued.
+    """Train, and return the state with its history; with a `state`, continue that run.
 
-    `on_eval(record)` is called after each evaluation, the first of which comes before training,
-    and `on_step(state)` after each step; if that returns true, the run ends.
+    The learning rate comes from `settings.peak_lr` and its schedule; the optimizer's own is
+    replaced. `on_eval(record)` is called after each evaluation, the first of which comes before
+    training, and `on_step(state)` after each step; the run ends if `on_step` returns True.
     """
     state = TrainState() if state is None else state
     n_steps = total_steps(train_loader, settings)
@@ -558,10 +595,10 @@ def train_model(
                 lr = learning_rate(state.step, n_steps, settings)
                 with seeded_step(settings.seed, state.step):
                     loss = train_step(window, model, optimizer, device, lr, settings)
-                count_step(state, window, loss, settings)
+                record_step(state, window, loss, settings)
                 state.seconds = time.monotonic() - started
                 bar.update()
-                if state.step % 10 == 0 and loss is not None:  # not more often: it waits for a GPU
+                if state.step % 10 == 0 and loss is not None:  # seldom: `item` waits for a GPU
                     bar.set_postfix(loss=f"{loss.item():.3f}")
                 if state.step % settings.eval_freq == 0 or state.step == n_steps:
                     on_eval(evaluate(settings=settings, state=state, lr=lr))
@@ -584,11 +621,11 @@ def points_of(epochs_seen: Sequence[float], losses: Losses) -> list[tuple[float,
 
 
 def is_flat_after_a_third(epochs_seen: Sequence[float], *curves: Losses) -> bool:
-    """Whether the losses move so little in the last two thirds that a linear axis would hide it.
+    """Whether a linear axis would show the last two thirds of the losses as a flat line.
 
-    That is so if, in these two thirds, they cover less than 15 % of the range that they cover in
-    all epochs. False for fewer than three evaluations there, and for losses of 0 or less, which a
-    logarithmic axis can't show.
+    That is so if, in the last two thirds of the epochs, the losses cover less than 15 % of the
+    range that they cover in all epochs. False for fewer than three evaluations there, and for
+    losses of 0 or less, which a logarithmic axis can't show.
 
     >>> epochs = [0, 1, 2, 3, 4, 5, 6]
     >>> is_flat_after_a_third(epochs, [10.8, 3.0, 1.4, 1.2, 1.1, 1.0, 0.9])
@@ -598,16 +635,16 @@ def is_flat_after_a_third(epochs_seen: Sequence[float], *curves: Losses) -> bool
     """
     start = epochs_seen[0] + (epochs_seen[-1] - epochs_seen[0]) / 3
     points = [point for losses in curves for point in points_of(epochs_seen, losses)]
-    losses = [loss for _, loss in points]
+    all_losses = [loss for _, loss in points]
     late_losses = [loss for epoch, loss in points if epoch >= start]
     late_epochs = {epoch for epoch, _ in points if epoch >= start}
-    if len(late_epochs) < 3 or min(losses) <= 0:
+    if len(late_epochs) < 3 or min(all_losses) <= 0:
         return False
-    return max(late_losses) - min(late_losses) < 0.15 * (max(losses) - min(losses))
+    return max(late_losses) - min(late_losses) < 0.15 * (max(all_losses) - min(all_losses))
 
 
 def add_token_axis(axes: Axes, epochs_seen: Sequence[float], tokens_seen: Sequence[int]) -> None:
-    """Add an upper axis with the tokens seen at the ticks of the epochs, as in "723k"."""
+    """Add an upper axis: at each tick of the epochs, the tokens seen by then, such as "723k"."""
     above = axes.twiny()
     above.set_xlabel("Tokens seen (padding not counted)")
     ticks = [t for t in axes.get_xticks() if min(epochs_seen) <= t <= max(epochs_seen)]
@@ -625,11 +662,12 @@ def plot_losses(
     path: str | Path | None = None,
     axes: Axes | None = None,
 ) -> Figure:
-    """Losses over epochs and, on the upper axis, over tokens; saved as `path` if that is given.
+    """Losses over epochs and, on the upper axis, over tokens; saved as `path`, a PNG, if given.
 
-    The loss axis starts at 0. It is logarithmic where a linear one would show a flat line: if the
-    curves are flat after a third of their length (`is_flat_after_a_third`). Losses of None are
-    left out.
+    For a run of `train_model`: epochs_seen=[record["epoch"] for record in state.history], and so
+    on for "tokens_seen", "train_loss" and "val_loss". The loss axis starts at 0, unless a linear
+    axis would show a flat line (`is_flat_after_a_third`): then it is logarithmic. Losses of None
+    are left out.
     """
     if axes is None:
         axes = Figure(figsize=(6.4, 4.0), layout="constrained").add_subplot()
@@ -641,7 +679,9 @@ def plot_losses(
     for name, losses, colour, style in curves:
         points = points_of(epochs_seen, losses)
         if points:
-            axes.plot(*zip(*points, strict=True), style, color=colour, markersize=3, label=name)
+            x = [epoch for epoch, _ in points]
+            y = [loss for _, loss in points]
+            axes.plot(x, y, style, color=colour, markersize=3, label=name)
     axes.set(xlabel="Epochs", ylabel="Loss (nats per counted token)")
     if is_flat_after_a_third(epochs_seen, train_losses, val_losses):
         axes.set_yscale("log")
@@ -654,5 +694,6 @@ def plot_losses(
     add_token_axis(axes, epochs_seen, tokens_seen)
     figure = axes.figure.figure  # the whole figure, even if the axes lie in a subfigure
     if path is not None:
+        # Without the name and version of matplotlib, the same curves give the same file.
         figure.savefig(path, dpi=150, metadata={"Software": None})
     return figure

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ch07.models.saved_run import load_run
     from ch07.visualization.token_grid import TokenGrid
 
-__version__ = "0.2.0"  # its one home; pyproject.toml reads it
+__version__ = "0.2.0"  # defined only here; pyproject.toml reads it
 
 PUBLIC_NAMES = {
     "TokenGrid": "ch07.visualization.token_grid",

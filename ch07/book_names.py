@@ -1,7 +1,7 @@
 """The book's functions under the book's names and signatures, for a reader who types along.
 
 Each is a few lines around the function of this project that does the work; none adds behaviour of
-its own. docs/reference/book_listings.md has the whole table, with what has no alias here, and why.
+its own. docs/reference/book_listings.md has the whole table, including the names without an alias.
 
 Axes: B batch, T tokens.
 Source: Raschka, "Build a Large Language Model (From Scratch)", chapters 4, 5 and 7.
@@ -26,12 +26,14 @@ OLLAMA_CHAT_URL = "http://localhost:11434/api/chat"
 
 
 def download_and_load_file(file_path: str | Path, url: str) -> list[dict[str, str]]:
-    """The entries of a file that exists; DataError, with the line to type, where it doesn't.
+    """The entries of a file that exists; DataError, with the download command, if it doesn't.
 
     The book's function downloads the file. Here only published weights are ever downloaded.
     """
     if not Path(file_path).exists():
-        raise DataError(f"there is no {file_path}: fetch it first with  curl -o {file_path} {url}")
+        raise DataError(
+            f"there is no {file_path}: download it first with: curl -o {file_path} {url}"
+        )
     return load_entries(file_path)
 
 
@@ -61,7 +63,7 @@ def generate(
     """Token ids `idx` (B, T) with what the model writes after them, (B, T + new tokens).
 
     Temperature 0 takes the likeliest token. A row ends before `eos_id`; rows that end earlier than
-    others are filled up with it. Where the context is full, all rows stop; the book's function
+    others are padded with it. When the context is full, all rows stop; the book's function
     drops the front of the prompt instead. ValueError for a prompt beyond the context.
     """
     n_prompt = idx.shape[1]
@@ -83,7 +85,7 @@ def generate(
 def generate_text_simple(
     model: GPTModel, idx: torch.Tensor, max_new_tokens: int, context_size: int
 ) -> torch.Tensor:
-    """`generate` without sampling and without an end: always the likeliest token, (B, T + new)."""
+    """`generate` without sampling or an end token: always the likeliest token, (B, T + new)."""
     return generate(model, idx, max_new_tokens, context_size)
 
 
@@ -99,7 +101,7 @@ def generate_and_print_sample(
 def query_model(prompt: str, model: str = "llama3", url: str = OLLAMA_CHAT_URL) -> str:
     """The answer of a model that Ollama serves, without randomness (temperature 0, seed 123).
 
-    CompletionError where no server answers or the model isn't there; the message says what to do.
+    CompletionError if no server answers or it lacks the model; the message says what to do.
     """
     complete = complete_at_url(url, model, kind="ollama")
     return complete(prompt, temperature=0.0, seed=123).text
@@ -114,7 +116,7 @@ def generate_model_scores(
     """A judge's score from 0 to 100 for each answer `entry[json_key]`; None where it gave none.
 
     The book's function leaves such replies out, so that its mean is over the others alone.
-    CompletionError where the judge can't be asked.
+    CompletionError if the judge can't be reached.
     """
     answers = [entry[json_key] for entry in json_data]
     judgement = judge(complete_at_url(url, model, kind="ollama"), json_data, answers)

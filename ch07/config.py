@@ -1,11 +1,11 @@
-"""Every setting of a training run, once: its default, help, range and choices.
+"""Every setting of a training run, defined once: its default, help, range and choices.
 
 The command line, the checks and the page docs/reference/settings.md are all made from the
 fields below. Imports nothing heavy, so that `--help` answers at once.
 
 The command line stays argparse: every reader knows it, and it starts fast. Importing tyro took ten
 times as long as importing argparse, typer thirty and jsonargparse fifty times (`python -X
-importtime`, the best of three), and each words wrong usage in its own way.
+importtime`, the best of three), and each phrases usage errors in its own way.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ METHODS = ("full", "lora", "prefix")  # what is trained: all weights, or an adap
 PROMPT_STYLES = ("book", "alpaca", "chinese-alpaca", "question-answer", "phi3")
 RANDOM_START = "gpt2-tiny"  # the one size that no weights are published for
 
-# Defaults that depend on where training starts. A model that knows nothing sees its rows often and
-# changes fast; one that has learned a language keeps it only if it changes slowly (the book's
-# section 7.6). An adapter starts from nothing beside a trained model, so it changes fast.
+# Defaults that depend on where training starts. A model with random weights needs many passes and a
+# high learning rate. A trained one keeps what it knows only if its weights change slowly (the
+# book's section 7.6). An adapter is itself untrained, so its learning rate is high again.
 RECIPES: dict[str, dict[str, Any]] = {
     "random": {"epochs": 6, "batch_size": 48, "lr": 2.5e-3},
     "trained": {"epochs": 2, "batch_size": 8, "lr": 5e-5},
@@ -62,7 +62,7 @@ def setting(
     above: float | None = None,
     free_on_resume: bool = False,
 ) -> Any:
-    """A dataclass field that knows its help, its range and which commands have a flag for it.
+    """A dataclass field with its help, its range and the commands that have a flag for it.
 
     `default_means` is what a default of None stands for. `minimum` and `maximum` are allowed
     values, `above` is not. `free_on_resume`: the setting changes no number, so it may differ when
@@ -116,7 +116,7 @@ def _in_range(value: float, metadata: Mapping[str, Any]) -> bool:
 
 
 def range_sentence(metadata: Mapping[str, Any]) -> str:
-    """What a value must be, as in "between 1 and 10**9"; empty where anything goes."""
+    """The allowed range in words, as in "between 1 and 10**9"; empty if there is no limit."""
     low, above, high = metadata["minimum"], metadata["above"], metadata["maximum"]
     if low is not None and high is not None:
         return f"between {_shown(low)} and {_shown(high)}"
@@ -142,8 +142,8 @@ class FinetuneOptions:
 
     data: str | None = setting(
         None,
-        help="JSON or JSONL file in Alpaca form, a token store, or hf:NAME[:SPLIT], a dataset on "
-        "the Hugging Face Hub",
+        help="JSON or JSONL file in Alpaca format, a token store, or hf:NAME[:SPLIT], a dataset "
+        "on the Hugging Face Hub",
         default_means="the bundled toy instructions",
         commands=FINETUNE,
         free_on_resume=True,
@@ -171,7 +171,7 @@ class FinetuneOptions:
     weight_decay: float = setting(0.1, help="AdamW's weight decay", commands=ROWS, minimum=0)
     method: str = setting(
         "full",
-        help="train all weights, or an adapter beside them: LoRA, or a prefix",
+        help="train all weights, or only an adapter: LoRA or a prefix",
         commands=ROWS,
         choices=METHODS,
     )
@@ -227,8 +227,8 @@ class FinetuneOptions:
     )
     split: str = setting(
         "groups",
-        help="by groups of equal prompts, by position as in the book, or as train_test_split of "
-        "Hugging Face's datasets (which makes no validation set)",
+        help="groups keeps equal prompts together, book splits by position, and hf is "
+        "train_test_split of Hugging Face's datasets (which makes no validation set)",
         commands=ROWS,
         choices=("groups", "book", "hf"),
     )
@@ -255,13 +255,13 @@ class FinetuneOptions:
     )
     force: bool = setting(
         False,
-        help="start although memory or disk seem too small",
+        help="start even if memory or disk space seems too small",
         commands=ALL,
         free_on_resume=True,
     )
     compile: bool = setting(
         False,
-        help="let torch.compile speed up training, after up to a minute of compiling",
+        help="speed up training with torch.compile, after up to a minute of compiling",
         commands=FINETUNE,
     )
     shard: bool = setting(
@@ -287,7 +287,7 @@ class FinetuneOptions:
 
     @property
     def recipe(self) -> str:
-        """The key of `RECIPES` whose values hold where nothing else is given."""
+        """The key of `RECIPES` whose values are the defaults of this run."""
         if self.text:
             return "text"
         start = "random" if self.from_random else "trained"
@@ -308,10 +308,12 @@ class FinetuneOptions:
             if getattr(self, name) == "":
                 raise OptionError(f"{name} is empty: give a path, or leave the option out")
         if self.text and (self.loss_on != "all" or self.train_rows is not None):
-            raise OptionError("plain text has no responses or rows: no --loss-on, no --train-rows")
+            raise OptionError(
+                "plain text has no responses or rows: leave out --loss-on and --train-rows"
+            )
 
     def _check_method(self) -> None:
-        """OptionError for a method that isn't known, or that doesn't go with the other settings."""
+        """OptionError for an unknown method, or one that doesn't fit the other settings."""
         if self.method not in METHODS:
             raise OptionError(f"no method {self.method!r}; choose one of {', '.join(METHODS)}")
         for field in dataclasses.fields(self):
@@ -327,9 +329,9 @@ class FinetuneOptions:
             return
         if self.from_random:
             raise OptionError(
-                f"--method {self.method} trains an adapter beside a model that has been trained, "
-                f"and {RANDOM_START} starts from random weights: name a model with --model (a run "
-                "folder, or gpt2-small)"
+                f"--method {self.method} trains an adapter on a trained model, but "
+                f"{RANDOM_START} starts from random weights: choose a trained model with --model "
+                "(a run folder, or gpt2-small)"
             )
         if self.method == "prefix" and self.optimizer == "muon":
             raise OptionError("a prefix has no matrices for muon: leave --optimizer out")
@@ -347,7 +349,11 @@ class PreferOptions:
         None, help="run folder", default_means="the next free runs/N", commands=PREFER
     )
     beta: float = setting(
-        0.1, help="larger values stay closer to RUN", commands=PREFER, minimum=1e-12, maximum=1e6
+        0.1,
+        help="larger values keep the model closer to RUN",
+        commands=PREFER,
+        minimum=1e-12,
+        maximum=1e6,
     )
     label_smoothing: float = setting(
         0.0,
@@ -384,7 +390,7 @@ class PreferOptions:
     )
     skip_bad_rows: bool = setting(False, help="leave faulty rows out", commands=PREFER)
     device: str = setting("auto", help="auto, cpu, cuda or mps", commands=PREFER)
-    optimizer: str = "adamw"  # no choice: recorded in config.json
+    optimizer: str = "adamw"  # fixed, but recorded in config.json
 
     def __post_init__(self) -> None:
         check_ranges(self)

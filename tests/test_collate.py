@@ -121,9 +121,9 @@ def test_the_order_of_rows_does_not_matter(batch, random):
         ([[1], []], "row 1 of the batch: expected a list of token ids, got []"),
         ([[1], [1.5]], "row 1 of the batch: token ids are integers"),
         ([[True]], "row 0 of the batch: token ids are integers"),
-        ([[1, -100, 2]], "row 0 of the batch: -100 is no token id"),
-        ([[3], [-1]], "row 1 of the batch: -1 is no token id"),
-        ([[2**63]], "is no token id"),
+        ([[1, -100, 2]], "row 0 of the batch: -100 is not a token id"),
+        ([[3], [-1]], "row 1 of the batch: -1 is not a token id"),
+        ([[2**63]], "is not a token id"),
         ([[[1, 2]]], "row 0 of the batch: expected a list"),
         ([[1], "abc"], "row 1 of the batch: expected a list of token ids, got 'abc'"),
         ([[1], None], "row 1 of the batch: expected a list of token ids, got None"),
@@ -142,7 +142,7 @@ def test_bad_batches_are_refused_with_the_row(batch, message):
 def test_only_the_final_version_checks_its_rows(draft):
     """A draft is for valid rows: it takes what its few lines take."""
     draft([[3], [-1]])
-    with pytest.raises(ValueError, match="row 1 of the batch: -1 is no token id"):
+    with pytest.raises(ValueError, match="row 1 of the batch: -1 is not a token id"):
         custom_collate_fn([[3], [-1]])
 
 

@@ -123,7 +123,7 @@ def test_the_sibling_refuses_what_the_final_version_refuses():
     for batch, limit, message in (
         ([], None, "empty batch"),
         ([(1, [1]), (0, [])], None, "row 1 of the batch: expected a list of token ids"),
-        ([(1, [1, -100])], None, "row 0 of the batch: -100 is no token id"),
+        ([(1, [1, -100])], None, "row 0 of the batch: -100 is not a token id"),
         ([(1, [1, 2])], 0, "allowed_max_length is 0"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -151,14 +151,14 @@ def test_a_missing_field_names_its_entry(tokenizer, key):
 
 
 def test_an_entry_that_is_no_dict_is_named(tokenizer):
-    with pytest.raises(ValueError, match="entry 1 is no dict: 'text'"):
+    with pytest.raises(ValueError, match="entry 1 is not a dict: 'text'"):
         InstructionDataset([WITH_INPUT, "text"], tokenizer)
 
 
 @pytest.mark.parametrize("key", ["instruction", "input", "output"])
 def test_half_a_character_names_its_entry(tokenizer, key):
     """The tokenizer would make U+FFFD of it without a word."""
-    with pytest.raises(ValueError, match=f"entry 1: '{key}' holds half a character"):
+    with pytest.raises(ValueError, match=f"entry 1: '{key}' contains half a character"):
         InstructionDataset([WITH_INPUT, WITH_INPUT | {key: "a\udcff"}], tokenizer)
 
 

@@ -105,9 +105,9 @@ def test_it_is_stored_as_it_ran(path):
 def test_it_opens_with_its_aim_and_minutes_and_ends_with_exercises(path):
     notebook = READ[path]
     first, last = notebook.cells[0], notebook.cells[-1]
-    assert re.match(r"# \d\. ", first.source) and "**At the end you will know**" in first.source
+    assert re.match(r"# \d\. ", first.source) and "**By the end, you will know**" in first.source
     assert re.search(
-        r"\*\*Time:\*\* about \d+ minutes .*\(planned\); it runs in \d+ seconds \(measured",
+        r"\*\*Time:\*\* about \d+ minutes .*\(estimated\); it runs in \d+ seconds \(measured",
         first.source,
     )
     assert last.source.startswith("## Exercises\n\n1. ")

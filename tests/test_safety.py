@@ -128,7 +128,7 @@ def test_a_pipe_that_somebody_writes_to_is_read(tmp_path, number_data):
             assert load_entries(pipe) == load_entries(number_data)
             break
         except ValueError as error:  # the other process has not opened it yet
-            assert "nothing comes" in str(error)
+            assert "no process writes to" in str(error)
     assert writer.wait() == 0
 
 

@@ -329,7 +329,7 @@ def test_warmup_and_seed_count_from_0(name):
 @pytest.mark.parametrize("name", ["peak_lr", "grad_clip"])
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, -math.inf])
 def test_rates_that_would_climb_or_never_learn_are_refused(name, bad):
-    with pytest.raises(ValueError, match=f"not above 0: .*{name}={bad}"):
+    with pytest.raises(ValueError, match=f"must be above 0.* but .*{name}={bad}"):
         TrainSettings(**{name: bad})
 
 

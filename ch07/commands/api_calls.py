@@ -1,10 +1,10 @@
-"""Calls instead of sentences: data that asks for API calls, and answers judged as calls.
+"""Write training data whose answers are API calls, and score a run's answers as API calls.
 
     python -m ch07 api-calls --write FILE [--documents none|oracle|bm25] [--renamed]
     python -m ch07 api-calls RUN [--data FILE] [--json]
 
-The one idea: the toolbox's data goes through the main job like any other, and what the run answers
-is not compared letter by letter but as calls. Changes nothing in the run folder.
+The one idea: `finetune` trains on this data like on any other, but the run's answers are parsed and
+compared as API calls, not letter by letter. Changes nothing in the run folder.
 """
 
 import json
@@ -44,13 +44,13 @@ def api_calls(
     as_json=False,
     device="auto",
 ):
-    """Write the toolbox's data, or print how a run's answers are as calls; returns 0.
+    """Write the training data, or print the scores of a run's answers; returns 0.
 
-    A run's answers are those that it keeps (or a file like its responses.json), or with `data`
-    new ones to the file's test entries.
+    The answers are those stored in the run folder (or in a file like its responses.json). With
+    `data`, the run answers that file's test entries instead.
     """
     if (run is None) == (write is None):
-        raise OptionError("give either a RUN to judge or --write FILE, not both")
+        raise OptionError("give either a RUN to score or --write FILE, not both")
     if write is not None:
         if data is not None or as_json:
             raise OptionError("--data and --json belong to a RUN, not to --write")
@@ -58,7 +58,7 @@ def api_calls(
     if documents is not None or renamed:
         raise OptionError("--documents and --renamed belong to --write FILE, not to a RUN")
     if run is None:
-        raise OptionError("give a RUN to judge, or --write FILE")
+        raise OptionError("give a RUN to score, or --write FILE")
     entries, answers = _kept(Path(run)) if data is None else _answered(run, data, device)
     scores = _scores(entries, answers)
     if as_json:
@@ -84,16 +84,16 @@ def _kept(path):
         run_folder.read_config(path)
         path = path / run_folder.RESPONSES
     if not path.is_file():
-        raise RunFolderError(f"no answers to judge: {path} is no file")
+        raise RunFolderError(f"no answers to score: there is no file {path}")
     entries = load_entries(path)
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry.get("model_response"), str):
-            raise InputError(f"{path}: entry {number} has no 'model_response' that is text")
+            raise InputError(f"{path}: entry {number} has no text under 'model_response'")
     return entries, [entry["model_response"] for entry in entries]
 
 
 def _answered(run, data, device):
-    """The file's test entries (all, where none says its split), and the run's answers to them."""
+    """The file's test entries (all entries if none has a split), and the run's answers to them."""
     file = read_data(data)
     for line in summarize_findings(file.findings):
         print(terminal_line(f"data: {line}", width=None), file=sys.stderr)
@@ -101,8 +101,8 @@ def _answered(run, data, device):
     if any("split" in entry for entry in entries):
         entries = [entry for entry in entries if entry.get("split") == "test"]
     if not entries:
-        raise InputError(f"{data}: no entry is for testing")
-    catalogue_of([entry["output"] for entry in entries])  # before a model is loaded for nothing
+        raise InputError(f"{data}: no entry has the split 'test'")
+    catalogue_of([entry["output"] for entry in entries])  # fails before the model is loaded
     run = load_run(run, choose_device(device))
     answers = respond(run.model, run.tokenizer, entries, run.style, LONGEST_CALL)
     return entries, [answer.text for answer in answers]
@@ -116,7 +116,7 @@ def _score_pairs(pairs, catalogue):
 
 
 def _scores(entries, answers):
-    """Of all entries, and by family under "families"."""
+    """The scores of all entries and, under "families", those of each family."""
     catalogue = catalogue_of([entry["output"] for entry in entries])
     rows = defaultdict(list)
     for entry, answer in zip(entries, answers, strict=True):
@@ -130,7 +130,7 @@ def _scores(entries, answers):
 
 
 def _table(scores):
-    """Of each family and of all: each share with its count and 95 % interval."""
+    """The lines of a table: for each family and for all, each share with its 95 % interval."""
     families = {terminal_line(name): part for name, part in scores["families"].items()}
     for name, part in (*families.items(), ("all", scores)):
         yield f"{name}, {count(part['n'], 'answer')}:"
@@ -140,6 +140,6 @@ def _table(scores):
             yield f"  {title:<12} {n:>6} {rate:>9}   {100 * low:.1f} to {100 * high:.1f} %"
     rule = scores["substring_rule"]
     yield (
-        f"By the original's substring rule {rule['correct']} of {scores['n']} would be correct "
+        f"By Gorilla's substring rule {rule['correct']} of {scores['n']} would be correct "
         f"(the right domain) and {rule['hallucination']} invented."
     )

@@ -29,7 +29,7 @@ TOP_P = number(float, 1e-9, 1.0)
 
 
 class StoreOnce(argparse.Action):
-    """Stores a value; given a second time, by whatever name, it is an error and not replaced."""
+    """Stores a value; giving it a second time, under whichever name, is an error."""
 
     def __call__(
         self,
@@ -45,7 +45,7 @@ class StoreOnce(argparse.Action):
 
 
 def add_data_file(parser: argparse.ArgumentParser, help: str) -> None:
-    """The data file, as an argument or behind --data; what isn't given is not in the result."""
+    """The data file, as an argument or with --data; absent from the result if it isn't given."""
     parser.add_argument(
         "data", nargs="?", action=StoreOnce, default=argparse.SUPPRESS, help=help, metavar="FILE"
     )
@@ -84,8 +84,8 @@ def add_settings(
 ) -> None:
     """A flag for each setting of the class that belongs to the command.
 
-    What isn't given is not in the result, so that a resumed run keeps its own values. `recipes`
-    are those whose defaults the help lists.
+    A flag that isn't given is absent from the result, so that a resumed run keeps its own value.
+    `recipes` are those whose defaults the help lists.
     """
     for field in dataclasses.fields(config_class):
         if command not in field.metadata.get("commands", ()) or field.name in leave_out:

@@ -20,7 +20,7 @@ from ch07.utils.validation import has_lone_surrogate
 
 HELP = """Each line is an instruction; what follows " | " is its input. The model was tuned on
 single questions, so it doesn't remember earlier lines.
-  /prompt   show each prompt exactly as the model reads it (again: stop showing)
+  /prompt   show each prompt exactly as the model reads it (again to hide them)
   /help     show this
   exit      leave (so do quit, /quit and Ctrl-D)"""
 LEAVE = ("exit", "quit", "/exit", "/quit")
@@ -52,7 +52,7 @@ def chat(folder: str, device: str = "auto", **options: Any) -> int:
         except EOFError:
             return 0
         except UnicodeDecodeError as error:
-            _print_note(f"that line is not {error.encoding} text")
+            _print_note(f"that line is not valid {error.encoding}")
             continue
         if line in LEAVE:
             return 0
@@ -62,7 +62,7 @@ def chat(folder: str, device: str = "auto", **options: Any) -> int:
             show_prompt = not show_prompt
             _print_note(f"prompts are {'shown' if show_prompt else 'hidden'}")
         elif line.startswith("/"):
-            _print_note(f"no command {terminal_line(line)}; /help lists them")
+            _print_note(f"no command {terminal_line(line)}; /help lists the commands")
         elif line:
             _answer_line(run, line, show_prompt, options)
 
@@ -74,7 +74,7 @@ def _answer_line(run: Run, line: str, show_prompt: bool, options: dict[str, Any]
         if show_prompt:
             _print_note(run.style.prompt(_entry(instruction, text)))
         _print_answer(_answer(run, instruction, text, **options))
-    except UserError as error:  # such as a prompt longer than the context: the talk goes on
+    except UserError as error:  # such as a prompt longer than the context: the chat goes on
         _print_note(str(error))
 
 
@@ -85,7 +85,7 @@ def _entry(instruction: str, text: str) -> dict[str, str]:
     if len(instruction) + len(text) > MAX_FIELD_CHARACTERS:
         raise InputError(f"more than {MAX_FIELD_CHARACTERS:,} characters")
     if has_lone_surrogate(instruction + text):
-        raise InputError("half a character (a lone surrogate) can't be read: type it as UTF-8")
+        raise InputError("the text contains half a character (a lone surrogate): type it as UTF-8")
     return {"instruction": instruction.strip(), "input": text.strip()}
 
 

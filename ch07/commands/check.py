@@ -16,7 +16,7 @@ from ch07.exercises.sandbox import SECONDS, check_file, open_sandbox
 from ch07.utils.console import json_text, terminal_safe
 from ch07.utils.errors import InputError, OptionError
 
-FOLDER = Path("my_exercises")  # where the stubs are copied to, if nothing else is said
+FOLDER = Path("my_exercises")  # where the stubs are copied to, unless another folder is named
 
 
 def check(
@@ -125,7 +125,7 @@ def _copy_stubs(folder: Path) -> int:
             shutil.copyfile(exercise.stub_file, target)
     note = f" ({n_existing} were there already and were not changed)" if n_existing else ""
     first = folder / exercises()[0].stub
-    print(f"{len(exercises())} exercises are in {folder}{note}. Write in {first}, then:")
+    print(f"{len(exercises())} exercises are in {folder}{note}. Edit {first}, then run:")
     print(f"  python -m ch07 check {first}")
     return 0
 

@@ -1,6 +1,6 @@
 """The command line: a command in, an exit code out. `python -m ch07 --help` lists the commands.
 
-Exit codes: 0 ok, 1 it failed or the data is bad, 2 wrong usage, 130 interrupted. A command's module
+Exit codes: 0 success, 1 failure or faulty data, 2 wrong usage, 130 interrupted. A command's module
 is imported when it is called, so that `--help` answers at once.
 """
 
@@ -25,9 +25,9 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-OUT_OF_MEMORY = "too little memory is free: close other programs, or choose smaller settings"
+OUT_OF_MEMORY = "not enough free memory: close other programs, or choose smaller settings"
 HOW_TO_REPORT = """
-This is a bug in ch07, not a mistake of yours. Please report it, with the command, the lines above
+This is a bug in ch07, not your mistake. Please report it, with the command, the lines above
 and what `python -m ch07 doctor` prints."""
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -35,9 +35,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, run the command, and return its exit code.
 
-    A `UserError`, an error of the operating system about a file, or too little memory is printed as
-    one line. Any other exception is a fault of this project: its traceback is shown, and how to
-    report it. With --verbose, every exception is raised as it is.
+    A `UserError`, an error of the operating system about a file, or a lack of memory is printed as
+    one line. Any other exception is a bug in this project: its traceback is shown, with
+    instructions for reporting it. With --verbose, every exception is raised as it is.
     """
     words = with_command(sys.argv[1:] if argv is None else argv)
     problem = check_command(words[0])
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def load_command(name: str) -> Callable[..., int]:
     """The function of a command, its module imported now."""
-    if name == "doctor":  # it says all that is missing, not only what is imported first
+    if name == "doctor":  # it lists everything that is missing, not only the first failed import
         missing = [line for line in unmet_requirements() if line.endswith("is not installed")]
         if missing:
             raise UserError(f"{'; '.join(missing)}: {_how_to_install()}")
@@ -93,7 +93,7 @@ def _missing_packages(error: ModuleNotFoundError) -> str:
 
 
 def _how_to_install() -> str:
-    """The line that helps: another interpreter, if the project has one, else an installation."""
+    """How to fix it: use the project's own interpreter if it has one, else install the packages."""
     folder = "Scripts" if os.name == "nt" else "bin"
     python = PROJECT / ".venv" / folder / ("python.exe" if os.name == "nt" else "python")
     if python.exists() and Path(sys.prefix).resolve() != (PROJECT / ".venv").resolve():
@@ -102,7 +102,7 @@ def _how_to_install() -> str:
 
 
 def _prepare_streams() -> None:
-    """Letters that a terminal or file can't take are escaped; a closed stream is an empty one."""
+    """Escape characters that a terminal or file can't show; closed streams become empty ones."""
     if sys.stdin is None:
         sys.stdin = io.StringIO()
     if sys.stderr is None:
@@ -116,7 +116,7 @@ def _prepare_streams() -> None:
 
 
 class _ForgivingStream:
-    """Standard error that may break: a run goes on although its terminal or pipe is gone."""
+    """Standard error that may break: a run continues even if its terminal or pipe is closed."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

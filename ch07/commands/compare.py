@@ -1,4 +1,4 @@
-"""Two runs side by side: which settings differ, and at which step their numbers part.
+"""Two runs side by side: which settings differ, and at which step their numbers diverge.
 
     python -m ch07 compare RUN RUN [--json]
 
@@ -52,7 +52,7 @@ def _compare_settings(first: Path, second: Path) -> list[dict[str, Any]]:
 
 
 def _compare_numbers(first: Path, second: Path) -> Comparison:
-    """The first evaluation, of those that both runs made, whose numbers are not the same."""
+    """The first evaluation made by both runs whose numbers differ."""
     first_records = {record["step"]: record for record in run_folder.read_metrics(first)}
     second_records = {record["step"]: record for record in run_folder.read_metrics(second)}
     shared = [step for step in first_records if step in second_records]

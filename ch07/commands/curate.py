@@ -1,8 +1,8 @@
-"""`python -m ch07 curate FILE NEW --keep K`: few rows out of many, and why the others are left out.
+"""`python -m ch07 curate FILE NEW --keep K`: choose a few rows, and say why others are left out.
 
 Rows with a defect that a rule can see are dropped first
 (`ch07.systems.data_curation.quality_flags`); of the rest, K rows are chosen: diverse ones, the
-longest, or random ones. Held-out rows are never chosen from: rows whose own "split" is "test" or
+longest, or random ones. Held-out rows take no part: rows whose own "split" is "test" or
 "validation" are written unchanged.
 """
 
@@ -25,11 +25,11 @@ from ch07.utils.console import json_text, terminal_safe
 from ch07.utils.errors import InputError, OptionError
 from ch07.utils.paths import check_new_file
 
-LIMA = {  # what its two rules are called, in a sentence
+LIMA = {  # its filters, as the report describes them
     "short": "the answer is shorter than LIMA's 1,200 characters",
     "long": "the answer is longer than LIMA's 4,096 characters",
-    "first person": "the answer speaks of its author",
-    "other answers": "the answer speaks of other answers",
+    "first person": "the answer is written in the first person",
+    "other answers": "the answer refers to other answers",
 }
 
 
@@ -37,7 +37,7 @@ def curate(
     path, target, keep, how="diverse", per_group=None, lima=False, distinct=None, seed=123,
     skip_bad_rows=False, as_json=False,
 ):  # fmt: skip
-    """Write the chosen rows to a new file and say what became of the others; returns 0."""
+    """Write the chosen rows to a new file, and print why the others were left out; returns 0."""
     if per_group is not None and how != "diverse":
         raise OptionError(f"--per-group is for --how diverse, not {how}")
     check_new_file(target, "NEW")
@@ -59,7 +59,7 @@ def curate(
         chosen = _chosen(different, keep, how, per_group, seed)
     except ValueError as error:
         before = ", ".join(f"{reason} {n:,}" for reason, n in left_out.items() if n) or "none"
-        raise InputError(f"{path}: {error}. Left out before: {before}") from None
+        raise InputError(f"{path}: {error}. Already left out: {before}") from None
     left_out["not chosen"] = len(different) - len(chosen)
     write_entries(target, chosen + held_out)
     result = {
@@ -91,6 +91,6 @@ def _page(result, how):
         lines.append(f"  {n:>7,}  {reason}{about}")
     if result["families"]:
         sizes = result["families"].values()
-        lines.append(f"families: {len(sizes)}, of {min(sizes):,} to {max(sizes):,} rows")
+        lines.append(f"families: {len(sizes)}, with {min(sizes):,} to {max(sizes):,} rows each")
     lines += [f"They are in {result['file']}: train on them with"]
     return "\n".join([*lines, f"  python -m ch07 finetune --data {result['file']}"])

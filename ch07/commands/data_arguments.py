@@ -36,7 +36,7 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     add_data_file(parser, help=BUNDLED)
     parser.add_argument("--rows", type=number(int, 1, 1000), default=3, help="the first N rows")
     parser.add_argument(
-        "--run", dest="folder", metavar="RUN", help="use its prompt style and show its losses"
+        "--run", dest="folder", metavar="RUN", help="use the run's prompt style and show its losses"
     )
     parser.add_argument("--png", metavar="FILE", help="draw a picture instead")
     parser.add_argument(
@@ -76,12 +76,12 @@ def add_curate(parser: argparse.ArgumentParser) -> None:
         "--how",
         choices=("diverse", "longest", "random"),
         default="diverse",
-        help="which to prefer",
+        help="how to choose the rows",
     )
-    parser.add_argument("--per-group", type=COUNT, help="with diverse: at most N of a family")
+    parser.add_argument("--per-group", type=COUNT, help="with diverse: at most N rows of a family")
     parser.add_argument("--lima", action="store_true", help="apply LIMA's rules for answers, too")
     parser.add_argument(
-        "--distinct", choices=FIELDS, help="leave out rows that nearly repeat this field"
+        "--distinct", choices=FIELDS, help="leave out rows in which this field is a near duplicate"
     )
     parser.add_argument("--seed", type=SEED, default=123, help="random seed of the choice")
     add_skip_bad_rows(parser)
@@ -99,7 +99,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", metavar="FOLDER", help="copy the stubs of all exercises there")
     parser.add_argument("--hint", metavar="NAME", help="a hint for an exercise")
     parser.add_argument(
-        "--level", type=number(int, 1, 3), default=1, help="of the hint: 3 says most"
+        "--level", type=number(int, 1, 3), default=1, help="of the hint: 3 reveals the most"
     )
     parser.add_argument("--seconds", type=number(float, 0.1, 3600), default=10.0, help="time limit")
     add_json(parser)
@@ -114,12 +114,12 @@ def add_api_calls(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_device(parser)
     parser.add_argument(
-        "--write", metavar="FILE", help="write the training data of API calls instead"
+        "--write", metavar="FILE", help="write training data with API calls instead"
     )
     parser.add_argument(
         "--documents",
         choices=DOCUMENTS,
-        help="in FILE, beside each instruction: nothing, the right document, or what BM25 finds",
+        help="documentation for each instruction in FILE: none, the right one, or BM25's choice",
     )
     parser.add_argument(
         "--renamed", action="store_true", help="rename keywords in FILE's test entries"
@@ -133,7 +133,7 @@ def add_self_instruct(parser: argparse.ArgumentParser) -> None:
         "--examples",
         dest="n_examples",
         type=number(int, 1, 10),
-        help="tasks that a prompt shows (default: 3; in stages 8)",
+        help="tasks shown in a prompt (default: 3; with --stages 8)",
     )
     parser.add_argument(
         "--original", action="store_true", help="use Alpaca's own parser and filters"
@@ -141,7 +141,7 @@ def add_self_instruct(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stages",
         action="store_true",
-        help="as in the paper: a list of tasks, the kind of each, its examples",
+        help="in stages, as in the paper: instructions, then their kind, then examples",
     )
     _add_growing_file(parser)
     _add_backend(parser)
@@ -152,8 +152,8 @@ def add_magpie(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--template",
         choices=MAGPIE_TEMPLATES,
-        help="the chat template around a user's words (default: as RUN was trained; at a URL "
-        "llama-3)",
+        help="the chat template around a user's words (default: the one that RUN was trained "
+        "with; llama-3 for a URL)",
     )
     _add_growing_file(parser)
     _add_backend(parser, temperature=1.0, max_new_tokens=2048)
@@ -196,8 +196,8 @@ def _add_backend(
     parser.add_argument("--temperature", type=TEMPERATURE, default=temperature)
     parser.add_argument("--top-p", type=TOP_P, default=None if temperature is None else 1.0)
     parser.add_argument("--max-new-tokens", type=number(int, 1, 10**6), default=max_new_tokens)
-    parser.add_argument("--model", help="at a URL: which of the server's models")
-    parser.add_argument("--kind", choices=("openai", "ollama"), help="at a URL: its protocol")
+    parser.add_argument("--model", help="for a URL: which of the server's models to use")
+    parser.add_argument("--kind", choices=("openai", "ollama"), help="for a URL: its protocol")
     parser.add_argument(
         "--timeout", type=number(float, 1, 3600), default=120, help="seconds to wait for a reply"
     )

@@ -53,7 +53,7 @@ def doctor(*, write_clean: str | None = None, as_json: bool = False, **given: An
     written: dict[str, Any] | None = None
     if plan is not None and write_clean is not None:
         written = _write_clean(Path(write_clean), plan)
-    if written:  # what the clean file puts right is no longer wrong
+    if written:  # what the clean file fixes is no longer wrong
         checks = [replace(c, level="look") if c.fix == clean else c for c in checks]
     ready = all(check.level != "wrong" for check in checks)
     next_command = _next_command(checks, given, written)
@@ -89,7 +89,7 @@ def _examine(
 
 # --- the page -----------------------------------------------------------------------------------
 def _page(checks: Sequence[Check], histogram: Iterable[str]) -> list[str]:
-    """The checks as lines, part by part; the histogram stands at the end of the tokens' part."""
+    """The checks as lines, part by part; the histogram comes at the end of the part "tokens"."""
     lines: list[str] = []
     for part, checks_of_part in itertools.groupby(checks, key=lambda check: check.part):
         if lines:

@@ -52,8 +52,8 @@ class Check:
     part: str
     level: Level
     text: str
-    fix: str = ""  # the command that puts it right, if one does
-    rows: tuple[str, ...] = ()  # where they stand in the file
+    fix: str = ""  # the command that fixes it, if there is one
+    rows: tuple[str, ...] = ()  # their places in the file
     changes_results: bool = False  # whether it may change what the model learns, or its score
 
 
@@ -233,13 +233,12 @@ def _check_boundary_merges(plan: RunPlan) -> tuple[Check, dict[str, Any]]:
     merges = dataset_statistics.find_boundary_merges(plan.rows, plan.style)
     n = len(merges.rows)
     text = (
-        f"{n:,} of {merges.n_rows:,} rows would have other tokens where the answer begins, "
-        f"if the prompt (it ends in {merges.template_end!r}) and the answer were tokenized as one "
-        "text"
+        f"{n:,} of {merges.n_rows:,} rows would be tokenized differently where the answer begins "
+        f"if the prompt (which ends in {merges.template_end!r}) and the answer were one text"
     )
     if n:
         examples = "; ".join(example["tokens"] for example in merges.examples)
-        text += f"; here they are tokenized apart, in training and in use ({examples})"
+        text += f"; here they are tokenized separately, in training and inference ({examples})"
     rows = tuple(plan.rows.file.places[row] for row in merges.rows)
     figures = {
         "rows": n,
@@ -310,4 +309,4 @@ def _check_dry_run(plan: RunPlan, options: FinetuneOptions) -> Iterator[Check]:
         yield Check("run", "ok", text)
         return
     fix = "python -m ch07 finetune --device cpu --dtype float32"
-    yield Check("run", "wrong", f"{text}: this device computes wrongly", fix=fix)
+    yield Check("run", "wrong", f"{text}: this device gives wrong results", fix=fix)

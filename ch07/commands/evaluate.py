@@ -1,4 +1,4 @@
-"""A finished run against entries with known answers: scores with counts and intervals.
+"""Score a finished run on entries with known answers, with counts and intervals.
 
 python -m ch07 evaluate RUN [--data FILE] [--losses] [--json] [--judge BACKEND]
 """
@@ -43,8 +43,9 @@ def evaluate(
 ):
     """Answer and score every entry of `data`, or the run's own held-out entries; returns 0.
 
-    With a `judge` (a backend's name) it scores them too; 1 if it stopped half-way. With `losses`
-    the last logged losses are computed again instead. Changes nothing in the run folder.
+    With a `judge` (a backend's name), a language model scores the answers, too; returns 1 if it
+    stopped before the last one. With `losses`, the last logged losses are computed again instead.
+    Changes nothing in the run folder.
     """
     if losses:
         return recompute_losses(folder, data, device, as_json)
@@ -57,17 +58,17 @@ def evaluate(
     if not as_json:
         print_scores(scores)
     if complete is not None:
-        _note(f"the judge reads {len(texts)} answers ...")
+        _note(f"judging {len(texts)} answers ...")
         judgement = judge_answers(complete, entries, texts, SCALES[judge_scale])
         scores["judge"] = summarise(judgement, entries, texts)
     return _told(scores, as_json)
 
 
 def _open_judge(name, model, device):
-    """The judge as `complete`; OptionError for what can't be asked, before anything is answered."""
+    """The judge as a `complete`; OptionError, before anything is answered, if it can't be asked."""
     if name is None:
         if model is not None:
-            raise OptionError("--judge-model needs --judge ADDRESS: the server that has it")
+            raise OptionError("--judge-model needs --judge ADDRESS, the server with that model")
         return None
     if "://" in name and not model:
         raise OptionError(f"--judge {name} needs --judge-model: which of its models to ask")
@@ -75,7 +76,7 @@ def _open_judge(name, model, device):
 
 
 def _told(scores, as_json):
-    """Print what isn't printed yet; the exit code."""
+    """Print the scores that have not been printed yet; returns the exit code."""
     judged = scores.get("judge")
     if as_json:
         print(json.dumps(scores, indent=2))
@@ -91,8 +92,8 @@ def _told(scores, as_json):
 def recompute_losses(folder, data=None, device="auto", as_json=False):
     """The losses of a run's last evaluation, computed again from its weights.
 
-    On the machine and with the versions of the run they are equal, to the bit: returns 0, else 1.
-    With LoRA, whose corrections were inside the weights since, they are equal within 0.001.
+    On the same machine, with the same versions, they are equal to the bit: returns 0, else 1. With
+    LoRA, whose corrections have been merged and are subtracted again, they are equal within 0.001.
     """
     run = load_run(folder)
     given = {"device": device, "data": data, "model": str(folder), "force": True}
@@ -111,7 +112,7 @@ def recompute_losses(folder, data=None, device="auto", as_json=False):
     try:
         losses = evaluate_model(model, *loaders, plan.device, plan.settings.eval_iter, **kinds)
     except FloatingPointError as error:
-        raise InputError(f"{folder}: {error}: its weights are not usable") from None
+        raise InputError(f"{folder}: {error}: its weights can't be used") from None
     found = {"step": logged["step"]}
     for name, now in zip(("train_loss", "val_loss"), losses, strict=True):
         found[name] = {"logged": logged[name], "now": now, "equal": _equal(run, logged[name], now)}
@@ -122,7 +123,7 @@ def recompute_losses(folder, data=None, device="auto", as_json=False):
     for name in ("train_loss", "val_loss"):
         a, b, equal = found[name].values()
         apart = "they differ" if None in (a, b) else f"they differ by {abs(a - b):.3g}"
-        verdict = "equal" if a == b else "equal but for the merge" if equal else apart
+        verdict = "equal" if a == b else "equal within rounding" if equal else apart
         print(f"{name} at step {logged['step']}: logged {a}, now {b}: {verdict}")
     return 0 if same else 1
 
@@ -136,7 +137,7 @@ def _as_trained(run):
 
 
 def _equal(run, logged, now):
-    """To the bit; but LoRA's corrections went into the weights, and out again: within 0.001."""
+    """Equal to the bit; with LoRA, whose corrections were merged and subtracted, within 0.001."""
     if None in (logged, now) or run.config["options"].get("method") != "lora":
         return logged == now
     return abs(logged - now) <= 1e-3

@@ -1,4 +1,4 @@
-"""A finished run for other tools: a Hugging Face folder, and GGUF for llama.cpp on request.
+"""Export a finished run for other tools: a Hugging Face folder, and GGUF for llama.cpp on request.
 
 python -m ch07 export RUN DIR [--gguf f32|f16]
 """
@@ -26,11 +26,11 @@ def export(folder, target, gguf=None):
         raise OptionError("DIR is empty: give the name of a new folder")
     run, name = load_run(folder), Path(target).resolve().name
     if gguf is not None and run_folder.has_prefix(run.config):
-        raise OptionError("GGUF has no place for a prefix: leave --gguf out")
+        raise OptionError("GGUF can't store a prefix: leave --gguf out")
     if run.config["options"].get("text"):  # its card would promise answers
         raise RunFolderError(
-            f"{folder} has read plain text only, and answers no instruction: fine-tune it first, "
-            f"with: python -m ch07 finetune --model {folder}"
+            f"{folder} was trained on plain text only, and can't follow instructions: fine-tune "
+            f"it first, with: python -m ch07 finetune --model {folder}"
         )
 
     def add(new):
@@ -41,7 +41,7 @@ def export(folder, target, gguf=None):
             write_gguf(model, new / GGUF, run.style, name=name, number_format=gguf)
 
     if gguf is not None:
-        import_gguf()  # a missing package is told before anything is written
+        import_gguf()  # a missing package is reported before anything is written
     scores = _if_there(run.folder / run_folder.SCORES)
     held_out = _if_there(run.folder / run_folder.RESPONSES)
     card = model_card(run, scores, held_out, name)
@@ -49,7 +49,7 @@ def export(folder, target, gguf=None):
     for path in sorted(path for path in written.rglob("*") if path.is_file()):
         print(f"{Path(target) / path.relative_to(written)}  {path.stat().st_size:,} bytes")
     needed = "transformers peft" if run_folder.has_prefix(run.config) else "transformers"
-    print(f"\nREADME.md there says how to ask it (after: pip install {needed}).")
+    print(f"\nREADME.md there shows how to use it (after: pip install {needed}).")
     return 0
 
 

@@ -4,7 +4,7 @@
     torchrun --nproc-per-node 2 -m ch07 finetune [--data FILE] ...
 
 Reads top to bottom: prepare, train, answer, score, report. Results go to standard output,
-progress and notes to standard error. Of several processes the first one writes and speaks.
+progress and notes to standard error. With several processes, only the first writes and prints.
 """
 
 import io
@@ -68,8 +68,8 @@ SAMPLE_TOKENS = 40  # the longest answer that is shown at an evaluation
 def finetune(*, resume: bool = False, like: str | None = None, **given: Any) -> int:
     """Run the job with the given settings (see `FinetuneOptions`); returns the exit code.
 
-    With `resume`, the run in `given["out"]` is resumed from its last checkpoint; any other setting
-    must be as it was. With `like`, a run folder, its settings hold where none is given.
+    With `resume`, the run in `given["out"]` is resumed from its last checkpoint; all other settings
+    must be unchanged. With `like`, a run folder, that run's settings are the defaults.
     """
     with distributed.process_group():
         return _go_on(given) if should_resume(given, resume) else _begin(given, like)
@@ -90,7 +90,7 @@ def _prepare(given, like):
     """(options, `Job`, config.json) of a new run; nothing is written."""
     options = FinetuneOptions(**given) if like is None else options_from_run(like, given)
     if like is not None and options.text and not given.get("text"):
-        raise OptionError(f"{like} read plain text: read with python -m ch07 pretrain")
+        raise OptionError(f"{like} was trained on plain text: use python -m ch07 pretrain")
     check_new_folder(options.out)
     job = build_job(options, log_rank0)
     config = describe_job(options, job)
@@ -162,9 +162,9 @@ def _report(folder, held_out, before, after, state, text):
     print(f"\nThe run is in {folder}: try\n{next_commands(folder, text)}")
 
 
-# --- when it can't go on ------------------------------------------------------------------------
+# --- when training diverges ---------------------------------------------------------------------
 def _about_numbers(error, job, options, folder, state):
-    """What to do about a number that is not finite, and in which rows of the reader's file."""
+    """What to do about a number that is not finite, and which rows of the file it came from."""
     where = f"after step {state.step}: {error}"
     if "evaluation" not in str(error):
         batches = rows_of_batches(job.plan.train_loader, state.epoch)
@@ -173,14 +173,15 @@ def _about_numbers(error, job, options, folder, state):
         where += f". Its batch: {', '.join(rows)}"
     anew = f"python -m ch07 finetune --like {folder} --lr {options.lr / 4:g}"
     return (
-        f"{where}. A resume would meet the same numbers; begin anew, more slowly:\n  {anew}\n"
+        f"{where}. Resuming would fail again; start a new run with a lower learning rate:\n"
+        f"  {anew}\n"
         f"{describe_saved_state(folder)}"
     )
 
 
 # --- training -----------------------------------------------------------------------------------
 def _train(job, options, folder, state, config):
-    """Train with checkpoints; True if it came to its end, False if it was asked to stop."""
+    """Train with checkpoints; True if training finished, False if it was asked to stop."""
     plan = job.plan
     n_steps = total_steps(plan.train_loader, plan.settings)
     place = str(plan.device)
@@ -241,7 +242,7 @@ def _sample_entry(job, options):
 
 
 def _progress_lines(record, n_steps, job, sample):
-    """The losses of an evaluation and, below, the model's present answer to the sample entry."""
+    """The losses of an evaluation and, below, the model's current answer to the sample entry."""
     losses = f"training loss {record['train_loss']:.3f}"
     if record["val_loss"] is not None:
         losses += f", validation loss {record['val_loss']:.3f}"

@@ -70,7 +70,7 @@ class Backend:
         """Whether it is a run folder: neither a script nor a server."""
         return not self.address.startswith(SCRIPT_PREFIX) and "://" not in self.address
 
-    def open(self, first_answer: int, **options: Any) -> Complete:
+    def connect(self, first_answer: int, **options: Any) -> Complete:
         """Its `complete`; a script starts with answer number `first_answer`."""
         return open_backend(self.address, first=first_answer, **self.options, **options)
 
@@ -111,7 +111,7 @@ def self_instruct(
         known = [task["instruction"] for task in [*tasks, *file.rows]]
         make_request = partial(
             generate_tasks_in_stages if stages else row_generators.generate_tasks,
-            complete=model.open(_answers_used(file)),
+            complete=model.connect(_answers_used(file)),
             seeds=tasks,
             pool=NoveltyPool(known, settings.unicode),
             settings=settings,
@@ -151,7 +151,7 @@ def magpie(
     def request_maker(file: ResumableJsonl) -> MakeRequest:
         return partial(
             row_generators.generate_magpie_row,
-            complete=model.open(_answers_used(file), raw=True),
+            complete=model.connect(_answers_used(file), raw=True),
             pool=NoveltyPool([row["instruction"] for row in file.rows]),
             settings=settings,
         )
@@ -181,9 +181,9 @@ def reflect(
     def request_maker(file: ResumableJsonl) -> MakeRequest:
         return partial(
             row_generators.generate_reflected_row,
-            complete=model.open(_answers_used(file), raw=False),
+            complete=model.connect(_answers_used(file), raw=False),
             rows=data.entries,
-            # a run has no system message: everything it is told stands in the prompt
+            # a run has no system message: everything must be in the prompt
             system=None if model.is_local_run else CRITIC,
             settings=settings,
         )
@@ -226,8 +226,8 @@ def _queries_of_run(folder: str) -> tuple[str, str, str | None]:
     config = run_folder.read_config(folder)
     if config["options"].get("loss_on") == "response":
         log_rank0(
-            f"{folder} learned to answer only, not to ask: what it writes here is not meant. A run "
-            "of `finetune --loss-on all` learned both"
+            f"{folder} was trained on responses only, so the instructions that it writes will not "
+            "make sense: use a run of `finetune --loss-on all`, which is trained on both"
         )
     return _queries_of_style(PromptStyle(**config["prompt_style"]))
 
@@ -301,9 +301,9 @@ def _report(file: ResumableJsonl, enough: bool, number: int, patience: int, as_j
     _print_nearest(file)
     if not enough:
         print(
-            f"Given up: the last {count(patience, 'request')} brought nothing new. The model may "
-            "not know the form of the prompt (a small one writes no tasks), or it repeats itself: "
-            "try more --patience; or, with another --out, a larger model or another temperature."
+            f"Given up: the last {count(patience, 'request')} gave no new row. The model may not "
+            "know the prompt's format (a small one writes no tasks), or it repeats itself: try "
+            "more --patience or, with another --out, a larger model or another temperature."
         )
     _print_next_command(file)
 

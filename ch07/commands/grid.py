@@ -32,7 +32,7 @@ def grid(
 ):
     """Show the first rows of `data` as the batch that enters the loss; returns 0.
 
-    With a run folder, its prompt style is used, and its model's loss is told for each token.
+    With a run folder, its prompt style is used, and its model's loss is shown for each token.
     """
     model, style = _model_and_style(folder, prompt_style)
     file = read_source(DATA_FILE if data is None else data, skip_bad_rows)
@@ -47,7 +47,7 @@ def grid(
         model=model,
     )
     if shown.cut_rows:
-        what = f"cut at {allowed_max_length} tokens, end-of-text lost, or more"
+        what = f"cut at {allowed_max_length} tokens, end-of-text lost, and perhaps more"
         cut = [Finding(file.places[i], "note", what) for i in shown.cut_rows]
         print(f"data: {summarize_findings(cut)[0]}", file=sys.stderr)
     if png is not None:

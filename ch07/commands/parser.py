@@ -76,7 +76,7 @@ COMMANDS = (
     ),
     Command(
         "prepare-data",
-        "convert rows of any form to JSONL in Alpaca form",
+        "convert rows in other formats to JSONL in Alpaca format",
         "ch07.commands.prepare_data:prepare_data",
         data_arguments.add_prepare_data,
     ),
@@ -94,13 +94,13 @@ COMMANDS = (
     ),
     Command(
         "check",
-        "check an exercise: says which mistake was made",
+        "check an exercise and name the mistake",
         "ch07.commands.check:check",
         data_arguments.add_check,
     ),
     Command(
         "api-calls",
-        "write data of API calls, and score answers as API calls",
+        "write training data with API calls, and score answers as API calls",
         "ch07.commands.api_calls:api_calls",
         data_arguments.add_api_calls,
     ),

@@ -1,10 +1,10 @@
-"""A run that learns which answers are liked better: direct preference optimization.
+"""Train a run on preference pairs: direct preference optimization (DPO).
 
     python -m ch07 prefer RUN [DATA] [--out NEW] [--beta X]
     python -m ch07 prefer --resume --out NEW
 
-The one idea: the run is both where training starts and what it is held against, and it stays as it
-is; what was learned goes into a run folder of its own, to be asked like any other.
+The one idea: the run is both the starting point and the reference model, and it is not changed;
+the result is a run folder of its own, to be used like any other.
 """
 
 from dataclasses import dataclass
@@ -57,18 +57,18 @@ from ch07.utils.validation import check_field_types
 from train_loop import TrainSettings, TrainState, make_optimizer, total_steps
 
 WEIGHT_DECAY = 0.01  # of the matrices
-# Raschka's, for 355M parameters; so few steps of it leave the small model here as it was
+# Raschka's value, for 355M parameters; in so few steps it hardly changes the small model here
 LR = 5e-6
 LR_OF_SMALL = 5e-5
 SMALL = 20_000_000
 
 
-OF_LOSS = ("beta", "label_smoothing", "reduction")  # they stand apart in config.json
+OF_LOSS = ("beta", "label_smoothing", "reduction")  # stored under "preference" in config.json
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """A run on pairs that is ready to start."""
+    """Everything that preference training needs: a run that is ready to start."""
 
     run: Run
     pairs: dict  # "train", "test", "validation" -> `PairDataset`
@@ -82,7 +82,7 @@ class Pairs:
 
 
 def prefer(resume=False, **given):
-    """Train a run on pairs and write a new run, or go on with one; the exit code."""
+    """Train a run on pairs and write a new run, or resume one; returns the exit code."""
     if resume:
         return _go_on(given)
     if "model" not in given:
@@ -99,14 +99,15 @@ def prefer(resume=False, **given):
 
 def _go_on(given):
     if "out" not in given:
-        raise OptionError("--resume needs --out NEW, the folder of the run to go on with")
+        raise OptionError("--resume needs --out NEW, the folder of the run to resume")
     check_resumable_folder(given["out"])
     folder = Path(given["out"])
     with run_lock(folder), explained_failures(folder):
         config = read_resumable_config(folder, log_rank0)
         if "preference" not in config:
             raise RunFolderError(
-                f"{folder} wasn't trained on pairs: {run_folder.resume_command(folder)}"
+                f"{folder} wasn't trained on pairs; resume it with: "
+                f"{run_folder.resume_command(folder)}"
             )
         options = _stored(config, given)
         job = _prepare(options)
@@ -130,7 +131,10 @@ def _prepare(options):
     """Everything that training needs; nothing is written."""
     run = load_run(options.model, choose_device(options.device))
     if run_folder.has_prefix(run.config):
-        raise OptionError(f"{options.model} is a prefix beside frozen weights: train a whole model")
+        raise OptionError(
+            f"{options.model} learned only a prefix, and its weights are frozen: choose a run "
+            "that was trained with --method full or lora"
+        )
     seed, skip = options.seed, options.skip_bad_rows
     if options.data is None:
         file = load_toy_preferences(seed)
@@ -181,7 +185,7 @@ def _finish(job, options, folder, config, begin):
 
 
 def _train(job, options, folder, config, begin):
-    """(the `TrainState`, whether it came to its end); with checkpoints, as `finetune` has them."""
+    """(the `TrainState`, whether training finished); with checkpoints, as in `finetune`."""
     loader = pair_loader(job.pairs["train"], options.batch_size, options.seed)
     held_out = pair_loader(job.pairs["validation"], options.batch_size)
     n_steps = total_steps(loader, job.settings)
@@ -213,7 +217,7 @@ def _train(job, options, folder, config, begin):
 
 
 def _config(options, job):
-    """config.json of the new run: what `finetune` writes, and how its pairs were learned from."""
+    """config.json of the new run: what `finetune` writes, and the settings of the loss."""
     config = describe_run(
         options,
         model_config=job.model.config,

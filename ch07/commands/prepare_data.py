@@ -1,4 +1,4 @@
-"""`python -m ch07 prepare-data FILE OUT`: rows of any form and number become Alpaca-form JSONL."""
+"""`python -m ch07 prepare-data FILE OUT`: convert rows, however many, to JSONL in Alpaca format."""
 
 import shlex
 import sys

@@ -38,8 +38,8 @@ def add_pretrain(parser: argparse.ArgumentParser) -> None:
         dest="data",
         metavar="FILE",
         default=argparse.SUPPRESS,
-        help="plain text in UTF-8; its documents stand between blank lines, or between "
-        "<|endoftext|> (default: stories of the toy instructions' world)",
+        help="plain text in UTF-8, with blank lines or <|endoftext|> between its documents "
+        "(default: stories from the world of the toy instructions)",
     )
     parser.add_argument("--resume", action="store_true", help="resume the run in --out")
     add_settings(parser, FinetuneOptions, "pretrain", recipes=("text",))
@@ -52,7 +52,7 @@ def add_prefer(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         nargs="?",
         default=argparse.SUPPRESS,
-        help="the run to start from; it stays as it is",
+        help="the run to start from; it is not changed",
     )
     parser.add_argument(
         "data",
@@ -89,7 +89,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         "--top-k", type=number(int, 1, 10**6), help="sample among the k likeliest tokens"
     )
     parser.add_argument(
-        "--top-p", type=TOP_P, help="sample among the fewest tokens with this probability"
+        "--top-p", type=TOP_P, help="sample among the fewest tokens that have this probability"
     )
     parser.add_argument("--seed", type=SEED, help="random seed of sampling")
     add_device(parser)
@@ -105,9 +105,9 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--judge",
         metavar="BACKEND",
-        help="a language model scores too: an address, a run folder, or scripted:FILE",
+        help="have a language model score, too: an address, a run folder, or scripted:FILE",
     )
-    parser.add_argument("--judge-model", metavar="NAME", help="which of a server's models")
+    parser.add_argument("--judge-model", metavar="NAME", help="which of the server's models to use")
     parser.add_argument("--judge-scale", choices=("0-100", "1-5"), default="0-100")
     add_skip_bad_rows(parser)
     parser.add_argument("--max-new-tokens", type=NEW_TOKENS, default=256)
@@ -117,7 +117,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 def add_compare(parser: argparse.ArgumentParser) -> None:
     """The arguments of `compare`."""
     parser.add_argument("one", metavar="RUN", help=RUN)
-    parser.add_argument("two", metavar="RUN", help="another")
+    parser.add_argument("two", metavar="RUN", help="another run folder")
     add_json(parser)
 
 
@@ -125,11 +125,11 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     """The arguments of `export`."""
     parser.add_argument("folder", metavar="RUN", help=RUN)
     parser.add_argument("target", metavar="DIR", help="the new folder")
-    parser.add_argument("--gguf", choices=GGUF_FORMATS, help="also as one file for llama.cpp")
+    parser.add_argument("--gguf", choices=GGUF_FORMATS, help="also write one file for llama.cpp")
 
 
 def add_verify_weights(parser: argparse.ArgumentParser) -> None:
     """The arguments of `verify-weights`."""
     parser.add_argument("name", choices=PUBLISHED_SIZES)
-    parser.add_argument("--path", help="a file that was downloaded by hand")
+    parser.add_argument("--path", help="a weights file that you downloaded yourself")
     add_device(parser)

@@ -42,8 +42,8 @@ RECIPE = """
 ## Defaults that depend on where training starts
 
 A model that starts from random weights needs many passes and a high learning rate. One that has
-been trained keeps what it knows only if its weights change slowly. An adapter starts from nothing
-beside a trained model, so its learning rate is high again.
+been trained keeps what it knows only if its weights change slowly. An adapter is itself untrained,
+so its learning rate is high again.
 
 """
 PREFER = """

@@ -1,9 +1,9 @@
-"""Are these the published weights, and does this GPT-2 compute with them what others do?
+"""Are these the published weights, and does this GPT-2 compute the published results with them?
 
 python -m ch07 verify-weights gpt2-small
 
-The one idea: other people have published what GPT-2 says to given texts: losses, and how it goes
-on when it always takes the likeliest token. Whoever has the weights can hold ours against theirs.
+The one idea: others have published what GPT-2 computes for given texts: losses, and greedy
+continuations. With the weights, anyone can compare our results with theirs.
 """
 
 import math
@@ -77,7 +77,7 @@ class Loss:
     before: str | None = None  # None: end-of-text, which counts for nothing itself
 
     def measured(self, model, tokenizer):
-        """The loss here."""
+        """The loss that this project's model computes."""
         rows, counted_from = self._rows(tokenizer)
         ids = torch.tensor(rows)
         targets = ids[:, 1:].clone()
@@ -97,7 +97,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Greedy:
-    """How a prompt goes on if each token is the likeliest, as somebody published it."""
+    """The greedy continuation of a prompt that somebody published."""
 
     source: str
     prompt: str
@@ -174,11 +174,11 @@ FACTS = {
         ),
     ],
 }
-TOLERANCE = 2e-3  # the least exact of these facts is given to three digits
+TOLERANCE = 2e-3  # the least precise of these numbers is given to three digits
 
 
 def verify_weights(name, path=None, device="auto"):
-    """Print each published fact beside what comes out here; returns 0 if all agree, else 1."""
+    """Print each published result beside the one computed here; returns 0 if all agree, else 1."""
     device, config = choose_device(device), GPTConfig(**MODEL_SIZES[name])
     needed, free = answering_bytes(config), available_memory(device)
     if needed > free:
@@ -207,7 +207,7 @@ def verify_weights(name, path=None, device="auto"):
             prompt = tokenizer.encode_ordinary(fact.prompt)
             (ids,) = generate(model, [prompt], len(wanted))
             verdicts.append(ids == wanted)
-            shown = f"{fact.prompt!r} goes on {tokenizer.decode(ids)!r}"
+            shown = f"{fact.prompt!r} continues with {tokenizer.decode(ids)!r}"
             if ids != wanted:
                 shown += f", published {fact.continuation!r}"
         print(f"{'equal' if verdicts[-1] else 'DIFFERENT'}: {shown} ({fact.source})")

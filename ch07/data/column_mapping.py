@@ -1,4 +1,4 @@
-"""Columns of many names -> instruction, input and output.
+"""Columns under various names -> instruction, input and output.
 
 After the data preparation of the Lamini course.
 """
@@ -39,7 +39,7 @@ def detect_columns(
             return names
     found = ", ".join(map(quoted, list(columns)[:MAX_LISTED])) or "none"
     known = ", ".join("/".join(names) for names in (*order, (TEXT,)))
-    raise InputError(f"no columns that are known; found: {found}; known: {known}")
+    raise InputError(f"no known columns; found: {found}; known: {known}")
 
 
 def normalize_record(record: Mapping[str, Any]) -> Entry:
@@ -64,7 +64,7 @@ def normalize_record(record: Mapping[str, Any]) -> Entry:
 
 
 def joined_text(record: Mapping[str, str], order: Sequence[tuple[str, ...]] = COURSE_ORDER) -> str:
-    """What the course trains on: question and answer with nothing between, or the text."""
+    """What the course trains on: question and answer with nothing between them, or the text."""
     return "".join(record[name] for name in detect_columns(record, order))
 
 

@@ -61,7 +61,7 @@ class LengthGroupedBatches(Sampler[list[int]]):
 
 
 class ShareOfBatches(Sampler[list[int]]):
-    """Of each batch the rows of one rank among several; a short batch may have none for it.
+    """The rows of each batch that belong to one rank; a short batch may have none for it.
 
     >>> list(ShareOfBatches([[0, 2, 5], [3, 1, 4], [6]], rank=1, world_size=2))
     [[2], [1], []]
@@ -145,5 +145,5 @@ def rows_of_batches(loader: DataLoader[Batch], epoch: int) -> list[list[int]]:
 
 
 def _collate_share(collate: Callable[[list[Any]], Batch], rows: list[Any]) -> Batch:
-    """A rank without rows must take part all the same: with one position that isn't counted."""
+    """A rank without rows must still take part, with one position that isn't counted."""
     return collate(rows) if rows else (torch.tensor([[0]]), torch.tensor([[-100]]))

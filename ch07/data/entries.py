@@ -22,7 +22,7 @@ RowCheck = Callable[[str, Any, list[Finding]], Entry | None]
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file that was read; row number i is `entries[i]`, and stands at `places[i]` in the file."""
+    """A file that was read; row number i is `entries[i]`, found at `places[i]` in the file."""
 
     path: Path | str  # of the file, or the name of the dataset
     entries: Sequence[Entry]
@@ -95,7 +95,7 @@ def write_entries(path: Path | str, entries: Iterable[Entry]) -> None:
         write_jsonl(path, entries, strict=False)
     else:
         text = json.dumps(list(entries), ensure_ascii=False, indent=2) + "\n"
-        # half a character, in a key that isn't trained on, is written as the escape that it was
+        # a lone surrogate, in a key that isn't trained on, is written as the escape it came from
         write_bytes(path, text.encode(errors="backslashreplace"))
 
 
@@ -111,7 +111,7 @@ def raise_faulty_rows(path: Path | str, n: int, errors: Sequence[Finding]) -> No
 
 
 def no_usable_row(path: Path | str, lines: Iterable[str]) -> DataError:
-    """The DataError of a file of which nothing is left, and why."""
+    """The DataError for a file without a usable row, with the reasons."""
     return DataError(f"{path}: no usable row" + "".join(f"\n  {line}" for line in lines))
 
 
@@ -133,7 +133,7 @@ def group_by_kind(findings: Iterable[Finding]) -> dict[tuple[Level, str], list[s
 
 
 def lost_rows(findings: Iterable[Finding]) -> list[Finding]:
-    """Those findings by which a row is lost; the others are notes."""
+    """The findings because of which a row is left out; the others are notes."""
     return [finding for finding in findings if finding.level != "note"]
 
 
@@ -167,7 +167,7 @@ class FindingCounts:
         self.n_errors = 0
 
     def append(self, finding: Finding) -> None:
-        """Count a finding, as a list would keep it."""
+        """Count a finding; the counterpart of `list.append`."""
         kind = self.kinds.setdefault((finding.level, finding.text), KindCount(0, []))
         kind.n += 1
         if len(kind.places) < MAX_LISTED:

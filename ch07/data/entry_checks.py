@@ -31,7 +31,7 @@ Report = Callable[[Level, str], None]
 
 
 def is_row(value: Mapping[str, Any]) -> bool:
-    """Whether a single object is a row, perhaps a faulty one, and not what contains the rows."""
+    """Whether a single object is itself a row, perhaps a faulty one, not a container of rows."""
     known = (("instruction",), *FIELD_ALIASES, *((key,) for key in CHAT_KEYS))
     return any(all(key in value for key in keys) for keys in known)
 
@@ -88,7 +88,7 @@ def _missing_fields(row: Entry) -> str:
     verb = "are" if len(missing) > 1 else "is"
     text = f"{' and '.join(missing)} {verb} missing; keys found: {keys}"
     if "input" in row and "output" in row:
-        return text + "; if 'input' asks: python -m ch07 prepare-data FILE OUT reads it so"
+        return text + "; if 'input' is the question: python -m ch07 prepare-data FILE OUT"
     if "text" in row:
         return text + "; 'text' alone is for pretraining: each row here needs a question and answer"
     chat = next((key for key in CHAT_KEYS if key in row), None)
@@ -98,7 +98,7 @@ def _missing_fields(row: Entry) -> str:
 
 
 def _strip_fields(entry: Entry, report: Report) -> bool:
-    """Strip the text fields in place; False if one of them is no usable text."""
+    """Strip the text fields in place; False if one of them is not usable text."""
     for key in (*FIELDS, "family") if "family" in entry else FIELDS:
         text = entry[key]
         if not isinstance(text, str):
@@ -118,7 +118,7 @@ def _strip_fields(entry: Entry, report: Report) -> bool:
 
 
 def _check_values(entry: Entry, report: Report) -> bool:
-    """Whether an entry asks and answers something, in a split that exists."""
+    """Whether an entry's instruction and output are not empty, and its split exists."""
     if not entry["instruction"]:
         report("error", "'instruction' is empty")
         return False

@@ -1,7 +1,7 @@
 """Bytes -> rows: a JSON or JSONL file, recognized by its content, whatever it is called.
 
-The one idea: files from outside are read in one place, and every way in which one can be wrong
-becomes a sentence. Knows nothing of what a row should contain.
+The one idea: files from outside are read in one place, and every fault in one becomes a one-line
+error. Knows nothing of what a row should contain.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from ch07.utils.validation import MAX_LISTED, max_json_bytes, quoted, type_name
 
 DUPLICATE_KEY = "\0duplicate key"  # marks a row in whose object a key appears twice
 
-# The first bytes of packed files (RFC 1952; Parquet's format).
+# The first bytes of compressed files (RFC 1952; Parquet's format).
 PACKED_FORMATS = {"gzip": b"\x1f\x8b", "Parquet": b"PAR1"}
 
 # If more rows than these, and more than half, are faulty, the file isn't instruction data.
@@ -68,7 +68,7 @@ def read_utf8(path: Path | str, kind: str = "a JSON or JSONL file") -> tuple[str
     for packed, first_bytes in PACKED_FORMATS.items():
         if data.startswith(first_bytes):
             raise DataError(
-                f"{path} is {packed}: unpack it with: python -m ch07 prepare-data {path} OUT.jsonl"
+                f"{path} is {packed}: convert it with: python -m ch07 prepare-data {path} OUT.jsonl"
             )
     try:
         text = data.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n")
@@ -91,10 +91,10 @@ def _read_at_most(path: Path | str, n_bytes: int) -> bytes:
         if not stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
             return file.read(n_bytes)
         first = b""
-        with suppress(BlockingIOError):  # somebody will write, but has not yet
+        with suppress(BlockingIOError):  # a process has it open, but has written nothing yet
             first = os.read(file.fileno(), 1)
             if not first:
-                raise DataError(f"{path}: a pipe that nothing comes from")
+                raise DataError(f"{path} is a pipe that no process writes to")
         os.set_blocking(file.fileno(), True)
         return first + file.read(n_bytes)
 

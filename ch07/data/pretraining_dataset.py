@@ -1,4 +1,4 @@
-"""Plain text -> rows of token ids to read on: what a model is pretrained with.
+"""Plain text -> rows of token ids for pretraining.
 
 The one idea: all documents form one long stream of tokens, with an end-of-text between them, and a
 row is the next piece of it. A row has one token more than the model reads, since its targets are
@@ -52,13 +52,13 @@ class PretrainingDataset(Dataset):
 
     def __getitem__(self, index: int) -> list[int]:
         if not 0 <= index < len(self):
-            raise IndexError(f"there is no row {index}: the text has {len(self)}")
+            raise IndexError(f"there is no row {index}: the text has {len(self)} rows")
         start = index * self.allowed_max_length
         return list(map(int, self.ids[start : start + self.allowed_max_length + 1]))
 
     @property
     def data(self) -> range:
-        """The rows' numbers: they were made from no entries."""
+        """The row numbers, since these rows were not made from entries."""
         return range(len(self))
 
     @property
@@ -103,7 +103,10 @@ def token_stream(documents: Iterable[str], tokenizer: Tokenizer) -> np.ndarray:
     ids: list[int] = []
     for number, document in enumerate(documents, start=1):
         if BLANKS.search(document):  # the tokenizer's rules would overflow its stack
-            raise DataError(f"document {number} has {MAX_BLANKS:,} blanks in a row, or more")
+            raise DataError(
+                f"document {number} has {MAX_BLANKS:,} or more consecutive white-space "
+                "characters: remove most of them"
+            )
         ids += [*tokenizer.encode_ordinary(document), END_OF_TEXT]
     return np.array(ids[:-1], dtype=np.int32)
 
@@ -113,7 +116,7 @@ def load_pretraining_data(
 ) -> LoadedRows:
     """The rows of a file of plain text, or of the toy corpus if `path` is None.
 
-    DataError if there is less than one row and the first token of the next.
+    DataError if the tokens don't fill one row and the first place of the next.
     """
     if path is None:
         documents = make_corpus()

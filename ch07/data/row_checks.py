@@ -1,4 +1,4 @@
-"""Rows as tokens, checked before training: which a model can't learn from, and what a limit costs.
+"""Checks of tokenized rows: which rows a model can't learn from, and what a length limit costs.
 
 The one idea: a row that can't be learned from is refused, or left out and counted, before the
 first step. All such rows come in one report, each once, with its place in the reader's file.
@@ -52,7 +52,7 @@ def check_lengths(
 def check_allowed_max_length(allowed_max_length: int | None) -> None:
     """ValueError for a limit of less than one token; None is no limit."""
     if allowed_max_length is not None and allowed_max_length < 1:
-        raise InputError(f"allowed_max_length is {allowed_max_length}, but a row needs 1 token")
+        raise InputError(f"allowed_max_length is {allowed_max_length}, but must be 1 or more")
 
 
 def check_splits(

@@ -161,7 +161,7 @@ def _split_entries(
 
 
 def _log_resemblance(rows: LoadedRows, log: RunLog) -> None:
-    """What a held-out score may owe to memory, and where answers contradict each other."""
+    """Log how many held-out prompts resemble training prompts, and which answers conflict."""
     n_held_out = len(rows.datasets["test"]) + len(rows.datasets["validation"])
     if rows.near_duplicates is None:
         log.finding(

@@ -67,11 +67,13 @@ def _hub_rows(source: str, findings: list[Finding]) -> Iterator[tuple[str, dict[
     other = [part for part in parts if part not in SPLITS]
     if len(parts) > 1 and other:
         raise DataError(
-            f"{source} has the splits {', '.join(map(quoted, parts))}: choose one, as "
+            f"{source} has the splits {', '.join(map(quoted, parts))}: choose one, as in "
             f"{HUB_PREFIX}{name}:{other[0]}"
         )
     if sum(part.data.nbytes for part in parts.values()) > max_json_bytes():
-        raise DataError(f"{source} may not fit into the free memory: choose a split, or a part")
+        raise DataError(
+            f"{source} may not fit into the free memory: choose one split, or a part of it"
+        )
     for part, dataset in parts.items():
         unread = [column for column in dataset.column_names if column not in READ_COLUMNS]
         for column in unread:
@@ -95,10 +97,10 @@ def _name_and_split(source: str) -> tuple[str, str | None]:
         return name, split
     if name.startswith((".", "/", "~")):
         raise DataError(f"{source}: there is no folder {name}")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):  # "json" alone would be all such files here
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):  # "json" alone would load all JSON files here
         raise DataError(
             f"{source!r} is not the name of a dataset: write {HUB_PREFIX}OWNER/NAME or "
-            f"{HUB_PREFIX}OWNER/NAME:SPLIT, as {HUB_PREFIX}lamini/lamini_docs"
+            f"{HUB_PREFIX}OWNER/NAME:SPLIT, as in {HUB_PREFIX}lamini/lamini_docs"
         )
     return name, split
 
@@ -111,13 +113,13 @@ def _load_dataset(source: str, name: str, split: str | None) -> dict[str, Any]:
         return {split: loaded} if split else dict(loaded)
     except datasets.exceptions.DatasetNotFoundError:
         raise DataError(
-            f"{source}: the Hub has no dataset {name!r}, or shows it only after a login"
+            f"{source}: the Hub has no dataset {name!r}, or it requires a login"
         ) from None
     except ConnectionError:
         raise DataError(
             f"{source} can't be reached: no network, or HF_HUB_OFFLINE forbids it, and no copy of "
             "it is on this disk"
         ) from None
-    except Exception as error:  # of its own, of pyarrow, of the network: there is no common type
+    except Exception as error:  # datasets, pyarrow and the network share no exception type
         cause = str(error.__cause__ or error).strip().split("\n")[0]
         raise DataError(f"{source} can't be loaded: {cause or type(error).__name__}") from None

@@ -44,8 +44,9 @@ def split_rows(
 ) -> dict[str, list[int]]:
     """Row numbers for "train", "test" and "validation": groups of one prompt, shuffled by `seed`.
 
-    If any entry has a "split" field, these fields decide, and entries without one train. The sizes
-    add up to the number of entries; they differ from the fractions only to keep groups whole.
+    If any entry has a "split" field, these fields decide, and entries without one are for training.
+    The sizes add up to the number of entries; they differ from the fractions only to keep groups
+    whole.
     ValueError for an unknown split, or fractions that do not sum to 1.
 
     >>> entries = [{"instruction": text} for text in ("Hi", "hi ", "Bye", "Why?")]
@@ -63,7 +64,7 @@ def split_groups(
     """Row numbers for each split from a key for each row; rows with the same key stay together.
 
     The groups are shuffled; each held-out split takes those that still fit into its share, in
-    order, and the rest train.
+    order, and the rest are for training.
     """
     _check_fractions(fractions)
     rows_by_key: dict[Hashable, list[int]] = defaultdict(list)
@@ -101,11 +102,11 @@ def _rows_by_split_field(entries: Sequence[Entry]) -> dict[str, list[int]]:
     return {split: [i for i, name in enumerate(names) if name == split] for split in SPLITS}
 
 
-# --- splits that look at no prompt ----------------------------------------------------------------
+# --- splits that ignore the prompts ---------------------------------------------------------------
 def positional_split(
     entries: Sequence[T], fractions: Sequence[float] = BOOK_FRACTIONS
 ) -> dict[str, Sequence[T]]:
-    """The book's split, without a shuffle: 85 % train, the next 10 % test, the rest validate.
+    """The book's split, without a shuffle: 85 % training, the next 10 % test, the rest validation.
 
     It can leak; see `overlap`.
     """
@@ -124,9 +125,10 @@ def hf_split(
 ) -> dict[str, Sequence[T]]:
     """The split of Hugging Face `datasets`: `train_test_split(test_size, shuffle=True, seed=seed)`.
 
-    NumPy's generator shuffles the rows; the first ones test, the others train, and none validate.
-    `test_size` is a share, rounded up, or as an int a number of rows. ValueError if no row is left
-    to train or to test on. It looks at no prompt, so it can leak; see `overlap`.
+    NumPy's generator shuffles the rows; the first ones are for testing, the others for training,
+    and none for validation. `test_size` is a share, rounded up, or, if it is an int, a number of
+    rows. ValueError if no row is left to train or to test on. It ignores the prompts, so it can
+    leak; see `overlap`.
     Source: `datasets`, `arrow_dataset.py`.
 
     >>> {name: len(rows) for name, rows in hf_split(range(1400)).items()}
@@ -152,7 +154,7 @@ def split_ignoring_prompts(rule: str, n_rows: int, seed: int) -> dict[str, Seque
 
 # --- what a split is worth ------------------------------------------------------------------------
 def describe_split_field(n_with_split: int, n_rows: int, ignored: bool) -> str:
-    """A sentence on rows of which some say, in a "split" field, where they belong."""
+    """A sentence about a file in which some rows have a "split" field."""
     if ignored:
         return "ignoring the file's `split` field"
     text = "using the file's `split` field"
@@ -162,7 +164,7 @@ def describe_split_field(n_with_split: int, n_rows: int, ignored: bool) -> str:
 
 
 def overlap(splits: Mapping[str, Sequence[Entry]]) -> dict[str, int]:
-    """How many entries of each held-out split have a prompt that a training entry has too."""
+    """How many entries of each held-out split share their prompt with a training entry."""
     training_prompts = {normalised_prompt(entry) for entry in splits["train"]}
     return {
         name: sum(normalised_prompt(entry) in training_prompts for entry in splits[name])

@@ -1,8 +1,8 @@
-"""Files of any size, read row by row: JSONL, plain or packed by gzip, and Parquet.
+"""Files of any size, read row by row: JSONL, plain or gzip-compressed, and Parquet.
 
 The one idea: no more of a file is ever in memory than one line, or one batch of Parquet rows, and a
 small buffer. Lines have a maximum length, so neither a file without line ends nor a small one that
-unpacks to gigabytes fills the memory. Knows nothing of what a row should contain.
+decompresses to gigabytes fills the memory. Knows nothing of what a row should contain.
 """
 
 import gzip
@@ -25,10 +25,10 @@ from ch07.utils.dependencies import import_optional
 from ch07.utils.errors import DataError, InputError
 from ch07.utils.validation import quoted, type_name
 
-MAX_LINE_BYTES = 10_000_000  # bytes, unpacked
+MAX_LINE_BYTES = 10_000_000  # bytes, decompressed
 MAX_BLANK_LINES = 1_000_000  # in a row: a file with more isn't data
 READ_BYTES = 1 << 14  # bytes requested from a file at a time
-ROWS_PER_BATCH = 16  # rows of Parquet that are unpacked together
+ROWS_PER_BATCH = 16  # rows of Parquet that are decoded together
 
 T = TypeVar("T")
 
@@ -53,8 +53,8 @@ class Digest(Protocol):
 def read_lines(source: Path | str | PeekableFile, digest: Digest | None = None) -> Iterator[str]:
     """Each line of a UTF-8 file without its end; `source` is as for `open_maybe_gzip`.
 
-    `digest` is updated with all bytes, unpacked. DataError names the line that is too long, not
-    UTF-8, or where the packed data is damaged.
+    `digest` is updated with all bytes, decompressed. DataError names the line that is too long, not
+    UTF-8, or where the compressed data is damaged.
     """
     with open_maybe_gzip(source) as (name, file):
         yield from _decoded_lines(name, file, digest)
@@ -206,7 +206,7 @@ def _objects(source: Path | str | PeekableFile) -> Iterator[dict[str, Any]]:
 
 
 class _RaiseFindings:
-    """In place of a list of findings: the first one is a DataError."""
+    """Stands in for a list of findings, and raises the first one as a DataError."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -3,8 +3,9 @@
 The one idea: byte-pair encoding cuts a text by its characters, not by its meaning. A prompt that
 ends in ":" or in a space ends in the middle of a possible token: ":" and "(" are one token ":(", a
 space and "Paris" are one token " Paris". A program that tokenizes the whole text at once, and
-counts the prompt's own tokens to find where the answer begins, is then off by some. Stanford
-Alpaca's `preprocess` (train.py) does so; here the ids are joined, and such rows are reported.
+counts the prompt's own tokens to find where the answer begins, is then off by a token or more.
+Stanford Alpaca's `preprocess` (train.py) does so; here the ids are joined, and such rows are
+reported.
 Knows nothing of files, limits or labels.
 """
 

@@ -61,7 +61,7 @@ def is_store(path: Path | str | None) -> bool:
 def write_store(
     source: Path | str, folder: Path | str, style: PromptStyle, skip_bad_rows: bool = False
 ) -> "TokenStore":
-    """Read JSONL, plain or packed by gzip, line by line into a new folder; the `TokenStore` there.
+    """Read JSONL, plain or gzip-compressed, line by line into a new folder; its `TokenStore`.
 
     DataError names the rows that can't be used, unless `skip_bad_rows` leaves them out. Needs
     memory for a thousand rows, and 8 bytes for each row.
@@ -178,7 +178,7 @@ def _usable_rows(
 
 # --- reading --------------------------------------------------------------------------------------
 class TokenStore:
-    """A folder that `write_store` wrote; DataError if it isn't what was written."""
+    """A folder that `write_store` wrote; DataError if it was altered since."""
 
     ids: np.ndarray
     ends: np.ndarray
@@ -193,10 +193,10 @@ class TokenStore:
         try:
             self.about = read_json_with_checksum(self.folder / ABOUT, checksum_required=True)
             if sorted(self.about["sha256"]) != sorted(_file_names()):
-                raise InputError("it names other files")
+                raise InputError(f"{ABOUT} does not list the files of a token store")
             for name, expected in self.about["sha256"].items():
                 if sha256_of(self.folder / name) != expected:
-                    raise InputError(f"{name} is not what was written: altered, or damaged")
+                    raise InputError(f"{name} was altered or damaged after it was written")
             self.style = get_style(self.about["style"])
             for name, code in ARRAYS.items():
                 setattr(self, name, np.memmap(self.folder / f"{name}.bin", np.dtype(code), "r"))
@@ -206,7 +206,10 @@ class TokenStore:
         if self.ids.max(initial=0) >= tokenizer.n_vocab:
             raise DataError(f"{folder} contains an unknown token id: {self.ids.max()}")
         if self.about["tokenizer"] != tokenizer.name:
-            raise DataError(f"{folder} was made with the tokenizer {self.about['tokenizer']!r}")
+            raise DataError(
+                f"{folder} was made with the tokenizer {self.about['tokenizer']!r}: write it "
+                "again with python -m ch07 tokenize"
+            )
 
     def __len__(self) -> int:
         return len(self.ends)

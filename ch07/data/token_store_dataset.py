@@ -24,7 +24,7 @@ class StoredDataset(Dataset):
     def __init__(self, store: TokenStore, with_prompt_length: bool = False) -> None:
         self.store = store
         self.with_prompt_length = with_prompt_length
-        self.lengths = np.diff(store.ends.astype(np.int64), prepend=0)  # in tokens, as is the next
+        self.lengths = np.diff(store.ends.astype(np.int64), prepend=0)  # both in tokens
         self.prompt_lengths = store.prompts
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ def split_store(
     if rule != "groups":
         return split_ignoring_prompts(rule, len(store), seed)
     if store.splits.any():
-        own = np.maximum(store.splits, 1) - 1  # a row without a split trains
+        own = np.maximum(store.splits, 1) - 1  # a row without a split is for training
         return {name: np.flatnonzero(own == i).tolist() for i, name in enumerate(SPLITS)}
     return split_groups(store.keys.tolist(), seed=seed)
 
@@ -88,7 +88,7 @@ def split_store(
 def describe_stored_splits(
     store: TokenStore, datasets: Mapping[str, SplitDataset], split_field_ignored: bool
 ) -> Iterator[str]:
-    """Sentences: whether the `split` field decides, and how many held-out prompts train as well.
+    """Sentences: whether the `split` field decides; how many held-out prompts are in training, too.
 
     Prompts are compared by their hashes, of 8 bytes.
     """

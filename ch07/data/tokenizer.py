@@ -64,7 +64,9 @@ def vocabulary_files() -> dict[str, bytes]:
     contents = {name: path.read_bytes() for name, path in files.items() if path.exists()}
     wrong = [n for n in _FILES if hashlib.sha256(contents.get(n, b"")).hexdigest() != _SHA256[n]]
     if wrong:
-        raise TokenizerError(f"{files[wrong[0]]} is not GPT-2's {wrong[0]}: delete it, run again")
+        raise TokenizerError(
+            f"{files[wrong[0]]} is not GPT-2's {wrong[0]}: delete it and run the command again"
+        )
     return contents
 
 

@@ -128,7 +128,7 @@ def score_answers(
     `stopped[i]` says whether answer i ended with an end-of-text token rather than at a limit.
     """
     if not entries:
-        raise InputError("nothing to score: no entry is held out")
+        raise InputError("nothing to score: there are no held-out entries")
     scores = _scores(entries, answers, stopped)
     indices: dict[str, list[int]] = defaultdict(list)
     for i, entry in enumerate(entries):

@@ -53,7 +53,7 @@ def next_commands(folder: str | Path, text: bool = False) -> str:
 
 
 def answer_line(text: str) -> str:
-    """An answer as one line for the terminal, also if it is empty."""
+    """An answer as one line for the terminal, even if it is empty."""
     return terminal_line(text) if text.strip() else "[an empty answer]"
 
 

@@ -1,8 +1,8 @@
-"""A learner's function in, a `Report` out: the one diagnosis behind all ways to ask for it.
+"""A learner's function in, a `Report` out: terminal, notebook and pytest all use this diagnosis.
 
-The one idea: checks go from the general to the special. The first mistake found is named, and the
+The one idea: checks go from the general to the specific. The first mistake found is named, and the
 rest waits, since most later findings follow from it. The code runs in this process; a file that
-nobody has looked at goes through `ch07.exercises.sandbox`.
+nobody has reviewed goes through `ch07.exercises.sandbox`.
 """
 
 import contextlib
@@ -85,7 +85,7 @@ def _mistake_report(exercise: Exercise, mistake: Mistake, output: "_Output") -> 
 
 
 def _check(name: str, function: Any) -> None:
-    """Run the checks; if one fails with an exception of its own, the result was nonsense."""
+    """Run the checks; one that raises another exception means that the result can't be used."""
     try:
         if not callable(function):
             raise Mistake(
@@ -117,7 +117,7 @@ class _Output(io.StringIO):
 
 @contextlib.contextmanager
 def _restored_state() -> Iterator[None]:
-    """Random state, torch's defaults and warning filters are the same afterwards."""
+    """Restores the random state, torch's defaults and the warning filters afterwards."""
     python_state = random.getstate()
     numpy_state = np.random.get_state()
     gradients_enabled = torch.is_grad_enabled()

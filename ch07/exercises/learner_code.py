@@ -52,7 +52,7 @@ def call_function(
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        # a stub raises at its first, plain call; a special case may be left open in good faith
+        # a stub raises at its first, plain call; learners may leave out a special case on purpose
         untouched = isinstance(error, NotImplementedError) and not _first_line(error)
         if untouched and not case and not options:
             raise NotStarted from error
@@ -67,7 +67,7 @@ def call_function(
 def try_call(
     function: Callable[..., Any], *arguments: Any, **options: Any
 ) -> tuple[Any, BaseException | None]:
-    """(result, None) or (None, error), where an error may be right. KeyboardInterrupt passes."""
+    """(result, None) or (None, error), where an error can be correct. KeyboardInterrupt passes."""
     try:
         return function(*arguments, **options), None
     except KeyboardInterrupt:

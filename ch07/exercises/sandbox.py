@@ -1,8 +1,8 @@
 """A learner's file is checked in a process of its own, with limits on time and memory.
 
-The one idea: that process writes each report into a file as soon as it has it. If the learner's
-code loops for ever or takes the process down, what is written stands, the exercise at fault gets
-its report, and a new process goes on with the rest. This module runs nothing of the learner's.
+The one idea: that process writes each report to a file at once. If the learner's code loops forever
+or takes the process down, the reports written so far are kept, the exercise at fault gets its own,
+and a new process continues with the rest. This module itself runs no learner's code.
 """
 
 import ast
@@ -23,7 +23,7 @@ SECONDS = 10.0  # for one exercise; the reference solutions need less than one
 
 
 class Sandbox:
-    """Checks files one after the other; they share a start of PyTorch, and nothing else."""
+    """Checks files one after the other; they share one import of PyTorch, and nothing else."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -41,15 +41,15 @@ class Sandbox:
         except (SyntaxError, ValueError) as error:  # ValueError: null bytes
             return [_syntax_report(path, error)]
         except (RecursionError, MemoryError):
-            raise InputError(f"{path}: an expression in it is too deep for Python") from None
+            raise InputError(f"{path}: an expression is nested too deeply for Python") from None
         names = _defined_exercises(tree)
         if not names:
             known = ", ".join(exercise.name for exercise in exercises())
             raise InputError(f"{path} defines none of the exercises' names: {known}")
         if path in [solution_file(find(name)) for name in names]:
             raise InputError(
-                f"{path} is the project's own solution, which answers are compared with: write "
-                "yours in a file of its own"
+                f"{path} is the project's own solution, with which answers are compared: write "
+                "yours in another file"
             )
         return self._run(path, names, seconds)
 
@@ -129,7 +129,7 @@ def _written_reports(job: Job) -> list[Report]:
 
 
 def _death_report(name: str, job: Job, exit_code: int | None) -> Report:
-    """The report on code that never came back."""
+    """The report on code that never returned."""
     trace = job.trace.read_text(encoding="utf-8") if job.trace.exists() else ""
     if "Timeout" in trace or exit_code is None:
         where = _line_in_trace(job.path, trace)

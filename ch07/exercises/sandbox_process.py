@@ -20,7 +20,7 @@ from typing import Protocol
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = (sys.executable, "-m", "ch07.exercises.sandbox_worker")
 CAN_FORK = sys.platform.startswith("linux")
-START_SECONDS = 60.0  # to import PyTorch, on a slow disk too
+START_SECONDS = 60.0  # to import PyTorch, even from a slow disk
 ANSWER_SECONDS = 5.0  # that a fork server has to report a job which ran out of time
 
 
@@ -32,7 +32,7 @@ class Job:
     names: list[str]
     seconds: float  # for each exercise
     reports: Path  # a line of JSON for each report
-    trace: Path  # where the code was when its time was over
+    trace: Path  # where the code was when its time ran out
 
     def to_json(self) -> str:
         """The job as one line."""
@@ -47,7 +47,7 @@ class Job:
         return cls(**paths, **values)
 
     def time_limit(self) -> float:
-        """Seconds for the whole job; only code that stops its own watch ever gets so far."""
+        """Seconds for the whole job; only code that disables its own timer ever reaches it."""
         return 2 * self.seconds * (1 + len(self.names))
 
     def clean(self) -> None:
@@ -60,7 +60,7 @@ class Runner(Protocol):
     """Runs jobs, each in a process of its own."""
 
     def run(self, job: Job) -> int | None:
-        """The process's exit code, minus a signal's number, or None if its time was over."""
+        """The process's exit code, minus a signal's number, or None if its time ran out."""
         ...
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class FreshInterpreters:
     """Starts a new interpreter for each job."""
 
     def run(self, job: Job) -> int | None:
-        """The process's exit code, minus a signal's number, or None if its time was over."""
+        """The process's exit code, minus a signal's number, or None if its time ran out."""
         try:
             return subprocess.run(
                 [*WORKER, job.to_json()],
@@ -106,7 +106,7 @@ class ForkServer:
         self._server: subprocess.Popen[bytes] | None = None
 
     def run(self, job: Job) -> int | None:
-        """The process's exit code, minus a signal's number, or None if its time was over."""
+        """The process's exit code, minus a signal's number, or None if its time ran out."""
         server = self._running_server()
         assert server.stdin is not None and server.stdout is not None
         try:

@@ -75,7 +75,7 @@ def run_job(job: Job) -> NoReturn:
 
 
 def _check_exercises(job: Job, trace: io.TextIOBase) -> None:
-    # a thread in C, which ends the process even if the learner's code never comes back
+    # a thread in C, which ends the process even if the learner's code never returns
     faulthandler.dump_traceback_later(job.seconds, exit=True, file=trace)
     try:
         module = _import_file(job.path)

@@ -1,1 +1,1 @@
-"""Whatever writes text: decoding with our model, a run folder, or a server."""
+"""Text generation: decoding with our model, a run folder, or a server."""

@@ -102,7 +102,7 @@ def open_backend(
         raise OptionError(f"--backend {name} needs --model: which of the server's models to ask")
     if kind is None:
         kind = "ollama" if OLLAMA_PORT in name or name.endswith("/api") else "openai"
-    # Streamed, an answer that is slow to write doesn't look like a server that hangs.
+    # With streaming, a long answer doesn't look like a server that hangs.
     server.setdefault("stream", kind == "ollama")
     try:
         return complete_at_url(name, model, kind=kind, raw=bool(raw), **server)

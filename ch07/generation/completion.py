@@ -1,4 +1,4 @@
-"""One interface for everything that writes text: a script, a run on disk, a server.
+"""One interface for everything that generates text: a script, a run on disk, a server.
 
     complete(prompt, **options) -> Completion(text, finish_reason)
 
@@ -24,7 +24,7 @@ MAX_SEED = 2**31 - 1
 
 
 class CompletionError(UserError, RuntimeError):
-    """No text could be had; the message says why, and what to do."""
+    """No text could be generated; the message says why, and what to do."""
 
 
 class PromptRejected(CompletionError):
@@ -48,7 +48,7 @@ class Completion:
 
     def __post_init__(self) -> None:
         if self.finish_reason not in FINISH_REASONS:
-            raise InputError(f"finish_reason is {self.finish_reason!r}: neither stop nor length")
+            raise InputError(f"finish_reason is {self.finish_reason!r}, but must be stop or length")
         object.__setattr__(self, "text", re.sub("[\ud800-\udfff]", "\ufffd", self.text))
 
 
@@ -83,7 +83,7 @@ class Complete(Protocol):
     """Continues or answers a prompt; `options` are the fields of `CompletionOptions`.
 
     ValueError for a prompt or an option that can't be used, `PromptTooLong` for a prompt beyond the
-    model's context, CompletionError if no text could be had.
+    model's context, CompletionError if no text could be generated.
     """
 
     def __call__(self, prompt: str, **options: Any) -> Completion: ...
@@ -92,9 +92,9 @@ class Complete(Protocol):
 def check_prompt(prompt: str, name: str = "the prompt") -> None:
     """ValueError unless it is text that can be sent; `name` is its name in the message."""
     if not isinstance(prompt, str) or not prompt:
-        raise InputError(f"{name} must be text, and not empty")
+        raise InputError(f"{name} must be text that is not empty")
     if has_lone_surrogate(prompt):
-        raise InputError(f"{name} holds half a character (a lone surrogate)")
+        raise InputError(f"{name} contains half a character (a lone surrogate)")
 
 
 def finished_completion(text: str, finish_reason: str, stop: Sequence[str]) -> Completion:
@@ -150,7 +150,7 @@ def _answers_in_order(answers: Sequence[ScriptedAnswer]) -> Callable[[str], Scri
     def next_answer(prompt: str) -> ScriptedAnswer:
         for answer in remaining:
             return answer
-        return CompletionError("the script is at its end: it has no more answers")
+        return CompletionError("the script has no more answers: add some to it")
 
     return next_answer
 

@@ -1,6 +1,6 @@
 """Completions from a server: OpenAI's chat interface or Ollama's, with the standard library alone.
 
-Failures that may not happen again are retried after a wait; all others give a one-line error.
+Failures that may be temporary are retried after a wait; all others give a one-line error.
 Answers are read up to a limit of size and time, redirects are not followed, and the API key is
 neither shown nor stored.
 """
@@ -123,11 +123,11 @@ def _checked_host(url: str, allow_http: bool) -> str:
             f"{terminal_line(str(url), 100)!r} is not an address: it must be https://HOST/..."
         )
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise InputError(f"the address of {host} must not hold a password, a ? or a #")
+        raise InputError(f"the address of {host} must not contain a password, a ? or a #")
     if parts.scheme == "http" and host not in LOCAL_HOSTS and not allow_http:
         raise InputError(
-            f"{host} would be asked over http, where anybody could read along: use https, or "
-            "allow http (--allow-http) if the network is your own"
+            f"prompts would go to {host} over http, where anybody could read them: use https, or "
+            "pass --allow-http if you trust the network"
         )
     return host
 
@@ -138,9 +138,11 @@ def _checked_key(url: str, host: str, kind: str, api_key: str | None) -> str | N
     if kind == "openai" and api_key is None and not is_exposed:
         api_key = os.environ.get(KEY_VARIABLE)
     if api_key and is_exposed:
-        raise InputError(f"the key isn't sent to {host} over http, where anybody could read it")
+        raise InputError(
+            f"the key isn't sent to {host} over http, where anybody could read it: use https"
+        )
     if api_key and not (api_key.isascii() and api_key.isprintable()):
-        raise InputError("the API key holds characters that no key has")
+        raise InputError("the API key contains characters that no key can have: check it")
     return api_key
 
 

@@ -5,7 +5,7 @@ function that builds a request and one that reads an answer. Networks are handle
 (`ch07.generation.http_backend`).
 
 Sources: OpenAI's "Create chat completion" (`/v1/chat/completions`), and Ollama's docs/api.md
-(`/api/chat`, `/api/generate`), where sampling options belong into "options": at the top level of
+(`/api/chat`, `/api/generate`), where sampling options belong in "options": at the top level of
 the request they are ignored. A raw prompt goes to OpenAI's older `/v1/completions`, which llama.cpp
 and vLLM provide, too.
 """
@@ -32,7 +32,7 @@ MAX_QUOTED_CHARACTERS = 60  # of an answer, in a message
 
 
 class TransientError(Exception):
-    """A failure that may not happen again at another attempt, after `wait` seconds."""
+    """A failure that may be temporary: worth another attempt after `wait` seconds."""
 
     def __init__(self, text: str, wait: float = 0.0) -> None:
         super().__init__(text)

@@ -1,8 +1,7 @@
 """Published weights from the Hugging Face Hub: downloaded once, verified each time.
 
-`huggingface_hub` provides cache, mirrors, progress and retries. This module turns every way in
-which a download can fail into one sentence, and never returns a file whose hash isn't the published
-one.
+`huggingface_hub` provides cache, mirrors, progress and retries. This module turns every failure of
+a download into a one-line error, and never returns a file whose hash isn't the published one.
 """
 
 import errno
@@ -21,7 +20,7 @@ from ch07.utils.atomic_files import sha256_of
 from ch07.utils.errors import UserError
 from ch07.utils.paths import nearest_existing_folder
 
-WEIGHTS_FILE = "model.safetensors"  # the one file that is downloaded of each repository
+WEIGHTS_FILE = "model.safetensors"  # the only file that is downloaded from each repository
 DEFAULT_ENDPOINT = "https://huggingface.co"
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 MAX_REASON_CHARACTERS = 300  # of another library's message that is quoted in ours
@@ -63,7 +62,7 @@ PUBLISHED = {
 
 
 class DownloadError(UserError, OSError):
-    """Published weights can't be had; the message says why, and what to do."""
+    """Published weights can't be downloaded; the message says why, and what to do."""
 
 
 def download(name: str) -> str:
@@ -121,7 +120,7 @@ def fetch(name: str) -> str:
             f"the cache {cache} can't be used ({_reason(error)}): set HF_HOME to a folder that can "
             "be written to"
         ) from error
-    except Exception as error:  # of sockets, certificates and disks, in types of several libraries
+    except Exception as error:  # several libraries' errors, for network, certificate or disk
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             advice = _space_advice(name)
             raise DownloadError(f"{name}: the disk of {cache} is full; {advice}") from error
@@ -170,7 +169,7 @@ def _checked_metadata(metadata: Any) -> tuple[str, str, int]:
     commit = metadata.commit_hash or ""
     size = metadata.size or 0
     if not SHA.fullmatch(etag) or not SHA.fullmatch(commit) or size < 1:
-        raise OSError("the server that answers is not a Hub")
+        raise OSError("the server is not a Hugging Face Hub")
     return etag, commit, size
 
 

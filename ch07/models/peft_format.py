@@ -48,7 +48,7 @@ SUPPORTED_LORA_KEYS = {
     "megatron_core",
     "qalora_group_size",
 }
-# The layer patterns that are accepted. A stranger's regular expression may never finish.
+# The layer patterns that are accepted. An untrusted regular expression may never finish.
 SAFE_PATTERN = re.compile(r"(?:[\w.]|\\d\+?|\\\.)+")
 PEFT_PREFIX = "base_model.model.transformer."  # what peft puts before GPT-2's names
 
@@ -98,7 +98,7 @@ def _lora_files(
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """peft's config and tensors of {name: `LoRALinear`}; ValueError for what peft can't express."""
     if "out_head" in layers:
-        raise InputError("peft's format for GPT-2 has no place for a LoRA of the output head")
+        raise InputError("peft's format for GPT-2 can't store a LoRA of the output head")
     ranks = {layer.lora_A.shape[0] for layer in layers.values()}
     scales = {layer.scale for layer in layers.values()}
     if len(ranks) > 1 or len(scales) > 1:

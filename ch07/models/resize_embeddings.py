@@ -21,7 +21,7 @@ def smart_embedding_resize(model: GPTModel, new_vocab: int) -> GPTModel:
 
     New rows are the mean of the old ones, separately for embedding and output head; a tied head
     stays tied. The parameters are new objects, so create the optimizer afterwards. ValueError if
-    `new_vocab` is smaller than the present vocabulary.
+    `new_vocab` is smaller than the current vocabulary.
     """
     old_vocab = model.config.vocab_size
     if type(new_vocab) is not int or new_vocab < old_vocab:

@@ -286,7 +286,7 @@ def _trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _optimizer_parts(optimizer: torch.optim.Optimizer) -> list[torch.optim.Optimizer]:
-    """The optimizers that an optimizer combines, as Muon does; most consist of themselves."""
+    """The optimizers that an optimizer combines, as with Muon; else a list of only itself."""
     return getattr(optimizer, "parts", [optimizer])
 
 

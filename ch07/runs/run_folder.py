@@ -53,7 +53,7 @@ def read_finished_config(folder: str | Path) -> Config:
     if not (folder / MODEL).is_file() or "model_sha256" not in config:
         raise RunFolderError(
             f"{folder} has no complete {MODEL}: the run has not finished. "
-            f"Go on with: python -m ch07 finetune --resume --out {folder}"
+            f"Resume it with: python -m ch07 finetune --resume --out {folder}"
         )
     digest = sha256_of(folder / MODEL)
     if config["options"].get("method", "full") != "full":

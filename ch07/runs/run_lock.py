@@ -1,7 +1,7 @@
 """The folder of a run before training: checked, created, and locked against other processes.
 
-Whatever can be known beforehand is reported beforehand: another run in the folder, another process
-that trains in it, missing permission, too little disk space.
+Whatever would stop the run later is reported before it starts: another run in the folder, another
+process that trains in it, missing permission, too little disk space.
 """
 
 import shutil
@@ -69,7 +69,9 @@ def run_lock(folder: str | Path) -> Iterator[Path]:
     # Links are refused: what they point to would be written to, or its old checkpoints deleted.
     for name in (LOCK_FILE, CHECKPOINT, ADAPTER):
         if (Path(folder) / name).is_symlink():
-            raise RunFolderError(f"{Path(folder) / name} is a link: replace it by a real one")
+            raise RunFolderError(
+                f"{Path(folder) / name} is a link: replace it with the file or folder itself"
+            )
     lock = FileLock(Path(folder) / LOCK_FILE, timeout=0)  # released when the process ends
     try:
         lock.acquire()

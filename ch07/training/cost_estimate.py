@@ -1,6 +1,6 @@
 """What a plan will need of this machine: memory and time, and what to do if there is too little.
 
-The one idea: shapes are enough to know. These are estimates, not promises.
+The one idea: both follow from shapes alone. They are estimates, not promises.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The longest batch, trained on once: what an estimate can't know is seen before the run.
+"""Train once on the longest batch, to find out before the run what an estimate can't know.
 
 The one idea: if the largest batch gets through forward, backward and update, all others will.
 Weights on this disk are used; those that must be downloaded are random here, since neither memory

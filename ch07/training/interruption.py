@@ -113,7 +113,7 @@ def describe_saved_state(folder: Path) -> str:
         command = f": python -m ch07 finetune --like {folder}" if began_with_finetune else ""
         return f"Start again{command}"
     if checkpoint is None and not (folder / run_folder.CONFIG).exists():
-        return "Nothing was started yet"
+        return "The run had not started yet"
     saved = "No checkpoint was written yet" if checkpoint is None else f"{checkpoint} is complete"
     return f"{saved}; resume with:\n{resume_command_line(folder)}"
 
@@ -132,7 +132,7 @@ def stop_on_signal(report: Callable[[str], None]) -> Iterator[Callable[[], bool]
         first = not stop
         stop = True  # before anything that could fail
         if first:
-            report("\nstopping after this step (once more: immediately) ...")
+            report("\nstopping after this step (press Ctrl-C again to stop immediately) ...")
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
 

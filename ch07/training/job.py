@@ -57,9 +57,9 @@ class Job:
 def build_job(options: FinetuneOptions, report: Report, new: bool = True) -> Job:
     """Make the `Job`; DataError or ValueError says what is wrong.
 
-    `report(text)` shows the reader the rest. A run that is not `new` has its disk space already.
+    `report(text)` shows the reader the rest. Disk space is checked only for a `new` run.
     """
-    if not options.shard:  # each block's weights are joined and freed: kept, they would add up
+    if not options.shard:  # with --shard, the freed weights of gathered blocks would add up
         keep_freed_memory()
     limit_kernel_cache()
     plan = build_plan(options, report)
@@ -79,7 +79,7 @@ def describe_job(options: FinetuneOptions, job: Job) -> dict[str, Any]:
     """What config.json contains for a job."""
     return describe_run(
         options,
-        # of the weights that were loaded: a published size may differ from its plan, as in dropout
+        # from the loaded weights: a published size may differ from the plan, say in dropout
         model_config=base_model(job.model).config,  # type: ignore[arg-type]
         style=job.plan.style,
         settings=job.plan.settings,
@@ -127,13 +127,13 @@ def distribute_job(job: Job, options: FinetuneOptions, report: Report) -> Job:
 
 
 def _compile_model(job: Job, report: Report) -> nn.Module:
-    """The model by `torch.compile`, for batches of any shape; where that fails, as it is."""
+    """The model compiled by `torch.compile`, for batches of any shape; unchanged if that fails."""
     ids = torch.zeros(2, 8, dtype=torch.long)
     dtype = job.plan.settings.dtype
     try:
         compiled: nn.Module = torch.compile(job.model, dynamic=True)  # type: ignore[assignment]
         calc_loss_batch(ids, ids, compiled, job.plan.device, dtype=dtype).backward()
-    except Exception as error:  # whatever a compiler raises, or its absence
+    except Exception as error:  # a compiler that fails, or is missing, may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         report(f"torch.compile doesn't work here ({reason}); training without it")
         compiled = job.model

@@ -1,4 +1,4 @@
-"""A run that is resumed, or repeated: its options from its folder, and a check that all is equal.
+"""Resume or repeat a run: read its options from its folder, and check that all else is the same.
 
 The one idea: config.json is enough to repeat a run. Each checkpoint contains a copy of it, so a
 damaged one loses nothing, and an altered one is noticed.
@@ -33,7 +33,7 @@ Report = Callable[[str], None]
 def should_resume(given: dict[str, Any], resume: bool) -> bool:
     """Whether to resume a run: on request, or because torchrun has restarted the command.
 
-    OptionError without the folder to look in. A run that another command started isn't resumed.
+    OptionError if `out` is missing. A run that another command started isn't resumed.
     """
     distributed.all_ranks_or_raise(lambda: _check_out(given.get("out"), resume))
     if resume or not distributed.was_restarted():
@@ -97,7 +97,7 @@ def read_resumable_config(folder: Path, report: Report) -> Config:
 
 
 def _as_started(config: Config) -> Config:
-    """Without what a finished run adds, since it may have been resumed from a checkpoint."""
+    """The config without what a finished run adds, since it may be resumed from a checkpoint."""
     return {key: value for key, value in config.items() if key != "model_sha256"}
 
 
@@ -125,7 +125,7 @@ def options_from_run(run: Path | str, given: dict[str, Any]) -> FinetuneOptions:
     """The options of another run for a new one; options in `given` replace them."""
     stored = _stored_options(run_folder.read_config(run))
     if given.get("method", stored.get("method")) != stored.get("method"):
-        # another method: the options of the stored one mean nothing to it
+        # the options of the stored method don't apply to another one
         stored = {
             name: value
             for name, value in stored.items()
@@ -135,7 +135,7 @@ def options_from_run(run: Path | str, given: dict[str, Any]) -> FinetuneOptions:
 
 
 def _stored_options(config: Config) -> dict[str, Any]:
-    """The options as they were: "auto" is what it was on the machine where the run started."""
+    """The stored options, with "auto" as it was resolved on the machine where the run started."""
     if "preference" in config:
         raise RunFolderError(
             "this run was trained on pairs: start or resume such a run with python -m ch07 prefer"
@@ -241,5 +241,5 @@ def restore_checkpoint(
         return TrainState()
     report(f"resuming from step {state.step}")
     if "model_sha256" in config:
-        report(f"{folder} has finished: its answers are generated once more")
+        report(f"{folder} has finished: its answers are generated again")
     return state

@@ -2,7 +2,7 @@
 
 The one idea: whatever can be wrong is found here, before the first step, and reported with the row
 it is about. A model's shape is enough to look at the data and to estimate what a run will need, so
-nothing is loaded, or downloaded, for a run that can't be.
+nothing is loaded, or downloaded, for a run that can't start.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ from train_loop import TrainSettings, total_steps
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run that could start, but for its weights."""
+    """Everything that a run needs, except its weights."""
 
     config: GPTConfig
     source: WeightSource | None  # None: random weights, or a published size not looked for yet
@@ -55,7 +55,7 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
     """
     log = RunLog(report)
     device = choose_device(options.device)
-    # a published size has a known shape, and is fetched only when all else is well
+    # a published size has a known shape, and is downloaded only after all other checks
     source = None if options.model in MODEL_SIZES else find_weights(options.model)
     config = _model_config(options.model, source)
     store = None
@@ -136,7 +136,7 @@ def _choose_style(
 
 
 def _context_length(options: FinetuneOptions, config: GPTConfig) -> int:
-    """Tokens that the model reads of a row, beside a prefix; OptionError if none."""
+    """How many tokens of a row fit into the context after the prefix; OptionError if none do."""
     context_length = config.context_length - options.prefix_columns
     if context_length < 1:
         raise OptionError(

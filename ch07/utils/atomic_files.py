@@ -77,7 +77,7 @@ def write_jsonl(path: str | Path, rows: Iterable[Any], strict: bool = True) -> i
                 file.write(line.encode(errors=on_surrogate) + b"\n")
             except UnicodeEncodeError:
                 where = f"{path}: row {n}"
-                raise InputError(f"{where} holds half a character (a lone surrogate)") from None
+                raise InputError(f"{where} contains half a character (a lone surrogate)") from None
             except (ValueError, TypeError) as error:
                 raise InputError(f"{path}: row {n} can't be written: {error}") from None
     return n

@@ -39,7 +39,7 @@ def process_group() -> Iterator[None]:
     if on_gpu:
         torch.cuda.set_device(local_rank)
     store, rank, world_size = next(rendezvous("env://"))
-    # A restarted group may get the store of the group before it, whose addresses are dead.
+    # A restarted group may get the store of the group before it, whose addresses no longer work.
     store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)

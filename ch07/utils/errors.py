@@ -1,8 +1,8 @@
 """Errors that a person can act on: one sentence each, printed without a traceback.
 
-`UserError` is the base of them all, in whatever module they stand. Any other exception that leaves
-a command is a fault of this project, and the command line shows its traceback. Most are also one
-of Python's own exceptions, so that `except ValueError` works for those who import the project.
+`UserError` is the base of them all, wherever they are defined. Any other exception that leaves a
+command is a bug in this project, and the command line shows its traceback. Most are also one of
+Python's own exceptions, so that `except ValueError` works for those who import the project.
 """
 
 
@@ -35,10 +35,10 @@ class DivergedError(UserError, FloatingPointError):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether something failed since the computer or its GPU has too little memory.
+    """Whether something failed because the computer or its GPU has too little memory.
 
-    PyTorch raises OutOfMemoryError for a GPU, but a plain RuntimeError for the CPU; they are told
-    by name and text, so that this module need not import it.
+    PyTorch raises OutOfMemoryError for a GPU, but a plain RuntimeError for the CPU; they are
+    recognized by name and text, so that this module need not import it.
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True

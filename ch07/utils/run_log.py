@@ -1,4 +1,4 @@
-"""What a run reports before it starts, kept as well as printed, since a terminal forgets."""
+"""What a run reports before it starts: printed, and also kept for config.json."""
 
 from collections.abc import Callable
 

@@ -62,7 +62,7 @@ def max_json_bytes() -> int:
 def check_size(path: str | Path, max_bytes: int | None = None) -> None:
     """DataError unless `path` is a regular file of at most `max_bytes`; None: `max_json_bytes()`.
 
-    Call it before reading a file into memory: a stranger's folder may hold pipes, devices or
+    Call it before reading a file into memory: an untrusted folder may hold pipes, devices or
     gigabytes. A file that doesn't exist passes, so that opening it raises the usual error.
     """
     path = Path(path)

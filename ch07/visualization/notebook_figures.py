@@ -128,7 +128,7 @@ def draw_selections(
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         n_families = sum(count > 0 for count in counts.values())
         largest = max(counts.values())
-        lines.append(f"  {name}: {n_families} of {len(families)}, at most {largest} rows from one")
+        lines.append(f"  {name}: {n_families} of {len(families)}, at most {largest} from one")
     panels[-1].set_xticks(range(len(families)), families, rotation=90, fontsize=7)
     return CaptionedFigure(figure, "\n".join(lines))
 
@@ -264,7 +264,7 @@ def draw_temperatures(
     words = [word_of(token_id) for token_id in likeliest]
     figure = Figure(figsize=(2.3 * len(temperatures), 2.9), layout="constrained")
     panels = figure.subplots(1, len(temperatures), sharey=True, squeeze=False)[0]
-    lines = [f"{words[0]!r} is the likeliest token; its probability and that of all but ten:"]
+    lines = [f"probability of the likeliest token, {words[0]!r}, and of all but the ten likeliest:"]
     for axes, temperature in zip(panels, temperatures, strict=True):
         probabilities = (logits / temperature).softmax(dim=-1)[likeliest].tolist()
         axes.barh(range(n_words), [100 * p for p in probabilities], color=BLUE)
@@ -303,7 +303,7 @@ def draw_cutoffs(
     share = 100 * probabilities[:top_k].sum()
     caption = (
         f"the {top_k} likeliest tokens hold {share:.0f} % of the probability; "
-        f"the fewest that hold {100 * top_p:.0f} %: {n_kept}"
+        f"tokens needed to reach {100 * top_p:.0f} %: {n_kept}"
     )
     return CaptionedFigure(figure, caption)
 
@@ -363,7 +363,8 @@ def draw_low_rank(shape: tuple[int, int], rank: int) -> CaptionedFigure:
     thin = rank * (n_in + n_out)
     caption = (
         f"W has {n_out} x {n_in} = {n_in * n_out:,} numbers; "
-        f"B and A have {rank} x ({n_out} + {n_in}) = {thin:,}, {100 * thin / (n_in * n_out):.1f} %"
+        f"B and A have {rank} x ({n_out} + {n_in}) = {thin:,}, "
+        f"or {100 * thin / (n_in * n_out):.1f} % as many"
     )
     return CaptionedFigure(figure, caption)
 
@@ -372,7 +373,7 @@ def draw_spectra(changes: Mapping[str, Tensor], rank: int) -> CaptionedFigure:
     """The singular values of weight changes (out, in), each as a share of its largest one."""
     figure = Figure(figsize=(6.4, 3.0), layout="constrained")
     axes = figure.add_subplot()
-    lines = [f"share of the change, as a sum of squares, in its {rank} largest singular values:"]
+    lines = [f"share of the change (sum of squares) in its {rank} largest singular values:"]
     for (name, change), (colour, line) in zip(changes.items(), LINE_STYLES, strict=False):
         values = torch.linalg.svdvals(change)
         share = values[:rank].square().sum() / values.square().sum()

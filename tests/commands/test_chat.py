@@ -40,7 +40,7 @@ def test_exit_and_quit_leave(talk, word):
 
 def test_a_sentence_that_begins_with_exit_is_an_instruction(talk):
     lines = ["Exit strategies: name one.", "quit smoking: how?", "/leave"]
-    assert talk(*lines) == (lines[:2], "no command /leave; /help lists them\n")
+    assert talk(*lines) == (lines[:2], "no command /leave; /help lists the commands\n")
 
 
 def test_help_names_the_words_that_leave(talk):

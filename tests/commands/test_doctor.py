@@ -258,7 +258,7 @@ def test_a_device_that_computes_wrongly_is_found(monkeypatch, write, capsys):
     assert right.agrees and right.loss == pytest.approx(right.loss_on_cpu, rel=0.02)
     monkeypatch.setattr(doctor_checks, "dry_run", lambda *_: replace(right, loss=right.loss * 1.9))
     code, page = examined(capsys, write(GOOD))
-    assert code == 1 and "computes wrongly" in texts(page, "wrong")[0]
+    assert code == 1 and "this device gives wrong results" in texts(page, "wrong")[0]
     assert page["next"] == "python -m ch07 finetune --device cpu --dtype float32"
 
 

@@ -75,7 +75,7 @@ def test_stopped_after_any_request_magpie_ends_with_the_same_file(tmp_path, caps
         command = [*command, str(folder / "new.jsonl")]
         assert main(command) == (0 if k == len(TOLD) else 1)
         if k < len(TOLD):
-            assert "the script is at its end" in capsys.readouterr().err
+            assert "the script has no more answers" in capsys.readouterr().err
     magpie(tmp_path)  # all answers
     for k in range(len(TOLD)):
         folder = tmp_path / str(k)
@@ -179,7 +179,7 @@ def test_a_question_that_leaves_no_room_for_its_answer_is_told(tmp_path, monkeyp
 def test_a_run_that_never_learned_to_ask_is_told(run, tmp_path, capsys):
     command = ["magpie", "--backend", str(run), "--out", str(tmp_path / "new.jsonl")]
     main([*command, "--number", "1", "--patience", "1", "--max-new-tokens", "2"])
-    assert "learned to answer only, not to ask" in capsys.readouterr().err
+    assert "was trained on responses only" in capsys.readouterr().err
 
 
 def test_an_empty_backend_is_wrong_use(tmp_path, capsys):
@@ -246,7 +246,7 @@ def test_a_better_instruction_where_there_is_no_input(tmp_path, capsys):
 def test_reflecting_goes_on_where_the_server_was_lost(tmp_path, capsys):
     assert main(reflect(tmp_path, "--what", "instruction", answers=[BETTER])) == 1
     shown = capsys.readouterr().err
-    assert "has 2 rows: the same command resumes it" in shown and "at its end" in shown
+    assert "has 2 rows: the same command resumes it" in shown and "no more answers" in shown
     assert main(reflect(tmp_path, "--what", "instruction", answers=[BETTER, "no"])) == 0
     assert len(lines(tmp_path / "new.jsonl")) == 3
     again = reflect(tmp_path, "--what", "instruction", "--json")

@@ -85,5 +85,5 @@ def test_scores_are_reported_by_family():
         low, high = scores[f"{name}_interval"]
         assert 0 <= low <= scores[name] <= high <= 1
     assert score_answers([{"output": "a"}], ["a"], [True])["families"] == {}
-    with pytest.raises(ValueError, match="no entry is held out"):
+    with pytest.raises(ValueError, match="there are no held-out entries"):
         score_answers([], [], [])

@@ -65,7 +65,7 @@ def test_a_script_is_read_in_order_and_its_end_is_an_error():
     assert complete("?") == Completion("b", "length")
     with pytest.raises(CompletionError, match=r"^no$"):
         complete("?")
-    with pytest.raises(CompletionError, match="the script is at its end"):
+    with pytest.raises(CompletionError, match="the script has no more answers"):
         complete("?")
     assert scripted(str.upper)("abc").text == "ABC"
 
@@ -230,18 +230,18 @@ def test_no_server_at_the_address():
 @pytest.mark.parametrize(
     ("url", "how", "message"),
     [
-        ("http://example.org", {}, "over http, where anybody could read along"),
+        ("http://example.org", {}, "over http, where anybody could read them"),
         ("http://127.0.0.1.example.org", {}, "over http"),
         ("http://example.org", {"allow_http": True, "api_key": KEY}, "the key isn't sent"),
         ("ftp://example.org", {}, "is not an address"),
         ("https://", {}, "is not an address"),
         ("https://host:port", {}, "is not an address"),
         ("https://a b", {}, "is not an address"),
-        ("https://me:secret@example.org", {}, "must not hold a password"),
-        ("https://example.org?a=b", {}, "must not hold"),
+        ("https://me:secret@example.org", {}, "must not contain a password"),
+        ("https://example.org?a=b", {}, "must not contain"),
         ("https://example.org", {"kind": "other"}, "kind is 'other'"),
         ("https://example.org", {"stream": True}, "for kind ollama only"),
-        ("https://example.org", {"api_key": "a\nb"}, "characters that no key has"),
+        ("https://example.org", {"api_key": "a\nb"}, "characters that no key can have"),
     ],
 )
 def test_addresses_that_are_refused(url, how, message):

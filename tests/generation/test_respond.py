@@ -68,7 +68,7 @@ def test_half_a_character_that_is_typed_is_refused_in_a_sentence(
     """Python makes one of a byte that is no UTF-8; the tokenizer would change it in silence."""
     run = SimpleNamespace(model=model, tokenizer=tokenizer, style=STYLES["book"])
     monkeypatch.setattr("ch07.commands.chat.load_run", lambda *a: run)
-    said = "half a character (a lone surrogate) can't be read: type it as UTF-8\n"
+    said = "the text contains half a character (a lone surrogate): type it as UTF-8\n"
     for asked in (["Say \udcff it."], ["Say it.", "--input", "\ud800"]):
         assert main(["respond", "RUN", *asked]) == 1
         assert capsys.readouterr() == ("", f"error: {said}")

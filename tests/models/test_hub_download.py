@@ -136,7 +136,7 @@ def test_a_connection_that_never_works_leaves_no_file(hub):
         ("down", "503 Service Unavailable"),
         ("down", "try again later, or set HF_ENDPOINT to a mirror"),
         ("too many", "try again later"),
-        ("no hub", "the server that answers is not a Hub"),
+        ("no hub", "the server is not a Hugging Face Hub"),
     ],
 )
 def test_answers_without_the_file(hub, manner, message):
@@ -149,7 +149,7 @@ def test_answers_without_the_file(hub, manner, message):
 @pytest.mark.parametrize("value", ["../../../x", "", "a" * 400])
 def test_names_from_a_server_are_checked_before_they_become_paths(hub, name, value):
     hub.odd = {name: value}
-    refused("the server that answers is not a Hub")
+    refused("the server is not a Hugging Face Hub")
     assert not list(hub.cache.parent.rglob("x")) and not kept(hub)
 
 

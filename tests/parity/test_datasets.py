@@ -195,7 +195,7 @@ def test_splits_that_we_do_not_know(docs):
         "  - {split: train_sft, path: train.jsonl}\n  - {split: extra, path: extra.jsonl}\n---\n",
         encoding="utf-8",
     )
-    with pytest.raises(DataError, match=r"'train_sft', 'extra': choose one, as hf:.*:train_sft"):
+    with pytest.raises(DataError, match=r"'train_sft', 'extra': choose one, as in hf:.*:train_sft"):
         read_source(f"hf:{docs}")
     assert len(read_source(f"hf:{docs}:train_sft").entries) == 8
     with pytest.raises(DataError, match="can't be loaded: Unknown split"):

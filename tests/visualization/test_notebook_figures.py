@@ -73,7 +73,7 @@ def captions(model):
         "seeds: median 0.70, 1 of 3 rejected": figures.draw_novelty(
             {"seeds": [0.1, 0.7, 0.71]}, 0.7
         ),
-        "longest: 1 of 2, at most 3 rows from one": figures.draw_selections(
+        "longest: 1 of 2, at most 3 from one": figures.draw_selections(
             {"longest": {"add": 3}}, ["add", "spell"]
         ),
         "head 3: ": figures.draw_attention(plain, words),
@@ -82,12 +82,12 @@ def captions(model):
         "temperature 1.0: 50 % and 5 %": figures.draw_temperatures(
             logits, str, (1.0, 2.0), n_words=3
         ),
-        "the 2 likeliest tokens hold 80 % of the probability; the fewest that hold 90 %: 3": (
+        "the 2 likeliest tokens hold 80 % of the probability; tokens needed to reach 90 %: 3": (
             figures.draw_cutoffs(logits, str, top_k=2, top_p=0.9, n_words=4)
         ),
         "all: 50.0 % (40.0 to 60.0 %)": figures.draw_intervals({"all": (0.5, 0.4, 0.6)}),
         "KVCache: 5": figures.draw_counts({"KVCache": 5}, "mistakes"),
-        "B and A have 2 x (6 + 4) = 20, 83.3 %": figures.draw_low_rank((6, 4), 2),
+        "B and A have 2 x (6 + 4) = 20, or 83.3 % as many": figures.draw_low_rank((6, 4), 2),
         "W: 64 %": figures.draw_spectra({"W": change}, rank=1),
     }
 
@@ -106,6 +106,6 @@ def test_the_loss_by_role_gives_first_and_last_value():
 
 def test_top_p_keeps_at_least_the_likeliest_token():
     logits = torch.log(torch.tensor([0.9, 0.06, 0.04]))
-    assert "the fewest that hold 50 %: 1" in str(
+    assert "tokens needed to reach 50 %: 1" in str(
         figures.draw_cutoffs(logits, str, 1, 0.5, n_words=3)
     )

@@ -265,7 +265,7 @@ def test_the_command_reports_a_cut_row(number_data, capsys):
     assert main(["grid", str(number_data), "--rows", "1", "--allowed-max-length", "9"]) == 0
     out, err = capsys.readouterr()
     assert "9 tokens, 0 padding, 0 targets counted" in out
-    assert "data: cut at 9 tokens, end-of-text lost, or more (1: row 1)" in err
+    assert "data: cut at 9 tokens, end-of-text lost, and perhaps more (1: row 1)" in err
 
 
 def test_cut_rows_are_named_by_their_line_in_the_file(tmp_path, capsys):
@@ -273,7 +273,7 @@ def test_cut_rows_are_named_by_their_line_in_the_file(tmp_path, capsys):
     rows = [short, {**short, "output": ""}, long, short | {"input": "x"}, long | {"input": "y"}]
     (tmp_path / "rows").write_text("\n\n".join(map(json.dumps, rows)), encoding="utf-8")
     assert main(["grid", str(tmp_path / "rows"), "--rows", "9", "--allowed-max-length", "80"]) == 0
-    assert "end-of-text lost, or more (2: line 5, line 9)\n" in capsys.readouterr().err
+    assert "end-of-text lost, and perhaps more (2: line 5, line 9)\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def _composed(
 def _looked_up(
     rng: random.Random, name: str, facts: Sequence[Fact], phrasings: Sequence[Phrasing]
 ) -> Iterator[dict[str, str]]:
-    """Entries for facts in many phrasings; training keeps three quarters of each fact's."""
+    """Entries for facts in many phrasings, three quarters of which are kept for training."""
     pairs = [(fact, phrasing) for fact in range(len(facts)) for phrasing in range(len(phrasings))]
     rng.shuffle(pairs)
     n_held_out = [0] * len(facts)

@@ -67,14 +67,14 @@ def _make_block(function: Callable[..., Any], right: nn.Module) -> Any:
     expect(
         names == expected,
         "names-wrong",
-        f"The parts need the names of the docstring. Missing: {_parts(expected - names)}; not "
-        f"expected: {_parts(names - expected)}.",
+        f"The parts need the names that the docstring gives. Missing: {_parts(expected - names)}; "
+        f"not expected: {_parts(names - expected)}.",
     )
     try:
         block.load_state_dict(right.state_dict())
     except RuntimeError as error:
         text = str(error).splitlines()[-1].strip()
-        raise Mistake("shape-wrong", f"A part has another shape: {text}") from error
+        raise Mistake("shape-wrong", f"A part has the wrong shape: {text}") from error
     return block
 
 
@@ -161,7 +161,7 @@ def _wrong_order(x: Tensor, block: TransformerBlock) -> list[WrongBlock]:
         WrongBlock(
             "parts-swapped",
             (ff_first + att(norm1(ff_first)),),
-            "Feed-forward comes before attention: it is the other way round.",
+            "Feed-forward comes before attention: it should be the other way round.",
         ),
     ]
 
@@ -202,7 +202,7 @@ def _check_dropout(function: Callable[..., Any], right: TransformerBlock, x: Ten
 
 
 def _check_gradient(block: Any, right: TransformerBlock, x: Tensor) -> None:
-    """To the weights, and to the block below."""
+    """The gradients of the weights, and of the block's input."""
     right.zero_grad()
     block.zero_grad()
     x_right = x.clone().requires_grad_()

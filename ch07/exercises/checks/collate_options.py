@@ -153,6 +153,6 @@ def _tensors(result: Any) -> tuple[Tensor, ...]:
     expect(
         isinstance(result, tuple | list),
         "not-a-pair",
-        f"With an option given, the result is {describe(result)}.",
+        f"Called with an option, your function returned {describe(result)}, not tensors.",
     )
     return tuple(result)

@@ -12,7 +12,7 @@ PROMPT_WITH_END = (2, [END_OF_TEXT, 46, 47])  # and in the prompt
 
 
 def check_prompt_mask(case: Case, prompt_lengths: list[int]) -> None:
-    """Masked are prompt_length - 1 targets at the start of each row, and the padding."""
+    """The first prompt_length - 1 targets of each row are masked, and so is the padding."""
     check_shape(case)
     _name_wrong_prompt_mask(case, prompt_lengths)
     ends = [int(case.targets[i, len(row) - 1]) for i, row in enumerate(case.rows)]

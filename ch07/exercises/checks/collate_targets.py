@@ -48,7 +48,7 @@ def check_equal(case: Case, where: str = "") -> None:
 
 
 def _check_inputs_against_targets(case: Case) -> None:
-    """Mistakes that show only when both tensors are looked at."""
+    """Mistakes that only show when the two tensors are compared."""
     inputs = case.inputs
     shared = inputs.untyped_storage().data_ptr() == case.targets.untyped_storage().data_ptr()
     expect(
@@ -110,7 +110,7 @@ def _name_wrong_shift(case: Case) -> None:
 
 
 def check_padding_mask(case: Case) -> None:
-    """Behind a row's own end every target is masked, and nothing else is."""
+    """After a row's own end every target is masked, and nothing else is."""
     padded = [i for i, row in enumerate(case.rows) if len(row) < case.targets.shape[1]]
     if padded:
         _name_wrong_padding_mask(case, padded)

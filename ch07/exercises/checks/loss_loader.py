@@ -47,7 +47,7 @@ def check_loss_loader(function: Callable[..., Any]) -> None:
 
 
 def _check_weights_of_batches(function: Callable[..., Any], loader: _Loader) -> None:
-    """First of all, and where neither dropout nor an empty batch gets in the way."""
+    """Checked first, on batches where neither dropout nor an empty batch interferes."""
     loss = call_function(function, loader, Probe(), "cpu")
     torch.set_grad_enabled(True)
     if _is_number(loss):

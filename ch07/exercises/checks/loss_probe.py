@@ -1,4 +1,4 @@
-"""What exercises 7, 8 and 11 are checked with: a tiny model that notes how it is used."""
+"""What exercises 7, 8 and 11 are checked with: a tiny model that records how it is used."""
 
 from collections.abc import Sequence
 

@@ -1,1 +1,1 @@
-"""The museum of mistakes: real ones of this field, a few lines each; nothing here calls them."""
+"""The museum of mistakes: real ones from this field, a few lines each; nothing here calls them."""

@@ -226,7 +226,7 @@ def _check_count(k: int, n_rows: int | None = None) -> None:
 
 
 def _shuffled(rows: list[Row], seed: int) -> list[Row]:
-    """The rows in an order that depends on the rows and the seed, not on their present order."""
+    """The rows in an order that depends on the rows and the seed, not on their current order."""
     rows = sorted(rows, key=_sort_key)
     random.Random(seed).shuffle(rows)
     return rows

@@ -2,8 +2,8 @@
 
 The one idea: a model that was tuned on conversations has also learned what users write. Given the
 template up to the place where a user's text begins, it continues with an instruction. `complete`
-must therefore send the prompt as it is (`raw`): a server that wraps it into the template again asks
-for something else. Knows nothing of servers or files: it takes a `complete`
+must therefore send the prompt as it is (`raw`): a server that wraps it in the template again asks
+the model something else. Knows nothing of servers or files: it takes a `complete`
 (`ch07.generation.completion`).
 
 Source: Xu et al. 2024, "Magpie", as in Raschka's 05_dataset-generation, where `seed` and

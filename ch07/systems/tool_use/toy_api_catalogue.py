@@ -1,8 +1,8 @@
 """The calls of a fictional toolbox: what each does, and five tasks that it solves. Data, no code.
 
-Four calls in each of five domains. Two of them call one function with two models, one of whose
-names is a prefix of the other's. Each call has a new name for its keyword, as after a breaking
-release. No task contains the name of the function that solves it.
+Four calls in each of five domains. The two calls of `toolbox.transcribe` differ only in their
+model, and one model's name is a prefix of the other's. Each call has a new name for its keyword, as
+after a breaking release. No task contains the name of the function that solves it.
 """
 
 # Each of these becomes an instruction when a task is filled in.

@@ -610,7 +610,7 @@ def test_a_prefix_run_cannot_be_trained_on_pairs(small_run, tmp_path, capsys):
     (small_run / run_folder.CONFIG).write_text(json.dumps(config), encoding="utf-8")
     save_model(small_run, PrefixTuned(model, PrefixEncoder(model.config, 3)))
     assert main(["prefer", str(small_run), "--out", str(tmp_path / "new")]) == 2
-    assert "a prefix beside frozen weights" in capsys.readouterr().err
+    assert "learned only a prefix" in capsys.readouterr().err
 
 
 def test_finetune_like_a_preference_run_names_the_prefer_command(small_run, tmp_path, capsys):

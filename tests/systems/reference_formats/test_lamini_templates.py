@@ -234,7 +234,7 @@ def test_a_record_becomes_an_entry(tmp_path, record, entry):
 
 @pytest.mark.parametrize("columns", [["prompt", "text_b"], ["Question", "Answer"], []])
 def test_unknown_columns_are_listed(columns):
-    with pytest.raises(ValueError, match="no columns that are known; found: ") as caught:
+    with pytest.raises(ValueError, match="no known columns; found: ") as caught:
         normalize_record(dict.fromkeys(columns, "x"))
     assert all(repr(column) in str(caught.value) for column in columns)
     assert "question/answer" in str(caught.value)
@@ -357,7 +357,7 @@ def test_no_folder_no_file(tmp_path, capsys):
 @pytest.mark.parametrize(("start", "kind"), [(b"\x1f\x8b", "gzip"), (b"PAR1", "Parquet")])
 def test_the_loader_says_how_to_unpack(tmp_path, start, kind):
     (tmp_path / "rows").write_bytes(start + b"...")
-    with pytest.raises(DataError, match=f"rows is {kind}: unpack it with: .* prepare-data"):
+    with pytest.raises(DataError, match=f"rows is {kind}: convert it with: .* prepare-data"):
         read_data(tmp_path / "rows")
 
 

@@ -492,7 +492,7 @@ def test_the_command_reports_and_resumes(tmp_path, capsys):
     assert main([*command, "--number", "3"]) == 1
     captured = capsys.readouterr()
     assert (
-        "the script is at its end" in captured.err
+        "the script has no more answers" in captured.err
         and "has 2 rows: the same command" in captured.err
     )
     assert main([*command, "--number", "2", "--json"]) == 0
