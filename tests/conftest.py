@@ -33,8 +33,9 @@ if Path(sitecustomize.__file__).parent != NO_NETWORK:  # some Pythons bring one 
 # Files that take long, the longest first: else a process may begin the last of them when the
 # others have no work left. `make test` tells xdist to keep this order.
 LONGEST = (
-    "test_ranks test_notebooks test_survival test_finetune test_weights test_sandbox test_export "
-    "test_readme test_sizes test_mutate test_doctor test_safety"
+    "test_finetune test_notebooks test_distributed test_readme test_survival test_sandbox "
+    "test_export test_mutate test_job test_sizes test_pretrained test_token_store test_doctor "
+    "test_safety"
 ).split()
 
 

@@ -1,10 +1,11 @@
 """Safe to point at a stranger's file: nothing in it runs, climbs out, blows up or hangs.
 
 More of this stands elsewhere: pickles that are no weights, headers that lie, pipes and a deep
-config in test_weights.py; names and redirects from a server in test_hub.py; faulty rows and random
-bytes in test_data.py; shapes that no model has and altered runs in test_run_folder.py; damaged
-checkpoints in test_checkpoint.py; altered results in test_export.py. Paths and links are
-in test_links.py, what is sent to a terminal in test_terminal.py, random files in test_fuzz.py.
+config in test_pretrained.py; names and redirects from a server in test_hub_download.py; faulty
+rows and random bytes in test_entries.py; shapes that no model has and altered runs in
+test_run_folder.py; damaged checkpoints in test_checkpoint.py; altered results in test_export.py.
+Paths and links are in test_links.py, what is sent to a terminal in test_terminal.py, random files
+in test_fuzz.py.
 """
 
 import json

@@ -13,7 +13,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from ch07.data.entries import count, load_entries, read_data, summarize_findings
+from ch07.data.entries import load_entries, read_data, summarize_findings
 from ch07.data.toy_instructions.build import as_json as as_text
 from ch07.generation.respond import respond
 from ch07.models.saved_run import load_run
@@ -21,7 +21,7 @@ from ch07.runs import run_folder
 from ch07.systems.tool_use.api_call_metrics import score_api_calls
 from ch07.systems.tool_use.toy_api_dataset import build_entries, catalogue_of
 from ch07.utils.atomic_files import write_bytes
-from ch07.utils.console import terminal_line
+from ch07.utils.console import count, terminal_line
 from ch07.utils.device import choose_device
 from ch07.utils.errors import InputError, OptionError, RunFolderError
 from ch07.utils.paths import check_new_file

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ch07.config import ANSWER_TOKENS
 from ch07.data.entry_checks import MAX_FIELD_CHARACTERS
 from ch07.generation.decoding import Sampling
 from ch07.generation.respond import Answer, respond
@@ -94,7 +95,7 @@ def _answer(
     instruction: str,
     text: str,
     *,
-    max_new_tokens: int = 256,
+    max_new_tokens: int = ANSWER_TOKENS,
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,

@@ -17,14 +17,12 @@ from ch07.commands.parser import TARGETS, check_command, make_parser, with_comma
 from ch07.utils.console import terminal_safe
 from ch07.utils.dependencies import INSTALL_COMMAND, unmet_requirements
 from ch07.utils.errors import OptionError, UserError, is_out_of_memory
+from ch07.utils.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 
 # Large pages for large tensors on Linux, where they save a tenth of a training step. PyTorch reads
 # this when it first allocates (c10/core/impl/alloc_cpu.cpp), so it comes before its import.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 OUT_OF_MEMORY = "not enough free memory: close other programs, or choose smaller settings"
 HOW_TO_REPORT = """
 This is a bug in ch07, not your mistake. Please report it, with the command, the lines above

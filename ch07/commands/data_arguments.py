@@ -16,8 +16,8 @@ from ch07.commands.argument_types import (
     setting_help,
 )
 from ch07.config import PROMPT_STYLES, FinetuneOptions
+from ch07.data.field_names import FIELDS
 
-FIELDS = ("instruction", "input", "output")
 MAGPIE_TEMPLATES = (*PROMPT_STYLES, "llama-3")
 DOCUMENTS = ("none", "oracle", "bm25")
 BUNDLED = "JSON or JSONL file (default: the bundled data)"

@@ -17,18 +17,19 @@ import torch
 from ch07.config import FinetuneOptions
 from ch07.data import dataset_statistics
 from ch07.data.dataset_statistics import RowPair
-from ch07.data.entries import count, group_by_kind
+from ch07.data.entries import group_by_kind
 from ch07.data.row_checks import BOUNDARY_MERGE
 from ch07.data.splits import normalised_prompt
 from ch07.data.tokenizer import TokenizerError, load_tokenizer
 from ch07.models import hub_download
 from ch07.models.hub_download import PUBLISHED
 from ch07.models.resource_estimate import as_bytes, as_time, count_parameters
-from ch07.runs.run_lock import check_disk_space, check_new_folder
+from ch07.runs.new_run_folder import check_disk_space, check_new_folder
 from ch07.systems.data_curation.quality_flags import FLAGS, count_flags
 from ch07.training.cost_estimate import estimate_costs, too_large
 from ch07.training.dry_run import PATIENCE, dry_run
 from ch07.training.run_plan import RunPlan
+from ch07.utils.console import count
 from ch07.utils.dependencies import INSTALL_COMMAND, read_requirements, unmet_requirements
 from ch07.utils.device import available_memory, cpu_has_bfloat16
 from ch07.utils.errors import UserError

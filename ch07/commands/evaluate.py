@@ -8,7 +8,8 @@ import math
 import sys
 from typing import Any, cast
 
-from ch07.data.entries import count, load_entries, summarize_findings
+from ch07.config import ANSWER_TOKENS
+from ch07.data.entries import load_entries, summarize_findings
 from ch07.data.sources import read_source
 from ch07.evaluation.llm_judge import HUNDRED, SCALES, judgement_lines, summarise
 from ch07.evaluation.llm_judge import judge as judge_answers
@@ -22,7 +23,7 @@ from ch07.models.saved_run import load_run
 from ch07.runs import run_folder
 from ch07.training.resume import check_data, options_from_run, report_version_changes
 from ch07.training.run_plan import build_plan
-from ch07.utils.console import terminal_line
+from ch07.utils.console import count, terminal_line
 from ch07.utils.device import choose_device, versions
 from ch07.utils.errors import InputError, OptionError, RunFolderError
 from gpt_model import GPTModel
@@ -33,7 +34,7 @@ def evaluate(
     folder,
     data=None,
     device="auto",
-    max_new_tokens=256,
+    max_new_tokens=ANSWER_TOKENS,
     as_json=False,
     skip_bad_rows=False,
     judge=None,

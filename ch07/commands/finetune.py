@@ -34,7 +34,8 @@ from ch07.evaluation.score_report import (
 from ch07.generation.respond import respond
 from ch07.models.saved_run import save_model
 from ch07.runs import run_folder
-from ch07.runs.run_lock import check_new_folder, check_resumable_folder, new_run_folder, run_lock
+from ch07.runs.new_run_folder import check_new_folder, new_run_folder
+from ch07.runs.run_lock import check_resumable_folder, run_lock
 from ch07.training.interruption import (
     checkpoint_callback,
     describe_saved_state,

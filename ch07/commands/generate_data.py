@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ch07.data.entries import count, lost_rows, read_data, summarize_findings
+from ch07.data.entries import lost_rows, read_data, summarize_findings
 from ch07.data.prompt_styles import STYLES
 from ch07.generation.backends import SCRIPT_PREFIX, check_backend_name, open_backend
 from ch07.generation.completion import Complete, CompletionError
@@ -38,7 +38,7 @@ from ch07.systems.synthetic_data.staged_row_generator import (
     StagesSettings,
     generate_tasks_in_stages,
 )
-from ch07.utils.console import log_rank0, terminal_line, terminal_safe
+from ch07.utils.console import count, log_rank0, terminal_line, terminal_safe
 from ch07.utils.errors import DataError, OptionError
 from ch07.utils.paths import check_writable
 from instruction_dataset import BOOK_STYLE, PromptStyle

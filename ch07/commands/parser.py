@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from ch07 import __version__
 from ch07.commands import data_arguments, run_arguments
 from ch07.utils.console import terminal_safe
+from ch07.utils.exit_codes import EXIT_USAGE
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message and where to find help; exit code 2."""
-        self.exit(2, f"error: {terminal_safe(message)}\n  see {self.prog} --help\n")
+        self.exit(EXIT_USAGE, f"error: {terminal_safe(message)}\n  see {self.prog} --help\n")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from torch.optim import Optimizer
 
 from ch07.config import PreferOptions
-from ch07.data.entries import count, summarize_findings
+from ch07.data.entries import summarize_findings
 from ch07.data.splits import split_rows
 from ch07.evaluation.held_out_answers import sample_indices
 from ch07.evaluation.score_report import print_before_after
@@ -22,13 +22,8 @@ from ch07.generation.respond import respond
 from ch07.models.resource_estimate import count_parameters
 from ch07.models.saved_run import Run, load_run, save_model
 from ch07.runs import run_folder
-from ch07.runs.run_lock import (
-    check_disk_space,
-    check_new_folder,
-    check_resumable_folder,
-    new_run_folder,
-    run_lock,
-)
+from ch07.runs.new_run_folder import check_disk_space, check_new_folder, new_run_folder
+from ch07.runs.run_lock import check_resumable_folder, run_lock
 from ch07.systems.preference_tuning.dpo import DPOSettings, train_on_pairs
 from ch07.systems.preference_tuning.preference_data import (
     load_toy_preferences,
@@ -50,7 +45,7 @@ from ch07.training.resume import (
     restore_checkpoint,
 )
 from ch07.utils.atomic_files import sha256_of
-from ch07.utils.console import log_rank0
+from ch07.utils.console import count, log_rank0
 from ch07.utils.device import choose_device, versions
 from ch07.utils.errors import DataError, OptionError, RunFolderError
 from ch07.utils.validation import check_field_types

@@ -4,9 +4,9 @@ import shlex
 import sys
 
 from ch07.data.column_mapping import prepared_rows
-from ch07.data.entries import FindingCounts, count
+from ch07.data.entries import FindingCounts
 from ch07.utils.atomic_files import write_jsonl
-from ch07.utils.console import terminal_safe
+from ch07.utils.console import count, terminal_safe
 from ch07.utils.paths import check_new_file
 
 

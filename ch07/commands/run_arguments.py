@@ -15,7 +15,7 @@ from ch07.commands.argument_types import (
     number,
     setting_help,
 )
-from ch07.config import FinetuneOptions, PreferOptions
+from ch07.config import ANSWER_TOKENS, FinetuneOptions, PreferOptions
 
 GGUF_FORMATS = ("f32", "f16")
 PUBLISHED_SIZES = ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
@@ -81,7 +81,7 @@ def add_chat(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--max-new-tokens", type=NEW_TOKENS, default=256)
+    parser.add_argument("--max-new-tokens", type=NEW_TOKENS, default=ANSWER_TOKENS)
     parser.add_argument(
         "--temperature", type=TEMPERATURE, default=0.0, help="0: always the likeliest token"
     )
@@ -110,7 +110,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--judge-model", metavar="NAME", help="which of the server's models to use")
     parser.add_argument("--judge-scale", choices=("0-100", "1-5"), default="0-100")
     add_skip_bad_rows(parser)
-    parser.add_argument("--max-new-tokens", type=NEW_TOKENS, default=256)
+    parser.add_argument("--max-new-tokens", type=NEW_TOKENS, default=ANSWER_TOKENS)
     add_device(parser)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ch07.data.entries import FindingCounts, no_usable_row, raise_faulty_rows
-from ch07.data.entry_checks import FIELD_ALIASES, INPUT_ALIAS, KNOWN_KEYS, Entry, check_row
+from ch07.data.entry_checks import Entry, check_row
+from ch07.data.field_names import FIELD_ALIASES, INPUT_ALIAS, KNOWN_KEYS
 from ch07.data.json_reader import Finding, FindingSink
 from ch07.data.streaming import numbered_rows
 from ch07.utils.errors import InputError

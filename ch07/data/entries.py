@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ch07.data.entry_checks import FIELDS, Entry, check_row, is_row
+from ch07.data.entry_checks import Entry, check_row, is_row
+from ch07.data.field_names import FIELDS
 from ch07.data.json_reader import Finding, Level, check_error_count, parse_rows, read_utf8
 from ch07.utils.atomic_files import write_bytes, write_jsonl
+from ch07.utils.console import count
 from ch07.utils.errors import DataError
 from ch07.utils.validation import MAX_LISTED
 
@@ -113,15 +115,6 @@ def raise_faulty_rows(path: Path | str, n: int, errors: Sequence[Finding]) -> No
 def no_usable_row(path: Path | str, lines: Iterable[str]) -> DataError:
     """The DataError for a file without a usable row, with the reasons."""
     return DataError(f"{path}: no usable row" + "".join(f"\n  {line}" for line in lines))
-
-
-def count(n: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> count(1, "row"), count(2, "row")
-    ('1 row', '2 rows')
-    """
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def group_by_kind(findings: Iterable[Finding]) -> dict[tuple[Level, str], list[str]]:

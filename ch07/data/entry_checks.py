@@ -7,22 +7,11 @@ a `Finding` with its place. Knows nothing of files or tokens.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ch07.data.field_names import CHAT_KEYS, FIELD_ALIASES, FIELDS, INPUT_ALIAS, KNOWN_KEYS, SPLITS
 from ch07.data.json_reader import DUPLICATE_KEY, Finding, FindingSink, Level
 from ch07.utils.validation import MAX_LISTED, has_lone_surrogate, quoted, type_name
 from instruction_dataset import Entry
 
-# Other names for (instruction, output) that are accepted, and reported.
-FIELD_ALIASES = [
-    ("question", "answer"),
-    ("instruction", "response"),
-    ("prompt", "response"),
-    ("prompt", "completion"),
-]
-INPUT_ALIAS = "context"  # another name for the input
-SPLITS = ("train", "test", "validation")
-CHAT_KEYS = ("messages", "conversations")  # keys of rows that can't be read, but get a hint
-FIELDS = ("instruction", "input", "output")
-KNOWN_KEYS = ("instruction", "input", "output", "family", "split")
 PLACEHOLDERS = ("n/a", "<noinput>", "noinput")
 MAX_FIELD_CHARACTERS = 100_000  # of one field: no model here could read more
 

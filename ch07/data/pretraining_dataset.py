@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
-from ch07.data.entries import DataFile, count
+from ch07.data.entries import DataFile
 from ch07.data.json_reader import read_utf8
 from ch07.data.loaded_rows import LazySequence, LoadedRows, SplitDataset
 from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.corpus import make_corpus
+from ch07.utils.console import count
 from ch07.utils.errors import DataError
 from ch07.utils.run_log import RunLog
 from collate import END_OF_TEXT

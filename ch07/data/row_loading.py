@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ch07.config import FinetuneOptions
 from ch07.data import dataset_statistics
-from ch07.data.entries import count, summarize_findings
+from ch07.data.entries import summarize_findings
 from ch07.data.entry_checks import Entry
 from ch07.data.loaded_rows import LoadedRows
 from ch07.data.pretraining_dataset import load_pretraining_data
@@ -31,6 +31,7 @@ from ch07.data.token_store_dataset import (
 )
 from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.build import DATA_FILE
+from ch07.utils.console import count
 from ch07.utils.errors import DataError
 from ch07.utils.run_log import RunLog
 from instruction_dataset import InstructionDataset, PromptStyle

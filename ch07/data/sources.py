@@ -14,13 +14,7 @@ from typing import Any
 
 from ch07.data.column_mapping import TEXT, input_as_instruction
 from ch07.data.entries import DataFile, check_rows, read_data
-from ch07.data.entry_checks import (
-    CHAT_KEYS,
-    FIELD_ALIASES,
-    INPUT_ALIAS,
-    KNOWN_KEYS,
-    SPLITS,
-)
+from ch07.data.field_names import CHAT_KEYS, FIELD_ALIASES, INPUT_ALIAS, KNOWN_KEYS, SPLITS
 from ch07.data.json_reader import Finding
 from ch07.utils.dependencies import import_optional
 from ch07.utils.errors import DataError

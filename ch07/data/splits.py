@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from ch07.data.entry_checks import SPLITS, Entry
+from ch07.data.entry_checks import Entry
+from ch07.data.field_names import SPLITS
 from ch07.utils.errors import InputError
 
 BOOK_FRACTIONS = (0.85, 0.10, 0.05)  # in the order of SPLITS

@@ -21,7 +21,8 @@ import numpy as np
 import psutil
 
 from ch07.data.entries import FindingCounts, no_usable_row, raise_faulty_rows
-from ch07.data.entry_checks import SPLITS, Entry, check_row
+from ch07.data.entry_checks import Entry, check_row
+from ch07.data.field_names import SPLITS
 from ch07.data.json_reader import Finding, FindingSink, parse_jsonl_lines
 from ch07.data.prompt_styles import get_style
 from ch07.data.row_checks import BOUNDARY_MERGE

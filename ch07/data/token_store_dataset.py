@@ -11,7 +11,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from ch07.data.entries import DataFile
-from ch07.data.entry_checks import SPLITS, Entry
+from ch07.data.entry_checks import Entry
+from ch07.data.field_names import SPLITS
 from ch07.data.loaded_rows import LazySequence, SplitDataset
 from ch07.data.splits import describe_split_field, split_groups, split_ignoring_prompts
 from ch07.data.token_store import TokenStore

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ch07.config import ANSWER_TOKENS
 from ch07.data.tokenizer import load_tokenizer
 from ch07.evaluation.metrics import score_answers
 from ch07.generation.respond import Answer, respond
@@ -23,7 +24,7 @@ SAMPLE_MAX_NEW_TOKENS = 32
 
 
 def answer_entries(
-    job: Any, entries: Sequence[dict[str, Any]], max_new_tokens: int = 256
+    job: Any, entries: Sequence[dict[str, Any]], max_new_tokens: int = ANSWER_TOKENS
 ) -> list[Answer]:
     """The answer to each entry; all ranks share the work, and each gets all answers.
 

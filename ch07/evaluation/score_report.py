@@ -4,12 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ch07.config import AFTER_PRETRAINING, WITHOUT_PRETRAINING
 from ch07.generation.respond import Answer
 from ch07.utils.console import terminal_line
-
-# The best settings measured for fine-tuning on 1,000 of the bundled rows.
-AFTER_PRETRAINING = "--train-rows 1000 --epochs 12 --batch-size 16 --lr 2.5e-3 --optimizer muon"
-FROM_SCRATCH = "--train-rows 1000 --epochs 24 --batch-size 16 --lr 5e-3"
 
 
 def print_scores(scores: dict[str, Any] | None) -> None:
@@ -48,7 +45,7 @@ def next_commands(folder: str | Path, text: bool = False) -> str:
     return (
         f"  python -m ch07 finetune {AFTER_PRETRAINING} --model {folder}\n"
         "and, to measure the benefit of pretraining,\n"
-        f"  python -m ch07 finetune {FROM_SCRATCH}"
+        f"  python -m ch07 finetune {WITHOUT_PRETRAINING}"
     )
 
 

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ch07.exercises import sandbox_limits
+
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = (sys.executable, "-m", "ch07.exercises.sandbox_worker")
 CAN_FORK = sys.platform.startswith("linux")
-START_SECONDS = 60.0  # to import PyTorch, even from a slow disk
-ANSWER_SECONDS = 5.0  # that a fork server has to report a job which ran out of time
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class FreshInterpreters:
                 stderr=subprocess.DEVNULL,
                 cwd=ROOT,
                 env=_environment(),
-                timeout=START_SECONDS + job.time_limit(),
+                timeout=sandbox_limits.START_SECONDS + job.time_limit(),
             ).returncode
         except subprocess.TimeoutExpired:
             return None
@@ -114,7 +114,7 @@ class ForkServer:
             server.stdin.flush()
         except BrokenPipeError:  # the server died: its exit code is the answer
             return self._end(server)
-        limit = START_SECONDS + job.time_limit() + ANSWER_SECONDS
+        limit = sandbox_limits.START_SECONDS + job.time_limit() + sandbox_limits.REPLY_SECONDS
         if not select.select([server.stdout], [], [], limit)[0]:
             self._end(server)
             return None

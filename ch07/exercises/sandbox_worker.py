@@ -18,13 +18,14 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from ch07.data.tokenizer import load_tokenizer
+from ch07.exercises import sandbox_limits
 from ch07.exercises.checker import diagnose
 from ch07.exercises.learner_code import call_function, describe_error
 from ch07.exercises.mistake import Mistake, NotStarted
 from ch07.exercises.report import Report
-from ch07.exercises.sandbox_process import START_SECONDS, Job
+from ch07.exercises.sandbox_limits import limit_memory
+from ch07.exercises.sandbox_process import Job
 
-MEMORY = 1 << 30  # bytes that a learner's code may take (Linux)
 POLL_SECONDS = 0.005
 
 
@@ -37,7 +38,7 @@ def serve() -> None:
         if child == 0:
             _detach()
             run_job(job)
-        exit_code = _exit_code(child, START_SECONDS + job.time_limit())
+        exit_code = _exit_code(child, sandbox_limits.START_SECONDS + job.time_limit())
         sys.stdout.write(json.dumps(exit_code) + "\n")
         sys.stdout.flush()
 
@@ -66,7 +67,7 @@ def _exit_code(child: int, seconds: float) -> int | None:
 def run_job(job: Job) -> NoReturn:
     """Import the file, check its exercises, write each report at once, and end the process."""
     try:
-        _limit_memory()
+        limit_memory()
         with open(job.trace, "w", encoding="utf-8") as trace:
             _check_exercises(job, trace)
         os._exit(0)  # a thread or an exit handler of the learner's can't keep the process alive
@@ -116,17 +117,6 @@ def _import_file(path: Path) -> ModuleType:
 def _write(job: Job, report: Report) -> None:
     with open(job.reports, "a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(report)) + "\n")
-
-
-def _limit_memory() -> None:
-    try:
-        import resource
-
-        used_pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
-    except (ImportError, OSError):  # not Linux
-        return
-    limit = used_pages * resource.getpagesize() + MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 if __name__ == "__main__":

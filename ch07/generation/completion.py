@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ch07.config import ANSWER_TOKENS
 from ch07.data.tokenizer import load_tokenizer
 from ch07.utils.errors import InputError, UserError
 from ch07.utils.validation import has_lone_surrogate
@@ -56,7 +57,7 @@ class Completion:
 class CompletionOptions:
     """The options of every `complete`; ValueError for values that no generator could use."""
 
-    max_new_tokens: int = 256
+    max_new_tokens: int = ANSWER_TOKENS
     temperature: float = 0.0  # 0: always the likeliest token
     top_p: float | None = None
     stop: Sequence[str] = ()  # the text ends before the first of these

@@ -29,9 +29,9 @@ from ch07.generation.completion import (
 from ch07.generation.server_protocols import PROTOCOLS, TransientError
 from ch07.utils.console import terminal_line
 from ch07.utils.errors import InputError
+from ch07.utils.hosts import LOCAL_HOSTS
 
 KEY_VARIABLE = "OPENAI_API_KEY"  # of the environment
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 PATHS = [path for each in PROTOCOLS.values() for path in (each.chat_path, each.raw_path)]
 PROMPT_REJECTED_STATUS = (400, 413, 422)  # too long, most often, or against the server's rules
 TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import tiktoken
 import torch
 
+from ch07.config import ANSWER_TOKENS
 from ch07.generation.decoding import GREEDY, Sampling, continue_prompts
 from ch07.models.adapters import LanguageModel
 from ch07.models.resource_estimate import answers_at_once
@@ -30,7 +31,7 @@ def respond(
     tokenizer: tiktoken.Encoding,
     entries: Sequence[Entry],
     style: PromptStyle = BOOK_STYLE,
-    max_new_tokens: int = 256,
+    max_new_tokens: int = ANSWER_TOKENS,
     *,
     sampling: Sampling = GREEDY,
     generator: torch.Generator | None = None,

@@ -10,6 +10,7 @@ import re
 from string import Formatter
 from typing import Any
 
+from ch07.config import ANSWER_TOKENS
 from ch07.data.tokenizer import merges_of, vocabulary_files
 from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
@@ -59,7 +60,7 @@ def model_config(
 def generation_config() -> dict[str, Any]:
     """The content of generation_config.json: greedy, as scores are measured, up to end-of-text."""
     ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), END_OF_TEXT)
-    return {**ids, "do_sample": False, "max_new_tokens": 256}
+    return {**ids, "do_sample": False, "max_new_tokens": ANSWER_TOKENS}
 
 
 def tokenizer_files(context_length: int) -> dict[str, bytes]:

@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from ch07.utils.atomic_files import sha256_of
 from ch07.utils.errors import UserError
+from ch07.utils.hosts import LOCAL_HOSTS
 from ch07.utils.paths import nearest_existing_folder
 
 WEIGHTS_FILE = "model.safetensors"  # the only file that is downloaded from each repository
 DEFAULT_ENDPOINT = "https://huggingface.co"
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 MAX_REASON_CHARACTERS = 300  # of another library's message that is quoted in ours
 SHA = re.compile("[0-9a-f]{40,64}")  # of a commit or a file, as the Hub names them
 log = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import torch
 
+from ch07.config import ANSWER_TOKENS
 from ch07.utils.errors import UserError
 from gpt_model import GPTConfig, GPTModel
 
@@ -94,7 +95,7 @@ def run_bytes(
     dtype: str,
     *,
     optimizer: str = "adamw",
-    new_tokens: int = 256,
+    new_tokens: int = ANSWER_TOKENS,
     shards: int = 1,
     trained: int | None = None,
 ) -> float:

@@ -20,9 +20,9 @@ from ch07.runs.checkpoint import CheckpointError, newest_intact_checkpoint, save
 from ch07.utils import distributed
 from ch07.utils.console import log_rank0
 from ch07.utils.errors import DivergedError, RunStoppedError, UserError
+from ch07.utils.exit_codes import EXIT_INTERRUPTED
 from train_loop import TrainState
 
-EXIT_INTERRUPTED = 130  # the exit code after Ctrl-C
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a system shutting down, a lost terminal
 
 

@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from ch07.config import FinetuneOptions
-from ch07.data.entries import count
 from ch07.data.tokenizer import load_tokenizer
 from ch07.models import resource_estimate as est
 from ch07.models.adapters import LanguageModel, add_adapter, base_model
 from ch07.models.pretrained import find_weights
-from ch07.runs.run_lock import check_disk_space
+from ch07.runs.new_run_folder import check_disk_space
 from ch07.training.cost_estimate import estimate_costs, too_large
 from ch07.training.optimizers import choose_optimizer
 from ch07.training.run_plan import RunPlan, build_plan
 from ch07.utils import distributed
+from ch07.utils.console import count
 from ch07.utils.device import versions
 from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from gpt_model import GPTConfig, GPTModel

@@ -32,3 +32,12 @@ def log_rank0(text: str) -> None:
 
     if distributed.get_rank() == 0:
         print(terminal_safe(text), file=sys.stderr, flush=True)
+
+
+def count(n: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> count(1, "row"), count(2, "row")
+    ('1 row', '2 rows')
+    """
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -22,9 +22,8 @@ from ch07.data.token_text import token_text
 from ch07.utils.evaluation_mode import evaluation_mode
 from ch07.visualization import token_grid_text
 from ch07.visualization.captioned_figure import DisplayedFigure
-from ch07.visualization.token_cell import Cell
+from ch07.visualization.token_cell import ROLES, Cell
 from ch07.visualization.token_grid_figure import draw_token_rows, token_figure
-from ch07.visualization.token_grid_text import ROLES
 from collate import END_OF_TEXT
 from instruction_dataset import BOOK_STYLE, InstructionDataset, PromptStyle
 from train_loop import IGNORE_INDEX

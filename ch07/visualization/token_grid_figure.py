@@ -15,8 +15,7 @@ from matplotlib.font_manager import findfont, fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
 
-from ch07.visualization.token_cell import Cell
-from ch07.visualization.token_grid_text import NOT_COUNTED, ROLES
+from ch07.visualization.token_cell import NOT_COUNTED, ROLES, Cell
 
 Rows = Sequence[Sequence["Cell"]]
 

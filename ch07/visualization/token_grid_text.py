@@ -7,17 +7,8 @@ alone. Works on rows of cells (`token_cell.Cell`); knows nothing of tensors or f
 from collections.abc import Iterator, Sequence
 
 from ch07.data.token_text import display_width
-from ch07.visualization.token_cell import Cell
+from ch07.visualization.token_cell import NOT_COUNTED, ROLES, Cell
 
-ROLES = {  # role -> its letter, and a light tint of Okabe and Ito's palette (2008)
-    "template": ("t", "#f7eaf1"),
-    "instruction": ("i", "#8dccf0"),
-    "input": ("n", "#faf7c4"),
-    "answer": ("a", "#37b391"),
-    "end": ("e", "#e9aa1e"),
-    "padding": ("-", "#c2c2c2"),
-}
-NOT_COUNTED = "·"  # stands for a target that is not counted
 GRID_WIDTH = 100  # terminal columns
 
 

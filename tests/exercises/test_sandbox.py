@@ -220,8 +220,8 @@ def format_input(entry):
 """
     with open_sandbox() as sandbox:
         assert sandbox.check_file(write(tmp_path, RIGHT))[0].ok
-        monkeypatch.setattr(sandbox_process, "START_SECONDS", 0.0)
-        monkeypatch.setattr(sandbox_process, "ANSWER_SECONDS", 0.1)
+        monkeypatch.setattr("ch07.exercises.sandbox_limits.START_SECONDS", 0.0)
+        monkeypatch.setattr("ch07.exercises.sandbox_limits.REPLY_SECONDS", 0.1)
         (report,) = sandbox.check_file(write(tmp_path, stops, "stops.py"), seconds=0.5)
         assert report.exercise == "format_input" and report.status == "mistake", report
         monkeypatch.undo()

@@ -7,7 +7,7 @@ import torch
 
 from ch07.models.saved_run import load_run, save_model
 from ch07.runs import run_folder
-from ch07.runs.run_lock import new_run_folder
+from ch07.runs.new_run_folder import new_run_folder
 from ch07.utils.atomic_files import write_json
 from ch07.utils.errors import RunFolderError
 from gpt_model import GPTModel

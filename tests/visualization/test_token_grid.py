@@ -12,9 +12,10 @@ from ch07.commands.cli import main
 from ch07.data.dataloader import make_loader
 from ch07.data.prompt_styles import STYLES, token_roles
 from ch07.data.token_text import display_width, token_text
+from ch07.visualization.token_cell import ROLES
 from ch07.visualization.token_grid import GridSeries, TokenGrid, batch_grid, token_losses
 from ch07.visualization.token_grid_figure import drawable_text
-from ch07.visualization.token_grid_text import GRID_WIDTH, ROLES
+from ch07.visualization.token_grid_text import GRID_WIDTH
 from collate import custom_collate_draft_1, custom_collate_draft_2, custom_collate_fn
 from instruction_dataset import InstructionDataset, PromptStyle, encode_prompt
 from train_loop import calc_loss_batch

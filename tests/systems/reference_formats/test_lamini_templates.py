@@ -22,7 +22,7 @@ from ch07.config import FinetuneOptions
 from ch07.data import streaming
 from ch07.data.column_mapping import COURSE_ORDER, detect_columns, joined_text, normalize_record
 from ch07.data.entries import load_entries, read_data
-from ch07.data.entry_checks import FIELD_ALIASES
+from ch07.data.field_names import FIELD_ALIASES
 from ch07.data.prompt_styles import QUESTION_STYLE, STYLES, get_style
 from ch07.data.sources import read_source
 from ch07.data.splits import hf_split
