@@ -44,6 +44,11 @@ RECIPE_TITLES = {
     "text": "plain text",
 }
 
+# DPO, from a model that was fine-tuned already. The first rate is the book's, for 355M weights; so
+# few steps of it leave a small model unchanged.
+PREFER_LR = "5e-6"
+PREFER_LR_OF_SMALL_MODELS = "5e-5"
+
 # Which commands have a flag for a setting.
 ALL = ("finetune", "doctor", "pretrain")
 ROWS = ("finetune", "doctor")  # not for plain text, which has no rows
@@ -377,7 +382,7 @@ class PreferOptions:
     lr: float | None = setting(
         None,
         help="peak learning rate",
-        default_means="5e-6; small models 5e-5",
+        default_means=f"{PREFER_LR}; small models {PREFER_LR_OF_SMALL_MODELS}",
         commands=PREFER,
         minimum=1e-12,
         maximum=1e6,

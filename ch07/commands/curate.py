@@ -8,6 +8,8 @@ longest, or random ones. Held-out rows take no part: rows whose own "split" is "
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from ch07.data.entries import read_data, summarize_findings, write_entries
 from ch07.systems.data_curation.quality_flags import FLAGS, quality_flags
@@ -24,6 +26,7 @@ from ch07.systems.data_curation.row_selection import (
 from ch07.utils.console import json_text, terminal_safe
 from ch07.utils.errors import InputError, OptionError
 from ch07.utils.paths import check_new_file
+from instruction_dataset import Entry
 
 LIMA = {  # its filters, as the report describes them
     "short": "the answer is shorter than LIMA's 1,200 characters",
@@ -34,9 +37,18 @@ LIMA = {  # its filters, as the report describes them
 
 
 def curate(
-    path, target, keep, how="diverse", per_group=None, lima=False, distinct=None, seed=123,
-    skip_bad_rows=False, as_json=False,
-):  # fmt: skip
+    path: str,
+    target: str,
+    *,
+    keep: int,
+    how: str = "diverse",
+    per_group: int | None = None,
+    lima: bool = False,
+    distinct: str | None = None,
+    seed: int = 123,
+    skip_bad_rows: bool = False,
+    as_json: bool = False,
+) -> int:
     """Write the chosen rows to a new file, and print why the others were left out; returns 0."""
     if per_group is not None and how != "diverse":
         raise OptionError(f"--per-group is for --how diverse, not {how}")
@@ -46,32 +58,52 @@ def curate(
         print(terminal_safe(f"data: {line}"), file=sys.stderr)
     held_out = [entry for entry in file.entries if entry.get("split", "train") != "train"]
     rows = [entry for entry in file.entries if entry.get("split", "train") == "train"]
-    left_out, good = Counter(), []
-    for row in rows:
-        row = {**row, "output": strip_links(row["output"]).strip()} if lima else row
-        reasons = quality_flags(row)
-        reasons += filter_reasons(row, *LIMA_LENGTHS, LIMA_PATTERNS) if lima else []
-        left_out.update(reasons)
-        good += [] if reasons else [row]
-    different = without_near_duplicates(good, distinct) if distinct else good
-    left_out["near duplicates"] = len(good) - len(different)
+    candidates, left_out = _filter_rows(rows, lima, distinct)
     try:
-        chosen = _chosen(different, keep, how, per_group, seed)
+        chosen = _select_rows(candidates, keep, how, per_group=per_group, seed=seed)
     except ValueError as error:
         before = ", ".join(f"{reason} {n:,}" for reason, n in left_out.items() if n) or "none"
         raise InputError(f"{path}: {error}. Already left out: {before}") from None
-    left_out["not chosen"] = len(different) - len(chosen)
+    left_out["not chosen"] = len(candidates) - len(chosen)
     write_entries(target, chosen + held_out)
     result = {
-        "file": str(target), "rows": len(rows), "chosen": len(chosen), "held_out": len(held_out),
+        "file": str(target),
+        "rows": len(rows),
+        "chosen": len(chosen),
+        "held_out": len(held_out),
         "left_out": {reason: n for reason, n in left_out.items() if n},
         "families": dict(Counter(row["family"] for row in chosen if "family" in row)),
-    }  # fmt: skip
-    print(json_text(result) if as_json else terminal_safe(_page(result, how)))
+    }
+    print(json_text(result) if as_json else terminal_safe(_report(result, how)))
     return 0
 
 
-def _chosen(rows, keep, how, per_group, seed):
+def _filter_rows(
+    rows: Sequence[Entry], lima: bool, distinct: str | None
+) -> tuple[list[Entry], Counter[str]]:
+    """(the rows that may be chosen, how many rows each rule has left out)."""
+    candidates = []
+    left_out: Counter[str] = Counter()
+    for row in rows:
+        if lima:
+            row = {**row, "output": strip_links(row["output"]).strip()}
+        reasons = quality_flags(row)
+        if lima:
+            reasons += filter_reasons(row, *LIMA_LENGTHS, LIMA_PATTERNS)
+        left_out.update(reasons)
+        if not reasons:
+            candidates.append(row)
+    if distinct:
+        n_before = len(candidates)
+        candidates = without_near_duplicates(candidates, distinct)
+        left_out["near duplicates"] = n_before - len(candidates)
+    return candidates, left_out
+
+
+def _select_rows(
+    rows: Sequence[Entry], keep: int, how: str, *, per_group: int | None, seed: int
+) -> list[Entry]:
+    """The chosen rows: random ones, the longest, or diverse ones."""
     if how == "random":
         return select_random(rows, keep, seed)
     if how == "longest":
@@ -80,17 +112,19 @@ def _chosen(rows, keep, how, per_group, seed):
     return select_diverse(rows, keep, group_key, per_group, seed=seed)
 
 
-def _page(result, how):
+def _report(result: dict[str, Any], how: str) -> str:
     sentences = {**FLAGS, **LIMA}
     lines = [f"{result['chosen']:,} of {result['rows']:,} rows chosen ({how})"]
     if result["held_out"]:
         lines[0] += f", {result['held_out']:,} held-out rows kept as they are"
-    lines += ["left out (a row may have several reasons):"] * bool(result["left_out"])
+    if result["left_out"]:
+        lines.append("left out (a row may have several reasons):")
     for reason, n in result["left_out"].items():
-        about = f": {sentences[reason]}" if reason in sentences else ""
-        lines.append(f"  {n:>7,}  {reason}{about}")
+        description = f": {sentences[reason]}" if reason in sentences else ""
+        lines.append(f"  {n:>7,}  {reason}{description}")
     if result["families"]:
         sizes = result["families"].values()
         lines.append(f"families: {len(sizes)}, with {min(sizes):,} to {max(sizes):,} rows each")
-    lines += [f"They are in {result['file']}: train on them with"]
-    return "\n".join([*lines, f"  python -m ch07 finetune --data {result['file']}"])
+    lines.append(f"They are in {result['file']}: train on them with")
+    lines.append(f"  python -m ch07 finetune --data {result['file']}")
+    return "\n".join(lines)

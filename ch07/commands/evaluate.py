@@ -6,7 +6,10 @@ python -m ch07 evaluate RUN [--data FILE] [--losses] [--json] [--judge BACKEND]
 import json
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any, cast
+
+from torch import nn
 
 from ch07.config import ANSWER_TOKENS
 from ch07.data.entries import load_entries, summarize_findings
@@ -16,10 +19,11 @@ from ch07.evaluation.llm_judge import judge as judge_answers
 from ch07.evaluation.metrics import score_answers
 from ch07.evaluation.score_report import print_scores
 from ch07.generation.backends import open_backend
+from ch07.generation.completion import Complete
 from ch07.generation.respond import respond
 from ch07.models.lora import unmerge
 from ch07.models.peft_format import load_adapter
-from ch07.models.saved_run import load_run
+from ch07.models.saved_run import Run, load_run
 from ch07.runs import run_folder
 from ch07.training.resume import check_data, options_from_run, report_version_changes
 from ch07.training.run_plan import build_plan
@@ -27,21 +31,23 @@ from ch07.utils.console import count, terminal_line
 from ch07.utils.device import choose_device, versions
 from ch07.utils.errors import InputError, OptionError, RunFolderError
 from gpt_model import GPTModel
+from instruction_dataset import Entry
 from train_loop import evaluate_model
 
 
 def evaluate(
-    folder,
-    data=None,
-    device="auto",
-    max_new_tokens=ANSWER_TOKENS,
-    as_json=False,
-    skip_bad_rows=False,
-    judge=None,
-    judge_model=None,
-    judge_scale=HUNDRED.name,
-    losses=False,
-):
+    folder: str,
+    *,
+    data: str | None = None,
+    device: str = "auto",
+    max_new_tokens: int = ANSWER_TOKENS,
+    as_json: bool = False,
+    skip_bad_rows: bool = False,
+    judge: str | None = None,
+    judge_model: str | None = None,
+    judge_scale: str = HUNDRED.name,
+    losses: bool = False,
+) -> int:
     """Answer and score every entry of `data`, or the run's own held-out entries; returns 0.
 
     With a `judge` (a backend's name), a language model scores the answers, too; returns 1 if it
@@ -52,20 +58,21 @@ def evaluate(
         return recompute_losses(folder, data, device, as_json)
     complete = _open_judge(judge, judge_model, device)
     run = load_run(folder, choose_device(device))
-    entries = _entries(run, data, skip_bad_rows)
+    entries = _entries_to_score(run, data, skip_bad_rows)
     answers = respond(run.model, run.tokenizer, entries, run.style, max_new_tokens)
-    texts, stopped = [a.text for a in answers], [a.stopped == "end" for a in answers]
+    texts = [answer.text for answer in answers]
+    stopped = [answer.stopped == "end" for answer in answers]
     scores = score_answers(entries, texts, stopped)
     if not as_json:
         print_scores(scores)
     if complete is not None:
-        _note(f"judging {len(texts)} answers ...")
+        _log(f"judging {len(texts)} answers ...")
         judgement = judge_answers(complete, entries, texts, SCALES[judge_scale])
         scores["judge"] = summarise(judgement, entries, texts)
-    return _told(scores, as_json)
+    return _print_remaining(scores, as_json)
 
 
-def _open_judge(name, model, device):
+def _open_judge(name: str | None, model: str | None, device: str) -> Complete | None:
     """The judge as a `complete`; OptionError, before anything is answered, if it can't be asked."""
     if name is None:
         if model is not None:
@@ -76,7 +83,7 @@ def _open_judge(name, model, device):
     return open_backend(name, model, raw=False, device=choose_device(device))
 
 
-def _told(scores, as_json):
+def _print_remaining(scores: dict[str, Any], as_json: bool) -> int:
     """Print the scores that have not been printed yet; returns the exit code."""
     judged = scores.get("judge")
     if as_json:
@@ -85,12 +92,14 @@ def _told(scores, as_json):
         print("\n" + "\n".join(judgement_lines(judged)))
     if judged and judged["error"] is not None:
         n = count(judged["n_judged"], "answer")
-        _note(f"error: the judge stopped after {n}: {judged['error']}")
+        _log(f"error: the judge stopped after {n}: {judged['error']}")
         return 1
     return 0
 
 
-def recompute_losses(folder, data=None, device="auto", as_json=False):
+def recompute_losses(
+    folder: str, data: str | None = None, device: str = "auto", as_json: bool = False
+) -> int:
     """The losses of a run's last evaluation, computed again from its weights.
 
     On the same machine, with the same versions, they are equal to the bit: returns 0, else 1. With
@@ -101,20 +110,26 @@ def recompute_losses(folder, data=None, device="auto", as_json=False):
     given = {name: value for name, value in given.items() if value not in (None, "auto")}
     plan = build_plan(options_from_run(folder, given), lambda text: None)
     check_data(folder, plan)
-    report_version_changes(run.config, {"facts": {"versions": versions(plan.device)}}, _note)
-    logged = _last(folder)
+    report_version_changes(run.config, {"facts": {"versions": versions(plan.device)}}, _log)
+    logged = _last_evaluation(folder)
     # the training loss was estimated on the first batches of the epoch that had just been trained
     sampler: Any = plan.train_loader.batch_sampler
     sampler.set_epoch(max(0, math.ceil(logged["epoch"]) - 1))
-    how = "ignore_index", "dtype", "cross_entropy"
-    kinds = {name: vars(plan.settings)[name] for name in how}
-    loaders = plan.train_loader, plan.val_loader
-    model = _as_trained(run).to(plan.device)
+    model = _unmerged_model(run).to(plan.device)
     try:
-        losses = evaluate_model(model, *loaders, plan.device, plan.settings.eval_iter, **kinds)
+        losses = evaluate_model(
+            model,
+            plan.train_loader,
+            plan.val_loader,
+            plan.device,
+            plan.settings.eval_iter,
+            ignore_index=plan.settings.ignore_index,
+            dtype=plan.settings.dtype,
+            cross_entropy=plan.settings.cross_entropy,
+        )
     except FloatingPointError as error:
         raise InputError(f"{folder}: {error}: its weights can't be used") from None
-    found = {"step": logged["step"]}
+    found: dict[str, Any] = {"step": logged["step"]}
     for name, now in zip(("train_loss", "val_loss"), losses, strict=True):
         found[name] = {"logged": logged[name], "now": now, "equal": _equal(run, logged[name], now)}
     same = all(found[name]["equal"] for name in ("train_loss", "val_loss"))
@@ -123,13 +138,13 @@ def recompute_losses(folder, data=None, device="auto", as_json=False):
         return 0 if same else 1
     for name in ("train_loss", "val_loss"):
         a, b, equal = found[name].values()
-        apart = "they differ" if None in (a, b) else f"they differ by {abs(a - b):.3g}"
-        verdict = "equal" if a == b else "equal within rounding" if equal else apart
+        difference = "they differ" if None in (a, b) else f"they differ by {abs(a - b):.3g}"
+        verdict = "equal" if a == b else "equal within rounding" if equal else difference
         print(f"{name} at step {logged['step']}: logged {a}, now {b}: {verdict}")
     return 0 if same else 1
 
 
-def _as_trained(run):
+def _unmerged_model(run: Run) -> nn.Module:
     """The model with its corrections beside the weights, as they were in training."""
     if run.config["options"].get("method") != "lora":
         return run.model
@@ -137,29 +152,31 @@ def _as_trained(run):
     return unmerge(merged).eval()
 
 
-def _equal(run, logged, now):
+def _equal(run: Run, logged: float | None, now: float | None) -> bool:
     """Equal to the bit; with LoRA, whose corrections were merged and subtracted, within 0.001."""
-    if None in (logged, now) or run.config["options"].get("method") != "lora":
+    if logged is None or now is None or run.config["options"].get("method") != "lora":
         return logged == now
     return abs(logged - now) <= 1e-3
 
 
-def _note(text):
+def _log(text: str) -> None:
     print(terminal_line(text, width=None), file=sys.stderr)
 
 
-def _last(folder):
+def _last_evaluation(folder: str) -> dict[str, Any]:
+    """The record of the last evaluation; RunFolderError if it holds no losses."""
     records = run_folder.read_metrics(folder)
     if not records or None in (records[-1]["epoch"], records[-1]["train_loss"]):
         raise RunFolderError(f"{folder}/{run_folder.METRICS} holds no losses")
     return records[-1]
 
 
-def _entries(run, data, skip_bad_rows):
+def _entries_to_score(run: Run, data: str | None, skip_bad_rows: bool) -> Sequence[Entry]:
+    """The entries of the file, or else the run's own held-out ones."""
     if data is not None:
         file = read_source(data, skip_bad_rows)
         for line in summarize_findings(file.findings):
-            _note(f"data: {line}")
+            _log(f"data: {line}")
         return file.entries
     path = run.folder / run_folder.RESPONSES
     if not path.is_file():

@@ -4,7 +4,7 @@ python -m ch07 export RUN DIR [--gguf f32|f16]
 """
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from ch07.models.adapters import base_model
 from ch07.models.gguf_export import import_gguf, write_gguf
@@ -20,11 +20,12 @@ from gpt_model import GPTModel
 GGUF = "model.gguf"
 
 
-def export(folder, target, gguf=None):
+def export(folder: str, target: str, gguf: str | None = None) -> int:
     """Write the run in `folder` as the new folder `target`; returns 0."""
     if not target:
         raise OptionError("DIR is empty: give the name of a new folder")
-    run, name = load_run(folder), Path(target).resolve().name
+    run = load_run(folder)
+    name = Path(target).resolve().name
     if gguf is not None and run_folder.has_prefix(run.config):
         raise OptionError("GGUF can't store a prefix: leave --gguf out")
     if run.config["options"].get("text"):  # its card would promise answers
@@ -33,7 +34,7 @@ def export(folder, target, gguf=None):
             f"it first, with: python -m ch07 finetune --model {folder}"
         )
 
-    def add(new):
+    def add_files(new: Path) -> None:
         if run_folder.has_prefix(run.config):
             save_adapter(new / run_folder.ADAPTER, run.model, name)
         if gguf is not None:
@@ -42,10 +43,10 @@ def export(folder, target, gguf=None):
 
     if gguf is not None:
         import_gguf()  # a missing package is reported before anything is written
-    scores = _if_there(run.folder / run_folder.SCORES)
-    held_out = _if_there(run.folder / run_folder.RESPONSES)
+    scores = _read_if_exists(run.folder / run_folder.SCORES)
+    held_out = _read_if_exists(run.folder / run_folder.RESPONSES)
     card = model_card(run, scores, held_out, name)
-    written = export_hf(base_model(run.model), target, run.style, card, add=add)
+    written = export_hf(base_model(run.model), target, run.style, card, add=add_files)
     for path in sorted(path for path in written.rglob("*") if path.is_file()):
         print(f"{Path(target) / path.relative_to(written)}  {path.stat().st_size:,} bytes")
     needed = "transformers peft" if run_folder.has_prefix(run.config) else "transformers"
@@ -53,5 +54,5 @@ def export(folder, target, gguf=None):
     return 0
 
 
-def _if_there(path):
+def _read_if_exists(path: Path) -> Any:
     return read_json(path) if path.is_file() else None

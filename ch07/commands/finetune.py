@@ -9,6 +9,7 @@ progress and notes to standard error. With several processes, only the first wri
 
 import io
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -31,19 +32,20 @@ from ch07.evaluation.score_report import (
     print_before_after,
     print_scores,
 )
-from ch07.generation.respond import respond
+from ch07.generation.respond import Answer, respond
 from ch07.models.saved_run import save_model
 from ch07.runs import run_folder
 from ch07.runs.new_run_folder import check_new_folder, new_run_folder
+from ch07.runs.run_folder import Config
 from ch07.runs.run_lock import check_resumable_folder, run_lock
 from ch07.training.interruption import (
     checkpoint_callback,
     describe_saved_state,
-    explained_failures,
+    explain_failures,
     report_interruption,
     stop_on_signal,
 )
-from ch07.training.job import build_job, describe_job, distribute_job, gather_job
+from ch07.training.job import Job, build_job, describe_job, distribute_job, gather_job
 from ch07.training.resume import (
     check_same_on_all_ranks,
     check_sources,
@@ -56,12 +58,14 @@ from ch07.training.resume import (
     resumed_options,
     should_resume,
 )
+from ch07.training.run_plan import RunPlan
 from ch07.utils import distributed
 from ch07.utils.atomic_files import write_bytes
 from ch07.utils.console import log_rank0, terminal_line
 from ch07.utils.errors import DivergedError, OptionError
 from ch07.utils.malloc_tuning import release_freed_memory
-from train_loop import TrainState, plot_losses, total_steps, train_model
+from instruction_dataset import Entry
+from train_loop import Record, TrainState, plot_losses, total_steps, train_model
 
 SAMPLE_TOKENS = 40  # the longest answer that is shown at an evaluation
 
@@ -73,21 +77,21 @@ def finetune(*, resume: bool = False, like: str | None = None, **given: Any) -> 
     must be unchanged. With `like`, a run folder, that run's settings are the defaults.
     """
     with distributed.process_group():
-        return _go_on(given) if should_resume(given, resume) else _begin(given, like)
+        return _resume_run(given) if should_resume(given, resume) else _start_run(given, like)
 
 
-def _begin(given, like):
+def _start_run(given: dict[str, Any], like: str | None) -> int:
     options, job, config = distributed.all_ranks_or_raise(_prepare, given, like)
     check_same_on_all_ranks(config)
     with ExitStack() as stack:
         folder = distributed.run_on_rank0(_create_folder, options.out, config, stack)
-        with explained_failures(folder):
+        with explain_failures(folder):
             before = answers_before_training(job)
             job = distribute_job(job, options, log_rank0)
-            return _finish(job, options, folder, TrainState(), config, before)
+            return _train_and_report(job, options, folder, TrainState(), config, before)
 
 
-def _prepare(given, like):
+def _prepare(given: dict[str, Any], like: str | None) -> tuple[FinetuneOptions, Job, Config]:
     """(options, `Job`, config.json) of a new run; nothing is written."""
     options = FinetuneOptions(**given) if like is None else options_from_run(like, given)
     if like is not None and options.text and not given.get("text"):
@@ -101,20 +105,20 @@ def _prepare(given, like):
     return options, job, config
 
 
-def _create_folder(out, config, stack):
+def _create_folder(out: str | None, config: Config, stack: ExitStack) -> Path:
     """A new run folder with its config, locked until `stack` is closed."""
     folder = stack.enter_context(run_lock(new_run_folder(out)))
-    with explained_failures(folder):
+    with explain_failures(folder):
         mark_launch(folder)
         run_folder.save_config(folder, config)
     return folder
 
 
-def _go_on(given):
+def _resume_run(given: dict[str, Any]) -> int:
     folder = Path(given["out"])
     with ExitStack() as stack:
         distributed.run_on_rank0(_lock_resumable_folder, folder, stack)
-        with explained_failures(folder):
+        with explain_failures(folder):
             config = distributed.run_on_rank0(read_resumable_config, folder, log_rank0)
             options = distributed.all_ranks_or_raise(resumed_options, config, given)
             job = distributed.all_ranks_or_raise(build_job, options, log_rank0, new=False)
@@ -125,23 +129,30 @@ def _go_on(given):
             job = distribute_job(job, options, log_rank0)
             assert job.optimizer is not None  # the job has only just been built
             state = restore_checkpoint(folder, config, job.model, job.optimizer, report=log_rank0)
-            return _finish(job, options, folder, state, config, before)
+            return _train_and_report(job, options, folder, state, config, before)
 
 
-def _lock_resumable_folder(folder, stack):
+def _lock_resumable_folder(folder: Path, stack: ExitStack) -> None:
     """Lock the folder of a run until `stack` is closed."""
     check_resumable_folder(folder)
     stack.enter_context(run_lock(folder))
 
 
-def _finish(job, options, folder, state, config, before):
+def _train_and_report(
+    job: Job,
+    options: FinetuneOptions,
+    folder: Path,
+    state: TrainState,
+    config: Config,
+    answers_before: Sequence[Answer],
+) -> int:
     """Train to the end, answer, score, report."""
     try:
-        whole = _train(job, options, folder, state, config)
+        finished = _train(job, options, folder, state, config)
     except FloatingPointError as error:
-        about = _about_numbers(error, job, options, folder, state)
-        distributed.raise_on_one_rank(DivergedError(about), error)
-    if not whole:
+        message = _describe_divergence(error, job, options, folder, state)
+        distributed.raise_on_one_rank(DivergedError(message), error)
+    if not finished:
         return report_interruption(folder, state.step)
     job = gather_job(job)
     distributed.run_on_rank0(save_model, folder, job.model)
@@ -149,11 +160,21 @@ def _finish(job, options, folder, state, config, before):
     held_out = job.plan.rows.entries("test")
     log_rank0(f"answering {len(held_out)} held-out entries ...")
     answers = answer_entries(job, held_out)
-    distributed.run_on_rank0(_report, folder, held_out, before, answers, state, options.text)
+    distributed.run_on_rank0(
+        _report, folder, held_out, answers_before, answers, state, options.text
+    )
     return 0
 
 
-def _report(folder, held_out, before, after, state, text):
+def _report(
+    folder: Path,
+    held_out: Sequence[Entry],
+    before: Sequence[Answer],
+    after: Sequence[Answer],
+    state: TrainState,
+    text: bool,
+) -> None:
+    """Save and print the answers and their scores; a run on plain `text` has none."""
     if held_out:
         print_scores(save_answers(folder, held_out, after, state.seconds))
     else:
@@ -164,7 +185,9 @@ def _report(folder, held_out, before, after, state, text):
 
 
 # --- when training diverges ---------------------------------------------------------------------
-def _about_numbers(error, job, options, folder, state):
+def _describe_divergence(
+    error: FloatingPointError, job: Job, options: FinetuneOptions, folder: Path, state: TrainState
+) -> str:
     """What to do about a number that is not finite, and which rows of the file it came from."""
     where = f"after step {state.step}: {error}"
     if "evaluation" not in str(error):
@@ -172,34 +195,31 @@ def _about_numbers(error, job, options, folder, state):
         window = batches[state.batch : state.batch + options.accumulation_steps]
         rows = [job.plan.rows.place_of("train", i) for batch in window for i in batch]
         where += f". Its batch: {', '.join(rows)}"
-    anew = f"python -m ch07 finetune --like {folder} --lr {options.lr / 4:g}"
+    assert options.lr is not None  # the recipe has set it
+    command = f"python -m ch07 finetune --like {folder} --lr {options.lr / 4:g}"
     return (
         f"{where}. Resuming would fail again; start a new run with a lower learning rate:\n"
-        f"  {anew}\n"
+        f"  {command}\n"
         f"{describe_saved_state(folder)}"
     )
 
 
 # --- training -----------------------------------------------------------------------------------
-def _train(job, options, folder, state, config):
+def _train(
+    job: Job, options: FinetuneOptions, folder: Path, state: TrainState, config: Config
+) -> bool:
     """Train with checkpoints; True if training finished, False if it was asked to stop."""
+    assert job.optimizer is not None  # only a finished job has none
     plan = job.plan
     n_steps = total_steps(plan.train_loader, plan.settings)
-    place = str(plan.device)
-    if distributed.get_world_size() > 1:
-        place += f", {distributed.get_world_size()} processes"
-    log_rank0(
-        f"training on {len(plan.rows.datasets['train'])} rows, {n_steps} steps in "
-        f"{plan.settings.dtype} on {place}"
-    )
-
+    _log_start(plan, n_steps)
     sample = _sample_entry(job, options)
 
-    def save_and_show(record):
+    def save_and_show(record: Record) -> None:
         run_folder.save_metrics(folder, state.history)
         tqdm.write(_progress_lines(record, n_steps, job, sample), file=sys.stderr)
 
-    def on_eval(record):
+    def on_eval(record: Record) -> None:
         distributed.run_on_rank0(save_and_show, record)
 
     with stop_on_signal(log_rank0) as stop_requested:
@@ -218,10 +238,10 @@ def _train(job, options, folder, state, config):
             plan.val_loader,
             job.optimizer,
             plan.device,
-            replace(plan.settings, seed=distributed.seed_for_rank(plan.settings.seed)),
-            state,
-            on_eval,
-            on_step,
+            settings=replace(plan.settings, seed=distributed.seed_for_rank(plan.settings.seed)),
+            state=state,
+            on_eval=on_eval,
+            on_step=on_step,
             progress=distributed.get_rank() == 0,
         )
     distributed.run_on_rank0(run_folder.save_metrics, folder, state.history)
@@ -231,7 +251,15 @@ def _train(job, options, folder, state, config):
     return state.step == n_steps and not distributed.any_rank(stop_requested())
 
 
-def _sample_entry(job, options):
+def _log_start(plan: RunPlan, n_steps: int) -> None:
+    hardware = str(plan.device)
+    if distributed.get_world_size() > 1:
+        hardware += f", {distributed.get_world_size()} processes"
+    n_rows = len(plan.rows.datasets["train"])
+    log_rank0(f"training on {n_rows} rows, {n_steps} steps in {plan.settings.dtype} on {hardware}")
+
+
+def _sample_entry(job: Job, options: FinetuneOptions) -> Entry | None:
     """The held-out entry that is answered at each evaluation; None if there is none.
 
     A model whose weights are spread over several processes can't answer on one of them alone.
@@ -242,7 +270,7 @@ def _sample_entry(job, options):
     return held_out[0] if len(held_out) else None
 
 
-def _progress_lines(record, n_steps, job, sample):
+def _progress_lines(record: Record, n_steps: int, job: Job, sample: Entry | None) -> str:
     """The losses of an evaluation and, below, the model's current answer to the sample entry."""
     losses = f"training loss {record['train_loss']:.3f}"
     if record["val_loss"] is not None:
@@ -257,7 +285,7 @@ def _progress_lines(record, n_steps, job, sample):
     return f"{lines}\n  {question} -> {answer_line(answer_now.text)}"
 
 
-def _plot(folder, history):
+def _plot(folder: Path, history: Sequence[Record]) -> None:
     figure = plot_losses(**run_folder.loss_columns(history))
     png = io.BytesIO()
     figure.savefig(png, dpi=150, metadata={"Software": None})

@@ -6,6 +6,8 @@ python -m ch07 grid [DATA] [--rows N] [--png FILE | --sentences | --json]
 import json
 import sys
 
+from torch import nn
+
 from ch07.data.entries import summarize_findings
 from ch07.data.json_reader import Finding
 from ch07.data.prompt_styles import get_style
@@ -16,20 +18,22 @@ from ch07.models.saved_run import load_run
 from ch07.utils.atomic_files import write_bytes
 from ch07.utils.console import terminal_line
 from ch07.visualization.token_grid import batch_grid
+from instruction_dataset import PromptStyle
 
 
 def grid(
-    data=None,
-    rows=3,
-    folder=None,
-    prompt_style=None,
-    loss_on="response",
-    allowed_max_length=None,
-    skip_bad_rows=False,
-    png=None,
-    sentences=False,
-    as_json=False,
-):
+    data: str | None = None,
+    *,
+    rows: int = 3,
+    folder: str | None = None,
+    prompt_style: str | None = None,
+    loss_on: str = "response",
+    allowed_max_length: int | None = None,
+    skip_bad_rows: bool = False,
+    png: str | None = None,
+    sentences: bool = False,
+    as_json: bool = False,
+) -> int:
     """Show the first rows of `data` as the batch that enters the loss; returns 0.
 
     With a run folder, its prompt style is used, and its model's loss is shown for each token.
@@ -38,7 +42,7 @@ def grid(
     file = read_source(DATA_FILE if data is None else data, skip_bad_rows)
     for line in summarize_findings(file.findings):
         print(f"data: {terminal_line(line, width=None)}", file=sys.stderr)
-    shown = batch_grid(
+    token_grid = batch_grid(
         file.entries[:rows],
         load_tokenizer(),
         style,
@@ -46,21 +50,22 @@ def grid(
         allowed_max_length=allowed_max_length,
         model=model,
     )
-    if shown.cut_rows:
-        what = f"cut at {allowed_max_length} tokens, end-of-text lost, and perhaps more"
-        cut = [Finding(file.places[i], "note", what) for i in shown.cut_rows]
+    if token_grid.cut_rows:
+        problem = f"cut at {allowed_max_length} tokens, end-of-text lost, and perhaps more"
+        cut = [Finding(file.places[i], "note", problem) for i in token_grid.cut_rows]
         print(f"data: {summarize_findings(cut)[0]}", file=sys.stderr)
     if png is not None:
-        write_bytes(png, shown.png())
-        print(f"{terminal_line(str(png), width=None)}: {len(shown.rows)} rows")
+        write_bytes(png, token_grid.png())
+        print(f"{terminal_line(str(png), width=None)}: {len(token_grid.rows)} rows")
     elif as_json:
-        print(json.dumps(shown.records(), ensure_ascii=False))
+        print(json.dumps(token_grid.records(), ensure_ascii=False))
     else:
-        print(shown.sentences() if sentences else shown)
+        print(token_grid.sentences() if sentences else token_grid)
     return 0
 
 
-def _model_and_style(folder, name):
+def _model_and_style(folder: str | None, name: str | None) -> tuple[nn.Module | None, PromptStyle]:
+    """The run's model, if there is a run, and the style that was asked for, or else the run's."""
     if folder is None:
         return None, get_style(name or "book")
     run = load_run(folder)

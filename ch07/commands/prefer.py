@@ -7,25 +7,31 @@ The one idea: the run is both the starting point and the reference model, and it
 the result is a run folder of its own, to be used like any other.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch.optim import Optimizer
 
-from ch07.config import PreferOptions
-from ch07.data.entries import summarize_findings
+from ch07.config import PREFER_LR, PREFER_LR_OF_SMALL_MODELS, PreferOptions
+from ch07.data.entries import DataFile, summarize_findings
+from ch07.data.json_reader import Finding
 from ch07.data.splits import split_rows
 from ch07.evaluation.held_out_answers import sample_indices
 from ch07.evaluation.score_report import print_before_after
-from ch07.generation.respond import respond
+from ch07.generation.respond import Answer, respond
+from ch07.models.adapters import LanguageModel
 from ch07.models.resource_estimate import count_parameters
 from ch07.models.saved_run import Run, load_run, save_model
 from ch07.runs import run_folder
 from ch07.runs.new_run_folder import check_disk_space, check_new_folder, new_run_folder
+from ch07.runs.run_folder import Config
 from ch07.runs.run_lock import check_resumable_folder, run_lock
 from ch07.systems.preference_tuning.dpo import DPOSettings, train_on_pairs
 from ch07.systems.preference_tuning.preference_data import (
+    PairDataset,
     load_toy_preferences,
     pair_loader,
     pairs_that_fit,
@@ -33,7 +39,7 @@ from ch07.systems.preference_tuning.preference_data import (
 )
 from ch07.training.interruption import (
     checkpoint_callback,
-    explained_failures,
+    explain_failures,
     report_interruption,
     stop_on_signal,
 )
@@ -49,71 +55,69 @@ from ch07.utils.console import count, log_rank0
 from ch07.utils.device import choose_device, versions
 from ch07.utils.errors import DataError, OptionError, RunFolderError
 from ch07.utils.validation import check_field_types
+from instruction_dataset import Entry
 from train_loop import TrainSettings, TrainState, make_optimizer, total_steps
 
 WEIGHT_DECAY = 0.01  # of the matrices
-# Raschka's value, for 355M parameters; in so few steps it hardly changes the small model here
-LR = 5e-6
-LR_OF_SMALL = 5e-5
-SMALL = 20_000_000
-
-
-OF_LOSS = ("beta", "label_smoothing", "reduction")  # stored under "preference" in config.json
+SMALL_MODEL = 20_000_000  # parameters
+LOSS_SETTINGS = ("beta", "label_smoothing", "reduction")  # stored under "preference" in config.json
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PreferenceJob:
     """Everything that preference training needs: a run that is ready to start."""
 
     run: Run
-    pairs: dict  # "train", "test", "validation" -> `PairDataset`
+    pairs: dict[str, PairDataset]  # "train", "test" and "validation"
     settings: TrainSettings
     optimizer: Optimizer
-    facts: dict
+    facts: dict[str, Any]
 
     @property
-    def model(self):
+    def model(self) -> LanguageModel:
+        """The model that is trained."""
         return self.run.model
 
 
-def prefer(resume=False, **given):
+def prefer(*, resume: bool = False, **given: Any) -> int:
     """Train a run on pairs and write a new run, or resume one; returns the exit code."""
     if resume:
-        return _go_on(given)
+        return _resume_run(given)
     if "model" not in given:
         raise OptionError("prefer needs RUN, the folder to start from, or --resume --out NEW")
     options = PreferOptions(**given)
     check_new_folder(options.out)
     job = _prepare(options)
     check_disk_space(options.out, count_parameters(job.model.config)[0])
-    with run_lock(new_run_folder(options.out)) as folder, explained_failures(folder):
+    with run_lock(new_run_folder(options.out)) as folder, explain_failures(folder):
         config = _config(options, job)
         run_folder.save_config(folder, config)
-        return _finish(job, options, folder, config, TrainState)
+        return _train_and_report(job, options, folder, config, TrainState)
 
 
-def _go_on(given):
+def _resume_run(given: dict[str, Any]) -> int:
     if "out" not in given:
         raise OptionError("--resume needs --out NEW, the folder of the run to resume")
     check_resumable_folder(given["out"])
     folder = Path(given["out"])
-    with run_lock(folder), explained_failures(folder):
+    with run_lock(folder), explain_failures(folder):
         config = read_resumable_config(folder, log_rank0)
         if "preference" not in config:
             raise RunFolderError(
                 f"{folder} wasn't trained on pairs; resume it with: "
                 f"{run_folder.resume_command(folder)}"
             )
-        options = _stored(config, given)
+        options = _stored_options(config, given)
         job = _prepare(options)
         check_unchanged(folder, config, _config(options, job), log_rank0)
-        begin = partial(
+        restore = partial(
             restore_checkpoint, folder, config, job.model, job.optimizer, report=log_rank0
         )
-        return _finish(job, options, folder, config, begin)
+        return _train_and_report(job, options, folder, config, restore)
 
 
-def _stored(config, given):
+def _stored_options(config: Config, given: dict[str, Any]) -> PreferOptions:
+    """The options of the run, with what may change when it is resumed."""
     try:
         known = {**config["options"], **config["preference"]}
         check_field_types(PreferOptions, known)
@@ -122,7 +126,7 @@ def _stored(config, given):
         raise RunFolderError(f"{given['out']}/{run_folder.CONFIG} was altered: {error}") from None
 
 
-def _prepare(options):
+def _prepare(options: PreferOptions) -> PreferenceJob:
     """Everything that training needs; nothing is written."""
     run = load_run(options.model, choose_device(options.device))
     if run_folder.has_prefix(run.config):
@@ -130,56 +134,81 @@ def _prepare(options):
             f"{options.model} learned only a prefix, and its weights are frozen: choose a run "
             "that was trained with --method full or lora"
         )
-    seed, skip = options.seed, options.skip_bad_rows
     if options.data is None:
-        file = load_toy_preferences(seed)
+        file = load_toy_preferences(options.seed)
     else:
-        file = read_preferences(options.data, skip)
-    pairs, findings = _split(file, run, seed, skip)
+        file = read_preferences(options.data, options.skip_bad_rows)
+    pairs, findings = _split(file, run, options)
     for line in summarize_findings(file.findings + findings):
         log_rank0(f"data: {line}")
     if not len(pairs["train"]):
         raise DataError(f"{file.path}: no pair is left to train on")
-    small = count_parameters(run.model.config)[0] < SMALL
-    lr = options.lr or (LR_OF_SMALL if small else LR)
+    lr = _learning_rate(options, run)
     settings = TrainSettings(
         num_epochs=options.epochs,
         peak_lr=lr,
         eval_freq=options.eval_freq,
         max_steps=options.max_steps,
-        seed=seed,
+        seed=options.seed,
     )
     optimizer = make_optimizer(run.model.parameters(), lr, WEIGHT_DECAY)
-    return Pairs(run, pairs, settings, optimizer, _facts(file, run, pairs))
+    return PreferenceJob(run, pairs, settings, optimizer, _facts(file, run, pairs))
 
 
-def _split(file, run, seed, skip_bad_rows):
+def _learning_rate(options: PreferOptions, run: Run) -> float:
+    """The peak rate that was given, or the default for a model of this size."""
+    if options.lr is not None:
+        return options.lr
+    n_parameters, _ = count_parameters(run.model.config)
+    return float(PREFER_LR_OF_SMALL_MODELS if n_parameters < SMALL_MODEL else PREFER_LR)
+
+
+def _split(
+    file: DataFile, run: Run, options: PreferOptions
+) -> tuple[dict[str, PairDataset], list[Finding]]:
     """({"train", "test", "validation"}: `PairDataset`}, findings)."""
-    context, pairs, findings = run.model.config.context_length, {}, []
-    for name, rows in split_rows(file.entries, seed=seed).items():
-        pairs[name], found = pairs_that_fit(
-            file, rows, style=run.style, context_length=context, skip_bad_rows=skip_bad_rows
+    pairs: dict[str, PairDataset] = {}
+    findings: list[Finding] = []
+    for name, rows in split_rows(file.entries, seed=options.seed).items():
+        pairs[name], findings_of_part = pairs_that_fit(
+            file,
+            rows,
+            style=run.style,
+            context_length=run.model.config.context_length,
+            skip_bad_rows=options.skip_bad_rows,
         )
-        findings += found
+        findings += findings_of_part
     return pairs, findings
 
 
-def _finish(job, options, folder, config, begin):
+def _train_and_report(
+    job: PreferenceJob,
+    options: PreferOptions,
+    folder: Path,
+    config: Config,
+    restore_state: Callable[[], TrainState],
+) -> int:
     """Train, answer a few held-out prompts before and after, and write the new run."""
     tests = [{**pair, "output": pair["chosen"]} for pair in job.pairs["test"].pairs]
     tests = [tests[i] for i in sample_indices(tests)]
     before = _answers(job.run, tests)
-    state, whole = _train(job, options, folder, config, begin)
-    if not whole:
+    state, finished = _train(job, options, folder, config, restore_state)
+    if not finished:
         return report_interruption(folder, state.step)
     save_model(folder, job.model)
-    _tell(state.history)
+    _print_metrics(state.history)
     print_before_after(tests, before, _answers(job.run, tests))
     print(f"\nThe run is in {folder}: try\n  python -m ch07 chat {folder}")
     return 0
 
 
-def _train(job, options, folder, config, begin):
+def _train(
+    job: PreferenceJob,
+    options: PreferOptions,
+    folder: Path,
+    config: Config,
+    restore_state: Callable[[], TrainState],
+) -> tuple[TrainState, bool]:
     """(the `TrainState`, whether training finished); with checkpoints, as in `finetune`."""
     loader = pair_loader(job.pairs["train"], options.batch_size, options.seed)
     held_out = pair_loader(job.pairs["validation"], options.batch_size)
@@ -204,14 +233,14 @@ def _train(job, options, folder, config, begin):
             job.settings,
             dpo=DPOSettings(options.beta, options.label_smoothing, options.reduction),
             device=next(job.model.parameters()).device,
-            restore_state=begin,
+            restore_state=restore_state,
             on_eval=lambda history: run_folder.save_metrics(folder, history),
             on_step=on_step,
         )
     return state, state.step == n_steps and not stop_requested()
 
 
-def _config(options, job):
+def _config(options: PreferOptions, job: PreferenceJob) -> Config:
     """config.json of the new run: what `finetune` writes, and the settings of the loss."""
     config = describe_run(
         options,
@@ -220,10 +249,10 @@ def _config(options, job):
         settings=job.settings,
         facts=job.facts,
     )
-    return {**config, "preference": {name: config["options"].pop(name) for name in OF_LOSS}}
+    return {**config, "preference": {name: config["options"].pop(name) for name in LOSS_SETTINGS}}
 
 
-def _facts(file, run, pairs):
+def _facts(file: DataFile, run: Run, pairs: dict[str, PairDataset]) -> dict[str, Any]:
     return {
         "data_sha256": file.sha256,
         "start_sha256": sha256_of(run.folder / run_folder.MODEL),
@@ -233,15 +262,16 @@ def _facts(file, run, pairs):
     }
 
 
-def _answers(run, entries):
+def _answers(run: Run, entries: Sequence[Entry]) -> list[Answer]:
     return respond(run.model, run.tokenizer, entries, run.style, max_new_tokens=64)
 
 
-def _tell(records):
-    """The first and the last record, as a table."""
+def _print_metrics(records: Sequence[dict[str, Any]]) -> None:
+    """Print the first and the last record as a table."""
     print("\nstep   pairs       loss  margin  accuracy")
     for record in (records[0], records[-1]):
-        for name, kind in (("train", "training"), ("val", "held out")):
-            found = [record[f"{name}_{what}"] for what in ("loss", "margin", "accuracy")]
-            if None not in found:
-                print(f"{record['step']:>4}   {kind:<9} " + "  ".join(f"{x:>7.4f}" for x in found))
+        for prefix, pairs in (("train", "training"), ("val", "held out")):
+            values = [record[f"{prefix}_{metric}"] for metric in ("loss", "margin", "accuracy")]
+            if None not in values:
+                numbers = "  ".join(f"{value:>7.4f}" for value in values)
+                print(f"{record['step']:>4}   {pairs:<9} {numbers}")

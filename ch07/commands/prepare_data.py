@@ -10,7 +10,7 @@ from ch07.utils.console import count, terminal_safe
 from ch07.utils.paths import check_new_file
 
 
-def prepare_data(path, out, limit=None, skip_bad_rows=False):
+def prepare_data(path: str, out: str, limit: int | None = None, skip_bad_rows: bool = False) -> int:
     """Write the rows that can be used, and say what was left out and why; returns the exit code."""
     check_new_file(out, "OUT")
     tally = FindingCounts()

@@ -14,7 +14,7 @@ from ch07.runs import run_folder
 from ch07.visualization.token_grid import batch_grid
 from train_loop import plot_losses
 
-SHOWN = 13  # columns of the grid: the end of the prompt, and the answer
+N_COLUMNS = 13  # columns of the grid: the end of the prompt, and the answer
 ENTRIES = [
     {"instruction": "Name a colour.", "output": "Red"},
     {"instruction": "Give the opposite of the word.", "input": "cold", "output": "hot"},
@@ -22,7 +22,7 @@ ENTRIES = [
 ]
 
 
-def draw_readme_picture(folder, path):
+def draw_readme_picture(folder: Path, path: Path) -> None:
     """Draw the run's loss above a grid of three rows, and save it as a PNG."""
     run = load_run(folder)
     lines = (run.folder / run_folder.METRICS).read_text(encoding="utf-8").splitlines()
@@ -31,7 +31,7 @@ def draw_readme_picture(folder, path):
     figure = Figure(figsize=(9, 7), layout="constrained")
     loss, tokens = figure.subplots(2, 1, height_ratios=[1, 0.8])
     plot_losses(**run_folder.loss_columns(history), axes=loss)
-    grid.draw(tokens, slice(len(grid.rows[0]) - SHOWN, None))
+    grid.draw(tokens, slice(len(grid.rows[0]) - N_COLUMNS, None))
     tokens.set_title(
         "The end of a batch: input tokens, and below each its target; framed ones are counted",
         fontsize=9,

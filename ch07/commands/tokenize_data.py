@@ -7,7 +7,9 @@ from ch07.data.token_store import write_store
 from ch07.utils.console import terminal_safe
 
 
-def tokenize_data(path, folder, prompt_style=None, skip_bad_rows=False):
+def tokenize_data(
+    path: str, folder: str, prompt_style: str | None = None, skip_bad_rows: bool = False
+) -> int:
     """Write the store and say what is in it; returns the exit code."""
     store = write_store(path, folder, get_style(prompt_style or "book"), skip_bad_rows)
     for line in store.about["findings"]:

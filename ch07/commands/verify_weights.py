@@ -8,20 +8,22 @@ continuations. With the weights, anyone can compare our results with theirs.
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import tiktoken
 import torch
 
 from ch07.data.tokenizer import load_tokenizer
 from ch07.generation.decoding import generate
 from ch07.models.hub_download import PUBLISHED
-from ch07.models.pretrained import find_weights
+from ch07.models.pretrained import WeightSource, find_weights
 from ch07.models.resource_estimate import answering_bytes, as_bytes
 from ch07.models.weight_reader import WeightsError
 from ch07.utils.device import available_memory, choose_device
 from collate import END_OF_TEXT
-from gpt_model import MODEL_SIZES, GPTConfig
+from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import calc_loss_batch
 
 # The first lines of Shakespeare's Coriolanus, as in the file "tiny shakespeare".
@@ -68,7 +70,7 @@ our pikes, ere we become rakes
 
 
 @dataclass(frozen=True)
-class Loss:
+class PublishedLoss:
     """A mean loss that somebody published: of `text` after `before`, or of llm.c's batch."""
 
     source: str
@@ -76,7 +78,7 @@ class Loss:
     text: str | None = None  # None: the first 4 rows of 64 tokens of Coriolanus
     before: str | None = None  # None: end-of-text, which counts for nothing itself
 
-    def measured(self, model, tokenizer):
+    def compute(self, model: GPTModel, tokenizer: tiktoken.Encoding) -> float:
         """The loss that this project's model computes."""
         rows, counted_from = self._rows(tokenizer)
         ids = torch.tensor(rows)
@@ -86,7 +88,8 @@ class Loss:
         with torch.inference_mode():
             return calc_loss_batch(ids[:, :-1], targets, model, device).item()
 
-    def _rows(self, tokenizer):
+    def _rows(self, tokenizer: tiktoken.Encoding) -> tuple[list[list[int]], int]:
+        """(rows of ids, number of the first counted token)."""
         if self.text is None:
             ids = coriolanus_ids(tokenizer)
             return [ids[i : i + 65] for i in range(0, 256, 64)], 1
@@ -96,7 +99,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Greedy:
+class PublishedContinuation:
     """The greedy continuation of a prompt that somebody published."""
 
     source: str
@@ -104,7 +107,7 @@ class Greedy:
     continuation: str
 
 
-def coriolanus_ids(tokenizer):
+def coriolanus_ids(tokenizer: tiktoken.Encoding) -> list[int]:
     """The first 257 tokens, an end-of-text before each speech (llm.c, prepro_tinyshakespeare.py).
 
     Rows of 64 and the token after each: 4 rows of inputs and targets.
@@ -118,25 +121,25 @@ def coriolanus_ids(tokenizer):
     return ids[:257]
 
 
-def _mean_loss(probabilities):
+def _mean_loss(probabilities: Sequence[float]) -> float:
     return -sum(math.log(p) for p in probabilities) / len(probabilities)
 
 
-FACTS = {
+PUBLISHED_RESULTS: dict[str, list[PublishedLoss | PublishedContinuation]] = {
     "gpt2-small": [
-        Loss("llm.c, test_gpt2.c", 5.270007),
-        Loss(
+        PublishedLoss("llm.c, test_gpt2.c", 5.270007),
+        PublishedLoss(
             "lm-evaluation-harness, tests/test_models.py",
             95.0074 / 17,
             "We study empirical scaling laws for language model performance on the cross-entropy "
             "loss.",
         ),
-        Greedy(
+        PublishedContinuation(
             "transformers, test_modeling_gpt2.py",
             "The dog",
             " was found in a field near the intersection of West and West Streets.\n\nThe dog",
         ),
-        Greedy(
+        PublishedContinuation(
             "picoGPT, README",
             "Alan Turing theorized that computers would one day become",
             " the most powerful machines on the planet.\n\nThe computer is a machine that can "
@@ -145,15 +148,17 @@ FACTS = {
         ),
     ],
     "gpt2-medium": [
-        Greedy(
+        PublishedContinuation(
             "tinygrad, examples/gpt2.py",
             "What is the answer to life, the universe, and everything?",
             "\n\nThe answer is that we are all one",
         ),
-        Greedy("tinygrad, examples/gpt2.py", "Hello.", " I'm a little late to the party, but"),
+        PublishedContinuation(
+            "tinygrad, examples/gpt2.py", "Hello.", " I'm a little late to the party, but"
+        ),
     ],
     "gpt2-large": [
-        Greedy(
+        PublishedContinuation(
             "huggingface/blog, introducing-csearch.md",
             "DeepMind Company is",
             " a leading AI research company, with a focus on deep learning and deep "
@@ -161,12 +166,12 @@ FACTS = {
         ),
     ],
     "gpt2-xl": [
-        Greedy(
+        PublishedContinuation(
             "nlp-with-transformers, chapter 5",
             "Transformers are the",
             " most popular toy line in the world,",
         ),
-        Loss(
+        PublishedLoss(
             "nlp-with-transformers, chapter 5",
             _mean_loss([0.0853, 0.1678, 0.1063, 0.3438, 0.4628, 0.6599, 0.6926, 0.3973]),
             " most popular toy line in the world,",
@@ -177,40 +182,63 @@ FACTS = {
 TOLERANCE = 2e-3  # the least precise of these numbers is given to three digits
 
 
-def verify_weights(name, path=None, device="auto"):
-    """Print each published result beside the one computed here; returns 0 if all agree, else 1."""
-    device, config = choose_device(device), GPTConfig(**MODEL_SIZES[name])
-    needed, free = answering_bytes(config), available_memory(device)
+def verify_weights(name: str, path: str | None = None, device: str = "auto") -> int:
+    """Print each published result beside what comes out here; returns 0 if all agree, else 1."""
+    torch_device = choose_device(device)
+    source = _open_weights(name, path, torch_device)
+    same_file = path is None or source.sha256() == PUBLISHED[name].sha256
+    print(f"{name}: {'the published file' if same_file else 'not the published file'} (sha256)")
+    model = source.load().to(torch_device)
+    tokenizer = load_tokenizer()
+    n_parameters = sum(p.numel() for p in model.parameters())
+    print(f"{n_parameters:,} parameters, float32, {torch_device}")
+    all_equal = same_file
+    for result in PUBLISHED_RESULTS[name]:
+        if isinstance(result, PublishedLoss):
+            equal, text = _compare_loss(result, model, tokenizer)
+        else:
+            equal, text = _compare_continuation(result, model, tokenizer)
+        print(f"{'equal' if equal else 'DIFFERENT'}: {text} ({result.source})")
+        all_equal = all_equal and equal
+    if not all_equal:
+        print("something differs: see above", file=sys.stderr)
+    return 0 if all_equal else 1
+
+
+def _open_weights(name: str, path: str | None, device: torch.device) -> WeightSource:
+    """The weights of that name, or of a file; WeightsError if they don't fit, or aren't these."""
+    config = GPTConfig(**MODEL_SIZES[name])
+    needed = answering_bytes(config)
+    free = available_memory(device)
     if needed > free:
         raise WeightsError(f"{name} needs {as_bytes(needed)}, but {as_bytes(free)} are free")
     source = find_weights(name if path is None else Path(path))
-    if source.config != config:
-        there = source.config
+    found = source.config
+    if found != config:
         raise WeightsError(
-            f"{path} isn't {name}: it has {there.n_layers} blocks of width {there.emb_dim} and "
-            f"{there.vocab_size:,} tokens, not {config.n_layers}, {config.emb_dim} and "
+            f"{path} isn't {name}: it has {found.n_layers} blocks of width {found.emb_dim} and "
+            f"{found.vocab_size:,} tokens, not {config.n_layers}, {config.emb_dim} and "
             f"{config.vocab_size:,}"
         )
-    same_file = path is None or source.sha256() == PUBLISHED[name].sha256
-    print(f"{name}: {'the published file' if same_file else 'not the published file'} (sha256)")
-    model, tokenizer = source.load().to(device), load_tokenizer()
-    n_parameters = sum(p.numel() for p in model.parameters())
-    print(f"{n_parameters:,} parameters, float32, {device}")
-    verdicts = [same_file]
-    for fact in FACTS[name]:
-        if isinstance(fact, Loss):
-            loss = fact.measured(model, tokenizer)
-            verdicts.append(abs(loss - fact.value) < TOLERANCE)
-            shown = f"loss {loss:.4f}, published {fact.value:.4f}"
-        else:
-            wanted = tokenizer.encode_ordinary(fact.continuation)
-            prompt = tokenizer.encode_ordinary(fact.prompt)
-            (ids,) = generate(model, [prompt], len(wanted))
-            verdicts.append(ids == wanted)
-            shown = f"{fact.prompt!r} continues with {tokenizer.decode(ids)!r}"
-            if ids != wanted:
-                shown += f", published {fact.continuation!r}"
-        print(f"{'equal' if verdicts[-1] else 'DIFFERENT'}: {shown} ({fact.source})")
-    if not all(verdicts):
-        print("something differs: see above", file=sys.stderr)
-    return 0 if all(verdicts) else 1
+    return source
+
+
+def _compare_loss(
+    published: PublishedLoss, model: GPTModel, tokenizer: tiktoken.Encoding
+) -> tuple[bool, str]:
+    """(whether the loss here is the published one, both in words)."""
+    loss = published.compute(model, tokenizer)
+    equal = abs(loss - published.value) < TOLERANCE
+    return equal, f"loss {loss:.4f}, published {published.value:.4f}"
+
+
+def _compare_continuation(
+    published: PublishedContinuation, model: GPTModel, tokenizer: tiktoken.Encoding
+) -> tuple[bool, str]:
+    """(whether the prompt goes on as published, how it goes on in words)."""
+    expected_ids = tokenizer.encode_ordinary(published.continuation)
+    (ids,) = generate(model, [tokenizer.encode_ordinary(published.prompt)], len(expected_ids))
+    text = f"{published.prompt!r} goes on {tokenizer.decode(ids)!r}"
+    if ids != expected_ids:
+        text += f", published {published.continuation!r}"
+    return ids == expected_ids, text

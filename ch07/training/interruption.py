@@ -73,7 +73,7 @@ def resume_command_line(folder: Path) -> str:
 
 
 @contextmanager
-def explained_failures(folder: Path) -> Iterator[None]:
+def explain_failures(folder: Path) -> Iterator[None]:
     """A full disk, a lost process, a second Ctrl-C: the error says how to resume the run."""
     try:
         yield

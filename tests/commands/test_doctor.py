@@ -301,7 +301,7 @@ def test_requirements_are_held_against_what_is_installed(monkeypatch, tmp_path, 
 def test_what_finetune_would_refuse_is_not_ready(write, capsys, monkeypatch, tmp_path):
     """The disk, the folder, a model that must be fetched without a network."""
     path = write(GOOD)
-    free = "ch07.runs.run_lock.shutil.disk_usage"
+    free = "ch07.runs.new_run_folder.shutil.disk_usage"
     monkeypatch.setattr(free, lambda p: SimpleNamespace(free=10**12))  # whatever this disk has
     with monkeypatch.context() as patch:
         patch.setattr(free, lambda p: SimpleNamespace(free=10**7))

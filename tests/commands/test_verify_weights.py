@@ -11,7 +11,12 @@ from published import write_published
 
 from ch07.commands import verify_weights as module
 from ch07.commands.cli import main
-from ch07.commands.verify_weights import FACTS, Greedy, Loss, coriolanus_ids
+from ch07.commands.verify_weights import (
+    PUBLISHED_RESULTS,
+    PublishedContinuation,
+    PublishedLoss,
+    coriolanus_ids,
+)
 from ch07.models.hub_download import PUBLISHED
 from ch07.models.pretrained import load_gpt2
 from gpt_model import MODEL_SIZES, GPTConfig
@@ -53,9 +58,9 @@ def facts_of(peer, tokenizer):
     )  # fmt: skip
     continuation = new[0, prompt.shape[1] :].tolist()
     return [
-        Loss("a", loss.item()),
-        Loss("b", own / len(text), " a time", before="Once upon"),
-        Greedy("c", "The dog", tokenizer.decode(continuation)),
+        PublishedLoss("a", loss.item()),
+        PublishedLoss("b", own / len(text), " a time", before="Once upon"),
+        PublishedContinuation("c", "The dog", tokenizer.decode(continuation)),
     ], continuation
 
 
@@ -63,8 +68,8 @@ def test_the_right_weights(weights, tokenizer, monkeypatch, capsys):
     path, peer = weights
     facts, continuation = facts_of(peer, tokenizer)
     if tokenizer.encode_ordinary(facts[-1].continuation) != continuation:  # not what BPE would say
-        facts[-1] = Greedy("c", "The dog", tokenizer.decode(continuation[:1]))
-    monkeypatch.setitem(FACTS, "gpt2-small", facts)
+        facts[-1] = PublishedContinuation("c", "The dog", tokenizer.decode(continuation[:1]))
+    monkeypatch.setitem(PUBLISHED_RESULTS, "gpt2-small", facts)
     assert main(["verify-weights", "gpt2-small", "--path", str(path)]) == 0
     out = capsys.readouterr().out
     assert out.count("\nequal: ") == 3 and "the published file" in out and "DIFFERENT" not in out
@@ -81,7 +86,7 @@ def test_the_wrong_weights(weights, capsys):
 
 def test_another_file_is_told(weights, tokenizer, monkeypatch, capsys):
     path, peer = weights
-    monkeypatch.setitem(FACTS, "gpt2-small", facts_of(peer, tokenizer)[0][:1])
+    monkeypatch.setitem(PUBLISHED_RESULTS, "gpt2-small", facts_of(peer, tokenizer)[0][:1])
     monkeypatch.setitem(PUBLISHED, "gpt2-small", replace(PUBLISHED["gpt2-small"], sha256="0" * 64))
     assert main(["verify-weights", "gpt2-small", "--path", str(path)]) == 1
     assert "not the published file" in capsys.readouterr().out
@@ -127,7 +132,7 @@ def test_the_text_of_the_harness_has_as_many_tokens_as_it_adds_up(tokenizer):
         -5.2072, -3.5882986, -1.9957212, -8.044922, -0.20841774, -5.1096807, -0.099879116,
         -8.888423, -4.6180487,
     ]  # fmt: skip
-    fact = FACTS["gpt2-small"][1]
+    fact = PUBLISHED_RESULTS["gpt2-small"][1]
     assert len(tokenizer.encode_ordinary(fact.text)) == len(addends)
     assert fact.value == pytest.approx(-math.fsum(addends) / 17, abs=1e-4)
 
@@ -136,11 +141,11 @@ def test_continuations_have_the_published_ids(tokenizer):
     """Literal ids where the source prints ids: transformers, test_modeling_gpt2.py."""
     the_dog = [464, 3290, 373, 1043, 287, 257, 2214, 1474, 262, 16246, 286, 2688, 290, 2688, 27262]
     the_dog += [13, 198, 198, 464, 3290]
-    fact = FACTS["gpt2-small"][2]
+    fact = PUBLISHED_RESULTS["gpt2-small"][2]
     assert tokenizer.encode_ordinary(fact.prompt + fact.continuation) == the_dog
-    assert {len(FACTS[name]) > 0 for name in PUBLISHED} == {
+    assert {len(PUBLISHED_RESULTS[name]) > 0 for name in PUBLISHED} == {
         True
-    } and FACTS.keys() == PUBLISHED.keys()
+    } and PUBLISHED_RESULTS.keys() == PUBLISHED.keys()
 
 
 def test_loading_by_name_takes_the_same_way(weights, monkeypatch):

@@ -99,20 +99,20 @@ def filter_reasons(
 
 
 # --- which rows to keep -------------------------------------------------------------------------
-def select_random(rows: list[Row], k: int, seed: int = 123) -> list[Row]:
+def select_random(rows: Sequence[Row], k: int, seed: int = 123) -> list[Row]:
     """k random rows; the choice depends on the rows and the seed, not on the rows' order."""
     _check_count(k, len(rows))
     return _shuffled(rows, seed)[:k]
 
 
-def select_longest(rows: list[Row], k: int) -> list[Row]:
+def select_longest(rows: Sequence[Row], k: int) -> list[Row]:
     """The k rows with the longest answers, in characters, whatever the rows' order."""
     _check_count(k, len(rows))
     return sorted(rows, key=lambda row: (-len(row["output"]), _sort_key(row)))[:k]
 
 
 def select_diverse(
-    rows: list[Row],
+    rows: Sequence[Row],
     k: int,
     group_key: str | None = None,
     per_group: int | None = None,
@@ -134,19 +134,19 @@ def select_diverse(
     if group_key is not None and rows and not any(group_key in row for row in rows):
         raise InputError(f"no row has the key {group_key!r} to group by")
     _check_count(k)
-    passed = [row for row in rows if not filter_reasons(row, min_len, max_len, banned_patterns)]
-    passed = _shuffled(passed, seed)
-    groups = ["" if group_key is None else str(row.get(group_key, "")) for row in passed]
-    texts = [f"{row['instruction']} {row.get('input') or ''}" for row in passed]
+    candidates = [row for row in rows if not filter_reasons(row, min_len, max_len, banned_patterns)]
+    candidates = _shuffled(candidates, seed)
+    groups = ["" if group_key is None else str(row.get(group_key, "")) for row in candidates]
+    texts = [f"{row['instruction']} {row.get('input') or ''}" for row in candidates]
     chosen = farthest_first_by_group(texts, groups, k, per_group, max_similarity)
     if len(chosen) < k:
         group_limit = "" if per_group is None else f"at most {per_group:,} per group, "
         raise InputError(
-            f"{k:,} rows requested, but only {len(chosen):,} can be chosen: {len(passed):,} of "
+            f"{k:,} rows requested, but only {len(chosen):,} can be chosen: {len(candidates):,} of "
             f"{len(rows):,} pass the filters; limits: {group_limit}"
             f"similarity of two rows at most {max_similarity:g}"
         )
-    return [passed[i] for i in chosen]
+    return [candidates[i] for i in chosen]
 
 
 def farthest_first_by_group(
@@ -225,7 +225,7 @@ def _check_count(k: int, n_rows: int | None = None) -> None:
         raise InputError(f"{k:,} rows requested, but there are only {n_rows:,}")
 
 
-def _shuffled(rows: list[Row], seed: int) -> list[Row]:
+def _shuffled(rows: Sequence[Row], seed: int) -> list[Row]:
     """The rows in an order that depends on the rows and the seed, not on their current order."""
     rows = sorted(rows, key=_sort_key)
     random.Random(seed).shuffle(rows)
