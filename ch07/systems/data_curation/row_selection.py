@@ -14,7 +14,7 @@ LLMs-from-scratch for near duplicates.
 import json
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
