@@ -98,7 +98,7 @@ def check_device(device: str | torch.device) -> None:
         )
 
 
-def checked_row(i: int, row: TokenIds) -> np.ndarray:
+def to_token_array(i: int, row: TokenIds) -> np.ndarray:
     """Row i of a batch as an int64 array; raises ValueError unless it is a list of token ids."""
     try:
         token_ids = np.asarray(row)
@@ -147,7 +147,7 @@ def custom_collate_fn(
     """
     check_special_ids(pad_token_id, ignore_index)
     check_device(device)
-    rows = [checked_row(i, row) for i, row in enumerate(batch)]
+    rows = [to_token_array(i, row) for i, row in enumerate(batch)]
     if not rows:
         raise ValueError("empty batch")
     if allowed_max_length is not None and allowed_max_length < 1:

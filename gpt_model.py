@@ -88,7 +88,7 @@ class KVCache:
             raise ValueError(f"{end} tokens, but this cache was made for {self.max_length}")
         stored = self._layers[layer]
         if stored is None:
-            stored = (self._room_for(keys), self._room_for(values))
+            stored = (self._allocate(keys), self._allocate(values))
             self._layers[layer] = stored
         stored_keys, stored_values = stored
         stored_keys[:, :, self.length : end] = keys
@@ -97,7 +97,7 @@ class KVCache:
             self.length = end
         return stored_keys[:, :, :end], stored_values[:, :, :end]
 
-    def _room_for(self, part: Tensor) -> Tensor:
+    def _allocate(self, part: Tensor) -> Tensor:
         """An empty tensor (B, H, max_length, D) for keys or values in parts of (B, H, T, D)."""
         B, H, _, D = part.shape
         # On a CPU attention is computed in float32 (`attention_in_float32`, below). Stored as

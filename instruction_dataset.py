@@ -25,12 +25,12 @@ Entry = dict[str, Any]  # the three keys above hold text; further keys may hold 
 
 
 @lru_cache
-def parsed(template: str) -> tuple[tuple[str, str | None, str | None, str | None], ...]:
+def parse_template(template: str) -> tuple[tuple[str, str | None, str | None, str | None], ...]:
     """A template in pieces, as `string.Formatter` splits it; cached, because every entry needs it.
 
     Each piece is (text, name of the field after it, format spec, conversion); None: no field.
 
-    >>> parsed("Q: {instruction}")
+    >>> parse_template("Q: {instruction}")
     (('Q: ', 'instruction', '', None),)
     """
     return tuple(Formatter().parse(template))
@@ -42,7 +42,7 @@ class PromptStyle:
 
     Training, inference and scoring all call `prompt`, so they use the same text. Raises ValueError
     for a template with a field other than {instruction} and {input}, with a format such as
-    {input!r} or {input:>9}, or with a single brace (which `parsed` refuses).
+    {input!r} or {input:>9}, or with a single brace (which `parse_template` refuses).
     """
 
     name: str
@@ -51,7 +51,7 @@ class PromptStyle:
 
     def __post_init__(self) -> None:
         for template in (self.with_input, self.no_input):
-            for _, field, format_spec, conversion in parsed(template):
+            for _, field, format_spec, conversion in parse_template(template):
                 known = field in (None, "instruction", "input")
                 if not known or format_spec or conversion:
                     raise ValueError(
@@ -72,7 +72,7 @@ class PromptStyle:
         fields = {"instruction": entry["instruction"], "input": entry.get("input") or ""}
         template = self.with_input if fields["input"].strip() else self.no_input
         pieces = []
-        for fixed, field, _, _ in parsed(template):
+        for fixed, field, _, _ in parse_template(template):
             pieces.append(("template", fixed))
             if field is not None:
                 pieces.append((field, fields[field]))

@@ -231,13 +231,13 @@ class Reduce(Protocol):
     def __call__(self, number: Number, /) -> Number: ...
 
 
-def reduce_alone(number: Number) -> Number:
+def reduce_single_process(number: Number) -> Number:
     """The sum over a single process: the number itself."""
     return number
 
 
 @contextlib.contextmanager
-def undisturbed(model: nn.Module, data_loader: Iterable[Batch]) -> Iterator[None]:
+def preserve_state(model: nn.Module, data_loader: Iterable[Batch]) -> Iterator[None]:
     """Evaluation mode within the `with`; afterwards modes and random generators are restored.
 
     The generators are the loader's own and PyTorch's global ones. Merely starting a DataLoader
@@ -262,18 +262,18 @@ def calc_loss_loader(
     model: nn.Module,
     device: Device,
     num_batches: int | None = None,
-    reduce: Reduce = reduce_alone,
+    reduce: Reduce = reduce_single_process,
     **loss_options: Any,
 ) -> float:
     """Mean cross-entropy over all counted targets of the first `num_batches` batches (None: all).
 
-    Leaves the model and the random numbers as they were (see `undisturbed`), even after an error.
+    Leaves the model and the random numbers as they were (`preserve_state`), even after an error.
     Raises ValueError if no target is counted, FloatingPointError if the loss is not finite.
     `loss_options` are the keyword arguments of `sum_loss`.
     """
     total = 0.0
     n_targets = 0
-    with undisturbed(model, data_loader), torch.no_grad():
+    with preserve_state(model, data_loader), torch.no_grad():
         for input_batch, target_batch in islice(data_loader, num_batches):
             loss, n = sum_loss(input_batch, target_batch, model, device, **loss_options)
             total += loss.item()
@@ -331,7 +331,7 @@ class TrainSettings:
     ignore_index: int = IGNORE_INDEX
     seed: int = 123  # of dropout's random numbers
     cross_entropy: Callable[[Tensor, Tensor], Tensor] = summed_cross_entropy
-    reduce: Reduce = reduce_alone  # the sum over all processes that train together
+    reduce: Reduce = reduce_single_process  # the sum over all processes that train together
 
     def __post_init__(self) -> None:
         check_count("num_epochs", self.num_epochs, at_least=1)
@@ -485,7 +485,7 @@ def total_steps(train_loader: Sized, settings: TrainSettings) -> int:
     return steps if settings.max_steps is None else min(steps, settings.max_steps)
 
 
-def batches_left(train_loader: DataLoader[Batch], state: TrainState) -> Iterator[Batch]:
+def remaining_batches(train_loader: DataLoader[Batch], state: TrainState) -> Iterator[Batch]:
     """The batches of the current epoch that have not been trained on yet.
 
     To resume within an epoch, the order must depend on the epoch's number alone: the batch sampler
@@ -498,7 +498,7 @@ def batches_left(train_loader: DataLoader[Batch], state: TrainState) -> Iterator
     return islice(iter(train_loader), state.batch, None)
 
 
-def in_windows(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+def group_into_windows(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
     """The batches in lists of `size`; the last list may be shorter."""
     while window := list(islice(batches, size)):  # takes the next ones; an empty list is the end
         yield window
@@ -589,8 +589,8 @@ def train_model(
         if not state.history:
             on_eval(evaluate(settings=settings, state=state, lr=0.0))
         while state.step < n_steps:
-            for window in in_windows(
-                batches_left(train_loader, state), settings.accumulation_steps
+            for window in group_into_windows(
+                remaining_batches(train_loader, state), settings.accumulation_steps
             ):
                 lr = learning_rate(state.step, n_steps, settings)
                 with seeded_step(settings.seed, state.step):
@@ -614,7 +614,7 @@ def train_model(
 Losses = Sequence[float | None]  # None where there was no evaluation of this kind
 
 
-def points_of(epochs_seen: Sequence[float], losses: Losses) -> list[tuple[float, float]]:
+def curve_points(epochs_seen: Sequence[float], losses: Losses) -> list[tuple[float, float]]:
     """The points (epoch, loss) of a curve, without those that have no loss."""
     pairs = zip(epochs_seen, losses, strict=True)
     return [(epoch, loss) for epoch, loss in pairs if loss is not None]
@@ -634,7 +634,7 @@ def is_flat_after_a_third(epochs_seen: Sequence[float], *curves: Losses) -> bool
     False
     """
     start = epochs_seen[0] + (epochs_seen[-1] - epochs_seen[0]) / 3
-    points = [point for losses in curves for point in points_of(epochs_seen, losses)]
+    points = [point for losses in curves for point in curve_points(epochs_seen, losses)]
     all_losses = [loss for _, loss in points]
     late_losses = [loss for epoch, loss in points if epoch >= start]
     late_epochs = {epoch for epoch, _ in points if epoch >= start}
@@ -677,7 +677,7 @@ def plot_losses(
         ("validation", val_losses, "#D55E00", "s--"),
     ]
     for name, losses, colour, style in curves:
-        points = points_of(epochs_seen, losses)
+        points = curve_points(epochs_seen, losses)
         if points:
             x = [epoch for epoch, _ in points]
             y = [loss for _, loss in points]

@@ -88,7 +88,9 @@ def compare(name, dtype):
             row(f"{name}: seconds of a step ({dtype})", trained["seconds"], step, "estimate"),
         ]
     else:
-        print(f"{name}: {est.as_bytes(expected)} to train, but {est.as_bytes(free)} are free")
+        print(
+            f"{name}: {est.format_bytes(expected)} to train, but {est.format_bytes(free)} are free"
+        )
     answered = in_a_process("benchmarks.sizes", "--once", "answer", name, dtype)
     kept = est.answering_bytes(config, ROWS, PROMPT + NEW_TOKENS) - est.PROCESS_BYTES
     return [

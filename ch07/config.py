@@ -69,13 +69,13 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     above: float | None = None,
-    free_on_resume: bool = False,
+    may_change_on_resume: bool = False,
 ) -> Any:
     """A dataclass field with its help, its range and the commands that have a flag for it.
 
     `default_means` is what a default of None stands for. `minimum` and `maximum` are allowed
-    values, `above` is not. `free_on_resume`: the setting changes no number, so it may differ when
-    a run is resumed.
+    values, `above` is not. `may_change_on_resume`: the setting changes no number, so it may differ
+    when a run is resumed.
     """
     metadata = {
         "help": help,
@@ -85,7 +85,7 @@ def setting(
         "minimum": minimum,
         "maximum": maximum,
         "above": above,
-        "free_on_resume": free_on_resume,
+        "may_change_on_resume": may_change_on_resume,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -128,15 +128,15 @@ def range_sentence(metadata: Mapping[str, Any]) -> str:
     """The allowed range in words, as in "between 1 and 10**9"; empty if there is no limit."""
     low, above, high = metadata["minimum"], metadata["above"], metadata["maximum"]
     if low is not None and high is not None:
-        return f"between {_shown(low)} and {_shown(high)}"
+        return f"between {_format_limit(low)} and {_format_limit(high)}"
     if above is not None and high is not None:
-        return f"above {_shown(above)} and at most {_shown(high)}"
+        return f"above {_format_limit(above)} and at most {_format_limit(high)}"
     if above is not None:
-        return f"a number above {_shown(above)}"
-    return "" if low is None else f"{_shown(low)} or more"
+        return f"a number above {_format_limit(above)}"
+    return "" if low is None else f"{_format_limit(low)} or more"
 
 
-def _shown(limit: float) -> str:
+def _format_limit(limit: float) -> str:
     names: dict[float, str] = {MAX_COUNT: "10**9", MAX_SEED: "2**31 - 1"}
     return names.get(limit, f"{limit:g}")
 
@@ -155,21 +155,21 @@ class FinetuneOptions:
         "on the Hugging Face Hub",
         default_means="the bundled toy instructions",
         commands=FINETUNE,
-        free_on_resume=True,
+        may_change_on_resume=True,
     )
     model: str = setting(
         RANDOM_START,
         help="gpt2-tiny (random weights), gpt2-small, -medium, -large or -xl (published ones, "
         "downloaded once), or a folder or file with weights",
         commands=ROWS,
-        free_on_resume=True,
+        may_change_on_resume=True,
     )
     out: str | None = setting(
         None,
         help="run folder",
         default_means="the next free runs/N",
         commands=TRAINING,
-        free_on_resume=True,
+        may_change_on_resume=True,
     )
     epochs: int | None = count_setting(None, help="passes over the training rows", commands=ALL)
     batch_size: int | None = count_setting(None, help="rows in a batch", commands=ALL)
@@ -255,7 +255,7 @@ class FinetuneOptions:
         help="minutes between two checkpoints",
         commands=TRAINING,
         minimum=0,
-        free_on_resume=True,
+        may_change_on_resume=True,
     )
     skip_bad_rows: bool = setting(
         False,
@@ -266,7 +266,7 @@ class FinetuneOptions:
         False,
         help="start even if memory or disk space seems too small",
         commands=ALL,
-        free_on_resume=True,
+        may_change_on_resume=True,
     )
     compile: bool = setting(
         False,
@@ -277,7 +277,7 @@ class FinetuneOptions:
         False,
         help="under torchrun, spread the weights over the processes instead of copying them",
         commands=FINETUNE,
-        free_on_resume=True,
+        may_change_on_resume=True,
     )
     text: bool = setting(  # `pretrain` sets it; `data` is then plain text, not rows
         False, help="train on plain text", commands=()
@@ -407,8 +407,10 @@ class PreferOptions:
 
 # Settings that may differ between a run and its resumption: they change no number. Data and weights
 # that have moved are recognised by their hashes.
-FREE_ON_RESUME = tuple(
-    field.name for field in dataclasses.fields(FinetuneOptions) if field.metadata["free_on_resume"]
+MAY_CHANGE_ON_RESUME = tuple(
+    field.name
+    for field in dataclasses.fields(FinetuneOptions)
+    if field.metadata["may_change_on_resume"]
 )
 
 

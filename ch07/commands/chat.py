@@ -24,7 +24,7 @@ single questions, so it doesn't remember earlier lines.
   /prompt   show each prompt exactly as the model reads it (again to hide them)
   /help     show this
   exit      leave (so do quit, /quit and Ctrl-D)"""
-LEAVE = ("exit", "quit", "/exit", "/quit")
+EXIT_COMMANDS = ("exit", "quit", "/exit", "/quit")
 STOP_NOTES = {
     "length": "[stopped at the limit of new tokens]",
     "context": "[the context is full]",
@@ -55,7 +55,7 @@ def chat(folder: str, device: str = "auto", **options: Any) -> int:
         except UnicodeDecodeError as error:
             _print_note(f"that line is not valid {error.encoding}")
             continue
-        if line in LEAVE:
+        if line in EXIT_COMMANDS:
             return 0
         if line == "/help":
             _print_note(HELP)

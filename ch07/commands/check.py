@@ -56,7 +56,7 @@ def _file_or_folder(path: str) -> Path:
     """The path itself or, if it is the number or name of an exercise, the reader's file for it."""
     if Path(path).exists() or Path(path).suffix:
         return Path(path)
-    exercise = _exercise_called(path)
+    exercise = _find_exercise(path)
     if exercise is None:
         raise InputError(
             f"{path} is neither a file, nor a folder, nor an exercise; "
@@ -71,7 +71,7 @@ def _file_or_folder(path: str) -> Path:
     )
 
 
-def _exercise_called(name: str) -> Exercise | None:
+def _find_exercise(name: str) -> Exercise | None:
     try:
         return find(name)
     except InputError:

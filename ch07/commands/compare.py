@@ -73,7 +73,7 @@ def _compare_numbers(first: Path, second: Path) -> Comparison:
 
 
 def _compare_weights(first: Path, second: Path) -> Comparison:
-    missing = _without_file(run_folder.MODEL, first, second)
+    missing = _folders_lacking(run_folder.MODEL, first, second)
     if missing:
         return {"differ": len(missing) == 1, "missing": missing}
     first_tensors = _read_model_and_adapter(first)
@@ -94,7 +94,7 @@ def _compare_weights(first: Path, second: Path) -> Comparison:
     return {"differ": bool(differing), **found}
 
 
-def _without_file(name: str, first: Path, second: Path) -> list[str]:
+def _folders_lacking(name: str, first: Path, second: Path) -> list[str]:
     """Those of the two folders that lack a file."""
     return [str(folder) for folder in (first, second) if not (folder / name).is_file()]
 
@@ -116,7 +116,7 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _compare_answers(first: Path, second: Path) -> Comparison:
-    missing = _without_file(run_folder.RESPONSES, first, second)
+    missing = _folders_lacking(run_folder.RESPONSES, first, second)
     if missing:
         return {"differ": len(missing) == 1, "missing": missing}
     first_rows = _read_answers(first / run_folder.RESPONSES)

@@ -16,12 +16,12 @@ from ch07.systems.data_curation.quality_flags import FLAGS, quality_flags
 from ch07.systems.data_curation.row_selection import (
     LIMA_LENGTHS,
     LIMA_PATTERNS,
+    drop_near_duplicates,
     filter_reasons,
     select_diverse,
     select_longest,
     select_random,
     strip_links,
-    without_near_duplicates,
 )
 from ch07.utils.console import json_text, terminal_safe
 from ch07.utils.errors import InputError, OptionError
@@ -95,7 +95,7 @@ def _filter_rows(
             candidates.append(row)
     if distinct:
         n_before = len(candidates)
-        candidates = without_near_duplicates(candidates, distinct)
+        candidates = drop_near_duplicates(candidates, distinct)
         left_out["near duplicates"] = n_before - len(candidates)
     return candidates, left_out
 

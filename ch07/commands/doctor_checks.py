@@ -23,11 +23,11 @@ from ch07.data.splits import normalised_prompt
 from ch07.data.tokenizer import TokenizerError, load_tokenizer
 from ch07.models import hub_download
 from ch07.models.hub_download import PUBLISHED
-from ch07.models.resource_estimate import as_bytes, as_time, count_parameters
+from ch07.models.resource_estimate import count_parameters, format_bytes, format_duration
 from ch07.runs.new_run_folder import check_disk_space, check_new_folder
 from ch07.systems.data_curation.quality_flags import FLAGS, count_flags
-from ch07.training.cost_estimate import estimate_costs, too_large
-from ch07.training.dry_run import PATIENCE, dry_run
+from ch07.training.cost_estimate import estimate_costs, memory_advice
+from ch07.training.dry_run import MAX_STEP_SECONDS, dry_run
 from ch07.training.run_plan import RunPlan
 from ch07.utils.console import count
 from ch07.utils.dependencies import INSTALL_COMMAND, read_requirements, unmet_requirements
@@ -79,7 +79,7 @@ def check_machine() -> list[Check]:
     checks.append(Check(part, "ok", f"the processor {units} bfloat16 units; CUDA: {cuda}"))
     disk = shutil.disk_usage(Path.cwd()).free
     memory = available_memory(torch.device("cpu"))
-    text = f"{as_bytes(memory)} of memory and {as_bytes(disk)} of disk are free"
+    text = f"{format_bytes(memory)} of memory and {format_bytes(disk)} of disk are free"
     checks.append(Check(part, "ok" if disk >= MIN_FREE_DISK else "look", text))
     return [*checks, _check_tokenizer()]
 
@@ -255,19 +255,20 @@ def check_run(plan: RunPlan, options: FinetuneOptions) -> list[Check]:
     """`Check`s of estimated memory and time, and of a dry run of the longest batch."""
     part = "run"
     costs = estimate_costs(plan, options)
-    text = f"{as_bytes(costs.needed)} of memory, {as_time(costs.seconds)} for {costs.steps:,} steps"
+    duration = format_duration(costs.seconds)
+    text = f"{format_bytes(costs.needed)} of memory, {duration} for {costs.steps:,} steps"
     checks = [Check(part, "ok", f"estimate: {text}"), *_check_folder_and_weights(plan, options)]
     if costs.needed > costs.free:
         level: Level = "look" if options.force else "wrong"
-        return [*checks, Check(part, level, too_large(options, plan, costs))]
+        return [*checks, Check(part, level, memory_advice(options, plan, costs))]
     if options.from_random and costs.steps < FEW_STEPS:
         text = (
             f"{count(costs.steps, 'update')} from random weights teach hardly anything: try a "
             "smaller --batch-size, more --epochs, or a --model that knows English"
         )
         checks.append(Check(part, "look", text, changes_results=True))
-    if costs.seconds / costs.steps > PATIENCE:
-        text = f"no dry run, since a step would take {as_time(costs.seconds / costs.steps)}"
+    if costs.seconds / costs.steps > MAX_STEP_SECONDS:
+        text = f"no dry run, since a step would take {format_duration(costs.seconds / costs.steps)}"
         return [*checks, Check(part, "ok", text)]
     return [*checks, *_check_dry_run(plan, options)]
 
@@ -282,7 +283,7 @@ def _check_folder_and_weights(plan: RunPlan, options: FinetuneOptions) -> Iterat
         yield Check("run", "wrong", str(error))
     if options.model in PUBLISHED and hub_download.cached(options.model) is None:
         offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
-        size = as_bytes(4 * count_parameters(plan.config)[0])
+        size = format_bytes(4 * count_parameters(plan.config)[0])
         text = f"{options.model} is not on this disk: {size} will be downloaded"
         if offline:
             text += ", but HF_HUB_OFFLINE forbids it"
@@ -300,7 +301,7 @@ def _check_dry_run(plan: RunPlan, options: FinetuneOptions) -> Iterator[Check]:
         "run",
         "ok",
         f"the longest batch, {result.rows} rows of {result.tokens} tokens: {result.seconds:.2f} s, "
-        f"{as_bytes(result.peak_bytes)} in all",
+        f"{format_bytes(result.peak_bytes)} in all",
     )
     text = (
         f"its loss on {plan.device.type} in {plan.settings.dtype}: {result.loss:.4f}; "

@@ -32,9 +32,9 @@ from ch07.runs.run_lock import check_resumable_folder, run_lock
 from ch07.systems.preference_tuning.dpo import DPOSettings, train_on_pairs
 from ch07.systems.preference_tuning.preference_data import (
     PairDataset,
+    fitting_pairs,
     load_toy_preferences,
     pair_loader,
-    pairs_that_fit,
     read_preferences,
 )
 from ch07.training.interruption import (
@@ -170,7 +170,7 @@ def _split(
     pairs: dict[str, PairDataset] = {}
     findings: list[Finding] = []
     for name, rows in split_rows(file.entries, seed=options.seed).items():
-        pairs[name], findings_of_part = pairs_that_fit(
+        pairs[name], findings_of_part = fitting_pairs(
             file,
             rows,
             style=run.style,

@@ -19,7 +19,7 @@ from ch07.data.tokenizer import load_tokenizer
 from ch07.generation.decoding import generate
 from ch07.models.hub_download import PUBLISHED
 from ch07.models.pretrained import WeightSource, find_weights
-from ch07.models.resource_estimate import answering_bytes, as_bytes
+from ch07.models.resource_estimate import answering_bytes, format_bytes
 from ch07.models.weight_reader import WeightsError
 from ch07.utils.device import available_memory, choose_device
 from collate import END_OF_TEXT
@@ -211,7 +211,9 @@ def _open_weights(name: str, path: str | None, device: torch.device) -> WeightSo
     needed = answering_bytes(config)
     free = available_memory(device)
     if needed > free:
-        raise WeightsError(f"{name} needs {as_bytes(needed)}, but {as_bytes(free)} are free")
+        raise WeightsError(
+            f"{name} needs {format_bytes(needed)}, but {format_bytes(free)} are free"
+        )
     source = find_weights(name if path is None else Path(path))
     found = source.config
     if found != config:

@@ -14,7 +14,7 @@ from ch07.data.field_names import FIELD_ALIASES, INPUT_ALIAS, KNOWN_KEYS
 from ch07.data.json_reader import Finding, FindingSink
 from ch07.data.streaming import numbered_rows
 from ch07.utils.errors import InputError
-from ch07.utils.validation import MAX_LISTED, quoted
+from ch07.utils.validation import MAX_LISTED, quote
 
 TEXT = "text"
 # Here "input" asks the question; in Alpaca's form it is what the question is about.
@@ -38,7 +38,7 @@ def detect_columns(
     for names in (*order, (TEXT,)):
         if all(name in columns for name in names):
             return names
-    found = ", ".join(map(quoted, list(columns)[:MAX_LISTED])) or "none"
+    found = ", ".join(map(quote, list(columns)[:MAX_LISTED])) or "none"
     known = ", ".join("/".join(names) for names in (*order, (TEXT,)))
     raise InputError(f"no known columns; found: {found}; known: {known}")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ch07.data.field_names import CHAT_KEYS, FIELD_ALIASES, FIELDS, INPUT_ALIAS, KNOWN_KEYS, SPLITS
 from ch07.data.json_reader import DUPLICATE_KEY, Finding, FindingSink, Level
-from ch07.utils.validation import MAX_LISTED, has_lone_surrogate, quoted, type_name
+from ch07.utils.validation import MAX_LISTED, has_lone_surrogate, quote, type_name
 from instruction_dataset import Entry
 
 PLACEHOLDERS = ("n/a", "<noinput>", "noinput")
@@ -38,16 +38,16 @@ def check_row(place: str, row: Any, findings: FindingSink) -> Entry | None:
         report("error", f"expected an object, found a {type_name(row)}")
         return None
     if DUPLICATE_KEY in row:
-        report("error", f"the key {quoted(row[DUPLICATE_KEY])} appears twice")
+        report("error", f"the key {quote(row[DUPLICATE_KEY])} appears twice")
         return None
-    entry = _with_our_names(row, report)
+    entry = _rename_fields(row, report)
     if entry is None or not _strip_fields(entry, report) or not _check_values(entry, report):
         return None
-    _note_oddities(entry, report)
+    _report_oddities(entry, report)
     return entry
 
 
-def _with_our_names(row: Entry, report: Report) -> Entry | None:
+def _rename_fields(row: Entry, report: Report) -> Entry | None:
     """A copy of the row with "instruction", "input" and "output", or None where it lacks them."""
     entry = dict(row)
     if not ("instruction" in row and "output" in row):
@@ -72,7 +72,7 @@ def _with_our_names(row: Entry, report: Report) -> Entry | None:
 
 def _missing_fields(row: Entry) -> str:
     """Which fields a row lacks, what it has instead, and a hint where the reason is known."""
-    keys = ", ".join(map(quoted, list(row)[:MAX_LISTED])) or "none"
+    keys = ", ".join(map(quote, list(row)[:MAX_LISTED])) or "none"
     missing = [repr(key) for key in ("instruction", "output") if key not in row]
     verb = "are" if len(missing) > 1 else "is"
     text = f"{' and '.join(missing)} {verb} missing; keys found: {keys}"
@@ -115,17 +115,17 @@ def _check_values(entry: Entry, report: Report) -> bool:
         report("dropped", "'output' is empty")
         return False
     if entry.get("split", "train") not in SPLITS:
-        split = quoted(str(entry["split"]))
+        split = quote(str(entry["split"]))
         report("error", f"'split' is {split}; choose one of {', '.join(SPLITS)}")
         return False
     return True
 
 
-def _note_oddities(entry: Entry, report: Report) -> None:
+def _report_oddities(entry: Entry, report: Report) -> None:
     """Notes on an entry that can be used, but may not be what its author meant."""
     unknown = [key for key in entry if key not in KNOWN_KEYS]
     for key in unknown[:MAX_LISTED]:
-        report("note", f"the key {quoted(key)} is not trained on")
+        report("note", f"the key {quote(key)} is not trained on")
     if len(unknown) > MAX_LISTED:
         report("note", f"{len(unknown) - MAX_LISTED} more keys are not trained on")
     if entry["input"].casefold() in PLACEHOLDERS:

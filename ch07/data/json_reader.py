@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ch07.utils.errors import DataError
-from ch07.utils.validation import MAX_LISTED, max_json_bytes, quoted, type_name
+from ch07.utils.validation import MAX_LISTED, max_json_bytes, quote, type_name
 
 DUPLICATE_KEY = "\0duplicate key"  # marks a row in whose object a key appears twice
 
 # The first bytes of compressed files (RFC 1952; Parquet's format).
-PACKED_FORMATS = {"gzip": b"\x1f\x8b", "Parquet": b"PAR1"}
+COMPRESSED_FORMATS = {"gzip": b"\x1f\x8b", "Parquet": b"PAR1"}
 
 # If more rows than these, and more than half, are faulty, the file isn't instruction data.
 MAX_FAULTY_ROWS = 100_000
@@ -65,7 +65,7 @@ def read_utf8(path: Path | str, kind: str = "a JSON or JSONL file") -> tuple[str
             f"{path}: more than {largest / 1e6:,.0f} MB, which may not fit into the free "
             "memory once it is read: split the file"
         )
-    for packed, first_bytes in PACKED_FORMATS.items():
+    for packed, first_bytes in COMPRESSED_FORMATS.items():
         if data.startswith(first_bytes):
             raise DataError(
                 f"{path} is {packed}: convert it with: python -m ch07 prepare-data {path} OUT.jsonl"
@@ -123,7 +123,7 @@ def parse_rows(
         raise DataError(f"{path}: not JSON: {problem}")
     if isinstance(value, dict):
         if not is_row(value):
-            raise DataError(f"{path}: {_no_list_of_entries(value)}")
+            raise DataError(f"{path}: {_explain_object_at_top(value)}")
         value = [value]  # JSONL of one line
     if not isinstance(value, list):
         raise DataError(f"{path}: expected a list of entries, found a {type_name(value)}")
@@ -190,8 +190,8 @@ def _mark_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def _no_list_of_entries(value: dict[str, Any]) -> str:
+def _explain_object_at_top(value: dict[str, Any]) -> str:
     lists = [key for key, item in value.items() if isinstance(item, list)]
-    hint = f"; are the entries in its {quoted(lists[0])}?" if lists else ""
-    keys = ", ".join(map(quoted, list(value)[:MAX_LISTED]))
+    hint = f"; are the entries in its {quote(lists[0])}?" if lists else ""
+    keys = ", ".join(map(quote, list(value)[:MAX_LISTED]))
     return f"the top level is one object with the keys {keys}; expected a list of entries{hint}"

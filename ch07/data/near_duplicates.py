@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 MAX_NGRAM = 3  # characters
-RARE = 0.05  # an n-gram in fewer than this share of the texts is looked up; the rest is bounded
+RARE_SHARE = (
+    0.05  # an n-gram in fewer than this share of the texts is looked up; the rest is bounded
+)
 
 
 def normalised(text: str) -> str:
@@ -110,7 +112,7 @@ def _similar_rows(
 ) -> Iterator[tuple[int, list[int], list[float]]]:
     """(i, others at least so similar, their similarities) for each row that has any after it."""
     n = len(vectors.starts) - 1
-    rare = np.bincount(vectors.columns, minlength=vectors.n_columns) <= max(2, RARE * n)
+    rare = np.bincount(vectors.columns, minlength=vectors.n_columns) <= max(2, RARE_SHARE * n)
     in_rare = rare[vectors.columns]
     # common n-grams add at most the product of their lengths to the product of two rows
     common = np.sqrt(np.bincount(vectors.row_numbers, vectors.values**2 * ~in_rare, n))

@@ -18,7 +18,7 @@ from ch07.data.field_names import CHAT_KEYS, FIELD_ALIASES, INPUT_ALIAS, KNOWN_K
 from ch07.data.json_reader import Finding
 from ch07.utils.dependencies import import_optional
 from ch07.utils.errors import DataError
-from ch07.utils.validation import max_json_bytes, quoted
+from ch07.utils.validation import max_json_bytes, quote
 
 HUB_PREFIX = "hf:"
 READ_COLUMNS = {
@@ -61,7 +61,7 @@ def _hub_rows(source: str, findings: list[Finding]) -> Iterator[tuple[str, dict[
     other = [part for part in parts if part not in SPLITS]
     if len(parts) > 1 and other:
         raise DataError(
-            f"{source} has the splits {', '.join(map(quoted, parts))}: choose one, as in "
+            f"{source} has the splits {', '.join(map(quote, parts))}: choose one, as in "
             f"{HUB_PREFIX}{name}:{other[0]}"
         )
     if sum(part.data.nbytes for part in parts.values()) > max_json_bytes():
@@ -71,7 +71,7 @@ def _hub_rows(source: str, findings: list[Finding]) -> Iterator[tuple[str, dict[
     for part, dataset in parts.items():
         unread = [column for column in dataset.column_names if column not in READ_COLUMNS]
         for column in unread:
-            text = f"the key {quoted(column)} is not trained on"
+            text = f"the key {quote(column)} is not trained on"
             findings.append(Finding("all rows", "note", text))
         if len(parts) > 1 and "split" in dataset.column_names:
             raise DataError(f"{source} has splits and also a column 'split': choose one split")

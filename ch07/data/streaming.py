@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from ch07.data.json_reader import (
+    COMPRESSED_FORMATS,
     DUPLICATE_KEY,
-    PACKED_FORMATS,
     Finding,
     FindingSink,
     parse_jsonl_lines,
 )
 from ch07.utils.dependencies import import_optional
 from ch07.utils.errors import DataError, InputError
-from ch07.utils.validation import quoted, type_name
+from ch07.utils.validation import quote, type_name
 
 MAX_LINE_BYTES = 10_000_000  # bytes, decompressed
 MAX_BLANK_LINES = 1_000_000  # in a row: a file with more isn't data
@@ -83,7 +83,7 @@ def _decoded_lines(name: str, file: PeekableFile, digest: Digest | None) -> Iter
     n_blank = 0
     text_seen = False
     try:
-        packed = file.peek(2).startswith(PACKED_FORMATS["gzip"])
+        packed = file.peek(2).startswith(COMPRESSED_FORMATS["gzip"])
         # GzipFile needs only read() of a file that it reads
         lines = gzip.GzipFile(fileobj=_SmallReads(file)) if packed else file  # type: ignore
         while line := lines.readline(MAX_LINE_BYTES + 1):
@@ -171,7 +171,7 @@ def numbered_rows(
 def _numbered_rows(
     name: str, file: PeekableFile, findings: FindingSink
 ) -> Iterator[tuple[str, Any]]:
-    if file.peek(4).startswith(PACKED_FORMATS["Parquet"]):
+    if file.peek(4).startswith(COMPRESSED_FORMATS["Parquet"]):
         yield from ((f"row {i}", row) for i, row in enumerate(_parquet_rows(name, file), start=1))
     else:
         yield from parse_jsonl_lines(read_lines(file), name, findings)
@@ -200,7 +200,7 @@ def _objects(source: Path | str | PeekableFile) -> Iterator[dict[str, Any]]:
                 raise DataError(f"{name}: {place}: expected an object, found a {found}")
             if DUPLICATE_KEY in row:
                 raise DataError(
-                    f"{name}: {place}: the key {quoted(row[DUPLICATE_KEY])} appears twice"
+                    f"{name}: {place}: the key {quote(row[DUPLICATE_KEY])} appears twice"
                 )
             yield row
 

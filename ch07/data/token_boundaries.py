@@ -38,11 +38,11 @@ def boundary_merge_rows(
     return [
         i
         for i, entry in enumerate(entries)
-        if merge(*_words_at_boundary(style.prompt(entry), entry["output"] or ""))
+        if merge(*_text_around_boundary(style.prompt(entry), entry["output"] or ""))
     ]
 
 
-def _words_at_boundary(prompt: str, answer: str) -> tuple[str, str]:
+def _text_around_boundary(prompt: str, answer: str) -> tuple[str, str]:
     """The end of the prompt and the start of the answer: all that could merge into one token.
 
     GPT-2's tokenizer never merges a space or a newline with anything other than whitespace before
@@ -108,8 +108,8 @@ def _merge_of_entry(
     prompt_length = len(prompt_ids)
     separate = prompt_ids + tokenizer.encode_ordinary(answer)
     joint = tokenizer.encode_ordinary(style.prompt(entry) + answer)
-    start = _n_shared(separate, joint)
-    n_end = _n_shared(separate[start:][::-1], joint[start:][::-1])
+    start = _common_prefix_length(separate, joint)
+    n_end = _common_prefix_length(separate[start:][::-1], joint[start:][::-1])
     separate_end = len(separate) - n_end
     joint_end = len(joint) - n_end
 
@@ -124,7 +124,7 @@ def _merge_of_entry(
     )
 
 
-def _n_shared(one: Sequence[int], other: Sequence[int]) -> int:
+def _common_prefix_length(one: Sequence[int], other: Sequence[int]) -> int:
     """How many ids two lists have in common at their start."""
     for i, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:

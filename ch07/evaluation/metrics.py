@@ -46,7 +46,7 @@ def token_f1(answer: str, reference: str) -> float:
     b = words(reference)
     if not a and not b:  # both consist of punctuation
         return exact_match(answer, reference)
-    return f1_of(sum((Counter(a) & Counter(b)).values()), len(a), len(b))
+    return f1_from_counts(sum((Counter(a) & Counter(b)).values()), len(a), len(b))
 
 
 def rouge_l(answer: str, reference: str) -> float:
@@ -61,7 +61,7 @@ def rouge_l(answer: str, reference: str) -> float:
     b = words(reference)
     if not a and not b:
         return exact_match(answer, reference)
-    return f1_of(lcs_length(a, b), len(a), len(b))
+    return f1_from_counts(lcs_length(a, b), len(a), len(b))
 
 
 def lcs_length(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
@@ -84,7 +84,7 @@ def lcs_length(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
     return len(a) - mask.bit_count()
 
 
-def f1_of(common: int, n_a: int, n_b: int) -> float:
+def f1_from_counts(common: int, n_a: int, n_b: int) -> float:
     """F1 of two collections of `n_a` and `n_b` items, of which `common` occur in both."""
     if common == 0:
         return 0.0

@@ -20,7 +20,7 @@ def spearman(a: ArrayLike, b: ArrayLike) -> float | None:
     >>> round(spearman([10, 20, 20, 90], [1, 2, 3, 4]), 4)
     0.9487
     """
-    a, b = _checked(a, b)
+    a, b = _validated_arrays(a, b)
     mean_rank = (len(a) + 1) / 2
     ranks_a = _ranks(a) - mean_rank
     ranks_b = _ranks(b) - mean_rank
@@ -33,7 +33,7 @@ def kendall(a: ArrayLike, b: ArrayLike) -> float | None:
     >>> round(kendall([10, 20, 20, 90], [1, 2, 3, 4]), 4)
     0.9129
     """
-    a, b = _checked(a, b)
+    a, b = _validated_arrays(a, b)
     concordant_minus_discordant = 0
     untied_a = 0
     untied_b = 0
@@ -60,7 +60,9 @@ def _normalized(product: float, norm_a: float, norm_b: float) -> float | None:
     return float(max(-1.0, min(1.0, product / math.sqrt(norm_a * norm_b))))
 
 
-def _checked(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _validated_arrays(
+    a: ArrayLike, b: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     a = np.asarray(a, dtype=np.float64)
     b = np.asarray(b, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1:

@@ -62,7 +62,7 @@ def diagnose(name: str, function: Any) -> Report:
     """
     exercise = find(name)
     output = _Output()
-    with _restored_state(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+    with _preserve_state(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
             _check(exercise.name, function)
         except NotStarted:
@@ -116,7 +116,7 @@ class _Output(io.StringIO):
 
 
 @contextlib.contextmanager
-def _restored_state() -> Iterator[None]:
+def _preserve_state() -> Iterator[None]:
     """Restores the random state, torch's defaults and the warning filters afterwards."""
     python_state = random.getstate()
     numpy_state = np.random.get_state()

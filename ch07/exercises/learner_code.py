@@ -80,7 +80,9 @@ def describe_error(error: BaseException) -> str:
     """An exception with the learner's own line: "IndexError: ... (line 12: x = y[3])"."""
     text = f"{type(error).__name__}: {_first_line(error) or 'no message'}"
     frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if _is_learners(frame.filename)
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if _is_learner_code(frame.filename)
     ]
     if not frames:
         return text
@@ -108,7 +110,7 @@ def _library_folders() -> list[Path]:
 LIBRARIES = _library_folders()
 
 
-def _is_learners(filename: str) -> bool:
+def _is_learner_code(filename: str) -> bool:
     """Whether a line of code is the learner's, not a library's and not this project's."""
     if filename.startswith("<frozen"):
         return False

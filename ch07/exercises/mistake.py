@@ -20,8 +20,8 @@ class Mistake(Exception):
     def __init__(self, diagnosis: str, sentence: str, table: str = "") -> None:
         super().__init__(sentence)
         self.diagnosis = diagnosis
-        self.sentence = _shortened(sentence, MAX_SENTENCE)
-        self.table = _shortened(table, MAX_TABLE)
+        self.sentence = _shorten(sentence, MAX_SENTENCE)
+        self.table = _shorten(table, MAX_TABLE)
 
 
 def expect(
@@ -32,5 +32,5 @@ def expect(
         raise Mistake(diagnosis, sentence, table() if callable(table) else table)
 
 
-def _shortened(text: str, limit: int) -> str:
+def _shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]} ..."

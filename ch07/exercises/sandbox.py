@@ -66,7 +66,7 @@ class Sandbox:
                 if written and written[-1].exercise == path.name:
                     return reports  # the file itself can't be used
                 if len(written) < len(rest):
-                    reports.append(_death_report(rest[len(written)], job, exit_code))
+                    reports.append(_crash_report(rest[len(written)], job, exit_code))
                 job.clean()
         return reports
 
@@ -128,7 +128,7 @@ def _written_reports(job: Job) -> list[Report]:
     return [Report(**json.loads(line)) for line in lines if line.endswith("}")]
 
 
-def _death_report(name: str, job: Job, exit_code: int | None) -> Report:
+def _crash_report(name: str, job: Job, exit_code: int | None) -> Report:
     """The report on code that never returned."""
     trace = job.trace.read_text(encoding="utf-8") if job.trace.exists() else ""
     if "Timeout" in trace or exit_code is None:

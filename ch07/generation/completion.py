@@ -137,7 +137,7 @@ def scripted(
             raise answer
         if isinstance(answer, str):
             answer = Completion(answer)
-        text = cut_completion(answer.text, limits.max_new_tokens)
+        text = truncate_text(answer.text, limits.max_new_tokens)
         finish_reason = answer.finish_reason if text == answer.text else "length"
         return finished_completion(text, finish_reason, limits.stop)
 
@@ -156,10 +156,10 @@ def _answers_in_order(answers: Sequence[ScriptedAnswer]) -> Callable[[str], Scri
     return next_answer
 
 
-def cut_completion(text: str, max_new_tokens: int) -> str:
+def truncate_text(text: str, max_new_tokens: int) -> str:
     """The text, cut after so many of GPT-2's tokens.
 
-    >>> cut_completion("one two three", 2)
+    >>> truncate_text("one two three", 2)
     'one two'
     """
     if len(text.encode()) <= max_new_tokens:  # a token has at least one byte

@@ -98,30 +98,30 @@ def continue_prompts(
     rows = [Continuation(min(max_new_tokens, context - len(prompt))) for prompt in prompts]
     for row in rows:
         row.stop_if_full(max_new_tokens)
-    growing = [i for i, row in enumerate(rows) if not row.stopped]  # the prompt of each batch row
-    if not growing:
+    active = [i for i, row in enumerate(rows) if not row.stopped]  # the prompt of each batch row
+    if not active:
         return rows
     device = next(model.parameters()).device
-    ids, padding = _left_padded([prompts[i] for i in growing], device)  # (B, T), (B,)
+    ids, padding = _left_padded([prompts[i] for i in active], device)  # (B, T), (B,)
     cache = model.new_cache(ids.shape[1] + max(row.space for row in rows)) if use_cache else None
     with evaluation_mode(model):
-        unread = ids
-        while growing:
-            logits = model(unread, wanted=(slice(None), -1), cache=cache, left_padding=padding)
+        next_input = ids
+        while active:
+            logits = model(next_input, wanted=(slice(None), -1), cache=cache, left_padding=padding)
             new_ids = choose_tokens(logits, sampling, generator)  # (B, V) -> (B,)
-            for i, token_id in zip(growing, new_ids.tolist(), strict=True):
+            for i, token_id in zip(active, new_ids.tolist(), strict=True):
                 rows[i].append(token_id, end_id, max_new_tokens)
-            still = [b for b, i in enumerate(growing) if not rows[i].stopped]
-            if len(still) < len(growing):  # rows that have ended leave the batch
-                growing = [growing[b] for b in still]
-                kept = torch.tensor(still, dtype=torch.long, device=device)
+            still_active = [b for b, i in enumerate(active) if not rows[i].stopped]
+            if len(still_active) < len(active):  # rows that have ended leave the batch
+                active = [active[b] for b in still_active]
+                kept = torch.tensor(still_active, dtype=torch.long, device=device)
                 ids = ids[kept]
                 new_ids = new_ids[kept]
                 padding = padding[kept]
                 if cache is not None:
                     cache.keep(kept)
             ids = torch.cat([ids, new_ids[:, None]], dim=1)  # (B, T) -> (B, T + 1)
-            unread = ids if cache is None else new_ids[:, None]
+            next_input = ids if cache is None else new_ids[:, None]
     return rows
 
 

@@ -73,8 +73,8 @@ def complete_at_url(
     raises CompletionError after `retries` retries, or at once where a retry can't help.
     """
     _check_kind(kind, model, stream)
-    host = _checked_host(url, allow_http)
-    api_key = _checked_key(url, host, kind, api_key)
+    host = _validate_host(url, allow_http)
+    api_key = _resolve_api_key(url, host, kind, api_key)
     protocol = PROTOCOLS[kind]
     address = _address(url, protocol.raw_path if raw else protocol.chat_path)
     fetch = _fetcher(host)
@@ -110,7 +110,7 @@ def _check_kind(kind: str, model: str, stream: bool) -> None:
 
 
 # --- addresses ----------------------------------------------------------------------------------
-def _checked_host(url: str, allow_http: bool) -> str:
+def _validate_host(url: str, allow_http: bool) -> str:
     """The host of an address; ValueError unless it is safe to send a prompt there."""
     try:
         parts = urlsplit(url)
@@ -132,7 +132,7 @@ def _checked_host(url: str, allow_http: bool) -> str:
     return host
 
 
-def _checked_key(url: str, host: str, kind: str, api_key: str | None) -> str | None:
+def _resolve_api_key(url: str, host: str, kind: str, api_key: str | None) -> str | None:
     """The key to send, or None; ValueError if the network could read it."""
     is_exposed = urlsplit(url).scheme == "http" and host not in LOCAL_HOSTS
     if kind == "openai" and api_key is None and not is_exposed:

@@ -116,7 +116,7 @@ def read_openai(data: bytes) -> Reply:
     try:
         choice = value["choices"][0]
         text = choice["text"] if "text" in choice else choice["message"]["content"]
-        return _checked_reply(text, choice["finish_reason"])
+        return _validate_reply(text, choice["finish_reason"])
     except (KeyError, IndexError, TypeError):
         raise CompletionError(
             f"this isn't OpenAI's chat interface: its answer has {_keys(value)}, but no "
@@ -136,7 +136,7 @@ def read_ollama(data: bytes) -> Reply:
         try:
             text += part["response"] if "response" in part else part["message"]["content"]
             if part["done"] is True:
-                return _checked_reply(text, part.get("done_reason") or "stop")
+                return _validate_reply(text, part.get("done_reason") or "stop")
         except (KeyError, TypeError):
             raise CompletionError(
                 f"this isn't Ollama's interface: its answer has {_keys(part)}, but no "
@@ -145,7 +145,7 @@ def read_ollama(data: bytes) -> Reply:
     raise TransientError("the answer was cut off")
 
 
-def _checked_reply(text: Any, finish_reason: Any) -> Reply:
+def _validate_reply(text: Any, finish_reason: Any) -> Reply:
     """The reply; TypeError if it isn't text, PromptRejected if a filter stopped it."""
     if isinstance(finish_reason, str) and finish_reason not in FINISH_REASONS:
         raise PromptRejected(

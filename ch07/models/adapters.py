@@ -7,7 +7,7 @@ what a run stores.
 import torch
 
 from ch07.config import FinetuneOptions
-from ch07.models.lora import add_lora, lora_layers, merged
+from ch07.models.lora import add_lora, lora_layers, merge_lora
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
 from ch07.utils.errors import OptionError
 from gpt_model import GPTModel
@@ -48,4 +48,4 @@ def merged_or_base_model(model: LanguageModel) -> GPTModel:
     """
     if isinstance(model, PrefixTuned):
         return model.base
-    return merged(model) if lora_layers(model) else model
+    return merge_lora(model) if lora_layers(model) else model

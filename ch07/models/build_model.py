@@ -17,7 +17,7 @@ from gpt_model import GPTConfig, GPTModel
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
-def published_or_own_names(weights: StoredWeights, config: GPTConfig) -> list[Rename]:
+def rename_table(weights: StoredWeights, config: GPTConfig) -> list[Rename]:
     """The renames from stored names to ours; they change nothing if the stored names are ours."""
     if "tok_emb.weight" in weights.shapes:
         return [Rename(name, (name,)) for name in _parameters(config)]
@@ -34,7 +34,7 @@ def check_shapes(path: str | Path, weights: StoredWeights, config: GPTConfig) ->
     ours = _parameters(config)
     expected = {
         row.published: tuple(row.join([ours[name] for name in row.ours]).shape)
-        for row in published_or_own_names(weights, config)
+        for row in rename_table(weights, config)
     }
     optional = {"out_head.weight", HEAD[0].published} if config.tied_head else set()
     problems = []
@@ -62,7 +62,7 @@ def build_model(
     check_shapes(path, weights, config)
     # The largest first, while little else is in memory: each is there twice for a moment.
     sizes = {name: math.prod(shape) for name, shape in weights.shapes.items()}
-    rows = published_or_own_names(weights, config)
+    rows = rename_table(weights, config)
     rows.sort(key=lambda row: -sizes[row.published])
     state: dict[str, torch.Tensor] = {}
     for row in rows:

@@ -126,7 +126,7 @@ def unmerge(model: GPTModel) -> GPTModel:
     return model
 
 
-def merged(model: GPTModel) -> GPTModel:
+def merge_lora(model: GPTModel) -> GPTModel:
     """A plain `GPTModel` with the corrections merged into its weights; `model` doesn't change.
 
     Weights without a correction are shared with `model`. An output head with a correction is no

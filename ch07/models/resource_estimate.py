@@ -206,19 +206,19 @@ def matrix_speed(dtype: str, device: str, seconds: float = MEASURING_SECONDS) ->
 
 
 # --- for people ---------------------------------------------------------------------------------
-def as_bytes(n: float) -> str:
+def format_bytes(n: float) -> str:
     """A rounded size for people.
 
-    >>> as_bytes(830e6), as_bytes(27.4e9)
+    >>> format_bytes(830e6), format_bytes(27.4e9)
     ('0.8 GB', '27 GB')
     """
     return f"{n / 1e9:.1f} GB" if n < 10e9 else f"{n / 1e9:.0f} GB"
 
 
-def as_time(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A rounded duration for people.
 
-    >>> as_time(0.2), as_time(42), as_time(700), as_time(20_000)
+    >>> format_duration(0.2), format_duration(42), format_duration(700), format_duration(20_000)
     ('about a second', 'about 42 seconds', 'about 12 minutes', 'about 5.6 hours')
     """
     if seconds < 1.5:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from ch07.models.parameter_names import MASKS, plain_name
 from ch07.utils.atomic_files import read_json
 from ch07.utils.errors import UserError
-from ch07.utils.validation import MAX_CONFIG_BYTES, MAX_LISTED, check_size, quoted
+from ch07.utils.validation import MAX_CONFIG_BYTES, MAX_LISTED, check_size, quote
 
 MAX_HEADER_BYTES = 10_000_000  # of a safetensors file; a model of 1,000 blocks needs a third
 MAX_PICKLE_BYTES = 2_000_000  # of the parts of a .pth file that aren't tensors; likewise
@@ -136,11 +136,11 @@ def _shards_by_tensor(index: Path) -> dict[str, Path]:
         raise WeightsError(f"{index} is not an index of shards: {error!r}") from None
     outside = sorted(str(name) for name in names if Path(str(name)).name != name)
     if outside:
-        listed = ", ".join(map(quoted, outside[:MAX_LISTED]))
+        listed = ", ".join(map(quote, outside[:MAX_LISTED]))
         raise WeightsError(f"{index} names files outside its folder: {listed}")
     missing = sorted(name for name in names if not (index.parent / name).is_file())
     if missing:
-        listed = ", ".join(quoted(name)[1:-1] for name in missing[:MAX_LISTED])
+        listed = ", ".join(quote(name)[1:-1] for name in missing[:MAX_LISTED])
         raise WeightsError(f"{index.parent} is incomplete: {listed} missing; get it again")
     return {tensor: index.parent / name for tensor, name in shards.items()}
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from ch07.config import FREE_ON_RESUME, FinetuneOptions
+from ch07.config import MAY_CHANGE_ON_RESUME, FinetuneOptions
 from ch07.utils.atomic_files import read_json, sha256_of, write_json, write_jsonl
 from ch07.utils.errors import InputError, RunFolderError
-from ch07.utils.validation import MAX_CONFIG_BYTES, check_field_types, check_size, quoted
+from ch07.utils.validation import MAX_CONFIG_BYTES, check_field_types, check_size, quote
 from gpt_model import GPTConfig
 from instruction_dataset import PromptStyle
 
@@ -126,7 +126,7 @@ def _check_model(shape: Mapping[str, Any]) -> None:
         else:
             valid = type(value) is bool
         if not valid:
-            raise InputError(f"{name} of the model is {quoted(str(value))}")
+            raise InputError(f"{name} of the model is {quote(str(value))}")
     GPTConfig(**shape)
 
 
@@ -220,7 +220,7 @@ def setting_differences(one: Config, other: Config) -> list[tuple[str, Any, Any]
     Paths can't: data and initial weights are identified by their hashes. Of the settings, which
     follow from the options, only dtype is compared.
     """
-    ignored = {f"options.{name}" for name in (*FREE_ON_RESUME, "dtype")}
+    ignored = {f"options.{name}" for name in (*MAY_CHANGE_ON_RESUME, "dtype")}
     ignored |= {"facts.findings", "model_sha256"}
     return [
         (name, a, b)

@@ -75,7 +75,7 @@ def training_batches(plan: RunPlan, options: FinetuneOptions) -> est.Batches:
     )
 
 
-def too_large(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> str:
+def memory_advice(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> str:
     """What to do about a run that needs more memory than there is, as a sentence."""
     batches = training_batches(plan, options)
     dtype = plan.settings.dtype
@@ -98,6 +98,6 @@ def too_large(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> str:
     else:
         advice = "nothing smaller fits; try it anyway with --force"
     return (
-        f"{options.model} needs {est.as_bytes(costs.needed)} to be trained on this data, but "
-        f"{est.as_bytes(costs.free)} are free: {advice}"
+        f"{options.model} needs {est.format_bytes(costs.needed)} to be trained on this data, but "
+        f"{est.format_bytes(costs.free)} are free: {advice}"
     )

@@ -21,8 +21,10 @@ from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from gpt_model import GPTModel
 from train_loop import calc_loss_batch, train_step
 
-PATIENCE = 4.0  # seconds that a step may be expected to take
-SLOW = 2.0  # seconds: a slower step isn't repeated, although the first one also allocates memory
+MAX_STEP_SECONDS = 4.0  # that a step may be expected to take
+MAX_REPEATED_STEP_SECONDS = (
+    2.0  # seconds: a slower step isn't repeated, although the first one also allocates memory
+)
 ROWS_COMPARED = 4  # enough rows to see whether a device computes what the CPU computes
 # Relative difference of a loss: bfloat16 has 8 bits; other devices add float32 in other orders.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2}
@@ -79,7 +81,7 @@ def dry_run(plan: RunPlan, options: FinetuneOptions) -> DryRun:
         if loss_of_step is not None:
             loss_of_step.item()  # a GPU has finished when its number is read
         seconds = time.perf_counter() - started
-        if seconds > SLOW:
+        if seconds > MAX_REPEATED_STEP_SECONDS:
             break
     return DryRun(
         rows=len(inputs),

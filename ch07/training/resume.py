@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ch07.config import FREE_ON_RESUME, FinetuneOptions
+from ch07.config import MAY_CHANGE_ON_RESUME, FinetuneOptions
 from ch07.runs import run_folder
 from ch07.runs.checkpoint import load_checkpoint, newest_intact_checkpoint
 from ch07.training.run_plan import RunPlan
@@ -38,7 +38,7 @@ def should_resume(given: dict[str, Any], resume: bool) -> bool:
     distributed.all_ranks_or_raise(lambda: _check_out(given.get("out"), resume))
     if resume or not distributed.was_restarted():
         return resume
-    return distributed.run_on_rank0(lambda: _was_launched_here(Path(given["out"])))
+    return distributed.run_on_rank0(lambda: _has_same_launch_id(Path(given["out"])))
 
 
 def _check_out(out: str | None, resume: bool) -> None:
@@ -54,7 +54,7 @@ def mark_launch(folder: Path) -> None:
         write_bytes(folder / LAUNCH_FILE, distributed.launch_id().encode())
 
 
-def _was_launched_here(folder: Path) -> bool:
+def _has_same_launch_id(folder: Path) -> bool:
     marked = (folder / LAUNCH_FILE).is_file() and (folder / run_folder.CONFIG).is_file()
     return marked and (folder / LAUNCH_FILE).read_bytes() == distributed.launch_id().encode()
 
@@ -77,7 +77,7 @@ def read_resumable_config(folder: Path, report: Report) -> Config:
     content: dict[str, Any] | None = newest_intact_checkpoint(folder / run_folder.CHECKPOINT)[1]
     copy = None
     if content is not None and content["config"]:
-        copy = _as_started(content["config"])
+        copy = _without_model_checksum(content["config"])
     try:
         config = run_folder.read_config(folder)
     except RunFolderError as error:
@@ -87,16 +87,16 @@ def read_resumable_config(folder: Path, report: Report) -> Config:
         report(f"{error}; using its copy in the checkpoint of step {step}")
         write_json(folder / run_folder.CONFIG, copy)
         return run_folder.read_config(folder)
-    if copy is not None and copy != _as_started(config):
+    if copy is not None and copy != _without_model_checksum(config):
         raise RunFolderError(
             f"{folder / run_folder.CONFIG} was altered since the run started: "
-            + _list_changes(run_folder.nested_differences(copy, _as_started(config)))
+            + _list_changes(run_folder.nested_differences(copy, _without_model_checksum(config)))
             + ". Undo that, or delete the file: a copy is in the checkpoint"
         )
     return config
 
 
-def _as_started(config: Config) -> Config:
+def _without_model_checksum(config: Config) -> Config:
     """The config without what a finished run adds, since it may be resumed from a checkpoint."""
     return {key: value for key, value in config.items() if key != "model_sha256"}
 
@@ -111,7 +111,7 @@ def merge_resumed_values(stored: dict[str, Any], given: dict[str, Any]) -> dict[
     changed = [
         (name, stored.get(name), value)
         for name, value in given.items()
-        if name not in FREE_ON_RESUME and value not in ("auto", stored.get(name))
+        if name not in MAY_CHANGE_ON_RESUME and value not in ("auto", stored.get(name))
     ]
     if changed:
         raise OptionError(

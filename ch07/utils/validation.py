@@ -51,7 +51,7 @@ def check_field_types(dataclass_type: type, values: Mapping[str, Any]) -> None:
     for field in fields(dataclass_type):
         value = values.get(field.name, field.default)
         if not isinstance(value, runtime_types(annotations[field.name])):
-            raise TypeError(f"the option {field.name} is {quoted(str(value))}")
+            raise TypeError(f"the option {field.name} is {quote(str(value))}")
 
 
 def max_json_bytes() -> int:
@@ -76,7 +76,7 @@ def check_size(path: str | Path, max_bytes: int | None = None) -> None:
         raise DataError(f"{path} is too large to be read: more than {max_bytes / 1e6:,.0f} MB")
 
 
-def quoted(text: str, max_characters: int = MAX_QUOTED_CHARACTERS) -> str:
+def quote(text: str, max_characters: int = MAX_QUOTED_CHARACTERS) -> str:
     """A value from a file as a message shows it: in quotes, and shortened if it is long."""
     return repr(text if len(text) <= max_characters else f"{text[:max_characters]} ...")
 

@@ -14,7 +14,7 @@ from ch07.config import FinetuneOptions
 from ch07.generation.decoding import generate
 from ch07.models import resource_estimate as est
 from ch07.models.adapters import add_adapter, base_model, merged_or_base_model
-from ch07.models.lora import TARGETS, add_lora, lora_layers, merged, unmerge
+from ch07.models.lora import TARGETS, add_lora, lora_layers, merge_lora, unmerge
 from ch07.models.peft_format import AdapterError, load_adapter, save_adapter
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
 from ch07.models.pretrained import find_weights
@@ -121,7 +121,7 @@ def with_random_b(model, scale=0.1):
 def test_merged_computes_the_same_and_leaves_the_model_alone(targets, small_model):
     model = with_random_b(add_lora(small_model, 4, 8, targets=targets))
     before, logits = bits(model), model(IDS)
-    one = merged(model)
+    one = merge_lora(model)
     torch.testing.assert_close(one(IDS), logits, atol=1e-5, rtol=0)
     assert not lora_layers(one) and one.config.tied_head == ("out_head" not in targets)
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
@@ -419,7 +419,7 @@ def test_an_adapter_is_not_written_through_a_link(adapted, tmp_path, capsys):
 def test_corrections_come_out_of_the_weights_again(small_model):
     base = bits(small_model)
     model = with_random_b(add_lora(small_model, 4, 8))
-    inside = merged(model)
+    inside = merge_lora(model)
     for name, layer in lora_layers(model).items():
         layer.weight.data.copy_(inside.get_submodule(name).weight)
     for name, layer in lora_layers(unmerge(model)).items():

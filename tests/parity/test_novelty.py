@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from ch07.evaluation.metrics import f1_of, lcs_length, words
+from ch07.evaluation.metrics import f1_from_counts, lcs_length, words
 from ch07.systems.synthetic_data.novelty_filter import MAX_ROUGE_L, NoveltyPool
 
 PEER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
@@ -70,7 +70,7 @@ def test_precision_recall_and_f1_on_all_pairs_of_sixty_texts():
         one, two = words(a, unicode=False), words(b, unicode=False)
         common = lcs_length(one, two)
         precision, recall = (common / len(side) if side else 0.0 for side in (one, two))
-        ours = (precision, recall, f1_of(common, len(one), len(two)))
+        ours = (precision, recall, f1_from_counts(common, len(one), len(two)))
         if not one or not two:
             ours = (0.0, 0.0, 0.0)
         assert ours == pytest.approx(tuple(expected), abs=1e-12), (a, b)
@@ -120,7 +120,7 @@ def test_as_near_and_before_it_wherever_a_part_ends(n_before):
 
 
 def _by_lcs(a, b):
-    return f1_of(lcs_length(a, b), len(a), len(b))
+    return f1_from_counts(lcs_length(a, b), len(a), len(b))
 
 
 def _slow(a, b):
@@ -129,7 +129,7 @@ def _slow(a, b):
     for i, j in itertools.product(range(len(a)), range(len(b))):
         same = best[i][j] + 1
         best[i + 1][j + 1] = same if a[i] == b[j] else max(best[i][j + 1], best[i + 1][j])
-    return f1_of(best[-1][-1], len(a), len(b))
+    return f1_from_counts(best[-1][-1], len(a), len(b))
 
 
 def test_seven_tenths_are_new_where_the_package_says_so():

@@ -6,7 +6,7 @@ import torch
 import transformers
 
 from ch07.generation.decoding import generate
-from ch07.models.lora import TARGETS, add_lora, lora_layers, merged
+from ch07.models.lora import TARGETS, add_lora, lora_layers, merge_lora
 from ch07.models.parameter_names import from_published
 from ch07.models.peft_format import load_adapter, save_adapter
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
@@ -74,9 +74,9 @@ def test_lora_that_peft_wrote(tmp_path):
     theirs.save_pretrained(tmp_path)
     ours = load_adapter(ours, tmp_path)
     close(ours(IDS), theirs(IDS).logits)
-    close(merged(ours)(IDS), theirs(IDS).logits)
+    close(merge_lora(ours)(IDS), theirs(IDS).logits)
     in_one = from_published(theirs.merge_and_unload().transformer.state_dict(), CONFIG)
-    for name, weight in merged(ours).named_parameters():
+    for name, weight in merge_lora(ours).named_parameters():
         close(weight, in_one[name])
 
 

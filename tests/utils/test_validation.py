@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from ch07.utils.errors import DataError
-from ch07.utils.validation import check_field_types, check_size, quoted, runtime_types
+from ch07.utils.validation import check_field_types, check_size, quote, runtime_types
 
 
 @dataclass
@@ -57,5 +57,5 @@ def test_only_regular_files_up_to_a_size_are_read(tmp_path):
 
 
 def test_a_quoted_value_is_shortened():
-    assert quoted("a\n") == r"'a\n'"
-    assert quoted("x" * 61) == f"'{'x' * 60} ...'"
+    assert quote("a\n") == r"'a\n'"
+    assert quote("x" * 61) == f"'{'x' * 60} ...'"

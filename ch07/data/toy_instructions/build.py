@@ -23,7 +23,7 @@ SEED = 123
 N_VALIDATION = 6
 N_TEST = 20  # held-out entries of one family
 N_TRAIN = 340  # training entries of a family that composes words ...
-MORE = {  # ... except those that need most practice, because they move words around
+N_TRAIN_BY_FAMILY = {  # ... except those that need most practice, because they move words around
     "sort three words": 2200,
     "reverse three words": 1500,
     "first or last word": 1400,
@@ -40,9 +40,9 @@ def build_entries(seed: int = SEED) -> list[dict[str, str]]:
     drawn: list[dict[str, str]] = []
     for name, (draw, phrasings) in (SENTENCE_FAMILIES | LIST_FAMILIES).items():
         rng = random.Random(f"{seed} {name}")
-        drawn += [entry for entry, _ in _composed(rng, name, draw, phrasings)]
+        drawn += [entry for entry, _ in _composed_entries(rng, name, draw, phrasings)]
     for name, (facts, phrasings) in FACT_FAMILIES.items():
-        drawn += _looked_up(random.Random(f"{seed} {name}"), name, facts, phrasings)
+        drawn += _fact_entries(random.Random(f"{seed} {name}"), name, facts, phrasings)
     entries: list[dict[str, str]] = []
     prompts: set[str] = set()
     for entry in drawn:
@@ -62,12 +62,12 @@ def held_out_keys(seed: int = SEED) -> dict[str, list[Hashable]]:
     """
     held_out = {}
     for name, (draw, phrasings) in (SENTENCE_FAMILIES | LIST_FAMILIES).items():
-        entries = _composed(random.Random(f"{seed} {name}"), name, draw, phrasings)
+        entries = _composed_entries(random.Random(f"{seed} {name}"), name, draw, phrasings)
         held_out[name] = [key for _, key in islice(entries, N_TEST + N_VALIDATION)]
     return held_out
 
 
-def _composed(
+def _composed_entries(
     rng: random.Random,
     name: str,
     draw: Callable[[random.Random], DrawnTask],
@@ -75,7 +75,7 @@ def _composed(
 ) -> Iterator[tuple[dict[str, str], Hashable]]:
     """(entry, key) pairs with different keys, so that none is shared between splits."""
     keys: set[Hashable] = set()
-    while len(keys) < MORE.get(name, N_TRAIN) + N_VALIDATION + N_TEST:
+    while len(keys) < N_TRAIN_BY_FAMILY.get(name, N_TRAIN) + N_VALIDATION + N_TEST:
         task = draw(rng)
         if task.key not in keys:
             split = _split(len(keys))
@@ -83,7 +83,7 @@ def _composed(
             yield _entry(name, rng.choice(phrasings), task.slots, task.answer, split), task.key
 
 
-def _looked_up(
+def _fact_entries(
     rng: random.Random, name: str, facts: Sequence[Fact], phrasings: Sequence[Phrasing]
 ) -> Iterator[dict[str, str]]:
     """Entries for facts in many phrasings, three quarters of which are kept for training."""

@@ -96,7 +96,7 @@ def make_corpus(seed: int = SEED, n_documents: int = N_DOCUMENTS) -> list[str]:
     ['4 plus 7 is 11. In 5 weeks there are 35 days. In capitals, stone is STONE.']
     """
     rng = random.Random(f"{seed} corpus")
-    held_out = _held_out()
+    held_out = _held_out_compositions()
     facts = _facts()
     writers: list[Writer] = [_trio] * 5
     writers += [_adjective, _replacement, _conjunction, _numbers]
@@ -110,7 +110,7 @@ def make_corpus(seed: int = SEED, n_documents: int = N_DOCUMENTS) -> list[str]:
     return documents
 
 
-def _held_out() -> set[Hashable]:
+def _held_out_compositions() -> set[Hashable]:
     """What held-out entries compose: who did what to what, who did two things, words of a list.
 
     Only the words matter, not their tense, voice, colour or order.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ch07.exercises.checks.common import (
-    call_unchanged,
+    call_without_mutation,
     close,
     comparison_table,
     expect_tensor,
@@ -65,7 +65,7 @@ def _map(change: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
 
 def _attend(function: Attention, *inputs: Tensor, case: str = "") -> Tensor:
     """The result, a tensor; the inputs must stay as they are."""
-    result = call_unchanged(function, *inputs, untouched=3, consequence=CHANGED, case=case)
+    result = call_without_mutation(function, *inputs, untouched=3, consequence=CHANGED, case=case)
     expect_tensor(result)
     return result
 

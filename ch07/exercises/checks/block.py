@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ch07.exercises.checks.common import (
-    call_unchanged,
+    call_without_mutation,
     close,
     describe,
     expect_tensor,
@@ -40,7 +40,7 @@ def check_block(function: Callable[..., Any]) -> None:
     right.eval()
     block = _make_block(function, right).eval()
     x = random_tensor(2, 5, CONFIG.emb_dim, seed=9)
-    result = call_unchanged(block, x, consequence="its input in place (`x += ...`).")
+    result = call_without_mutation(block, x, consequence="its input in place (`x += ...`).")
     expect_tensor(result)
     if not close(result, right(x)):
         _name_wrong_block(result, x, right)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ch07.exercises.checks.common import call_unchanged, comparison_table, describe
+from ch07.exercises.checks.common import call_without_mutation, comparison_table, describe
 from ch07.exercises.learner_code import KnownError
 from ch07.exercises.mistake import Mistake, expect
 
@@ -104,7 +104,9 @@ def pair_case(function: Collate, reference: Collate, batch: Sequence[Item], **op
 
 def call_collate(function: Collate, batch: Sequence[Item], **options: Any) -> Any:
     """What the function returns for a batch, which it must leave as it is."""
-    return call_unchanged(function, batch, consequence=BATCH_CHANGED, known=[SQUEEZED], **options)
+    return call_without_mutation(
+        function, batch, consequence=BATCH_CHANGED, known=[SQUEEZED], **options
+    )
 
 
 def token_ids(item: Item) -> Row:

@@ -37,7 +37,7 @@ def close(a: Tensor, b: Tensor, tolerance: float = TOLERANCE) -> bool:
     return a.shape == b.shape and torch.allclose(a.double(), b.double(), atol=tolerance, rtol=0)
 
 
-def call_unchanged(
+def call_without_mutation(
     function: Callable[..., Any],
     *arguments: Any,
     consequence: str,

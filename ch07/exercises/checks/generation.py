@@ -9,9 +9,9 @@ from ch07.exercises.checks.generation_probe import (
     Generate,
     TokenIds,
     answers_table,
-    generated,
+    generate_answers,
     make_model,
-    watched,
+    record_calls,
 )
 from ch07.exercises.mistake import Mistake, expect
 from ch07.generation.decoding import generate
@@ -33,7 +33,7 @@ def check_generate(function: Generate) -> None:
 
 def _check_one_prompt(function: Generate, model: GPTModel, prompt: TokenIds) -> None:
     """A prompt alone, whose answer contains no end."""
-    (mine,) = generated(function, model, [prompt])
+    (mine,) = generate_answers(function, model, [prompt])
     (right,) = generate(model, [prompt], NEW_TOKENS)
     table = answers_table([mine], [right])
     expect(
@@ -70,8 +70,8 @@ def _check_one_prompt(function: Generate, model: GPTModel, prompt: TokenIds) -> 
 
 def _check_together(function: Generate, model: GPTModel) -> None:
     """Prompts of different lengths in one call: the model's input shows how they are padded."""
-    with watched(model) as calls:
-        result = generated(function, model, PROMPTS)
+    with record_calls(model) as calls:
+        result = generate_answers(function, model, PROMPTS)
     expected = generate(model, PROMPTS, NEW_TOKENS)
     if result != expected:
         n = len(PROMPTS)
@@ -80,8 +80,8 @@ def _check_together(function: Generate, model: GPTModel) -> None:
         short_row = batches[0][1].tolist() if batches else []
         _name_wrong_answers(result, expected, short_row)
     twice = [PROMPTS[2], PROMPTS[0], PROMPTS[2]]
-    answers = generated(function, model, twice, case="the same prompt twice")
-    no_answers = generated(function, model, [], case="no prompts at all")
+    answers = generate_answers(function, model, twice, case="the same prompt twice")
+    no_answers = generate_answers(function, model, [], case="no prompts at all")
     expect(
         answers == generate(model, twice, NEW_TOKENS) and no_answers == [],
         "answers-depend-on-neighbours",
@@ -127,7 +127,7 @@ def _check_end(function: Generate, model: GPTModel) -> None:
     answers = generate(model, PROMPTS, NEW_TOKENS)
     end = answers[0][2]
     expected = generate(model, PROMPTS, NEW_TOKENS, end_id=end)
-    result = generated(function, model, PROMPTS, case="an answer that ends", end_id=end)
+    result = generate_answers(function, model, PROMPTS, case="an answer that ends", end_id=end)
     table = answers_table(result, expected)
     for mine, right, endless in zip(result, expected, answers, strict=True):
         expect(
@@ -153,7 +153,7 @@ def _check_end(function: Generate, model: GPTModel) -> None:
         ("its first new token as the end", answers[0][0]),
         ("a token of a prompt as the end", PROMPTS[2][1]),
     ):
-        result = generated(function, model, PROMPTS, case=case, end_id=token)
+        result = generate_answers(function, model, PROMPTS, case=case, end_id=token)
         expected = generate(model, PROMPTS, NEW_TOKENS, end_id=token)
         expect(
             result == expected,
@@ -166,7 +166,7 @@ def _check_end(function: Generate, model: GPTModel) -> None:
 def _check_max_new_tokens(function: Generate, model: GPTModel) -> None:
     for n in (0, 1, 15):
         case = f"max_new_tokens={n}"
-        result = generated(function, model, PROMPTS, n, case=case)
+        result = generate_answers(function, model, PROMPTS, n, case=case)
         expected = generate(model, PROMPTS, n)
         expect(
             result == expected,
@@ -181,7 +181,7 @@ def _check_full_context(function: Generate, model: GPTModel) -> None:
     context = CONFIG.context_length
     prompts = [list(range(1, 1 + context - free)) for free in (0, 2, 3)]
     case = "a prompt that almost fills the context"
-    result = generated(function, model, prompts, case=case)
+    result = generate_answers(function, model, prompts, case=case)
     expected = generate(model, prompts, NEW_TOKENS)
     table = answers_table(result, expected)
     fits = [
@@ -201,8 +201,8 @@ def _check_full_context(function: Generate, model: GPTModel) -> None:
 def _check_mode(function: Generate, training: bool) -> None:
     """The model's mode while it answers, and afterwards."""
     model = make_model(drop_rate=0.5).train(training)
-    with watched(model) as calls:
-        result = generated(function, model, PROMPTS)
+    with record_calls(model) as calls:
+        result = generate_answers(function, model, PROMPTS)
     gradients_enabled = torch.is_grad_enabled()
     torch.set_grad_enabled(True)
     used_dropout = any(call.training for call in calls)

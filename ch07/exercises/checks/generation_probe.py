@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ch07.exercises.checks.common import call_unchanged, describe
+from ch07.exercises.checks.common import call_without_mutation, describe
 from ch07.exercises.mistake import expect
 from gpt_model import GPTConfig, GPTModel
 
@@ -41,7 +41,7 @@ def make_model(drop_rate: float = 0.0) -> GPTModel:
 
 
 @contextlib.contextmanager
-def watched(model: nn.Module) -> Iterator[list[ModelCall]]:
+def record_calls(model: nn.Module) -> Iterator[list[ModelCall]]:
     """Lists the calls of a model while the block runs."""
     calls: list[ModelCall] = []
 
@@ -56,7 +56,7 @@ def watched(model: nn.Module) -> Iterator[list[ModelCall]]:
         handle.remove()
 
 
-def generated(
+def generate_answers(
     function: Generate,
     model: nn.Module,
     prompts: Sequence[TokenIds],
@@ -69,7 +69,7 @@ def generated(
     def prompts_first(prompts: Sequence[TokenIds], **options: Any) -> Any:
         return function(model, prompts, n_tokens, **options)
 
-    result = call_unchanged(
+    result = call_without_mutation(
         prompts_first,
         list(prompts),
         case=case,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ch07.exercises.checks.block import CONFIG
-from ch07.exercises.checks.common import call_unchanged, close, describe, random_tensor
+from ch07.exercises.checks.common import call_without_mutation, close, describe, random_tensor
 from ch07.exercises.learner_code import call_function, describe_error, try_call
 from ch07.exercises.mistake import Mistake, expect
 from gpt_model import GPTModel
@@ -84,7 +84,9 @@ def _extend(cache: Any, layer: int, keys: Tensor, values: Tensor, case: str = ""
         return cache.extend(layer, keys, values)
 
     consequence = "the given keys or values in place."
-    return call_unchanged(extend, keys, values, untouched=2, consequence=consequence, case=case)
+    return call_without_mutation(
+        extend, keys, values, untouched=2, consequence=consequence, case=case
+    )
 
 
 def _check_length_before(length: int, n_read: int, T: int, layer: int, n_layers: int) -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ch07.exercises.checks.common import (
-    call_unchanged,
+    call_without_mutation,
     describe,
     expect_tensor,
     losses_table,
@@ -72,7 +72,7 @@ def _batches() -> Iterator[Batch]:
 def _check_one_loss(
     function: Callable[..., Any], inputs: Tensor, targets: Tensor, model: Probe
 ) -> None:
-    loss = call_unchanged(
+    loss = call_without_mutation(
         function,
         inputs,
         targets,

@@ -6,7 +6,7 @@ from typing import Any
 import tiktoken
 
 from ch07.data.tokenizer import load_tokenizer
-from ch07.exercises.checks.common import call_unchanged, describe
+from ch07.exercises.checks.common import call_without_mutation, describe
 from ch07.exercises.learner_code import KnownError, call_function
 from ch07.exercises.mistake import Mistake, expect
 from collate import END_OF_TEXT
@@ -61,7 +61,7 @@ def _prompt(
     function: Callable[..., Any], entry: Entry, case: str = "", known: Sequence[KnownError] = ()
 ) -> str:
     """The text for an entry, which must stay as it is."""
-    text = call_unchanged(
+    text = call_without_mutation(
         function, entry, consequence="the caller's entry.", case=case, known=known
     )
     expect(isinstance(text, str), "no-text", f"Expected a string, but got {describe(text)}.")
@@ -160,7 +160,7 @@ def check_dataset(function: Callable[..., Any]) -> None:
 
 
 def _make_dataset(function: Callable[..., Any], data: list[Entry], tokenizer: Any) -> Any:
-    return call_unchanged(function, data, tokenizer, consequence="the caller's entries.")
+    return call_without_mutation(function, data, tokenizer, consequence="the caller's entries.")
 
 
 def _check_rows(dataset: Any, data: list[Entry], tokenizer: tiktoken.Encoding) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ch07.exercises.checks.common import (
-    call_unchanged,
+    call_without_mutation,
     losses_table,
     same_loss,
 )
@@ -42,7 +42,7 @@ class TwoParameterProbe(Probe):
         return logits if wanted is None else logits[wanted]
 
 
-class WatchedSGD(torch.optim.SGD):
+class RecordingSGD(torch.optim.SGD):
     """Gradient descent in two parameter groups that remembers what each step was given."""
 
     def __init__(self, model: TwoParameterProbe) -> None:
@@ -97,12 +97,12 @@ def check_train_step(function: TrainStep) -> None:
 
 def _run(
     function: TrainStep, window: list[Batch], clip: float = CLIP
-) -> tuple[TwoParameterProbe, WatchedSGD, Any]:
+) -> tuple[TwoParameterProbe, RecordingSGD, Any]:
     """One call on a fresh model: (model, optimizer, what was returned)."""
     model = TwoParameterProbe().train()
-    optimizer = WatchedSGD(model)
+    optimizer = RecordingSGD(model)
     settings = TrainSettings(grad_clip=clip)
-    loss = call_unchanged(
+    loss = call_without_mutation(
         function,
         window,
         model,
@@ -115,7 +115,7 @@ def _run(
     return model, optimizer, loss
 
 
-def _check_steps(optimizer: WatchedSGD) -> Tensor:
+def _check_steps(optimizer: RecordingSGD) -> Tensor:
     """Exactly one step, with a gradient, which is returned."""
     expect(
         bool(optimizer.gradients),
@@ -211,7 +211,7 @@ def _check_norm(gradient: Tensor, expected: Tensor, case: str) -> None:
 def _check_returned_loss(loss: Any) -> None:
     model = TwoParameterProbe()
     settings = TrainSettings(grad_clip=CLIP)
-    expected = train_step(WINDOW, model, WatchedSGD(model), "cpu", LR, settings)
+    expected = train_step(WINDOW, model, RecordingSGD(model), "cpu", LR, settings)
     expect(loss is not None, "no-loss", "Nothing was returned: return the window's mean loss.")
     is_number = isinstance(loss, int | float) or (isinstance(loss, Tensor) and loss.numel() == 1)
     expect(
@@ -248,7 +248,7 @@ def _check_window_without_targets(function: TrainStep) -> None:
     )
 
 
-def _has_gradient(optimizer: WatchedSGD) -> bool:
+def _has_gradient(optimizer: RecordingSGD) -> bool:
     gradient = current_gradient(optimizer)
     return gradient is not None and bool(gradient.any())
 

@@ -194,7 +194,7 @@ def farthest_first_by_group(
 
 
 # --- near duplicates ----------------------------------------------------------------------------
-def without_near_duplicates(rows: Iterable[Row], key: str, threshold: float = 0.9) -> list[Row]:
+def drop_near_duplicates(rows: Iterable[Row], key: str, threshold: float = 0.9) -> list[Row]:
     """The rows whose `key` is not a near duplicate of an earlier row's; empty values are kept.
 
     Repeated until nothing more is found: removing rows changes the TF-IDF weights, so that others

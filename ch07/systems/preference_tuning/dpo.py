@@ -30,8 +30,10 @@ from train_loop import IGNORE_INDEX, TrainSettings, TrainState, learning_rate, t
 
 REDUCTIONS = ("sum", "mean")
 
-Rectangle = tuple[Tensor, Tensor]  # inputs and targets, both (B, T)
-PairBatch = tuple[Rectangle, Rectangle, Tensor]  # chosen, rejected, indices of the pairs (B,)
+InputsAndTargets = tuple[Tensor, Tensor]  # inputs and targets, both (B, T)
+PairBatch = tuple[
+    InputsAndTargets, InputsAndTargets, Tensor
+]  # chosen, rejected, indices of the pairs (B,)
 
 
 @dataclass(frozen=True)

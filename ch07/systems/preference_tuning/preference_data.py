@@ -27,7 +27,7 @@ from ch07.data.json_reader import DUPLICATE_KEY, Finding, parse_rows, read_utf8
 from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.systems.preference_tuning.toy_preferences import toy_preferences
-from ch07.utils.validation import MAX_LISTED, quoted
+from ch07.utils.validation import MAX_LISTED, quote
 from collate import custom_collate_response_fn
 from instruction_dataset import BOOK_STYLE, InstructionDataset, PromptStyle
 
@@ -80,7 +80,7 @@ def check_pair(where: str, row: Any, findings: list[Finding]) -> Pair | None:
         return check_row(where, row, findings)  # adds what is wrong with the row
     missing = [repr(key) for key in REQUIRED_KEYS if key not in row]
     if missing:
-        keys = ", ".join(map(quoted, list(row)[:MAX_LISTED])) or "none"
+        keys = ", ".join(map(quote, list(row)[:MAX_LISTED])) or "none"
         what = f"missing: {', '.join(missing)}; keys found: {keys}"
         findings.append(Finding(where, "error", what))
         return None
@@ -139,7 +139,7 @@ class PairDataset(Dataset[tuple[Any, Any, int]]):
         return [max(both) for both in zip(chosen.lengths, rejected.lengths, strict=True)]
 
 
-def pairs_that_fit(
+def fitting_pairs(
     file: DataFile,
     rows: Sequence[int],
     *,

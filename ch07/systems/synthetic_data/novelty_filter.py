@@ -151,7 +151,7 @@ def _chunks(indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 def _f1_scores(
     common: NDArray[np.int64], n_words: int, lengths: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """`f1_of` for many texts: the same operations, so that bounds and scores agree to the bit."""
+    """`f1_from_counts` for many texts: the same operations, so bounds and scores agree exactly."""
     positive = common > 0
     precision = common[positive] / n_words
     recall = common[positive] / lengths[positive]

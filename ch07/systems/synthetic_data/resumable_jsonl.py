@@ -79,7 +79,7 @@ class ResumableJsonl:
             self._check_settings(log[0][0])
             self._check_last_line(len(log) - 1)
         else:
-            self._check_untouched()
+            self._check_not_foreign()
         self.requests: list[Request] = [value for value, _ in log[1:]]
         if not all(_is_row(row) for row, _ in rows) or not all(map(_is_request, self.requests)):
             raise DataError(f"{self.path} was not written by this command: choose another --out")
@@ -100,7 +100,7 @@ class ResumableJsonl:
             self.log: sum(n_bytes for _, n_bytes in log),
         }
 
-    def _check_untouched(self) -> None:
+    def _check_not_foreign(self) -> None:
         """Never write to, or cut, a file that is not ours."""
         begun = (
             self.log.read_bytes() if self.log.exists() else b""

@@ -28,13 +28,13 @@ from ch07.systems.data_curation.quality_flags import (
 from ch07.systems.data_curation.row_selection import (
     LIMA_LENGTHS,
     LIMA_PATTERNS,
+    drop_near_duplicates,
     farthest_first_by_group,
     filter_reasons,
     select_diverse,
     select_longest,
     select_random,
     strip_links,
-    without_near_duplicates,
 )
 
 
@@ -412,28 +412,28 @@ def said(*texts):
 def test_the_first_of_near_duplicates_stays_despite_empty_values():
     """The book's script drops empty values first, and then drops the rows before the right ones."""
     rows = said("", "Name a colour.", "", "name a colour", "Sort them.", "Name a colour!")
-    assert without_near_duplicates(rows, "input") == [rows[0], rows[1], rows[2], rows[4]]
+    assert drop_near_duplicates(rows, "input") == [rows[0], rows[1], rows[2], rows[4]]
 
 
 def test_rows_without_a_value_are_untouched():
     for rows in (said("", "", ""), [{"input": None}, {"input": ""}], []):
-        assert without_near_duplicates(rows, "input") == rows
+        assert drop_near_duplicates(rows, "input") == rows
     rows = [{"output": "x"}, *said("Say the same.", "Say the same.")]  # not in the first row
-    assert without_near_duplicates(rows, "input") == rows[:2]
+    assert drop_near_duplicates(rows, "input") == rows[:2]
     with pytest.raises(
         ValueError, match="no row has the key 'inptu'; the first row's keys: 'output'"
     ):
-        without_near_duplicates(rows, "inptu")
+        drop_near_duplicates(rows, "inptu")
     with pytest.raises(ValueError, match="row 2: 'input' must be text, but is 5"):
-        without_near_duplicates([{"input": "x"}, {"input": 5}], "input")
+        drop_near_duplicates([{"input": "x"}, {"input": 5}], "input")
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text("ab c", max_size=7), max_size=14), st.sampled_from([0.6, 0.75, 0.9]))
 def test_removing_near_duplicates_is_idempotent(texts, threshold):
     rows = said(*texts)
-    kept = without_near_duplicates(rows, "input", threshold)
-    assert without_near_duplicates(kept, "input", threshold) == kept
+    kept = drop_near_duplicates(rows, "input", threshold)
+    assert drop_near_duplicates(kept, "input", threshold) == kept
     assert [r["row"] for r in kept] == sorted(r["row"] for r in kept)
     assert find_near_duplicates([r["input"] for r in kept], threshold) == []
     later = {j for _, j, _ in find_near_duplicates(texts, threshold)}
@@ -447,7 +447,7 @@ def test_removal_is_repeated_since_weights_change():
     texts = ["ab", "acbcb", "cbc", "cb"]
     assert {(i, j) for i, j, _ in find_near_duplicates(texts, 0.75)} == {(2, 3)}
     assert {(i, j) for i, j, _ in find_near_duplicates(texts[:3], 0.75)} == {(1, 2)}
-    kept = without_near_duplicates(said(*texts), "input", 0.75)
+    kept = drop_near_duplicates(said(*texts), "input", 0.75)
     assert [r["input"] for r in kept] == ["ab", "acbcb"]
 
 

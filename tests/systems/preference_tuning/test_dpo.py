@@ -32,8 +32,8 @@ from ch07.systems.preference_tuning.dpo import (
 from ch07.systems.preference_tuning.preference_data import (
     PairDataset,
     collate_pairs,
+    fitting_pairs,
     pair_loader,
-    pairs_that_fit,
     read_preferences,
 )
 from ch07.systems.preference_tuning.toy_preferences import FORMS, toy_preferences
@@ -346,8 +346,8 @@ def test_a_pair_longer_than_the_context_is_listed(tmp_path):
     file = read_preferences(write(tmp_path / "p.json", [PAIR, {**PAIR, "rejected": "no " * 50}]))
     style = STYLES["question-answer"]
     with pytest.raises(DataError, match="row 2: more tokens than the model's context of 40"):
-        pairs_that_fit(file, range(2), style=style, context_length=40)
-    dataset, found = pairs_that_fit(
+        fitting_pairs(file, range(2), style=style, context_length=40)
+    dataset, found = fitting_pairs(
         file, range(2), style=style, context_length=40, skip_bad_rows=True
     )
     assert dataset.pairs == [PAIR] and [finding.place for finding in found] == ["row 2"]
