@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ch07.commands.cli import main
-from ch07.runs import run_folder, run_lock
+from ch07.runs import new_run_folder, run_folder
 from ch07.utils.atomic_files import read_json, read_tensors
 
 SHORT = ["--eval-freq", "10", "--dtype", "float32"]
@@ -363,7 +363,7 @@ def test_a_name_that_no_file_could_hold_is_refused_at_once(tmp_path, capsys, com
 
 def test_a_full_disk_is_said_before_training(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
-        run_lock.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10**6})
+        new_run_folder.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10**6})
     )
     arguments = ["--data", str(tiny_file(tmp_path, 3)), "--out", str(tmp_path / "run")]
     assert main(["finetune", *arguments]) == 1
