@@ -13,7 +13,7 @@ time. Takes about a quarter of an hour on two cores.
 import random
 from statistics import mean
 
-from benchmarks.measured import in_a_folder, in_a_process, memory, row
+from benchmarks.harness import in_a_folder, in_a_process, memory, row
 from ch07.commands.cli import main as ch07
 from ch07.config import FinetuneOptions
 from ch07.data.toy_instructions.build import DATA_FILE

@@ -25,7 +25,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.measured import parser, report
+from benchmarks.harness import parser, report
 from ch07.config import FinetuneOptions
 from ch07.data.entries import load_entries
 from ch07.data.splits import split_entries

@@ -14,7 +14,7 @@ import time
 
 import torch
 
-from benchmarks.measured import parser, report, row, speeds
+from benchmarks.harness import parser, report, row, speeds
 from ch07.data.entries import load_entries
 from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.build import DATA_FILE

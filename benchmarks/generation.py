@@ -16,8 +16,8 @@ import time
 
 import torch
 
-from benchmarks import measured, peers
-from benchmarks.measured import contest_main, speeds
+from benchmarks import harness, peers
+from benchmarks.harness import contest_main, speeds
 from ch07.data.entries import load_entries
 from ch07.data.splits import positional_split
 from ch07.data.tokenizer import load_tokenizer
@@ -98,7 +98,7 @@ def contest(who, dtype, at_once, n_prompts, size, data):
         assert all(len(answer) == N_NEW_TOKENS for answer in answers)
         return {"speed": N_NEW_TOKENS * len(prompts) / (time.perf_counter() - started)}
 
-    measured.serve({"tokens": contestant.answer(prompts[:1], N_CHECKED_TOKENS)}, work)
+    harness.serve({"tokens": contestant.answer(prompts[:1], N_CHECKED_TOKENS)}, work)
 
 
 def run_contest(contestants, rounds, size, data):
@@ -107,7 +107,7 @@ def run_contest(contestants, rounds, size, data):
     AssertionError unless all generate the same tokens.
     """
     options = ("--model", size, "--data", data)
-    first, turns = measured.in_turns("benchmarks.generation", contestants, options, rounds)
+    first, turns = harness.in_turns("benchmarks.generation", contestants, options, rounds)
     assert len({str(first_line["tokens"]) for first_line in first.values()}) == 1, first
     return {c: [turn["speed"] for turn in done] for c, done in turns.items()}
 
@@ -120,8 +120,8 @@ def limits(data, size, dtype, rounds):
     new = N_NEW_TOKENS * len(prompts)
     operations = 2 * (blocks * (sum(map(len, prompts)) + new) + head * new)
     n_bytes = (blocks + head) * torch.finfo(getattr(torch, dtype)).bits // 8
-    many = [new / (operations / measured.matrix_peak(dtype)) for _ in range(rounds)]
-    return many, [measured.bandwidth() / n_bytes for _ in range(rounds)]
+    many = [new / (operations / harness.matrix_peak(dtype)) for _ in range(rounds)]
+    return many, [harness.bandwidth() / n_bytes for _ in range(rounds)]
 
 
 def compare(given):

@@ -18,7 +18,7 @@ import time
 import torch
 
 from benchmarks import peers
-from benchmarks.measured import in_a_process, parser, report, row
+from benchmarks.harness import in_a_process, parser, report, row
 from ch07.config import FinetuneOptions
 from ch07.generation.decoding import generate
 from ch07.models.resource_estimate import count_parameters

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measured import in_a_process, memory, parser, report, row
+from benchmarks.harness import in_a_process, memory, parser, report, row
 from ch07.config import FinetuneOptions
 from ch07.data.prompt_styles import get_style
 from ch07.data.token_store import write_store

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measured import in_a_process, memory, parser, report, row
+from benchmarks.harness import in_a_process, memory, parser, report, row
 from gpt_model import MODEL_SIZES, GPTConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))

@@ -13,7 +13,7 @@ import statistics
 import time
 from itertools import accumulate
 
-from benchmarks.measured import parser, report, row
+from benchmarks.harness import parser, report, row
 from ch07.systems.synthetic_data.novelty_filter import NoveltyPool
 
 CANDIDATES = 20

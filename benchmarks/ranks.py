@@ -19,8 +19,8 @@ import time
 
 import torch
 
-from benchmarks import measured
-from benchmarks.measured import contest_main, row, speeds
+from benchmarks import harness
+from benchmarks.harness import contest_main, row, speeds
 from benchmarks.training import DECAY, LR, rows_of
 from ch07.data.dataloader import make_loader
 from ch07.models.resource_estimate import count_parameters
@@ -55,7 +55,7 @@ def contest(_, what, size, data):
 
 def _steps(shard, size, data):
     dtype, dataset = choose_dtype("auto", torch.device("cpu")), rows_of(data)
-    empty = measured.memory("VmRSS")
+    empty = harness.memory("VmRSS")
     model = GPTModel(GPTConfig(**MODEL_SIZES[size]), torch.Generator().manual_seed(0)).train()
     model = distributed.distribute_model(model, shard)
     optimizer = make_optimizer(model.parameters(), LR, DECAY)
@@ -74,7 +74,7 @@ def _steps(shard, size, data):
             seconds.append(time.perf_counter() - started)
             tokens += distributed.all_reduce_sum(count_tokens(batch[1]))
     return {"speed": tokens / sum(seconds), "loss": loss.item(), "step": sum(seconds) / BATCHES,
-            "memory": distributed.all_reduce_sum(measured.memory() - empty)
+            "memory": distributed.all_reduce_sum(harness.memory() - empty)
             / distributed.get_world_size()}  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def turn(n, what, given):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command,
-        cwd=measured.ROOT,
+        cwd=harness.ROOT,
         env=environment,
         capture_output=True,
         text=True,

@@ -14,7 +14,7 @@ import time
 
 import torch
 
-from benchmarks.measured import in_a_process, memory, parser, report, row
+from benchmarks.harness import in_a_process, memory, parser, report, row
 from ch07.generation.decoding import generate
 from ch07.models import resource_estimate as est
 from ch07.training.cross_entropy import summed_cross_entropy_in_place

@@ -16,7 +16,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.measured import memory, parser, report, row
+from benchmarks.harness import memory, parser, report, row
 from ch07.config import FinetuneOptions
 from ch07.data.tokenizer import load_tokenizer
 from ch07.generation.respond import respond

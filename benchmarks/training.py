@@ -15,8 +15,8 @@ import time
 
 import torch
 
-from benchmarks import measured, peers
-from benchmarks.measured import contest_main, row, speeds
+from benchmarks import harness, peers
+from benchmarks.harness import contest_main, row, speeds
 from ch07.data.dataloader import make_loader
 from ch07.data.entries import load_entries
 from ch07.data.splits import positional_split
@@ -116,21 +116,21 @@ def contest(who, dtype, size, data):
     """One contestant in a process of its own: prints its loss, then one line per turn."""
     if who == "ours":
         limit_kernel_cache()
-    dataset, empty = rows_of(data), measured.memory("VmRSS")
+    dataset, empty = rows_of(data), harness.memory("VmRSS")
     start = GPTModel(GPTConfig(**MODEL_SIZES[size]), torch.Generator().manual_seed(0))
     contestant = CONTESTANTS[who](start, dataset, dtype)
     del start
     batches = _endless(contestant.loader)
 
     def work():
-        turn, peak = [next(batches) for _ in range(BATCHES)], measured.matrix_peak(dtype)
+        turn, peak = [next(batches) for _ in range(BATCHES)], harness.matrix_peak(dtype)
         started = time.perf_counter()
         tokens = sum(contestant.step(batch) for batch in turn)
         seconds = time.perf_counter() - started
-        return {"speed": tokens / seconds, "peak": peak, "memory": measured.memory() - empty}
+        return {"speed": tokens / seconds, "peak": peak, "memory": harness.memory() - empty}
 
     loss = contestant.loss([dataset[i] for i in range(BATCH_SIZE)])
-    measured.serve({"loss": loss}, work)
+    harness.serve({"loss": loss}, work)
 
 
 def _endless(loader):
@@ -145,7 +145,7 @@ def run_contest(contestants, rounds, size, data):
     """
     config = GPTConfig(**MODEL_SIZES[size])
     options = ("--model", size, "--data", data)
-    first, turns = measured.in_turns("benchmarks.training", contestants, options, rounds)
+    first, turns = harness.in_turns("benchmarks.training", contestants, options, rounds)
     losses = [first_line["loss"] for first_line in first.values()]
     assert max(losses) - min(losses) < 1e-4, first
     return {

@@ -15,7 +15,7 @@ import shutil
 from collections import defaultdict
 
 from benchmarks.adapters import NEW_FAMILIES, PEER, write_data_files
-from benchmarks.measured import in_a_folder, in_a_process, row
+from benchmarks.harness import in_a_folder, in_a_process, row
 from ch07.commands.cli import main as ch07
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.runs.run_folder import SCORES

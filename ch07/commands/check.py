@@ -12,7 +12,8 @@ from pathlib import Path
 from ch07.exercises.catalogue import Exercise, exercises, find
 from ch07.exercises.catalogue import hint as hint_of
 from ch07.exercises.report import Report
-from ch07.exercises.sandbox import SECONDS, check_file, open_sandbox
+from ch07.exercises.sandbox import check_file, open_sandbox
+from ch07.exercises.sandbox_limits import EXERCISE_SECONDS
 from ch07.utils.console import json_text, terminal_safe
 from ch07.utils.errors import InputError, OptionError
 
@@ -25,7 +26,7 @@ def check(
     hint: str | None = None,
     level: int = 1,
     start: str | None = None,
-    seconds: float = SECONDS,
+    seconds: float = EXERCISE_SECONDS,
     as_json: bool = False,
 ) -> int:
     """Print a hint, copy the stubs, check a file, or list the exercises.

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from ch07.runs import run_folder
+from ch07.runs.config_differences import setting_differences
 from ch07.utils.atomic_files import read_json, read_tensors
 from ch07.utils.console import terminal_line
 from ch07.utils.errors import RunFolderError
@@ -45,9 +46,7 @@ def compare(one: str, two: str, as_json: bool = False) -> int:
 
 
 def _compare_settings(first: Path, second: Path) -> list[dict[str, Any]]:
-    differences = run_folder.setting_differences(
-        run_folder.read_config(first), run_folder.read_config(second)
-    )
+    differences = setting_differences(run_folder.read_config(first), run_folder.read_config(second))
     return [{"name": name, "values": [a, b]} for name, a, b in differences]
 
 

@@ -12,16 +12,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from ch07.data.entries import read_data, summarize_findings, write_entries
-from ch07.systems.data_curation.quality_flags import FLAGS, quality_flags
-from ch07.systems.data_curation.row_selection import (
+from ch07.systems.data_curation.lima_filters import (
     LIMA_LENGTHS,
     LIMA_PATTERNS,
-    drop_near_duplicates,
     filter_reasons,
+    strip_links,
+)
+from ch07.systems.data_curation.quality_flags import FLAGS, quality_flags
+from ch07.systems.data_curation.row_selection import (
+    drop_near_duplicates,
     select_diverse,
     select_longest,
     select_random,
-    strip_links,
 )
 from ch07.utils.console import json_text, terminal_safe
 from ch07.utils.errors import InputError, OptionError

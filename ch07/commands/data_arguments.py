@@ -17,6 +17,7 @@ from ch07.commands.argument_types import (
 )
 from ch07.config import PROMPT_STYLES, FinetuneOptions
 from ch07.data.field_names import FIELDS
+from ch07.exercises.sandbox_limits import EXERCISE_SECONDS
 
 MAGPIE_TEMPLATES = (*PROMPT_STYLES, "llama-3")
 DOCUMENTS = ("none", "oracle", "bm25")
@@ -101,7 +102,12 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--level", type=number(int, 1, 3), default=1, help="of the hint: 3 reveals the most"
     )
-    parser.add_argument("--seconds", type=number(float, 0.1, 3600), default=10.0, help="time limit")
+    parser.add_argument(
+        "--seconds",
+        type=number(float, 0.1, 3600),
+        default=EXERCISE_SECONDS,
+        help="time limit of an exercise",
+    )
     add_json(parser)
 
 

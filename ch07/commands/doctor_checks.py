@@ -258,7 +258,7 @@ def check_run(plan: RunPlan, options: FinetuneOptions) -> list[Check]:
     duration = format_duration(costs.seconds)
     text = f"{format_bytes(costs.needed)} of memory, {duration} for {costs.steps:,} steps"
     checks = [Check(part, "ok", f"estimate: {text}"), *_check_folder_and_weights(plan, options)]
-    if costs.needed > costs.free:
+    if not costs.fit:
         level: Level = "look" if options.force else "wrong"
         return [*checks, Check(part, level, memory_advice(options, plan, costs))]
     if options.from_random and costs.steps < FEW_STEPS:

@@ -28,9 +28,9 @@ from ch07.systems.synthetic_data.magpie import LLAMA_3, input_query, magpie_quer
 from ch07.systems.synthetic_data.novelty_filter import NoveltyPool
 from ch07.systems.synthetic_data.reflection import CRITIC
 from ch07.systems.synthetic_data.resumable_jsonl import (
+    MakeRequest,
     Request,
     ResumableJsonl,
-    Row,
     count_reasons,
     grow_file,
 )
@@ -44,12 +44,8 @@ from ch07.utils.paths import check_writable
 from instruction_dataset import BOOK_STYLE, PromptStyle
 
 MAX_SHOWN_NEIGHBOURS = 5  # rejected tasks that are shown with their nearest neighbour
-MAX_CONSECUTIVE_REFUSALS = 3  # after these the server, not the prompt, is at fault
 SERVER_OPTIONS = ("model", "kind", "timeout", "allow_http")
 LLAMA_3_TEMPLATE = "llama-3"
-
-# Makes request number k: (new rows, record of the request).
-MakeRequest = Callable[[int], tuple[list[Row], Request]]
 
 
 @dataclass(frozen=True)
@@ -251,7 +247,7 @@ def _grow(
             file = ResumableJsonl(path, settings)
             make_request = request_maker(file)
             log_rank0(f"{file.path}: {len(file.rows)} of {number} rows so far")
-            make_request = partial(_stop_if_all_refused, file, make_request)
+            make_request = partial(row_generators.stop_if_all_refused, file, make_request)
             return file, grow_file(file, make_request, number, patience, on_request)
     except Timeout:
         raise DataError(f"another process is writing {path}: wait for it") from None
@@ -263,17 +259,6 @@ def _grow(
 def _answers_used(file: ResumableJsonl) -> int:
     """How many answers the requests so far have used up."""
     return sum(request.get("answers", 1) for request in file.requests)
-
-
-def _stop_if_all_refused(
-    file: ResumableJsonl, make_request: MakeRequest, k: int
-) -> tuple[list[Row], Request]:
-    """Request number k; CompletionError if it is refused, and so were several before it, or all."""
-    latest = file.requests[-MAX_CONSECUTIVE_REFUSALS:]
-    rows, request = make_request(k)
-    if "refused" in request and all("refused" in earlier for earlier in latest):
-        raise CompletionError(request["refused"])
-    return rows, request
 
 
 # --- what is printed ------------------------------------------------------------------------------

@@ -15,11 +15,12 @@ from typing import Any
 from ch07.exercises.catalogue import find, hint
 from ch07.exercises.checker import diagnose
 from ch07.exercises.report import Report
+from ch07.exercises.sandbox_limits import EXERCISE_SECONDS
 
 __all__ = ["check", "hint"]
 
 
-def check(function: Any, name: str | None = None, seconds: float = 10.0) -> Report:
+def check(function: Any, name: str | None = None, seconds: float = EXERCISE_SECONDS) -> Report:
     """The `Report` on a function or class, for the exercise with its name (or with `name`)."""
     name = find(name or getattr(function, "__name__", "")).name
     timed_out = threading.Event()

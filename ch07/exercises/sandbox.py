@@ -16,10 +16,9 @@ from pathlib import Path
 
 from ch07.exercises.catalogue import exercises, find, solution_file
 from ch07.exercises.report import Report
+from ch07.exercises.sandbox_limits import EXERCISE_SECONDS
 from ch07.exercises.sandbox_process import Job, Runner, start_runner
 from ch07.utils.errors import InputError
-
-SECONDS = 10.0  # for one exercise; the reference solutions need less than one
 
 
 class Sandbox:
@@ -28,7 +27,7 @@ class Sandbox:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
 
-    def check_file(self, path: str | Path, seconds: float = SECONDS) -> list[Report]:
+    def check_file(self, path: str | Path, seconds: float = EXERCISE_SECONDS) -> list[Report]:
         """Reports on every exercise that the file defines, in the exercises' order.
 
         ValueError for a file that defines none, or that is the project's own solution.
@@ -83,7 +82,7 @@ def open_sandbox() -> Iterator[Sandbox]:
         runner.close()
 
 
-def check_file(path: str | Path, seconds: float = SECONDS) -> list[Report]:
+def check_file(path: str | Path, seconds: float = EXERCISE_SECONDS) -> list[Report]:
     """Reports on one file: see `Sandbox.check_file`."""
     with open_sandbox() as sandbox:
         return sandbox.check_file(path, seconds)

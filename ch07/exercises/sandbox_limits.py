@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+EXERCISE_SECONDS = 10.0  # for one exercise; the reference solutions need less than one
 MEMORY_BYTES = 1 << 30  # for the learner's code
 START_SECONDS = 60.0  # to import PyTorch, even from a slow disk
 REPLY_SECONDS = 5.0  # for a fork server to report a job that ran out of time

@@ -22,11 +22,11 @@ from ch07.generation.completion import (
 )
 from ch07.generation.decoding import Sampling, continue_prompts
 from ch07.generation.http_backend import complete_at_url
+from ch07.generation.server_protocols import protocol_of_address
 from ch07.models.saved_run import Run, load_run
 from ch07.utils.errors import DataError, InputError, OptionError
 
 SCRIPT_PREFIX = "scripted:"
-OLLAMA_PORT = ":11434"
 
 
 def complete_with_run(
@@ -88,9 +88,9 @@ def open_backend(
 ) -> Complete:
     """The `complete` of `scripted:FILE`, a run folder, or an address (which needs a `model`).
 
-    `kind` is the type of server, by default recognised by its address (Ollama's has port 11434, or
-    ends in /api). `raw` None: a run continues the prompt, a server answers it as a message. `first`
-    is the first answer of a script to use. `server` holds further arguments of `complete_at_url`.
+    `kind` is the server's protocol, by default recognised by its address (`protocol_of_address`).
+    `raw` None: a run continues the prompt, a server answers it as a message. `first` is the first
+    answer of a script to use. `server` holds further arguments of `complete_at_url`.
     OptionError for arguments that don't fit together.
     """
     check_backend_name(name)
@@ -101,7 +101,7 @@ def open_backend(
     if not model:
         raise OptionError(f"--backend {name} needs --model: which of the server's models to ask")
     if kind is None:
-        kind = "ollama" if OLLAMA_PORT in name or name.endswith("/api") else "openai"
+        kind = protocol_of_address(name)
     # With streaming, a long answer doesn't look like a server that hangs.
     server.setdefault("stream", kind == "ollama")
     try:

@@ -26,9 +26,15 @@ from ch07.utils.console import terminal_line
 
 # Tokens that some versions of Ollama read by default; they cut longer prompts without an error.
 OLLAMA_DEFAULT_CONTEXT = 2048
+OLLAMA_PORT = ":11434"
 TEMPLATE_TOKENS = 64  # that a chat template may add
 MAX_OPENAI_STOPS = 4  # stop strings that OpenAI accepts
 MAX_QUOTED_CHARACTERS = 60  # of an answer, in a message
+
+
+def protocol_of_address(url: str) -> str:
+    """The protocol that a server speaks: "ollama" if the address has its port or ends in /api."""
+    return "ollama" if OLLAMA_PORT in url or url.endswith("/api") else "openai"
 
 
 class TransientError(Exception):

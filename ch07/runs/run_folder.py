@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from ch07.config import MAY_CHANGE_ON_RESUME, FinetuneOptions
+from ch07.config import FinetuneOptions
 from ch07.utils.atomic_files import read_json, sha256_of, write_json, write_jsonl
 from ch07.utils.errors import InputError, RunFolderError
 from ch07.utils.validation import MAX_CONFIG_BYTES, check_field_types, check_size, quote
@@ -191,39 +191,3 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
 def _is_metric(value: Any) -> bool:
     """Whether it is a number that a run can reach, or None, as where no row is for validation."""
     return value is None or (type(value) in (int, float) and -MAX_METRIC < value < MAX_METRIC)
-
-
-# --- two configs compared -----------------------------------------------------------------------
-def nested_differences(
-    one: Mapping[str, Any], other: Mapping[str, Any], within: str = ""
-) -> list[tuple[str, Any, Any]]:
-    """(name, value, other value) wherever two nested objects differ; None stands for no value.
-
-    >>> four = {"lr": 0.1, "model": {"n_layers": 4}}
-    >>> nested_differences(four, {"lr": 0.1, "model": {"n_layers": 2}})
-    [('model.n_layers', 4, 2)]
-    """
-    differences = []
-    for key in [*one, *(key for key in other if key not in one)]:
-        a = one.get(key)
-        b = other.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            differences += nested_differences(a, b, f"{within}{key}.")
-        elif a != b:
-            differences.append((f"{within}{key}", a, b))
-    return differences
-
-
-def setting_differences(one: Config, other: Config) -> list[tuple[str, Any, Any]]:
-    """Those `nested_differences` of two configs that can change a number.
-
-    Paths can't: data and initial weights are identified by their hashes. Of the settings, which
-    follow from the options, only dtype is compared.
-    """
-    ignored = {f"options.{name}" for name in (*MAY_CHANGE_ON_RESUME, "dtype")}
-    ignored |= {"facts.findings", "model_sha256"}
-    return [
-        (name, a, b)
-        for name, a, b in nested_differences(one, other)
-        if name not in ignored and (not name.startswith("settings.") or name == "settings.dtype")
-    ]

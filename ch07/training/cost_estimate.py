@@ -26,6 +26,11 @@ class Costs:
     steps: int
     seconds: float
 
+    @property
+    def fit(self) -> bool:
+        """Whether enough memory is free."""
+        return self.needed <= self.free
+
 
 def estimate_costs(plan: RunPlan, options: FinetuneOptions) -> Costs:
     """The `Costs` of a plan: an estimate, not a promise."""
@@ -73,6 +78,12 @@ def training_batches(plan: RunPlan, options: FinetuneOptions) -> est.Batches:
     return est.Batches.from_lengths(
         plan.train_loader.batch_sampler or (), lengths, prompt_lengths, plan.allowed_max_length
     )
+
+
+def check_memory(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> None:
+    """TooLarge, which says what to do, if a run needs more memory than there is, unless forced."""
+    if not costs.fit and not options.force:
+        raise est.TooLarge(memory_advice(options, plan, costs))
 
 
 def memory_advice(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> str:

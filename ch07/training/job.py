@@ -17,7 +17,7 @@ from ch07.models import resource_estimate as est
 from ch07.models.adapters import LanguageModel, add_adapter, base_model
 from ch07.models.pretrained import find_weights
 from ch07.runs.new_run_folder import check_disk_space
-from ch07.training.cost_estimate import estimate_costs, memory_advice
+from ch07.training.cost_estimate import check_memory, estimate_costs
 from ch07.training.optimizers import choose_optimizer
 from ch07.training.run_plan import RunPlan, build_plan
 from ch07.utils import distributed
@@ -162,8 +162,7 @@ def _check_cost(options: FinetuneOptions, plan: RunPlan, report: Report, new: bo
         f"estimate: {duration} for {count(costs.steps, 'step')} of training, "
         f"{est.format_bytes(costs.needed)} of memory ({est.format_bytes(costs.free)} are free)"
     )
-    if costs.needed > costs.free and not options.force:
-        raise est.TooLarge(memory_advice(options, plan, costs))
+    check_memory(options, plan, costs)
     if new and not options.force:
         check_disk_space(options.out, est.count_parameters(plan.config)[0])
 

@@ -14,6 +14,7 @@ from torch import nn
 from ch07.config import MAY_CHANGE_ON_RESUME, FinetuneOptions
 from ch07.runs import run_folder
 from ch07.runs.checkpoint import load_checkpoint, newest_intact_checkpoint
+from ch07.runs.config_differences import nested_differences, setting_differences
 from ch07.training.run_plan import RunPlan
 from ch07.utils import distributed
 from ch07.utils.atomic_files import write_bytes, write_json
@@ -63,7 +64,7 @@ def check_same_on_all_ranks(config: Config) -> None:
     """ValueError unless all ranks have the same settings, data and initial weights."""
     first, *others = distributed.all_gather_list([config])
     for rank, other in enumerate(others, start=1):
-        names = [name for name, _, _ in run_folder.setting_differences(first, other)]
+        names = [name for name, _, _ in setting_differences(first, other)]
         names = [name for name in names if not name.startswith("facts.versions.")]
         if names:
             distributed.raise_on_one_rank(
@@ -90,7 +91,7 @@ def read_resumable_config(folder: Path, report: Report) -> Config:
     if copy is not None and copy != _without_model_checksum(config):
         raise RunFolderError(
             f"{folder / run_folder.CONFIG} was altered since the run started: "
-            + _list_changes(run_folder.nested_differences(copy, _without_model_checksum(config)))
+            + _list_changes(nested_differences(copy, _without_model_checksum(config)))
             + ". Undo that, or delete the file: a copy is in the checkpoint"
         )
     return config
@@ -201,7 +202,7 @@ def report_differences(run: Path | str, config: Config, report: Report) -> None:
     stored = run_folder.read_config(run)
     changes = [
         change
-        for change in run_folder.setting_differences(stored, config)
+        for change in setting_differences(stored, config)
         if not change[0].startswith("facts.versions.")
     ]
     report(f"like {run}" + (f", except {_list_changes(changes)}" if changes else ""))
@@ -210,7 +211,7 @@ def report_differences(run: Path | str, config: Config, report: Report) -> None:
 
 def report_version_changes(stored: Config, config: Config, report: Report) -> None:
     """Report what else the last bits of a run's numbers may depend on, where that has changed."""
-    changes = run_folder.nested_differences(
+    changes = nested_differences(
         stored["facts"].get("versions", {}), config["facts"].get("versions", {})
     )
     if changes:

@@ -155,7 +155,6 @@ def _settings(
         peak_lr=options.lr,  # type: ignore[arg-type]
         accumulation_steps=options.accumulation_steps,
         eval_freq=options.eval_freq,
-        eval_iter=5,
         dtype=dtype,
         seed=options.seed,
         cross_entropy=summed_cross_entropy_in_place,

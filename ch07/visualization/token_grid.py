@@ -23,12 +23,15 @@ from ch07.utils.evaluation_mode import evaluation_mode
 from ch07.visualization import token_grid_text
 from ch07.visualization.captioned_figure import DisplayedFigure
 from ch07.visualization.token_cell import ROLES, Cell
-from ch07.visualization.token_grid_figure import draw_token_rows, token_figure
+from ch07.visualization.token_grid_figure import (
+    TOKENS_PER_LINE,
+    draw_token_rows,
+    fit_side_by_side,
+    token_figure,
+)
 from collate import END_OF_TEXT
 from instruction_dataset import BOOK_STYLE, InstructionDataset, PromptStyle
 from train_loop import IGNORE_INDEX
-
-PER_LINE = 13  # tokens per line of the figure
 
 
 class TokenGrid(DisplayedFigure):
@@ -120,7 +123,7 @@ class TokenGrid(DisplayedFigure):
         rows = [cells[columns] for cells in self.rows]
         draw_token_rows(axes, rows, per_line=max(map(len, rows)))
 
-    def figure(self, columns: slice = slice(None), per_line: int = PER_LINE) -> Figure:
+    def figure(self, columns: slice = slice(None), per_line: int = TOKENS_PER_LINE) -> Figure:
         """The selected columns as a matplotlib Figure, in lines of `per_line` tokens."""
         rows = [cells[columns] for cells in self.rows]
         return token_figure({"": rows}, min(per_line, max(map(len, rows))))
@@ -135,11 +138,11 @@ class GridSeries(DisplayedFigure):
     def __str__(self) -> str:
         return "\n\n".join(f"{name}\n{grid}" for name, grid in self._titled().items())
 
-    def figure(self, per_line: int = PER_LINE) -> Figure:
+    def figure(self, per_line: int = TOKENS_PER_LINE) -> Figure:
         """The grids side by side if their rows are short, else one below the other."""
         longest = max(len(row) for grid in self.grids.values() for row in grid.rows)
         panels = {name: grid.rows for name, grid in self._titled().items()}
-        return token_figure(panels, min(per_line, longest), side_by_side=longest <= PER_LINE // 2)
+        return token_figure(panels, min(per_line, longest), side_by_side=fit_side_by_side(longest))
 
     def _titled(self) -> dict[str, TokenGrid]:
         return {name.replace("_", " "): grid for name, grid in self.grids.items()}

@@ -22,6 +22,7 @@ Rows = Sequence[Sequence["Cell"]]
 FONT = "DejaVu Sans Mono"  # comes with matplotlib
 FALLBACK_FONTS = ("Noto Sans Mono CJK SC", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei")
 MAX_BOX_CHARACTERS = 11  # longer words are cut
+TOKENS_PER_LINE = 13
 BOX_WIDTH_INCHES = 0.72
 SHIFT_GAP = 0.45  # between inputs and targets, where the shift is drawn, in box heights
 ROW_TITLE_HEIGHT = 0.35  # in box heights
@@ -62,6 +63,11 @@ def token_figure(panels: Mapping[str, Rows], per_line: int, side_by_side: bool =
             axes.set_ylim(max(heights) - 0.15, 0)
     _legend(figure, [row for rows in panels.values() for row in rows])
     return figure
+
+
+def fit_side_by_side(longest: int) -> bool:
+    """Whether panels stand side by side, if their longest row has so many tokens."""
+    return longest <= TOKENS_PER_LINE // 2
 
 
 def _height(rows: Rows, per_line: int) -> float:

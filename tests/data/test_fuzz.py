@@ -14,7 +14,8 @@ from strangers import SHAPE, STYLE
 from ch07.data.entries import read_data
 from ch07.models.weight_reader import WeightsError, open_weights
 from ch07.runs.checkpoint import newest_intact_checkpoint
-from ch07.runs.run_folder import nested_differences, read_config, read_finished_config, read_metrics
+from ch07.runs.config_differences import nested_differences
+from ch07.runs.run_folder import read_config, read_finished_config, read_metrics
 from ch07.utils.atomic_files import CHECKSUM_KEY
 from ch07.utils.errors import RunFolderError
 

@@ -13,13 +13,13 @@ LLMs-from-scratch for near duplicates.
 
 import json
 import random
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ch07.data.near_duplicates import by_column, find_near_duplicates, normalised, tfidf
+from ch07.systems.data_curation.lima_filters import filter_reasons
 from ch07.utils.errors import InputError
 
 Row = dict[str, Any]
@@ -27,78 +27,7 @@ Row = dict[str, Any]
 MAX_SIMILARITY = 0.9  # cosine: two rows that are more similar are not both chosen
 SIMILARITY_DECIMALS = 9  # further decimals are rounding errors: such similarities count as equal
 
-# What LIMA left out of Stack Exchange's answers: those that mention their author or other answers.
-LIMA_PATTERNS = {
-    "first person": r"(?<!War )(?<!Part )\bI(?:['\u2019](?:m|ve|d|ll)\b|(?= [a-z]))"
-    r"|\b(?i:my|me|myself)\b",
-    "other answers": r"(?i)\bas (?:already )?(?:mentioned|noted|stated|pointed out)\b"
-    r"|\b(?:other|previous|accepted) answers?\b|\bstack ?(?:exchange|overflow)\b",
-}
-LIMA_LENGTHS = 1200, 4096  # characters of an answer: the shortest and the longest allowed
 
-# A delimiter that opens again before it closes is not code. This keeps the search linear.
-_CODE = r"```.*?```|`[^`\n]+`|<(?P<tag>pre|code)\b(?:(?!<(?P=tag)\b).)*?</(?P=tag)>"
-_HTML_TAGS = (
-    "a|abbr|b|blockquote|br|center|del|div|em|font|h[1-6]|hr|i|img|kbd|p|s|small|span|strike|strong"
-    "|sub|sup|table|tbody|td|th|thead|tr|u"
-)  # not ul, ol and li: lists stay
-_CODE_LINK_OR_TAG = re.compile(
-    rf"(?P<code>{_CODE})"
-    r"|!\[[^\[\]\n]*\]\([^)\s]*(?:\s+\"[^\"\n]*\")?\)"  # a picture in Markdown
-    r"|\[(?P<text>[^\[\]\n]+)\]\([^)\s]*(?:\s+\"[^\"\n]*\")?\)"  # a link: its text stays
-    r"| ?<?https?://[^\s<>()\]]*[^\s<>()\].,;:!?'\"]>?"
-    rf"|</?(?:{_HTML_TAGS})(?:\s+[\w-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/?>",
-    re.DOTALL | re.IGNORECASE,
-)
-
-
-def strip_links(text: str) -> str:
-    """Remove links, pictures and HTML tags; code, lists and the text of a link stay.
-
-    >>> strip_links("See [the docs](https://x.org), run `curl https://x.org` <b>now</b>.")
-    'See the docs, run `curl https://x.org` now.'
-    """
-    return _CODE_LINK_OR_TAG.sub(lambda match: match["code"] or match["text"] or "", text)
-
-
-def without_code(text: str) -> str:
-    """Remove code from a text, since rules about wording don't apply to programs."""
-    return re.sub(_CODE, "", text, flags=re.DOTALL | re.IGNORECASE)
-
-
-def filter_reasons(
-    row: Row,
-    min_len: int = 0,
-    max_len: int | None = None,
-    banned_patterns: dict[str, str] | Iterable[str] = (),
-) -> list[str]:
-    """Why an answer is filtered out: "short", "long", or the names of patterns that it matches.
-
-    Lengths are in characters, bounds included. Patterns are regular expressions, as
-    {name: pattern} or as a list; they are not searched in code. ValueError for an invalid one.
-
-    >>> filter_reasons({"output": "I think so."}, 5, 100, LIMA_PATTERNS)
-    ['first person']
-    """
-    answer = row["output"]
-    if not isinstance(banned_patterns, dict):
-        banned_patterns = {pattern: pattern for pattern in banned_patterns}
-    reasons = []
-    if len(answer) < min_len:
-        reasons.append("short")
-    if max_len is not None and len(answer) > max_len:
-        reasons.append("long")
-    prose = without_code(answer)
-    try:
-        for name, pattern in banned_patterns.items():
-            if re.search(pattern, prose):
-                reasons.append(name)
-    except re.error as error:
-        raise InputError(f"a banned pattern is not a regular expression: {error}") from None
-    return reasons
-
-
-# --- which rows to keep -------------------------------------------------------------------------
 def select_random(rows: Sequence[Row], k: int, seed: int = 123) -> list[Row]:
     """k random rows; the choice depends on the rows and the seed, not on the rows' order."""
     _check_count(k, len(rows))

@@ -28,12 +28,15 @@ if TYPE_CHECKING:
 Row = dict[str, Any]  # has "instruction" and "request", the number of the request that made it
 Request = dict[str, Any]  # has "request", "accepted" (a count of rows) and "rejected"
 
+# Makes request number k: (new rows, record of the request).
+MakeRequest = Callable[[int], tuple[list[Row], Request]]
+
 ROW_START = b'{"instruction": "'  # how every row's line begins
 
 
 def grow_file(
     file: "ResumableJsonl",
-    make_request: Callable[[int], tuple[list[Row], Request]],
+    make_request: MakeRequest,
     number: int,
     patience: int = 10,
     on_request: Callable[[Request], None] = lambda request: None,

@@ -15,11 +15,21 @@ from typing import Any, Protocol
 
 from ch07.data.entries import lost_rows, read_data, summarize_findings
 from ch07.evaluation.metrics import words
-from ch07.generation.completion import Completion, PromptRejected, PromptTooLong
+from ch07.generation.completion import (
+    Completion,
+    CompletionError,
+    PromptRejected,
+    PromptTooLong,
+)
 from ch07.systems.synthetic_data.magpie import magpie_row
 from ch07.systems.synthetic_data.novelty_filter import MAX_ROUGE_L, NoveltyPool
 from ch07.systems.synthetic_data.reflection import reflect_instruction, reflect_response
-from ch07.systems.synthetic_data.resumable_jsonl import Request, Row
+from ch07.systems.synthetic_data.resumable_jsonl import (
+    MakeRequest,
+    Request,
+    ResumableJsonl,
+    Row,
+)
 from ch07.systems.synthetic_data.self_instruct import (
     MAX_LOGGED_CHARACTERS,
     encode_prompt,
@@ -29,6 +39,7 @@ from ch07.systems.synthetic_data.self_instruct import (
 from ch07.utils.errors import DataError
 
 SEED_TASKS = Path(__file__).with_name("seed_tasks.jsonl")
+MAX_CONSECUTIVE_REFUSALS = 3  # after these the server, not the prompt, is at fault
 # Reasons for rejecting a row, as they are written to the log.
 TOO_SIMILAR = "too near to another"
 TOO_LONG = "too long for the model"
@@ -101,6 +112,17 @@ def refused_request(k: int, instruction: str, error: Exception, answers: int = 0
         "refused": str(error),
         "rejected": [{"instruction": instruction, "reason": REFUSED}],
     }
+
+
+def stop_if_all_refused(
+    file: ResumableJsonl, make_request: MakeRequest, k: int
+) -> tuple[list[Row], Request]:
+    """Request number k; CompletionError if it is refused, and so were several before it, or all."""
+    latest = file.requests[-MAX_CONSECUTIVE_REFUSALS:]
+    rows, request = make_request(k)
+    if "refused" in request and all("refused" in earlier for earlier in latest):
+        raise CompletionError(request["refused"])
+    return rows, request
 
 
 class RecordingComplete:

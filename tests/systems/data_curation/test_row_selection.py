@@ -18,6 +18,12 @@ from ch07.data.entry_checks import MAX_FIELD_CHARACTERS, PLACEHOLDERS
 from ch07.data.near_duplicates import find_near_duplicates, normalised
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.systems.data_curation.arithmetic_checks import evaluate_expression, wrong_arithmetic
+from ch07.systems.data_curation.lima_filters import (
+    LIMA_LENGTHS,
+    LIMA_PATTERNS,
+    filter_reasons,
+    strip_links,
+)
 from ch07.systems.data_curation.quality_flags import (
     FLAGS,
     NOT_BY_RULE,
@@ -26,15 +32,11 @@ from ch07.systems.data_curation.quality_flags import (
     quality_flags,
 )
 from ch07.systems.data_curation.row_selection import (
-    LIMA_LENGTHS,
-    LIMA_PATTERNS,
     drop_near_duplicates,
     farthest_first_by_group,
-    filter_reasons,
     select_diverse,
     select_longest,
     select_random,
-    strip_links,
 )
 
 
