@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ch07.utils.errors import OptionError
+from ch07.utils.validation import has_lone_surrogate
 
 METHODS = ("full", "lora", "prefix")  # what is trained: all weights, or an adapter beside them
 PROMPT_STYLES = ("book", "alpaca", "chinese-alpaca", "question-answer", "phi3")
@@ -116,7 +117,9 @@ def check_ranges(config: Any) -> None:
 
 
 def _in_range(value: float, metadata: Mapping[str, Any]) -> bool:
-    low, above, high = metadata["minimum"], metadata["above"], metadata["maximum"]
+    low = metadata["minimum"]
+    above = metadata["above"]
+    high = metadata["maximum"]
     if not math.isfinite(value):
         return False
     if above is not None and value <= above:
@@ -126,7 +129,9 @@ def _in_range(value: float, metadata: Mapping[str, Any]) -> bool:
 
 def range_sentence(metadata: Mapping[str, Any]) -> str:
     """The allowed range in words, as in "between 1 and 10**9"; empty if there is no limit."""
-    low, above, high = metadata["minimum"], metadata["above"], metadata["maximum"]
+    low = metadata["minimum"]
+    above = metadata["above"]
+    high = metadata["maximum"]
     if low is not None and high is not None:
         return f"between {_format_limit(low)} and {_format_limit(high)}"
     if above is not None and high is not None:
@@ -316,6 +321,9 @@ class FinetuneOptions:
         for name in ("data", "model", "out"):
             if getattr(self, name) == "":
                 raise OptionError(f"{name} is empty: give a path, or leave the option out")
+        for name in ("data", "model"):
+            if has_lone_surrogate(getattr(self, name) or ""):  # config.json couldn't store it
+                raise OptionError(f"the path of {name} isn't valid UTF-8: rename the file")
         if self.text and (self.loss_on != "all" or self.train_rows is not None):
             raise OptionError(
                 "plain text has no responses or rows: leave out --loss-on and --train-rows"

@@ -55,7 +55,7 @@ def api_calls(
     The answers are those stored in the run folder (or in a file like its responses.json). With
     `data`, the run answers that file's test entries instead.
     """
-    if (run is None) == (write is None):
+    if run is not None and write is not None:
         raise OptionError("give either a RUN to score or --write FILE, not both")
     if write is not None:
         if data is not None or as_json:

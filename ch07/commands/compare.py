@@ -21,7 +21,7 @@ from ch07.utils.console import terminal_line
 from ch07.utils.errors import RunFolderError
 from ch07.utils.validation import check_size
 
-NUMBERS = run_folder.METRIC_FIELDS[:-1]  # of a record, without its seconds
+NUMBERS = [name for name in run_folder.METRIC_FIELDS if name != "seconds"]
 PARTS = ("numbers", "weights", "answers")
 
 Comparison = dict[str, Any]  # what was found about one part; each has "differ"
@@ -37,8 +37,9 @@ def compare(one: str, two: str, as_json: bool = False) -> int:
         "weights": _compare_weights(first, second),
         "answers": _compare_answers(first, second),
     }
-    missing = any("missing" in found[part] for part in PARTS)
-    complete = found["numbers"]["shared"] > 0 and not missing
+    # a run on plain text, or on pairs, has no answers; two such runs can be the same
+    incomplete = "missing" in found["weights"] or len(found["answers"].get("missing", ())) == 1
+    complete = found["numbers"]["shared"] > 0 and not incomplete
     differ = bool(found["settings"]) or any(found[part]["differ"] for part in PARTS)
     found["same"] = complete and not differ
     print(json.dumps(found, indent=2) if as_json else "\n".join(_describe(found)))
@@ -144,7 +145,10 @@ def _question(row: Mapping[str, Any]) -> tuple[Any, Any]:
 # --- the comparison as text ---------------------------------------------------------------------
 def _describe(found: Comparison) -> Iterator[str]:
     if found["same"]:
-        yield "the same run: settings, numbers, weights and answers are equal to the bit"
+        if "missing" in found["answers"]:
+            yield "the same run: settings, numbers and weights are equal to the bit; no answers"
+        else:
+            yield "the same run: settings, numbers, weights and answers are equal to the bit"
         return
     yield "settings that differ:" if found["settings"] else "all settings are equal"
     for setting in found["settings"]:

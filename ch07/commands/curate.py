@@ -63,7 +63,7 @@ def curate(
     candidates, left_out = _filter_rows(rows, lima, distinct)
     try:
         chosen = _select_rows(candidates, keep, how, per_group=per_group, seed=seed)
-    except ValueError as error:
+    except InputError as error:
         before = ", ".join(f"{reason} {n:,}" for reason, n in left_out.items() if n) or "none"
         raise InputError(f"{path}: {error}. Already left out: {before}") from None
     left_out["not chosen"] = len(candidates) - len(chosen)

@@ -49,7 +49,8 @@ def doctor(*, write_clean: str | None = None, as_json: bool = False, **given: An
     if write_clean is not None:
         check_new_file(write_clean, "--write-clean")
     clean = _command_line("doctor", {**given, "write_clean": _unused_name(options.data)})
-    checks, figures, histogram, plan = _examine(options, clean)
+    on_cpu = _command_line("finetune", {**given, "device": "cpu", "dtype": "float32"})
+    checks, figures, histogram, plan = _examine(options, clean, on_cpu)
     written: dict[str, Any] | None = None
     if plan is not None and write_clean is not None:
         written = _write_clean(Path(write_clean), plan)
@@ -72,9 +73,12 @@ def doctor(*, write_clean: str | None = None, as_json: bool = False, **given: An
 
 
 def _examine(
-    options: FinetuneOptions, clean: str
+    options: FinetuneOptions, clean: str, on_cpu: str
 ) -> tuple[list[Check], dict[str, Any], list[str], RunPlan | None]:
-    """(checks, figures about tokens, histogram, plan); None if no plan can be made."""
+    """(checks, figures about tokens, histogram, plan); None if no plan can be made.
+
+    `clean` and `on_cpu` are the commands that write a clean file, and train on the CPU in float32.
+    """
     checks = check_machine()
     try:  # faulty rows are left out, to see what the rest is like; they are reported all the same
         plan = build_plan(replace(options, skip_bad_rows=True), lambda text: None)
@@ -83,7 +87,7 @@ def _examine(
         return [*checks, Check(part, "wrong", str(error))], {}, [], None
     checks += check_data(plan, options, clean)
     token_checks, figures, histogram = check_tokens(plan, options)
-    checks += [*token_checks, *check_run(plan, options)]
+    checks += [*token_checks, *check_run(plan, options, on_cpu)]
     return checks, figures, histogram, plan
 
 

@@ -251,8 +251,11 @@ def _check_boundary_merges(plan: RunPlan) -> tuple[Check, dict[str, Any]]:
 
 
 # --- the run ------------------------------------------------------------------------------------
-def check_run(plan: RunPlan, options: FinetuneOptions) -> list[Check]:
-    """`Check`s of estimated memory and time, and of a dry run of the longest batch."""
+def check_run(plan: RunPlan, options: FinetuneOptions, on_cpu: str) -> list[Check]:
+    """`Check`s of estimated memory and time, and of a dry run of the longest batch.
+
+    `on_cpu` is the command that trains on the CPU in float32.
+    """
     part = "run"
     costs = estimate_costs(plan, options)
     duration = format_duration(costs.seconds)
@@ -270,7 +273,7 @@ def check_run(plan: RunPlan, options: FinetuneOptions) -> list[Check]:
     if costs.seconds / costs.steps > MAX_STEP_SECONDS:
         text = f"no dry run, since a step would take {format_duration(costs.seconds / costs.steps)}"
         return [*checks, Check(part, "ok", text)]
-    return [*checks, *_check_dry_run(plan, options)]
+    return [*checks, *_check_dry_run(plan, options, on_cpu)]
 
 
 def _check_folder_and_weights(plan: RunPlan, options: FinetuneOptions) -> Iterator[Check]:
@@ -290,11 +293,11 @@ def _check_folder_and_weights(plan: RunPlan, options: FinetuneOptions) -> Iterat
         yield Check("run", "wrong" if offline else "look", text)
 
 
-def _check_dry_run(plan: RunPlan, options: FinetuneOptions) -> Iterator[Check]:
+def _check_dry_run(plan: RunPlan, options: FinetuneOptions, on_cpu: str) -> Iterator[Check]:
     """Whether a step on the longest batch works, and computes what the CPU computes."""
     try:
         result = dry_run(plan, options)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, FloatingPointError) as error:
         yield Check("run", "wrong", f"the longest batch fails: {error}")
         return
     yield Check(
@@ -310,5 +313,4 @@ def _check_dry_run(plan: RunPlan, options: FinetuneOptions) -> Iterator[Check]:
     if result.agrees:
         yield Check("run", "ok", text)
         return
-    fix = "python -m ch07 finetune --device cpu --dtype float32"
-    yield Check("run", "wrong", f"{text}: this device gives wrong results", fix=fix)
+    yield Check("run", "wrong", f"{text}: this device gives wrong results", fix=on_cpu)

@@ -196,12 +196,15 @@ def _describe_divergence(
         rows = [job.plan.rows.place_of("train", i) for batch in window for i in batch]
         where += f". Its batch: {', '.join(rows)}"
     assert options.lr is not None  # the recipe has set it
-    command = f"python -m ch07 finetune --like {folder} --lr {options.lr / 4:g}"
-    return (
-        f"{where}. Resuming would fail again; start a new run with a lower learning rate:\n"
-        f"  {command}\n"
-        f"{describe_saved_state(folder)}"
-    )
+    lower = f"--lr {options.lr / 4:g}"
+    if options.text:  # `pretrain` has no --like
+        remedy = f"start a new run with a lower learning rate, {lower}"
+    else:
+        remedy = (
+            "start a new run with a lower learning rate:\n"
+            f"  python -m ch07 finetune --like {folder} {lower}"
+        )
+    return f"{where}. Resuming would fail again; {remedy}\n{describe_saved_state(folder)}"
 
 
 # --- training -----------------------------------------------------------------------------------

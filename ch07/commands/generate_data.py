@@ -240,7 +240,7 @@ def _grow(
     """(the file, whether it has `number` rows): resumed, and locked against other processes."""
     path = Path(out)
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise OptionError(f"{path} can't be written: give --out a file in a folder that exists")
+        raise OptionError(f"{path} can't be written: name a file in a folder that exists")
     check_writable(path, os.W_OK)
     try:
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):

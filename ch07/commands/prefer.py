@@ -88,7 +88,7 @@ def prefer(*, resume: bool = False, **given: Any) -> int:
     options = PreferOptions(**given)
     check_new_folder(options.out)
     job = _prepare(options)
-    check_disk_space(options.out, count_parameters(job.model.config)[0])
+    check_disk_space(options.out, count_parameters(job.model.config)[0], can_force=False)
     with run_lock(new_run_folder(options.out)) as folder, explain_failures(folder):
         config = _config(options, job)
         run_folder.save_config(folder, config)

@@ -3,7 +3,6 @@
 python -m ch07.commands.readme_picture RUN picture.png
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -25,8 +24,7 @@ ENTRIES = [
 def draw_readme_picture(folder: Path, path: Path) -> None:
     """Draw the run's loss above a grid of three rows, and save it as a PNG."""
     run = load_run(folder)
-    lines = (run.folder / run_folder.METRICS).read_text(encoding="utf-8").splitlines()
-    history = [json.loads(line) for line in lines]
+    history = run_folder.read_metrics(run.folder)
     grid = batch_grid(ENTRIES, run.tokenizer, run.style)
     figure = Figure(figsize=(9, 7), layout="constrained")
     loss, tokens = figure.subplots(2, 1, height_ratios=[1, 0.8])

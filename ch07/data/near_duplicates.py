@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 MAX_NGRAM = 3  # characters
-RARE_SHARE = (
-    0.05  # an n-gram in fewer than this share of the texts is looked up; the rest is bounded
-)
+# An n-gram in fewer than this share of the texts is looked up; the rest is bounded.
+RARE_SHARE = 0.05
 
 
 def normalised(text: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 from ch07.evaluation.metrics import exact_match, rouge_l, token_f1
 from ch07.evaluation.rank_correlation import kendall, spearman
 from ch07.generation.completion import Completion
+from ch07.utils.errors import UserError
 
 METRICS = {"exact_match": exact_match, "token_f1": token_f1, "rouge_l": rouge_l}
 DEFAULT_OPTIONS = {"temperature": 0.0, "seed": 123, "max_new_tokens": 64}
@@ -157,7 +158,7 @@ def judge(
             reply = complete(
                 judge_prompt(entry, answer, scale), **{**DEFAULT_OPTIONS, **options}
             ).text
-        except (RuntimeError, ValueError) as error:  # no server, or too long a prompt
+        except UserError as error:  # no server, or too long a prompt
             judgement.error = str(error)
             break
         judgement.replies.append(reply)

@@ -106,7 +106,7 @@ def open_backend(
     server.setdefault("stream", kind == "ollama")
     try:
         return complete_at_url(name, model, kind=kind, raw=bool(raw), **server)
-    except ValueError as error:
+    except InputError as error:
         raise OptionError(str(error)) from None
 
 

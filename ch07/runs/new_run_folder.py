@@ -56,13 +56,17 @@ def new_run_folder(out: str | Path | None = None) -> Path:
             number += 1
 
 
-def check_disk_space(out: str | Path | None, n_parameters: int) -> None:
-    """RunFolderError if the disk has too little space for a run: checkpoints and final weights."""
+def check_disk_space(out: str | Path | None, n_parameters: int, *, can_force: bool = True) -> None:
+    """RunFolderError if the disk has too little space for a run: checkpoints and final weights.
+
+    `can_force`: the command has a flag --force.
+    """
     folder = nearest_existing_folder(Path(NUMBERED_RUNS if out is None else out).resolve())
     needed = n_parameters * MAX_BYTES_PER_PARAMETER
     free = shutil.disk_usage(folder).free
     if free < needed:
+        force = ", or ignore this with --force" if can_force else ""
         raise RunFolderError(
             f"{folder}: the run may need {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are "
-            "free: choose an --out on another disk, or ignore this with --force"
+            f"free: choose an --out on another disk{force}"
         )

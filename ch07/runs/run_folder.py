@@ -53,7 +53,7 @@ def read_finished_config(folder: str | Path) -> Config:
     if not (folder / MODEL).is_file() or "model_sha256" not in config:
         raise RunFolderError(
             f"{folder} has no complete {MODEL}: the run has not finished. "
-            f"Resume it with: python -m ch07 finetune --resume --out {folder}"
+            f"Resume it with: {resume_command(folder)}"
         )
     digest = sha256_of(folder / MODEL)
     if config["options"].get("method", "full") != "full":
@@ -107,13 +107,20 @@ def save_config(folder: Path, config: Config) -> None:
     write_json(folder / CONFIG, config)
 
 
+def command_of_run(folder: str | Path) -> str:
+    """The command that started a run: "finetune" (also if that can't be read), "prefer", ..."""
+    try:
+        config = read_json(Path(folder) / CONFIG)
+        if "preference" in config:
+            return "prefer"
+        return "pretrain" if config["options"].get("text") else "finetune"
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return "finetune"
+
+
 def resume_command(folder: str | Path) -> str:
     """The command line that resumes the run in a folder, with the command that started it."""
-    try:
-        command = "prefer" if "preference" in read_json(Path(folder) / CONFIG) else "finetune"
-    except (OSError, ValueError, TypeError, RecursionError):
-        command = "finetune"
-    return f"python -m ch07 {command} --resume --out {folder}"
+    return f"python -m ch07 {command_of_run(folder)} --resume --out {folder}"
 
 
 def _check_model(shape: Mapping[str, Any]) -> None:

@@ -36,26 +36,31 @@ def estimate_costs(plan: RunPlan, options: FinetuneOptions) -> Costs:
     """The `Costs` of a plan: an estimate, not a promise."""
     settings = plan.settings
     batches = training_batches(plan, options)
-    n_trained = count_trained_parameters(plan.config, options)
     on_cpu = plan.device.type == "cpu"
     n_sharing_memory = distributed.local_world_size() if on_cpu else 1
     steps = total_steps(plan.train_loader, settings)
     seconds_per_batch = est.step_seconds(
-        plan.config, batches, settings.dtype, plan.device, frozen=n_trained is not None
-    )
-    needed = est.run_bytes(
-        plan.config,
-        batches,
-        settings.dtype,
-        optimizer=options.chosen_optimizer,
-        shards=distributed.get_world_size() if options.shard else 1,
-        trained=n_trained,
+        plan.config, batches, settings.dtype, plan.device, frozen=options.method != "full"
     )
     return Costs(
-        needed=needed,
+        needed=_run_bytes(plan.config, batches, plan, options),
         free=available_memory(plan.device) / n_sharing_memory,
         steps=steps,
         seconds=steps * seconds_per_batch * settings.accumulation_steps,
+    )
+
+
+def _run_bytes(
+    config: GPTConfig, batches: est.Batches, plan: RunPlan, options: FinetuneOptions
+) -> float:
+    """Peak memory of the run of a plan, if it had this model and these batches."""
+    return est.run_bytes(
+        config,
+        batches,
+        plan.settings.dtype,
+        optimizer=options.chosen_optimizer,
+        shards=distributed.get_world_size() if options.shard else 1,
+        trained=count_trained_parameters(config, options),
     )
 
 
@@ -89,21 +94,18 @@ def check_memory(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> None:
 def memory_advice(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> str:
     """What to do about a run that needs more memory than there is, as a sentence."""
     batches = training_batches(plan, options)
-    dtype = plan.settings.dtype
     suggestions = []
     smaller_models = [
         name
         for name, size in MODEL_SIZES.items()
-        if est.run_bytes(GPTConfig(**size), batches, dtype) <= costs.free
+        if _run_bytes(GPTConfig(**size), batches, plan, options) <= costs.free
     ]
-    if smaller_models:
+    if smaller_models and not options.text:  # `pretrain` has one size
         suggestions.append(f"--model {smaller_models[-1]}")
     row_by_row = batches.of_one_row(options.batch_size)  # type: ignore[arg-type]  # set by now
-    if (
-        est.run_bytes(plan.config, row_by_row, dtype, optimizer=options.chosen_optimizer)
-        <= costs.free
-    ):
-        suggestions.append("a smaller --batch-size (with --accumulation-steps)")
+    if _run_bytes(plan.config, row_by_row, plan, options) <= costs.free:
+        with_accumulation = "" if options.text else " (with --accumulation-steps)"
+        suggestions.append(f"a smaller --batch-size{with_accumulation}")
     if suggestions:
         advice = f"choose {' or '.join(suggestions)}, or try it anyway with --force"
     else:

@@ -22,9 +22,8 @@ from gpt_model import GPTModel
 from train_loop import calc_loss_batch, train_step
 
 MAX_STEP_SECONDS = 4.0  # that a step may be expected to take
-MAX_REPEATED_STEP_SECONDS = (
-    2.0  # seconds: a slower step isn't repeated, although the first one also allocates memory
-)
+# A slower step isn't repeated, although the first one also allocates memory.
+MAX_REPEATED_STEP_SECONDS = 2.0
 ROWS_COMPARED = 4  # enough rows to see whether a device computes what the CPU computes
 # Relative difference of a loss: bfloat16 has 8 bits; other devices add float32 in other orders.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2}
@@ -49,7 +48,8 @@ class DryRun:
 
 
 def dry_run(plan: RunPlan, options: FinetuneOptions) -> DryRun:
-    """The `DryRun` of a plan; RuntimeError if the device or its memory fails."""
+    """The `DryRun` of a plan; RuntimeError if the device or its memory fails,
+    FloatingPointError if it computes no finite number."""
     keep_freed_memory()
     limit_kernel_cache()
     generator = torch.Generator().manual_seed(options.seed)

@@ -19,7 +19,7 @@ from ch07.runs import run_folder
 from ch07.runs.checkpoint import CheckpointError, newest_intact_checkpoint, save_checkpoint
 from ch07.utils import distributed
 from ch07.utils.console import log_rank0
-from ch07.utils.errors import DivergedError, RunStoppedError, UserError
+from ch07.utils.errors import DivergedError, RunStoppedError, UserError, is_out_of_memory
 from ch07.utils.exit_codes import EXIT_INTERRUPTED
 from train_loop import TrainState
 
@@ -88,12 +88,12 @@ def explain_failures(folder: Path) -> Iterator[None]:
         if isinstance(error, UserError):
             raise
         raise DivergedError(f"{error}. {describe_saved_state(folder)}") from error
-    except torch.OutOfMemoryError as error:
-        raise RunStoppedError(
-            "the GPU has too little memory: choose a smaller --batch-size (with "
-            f"--accumulation-steps) or a smaller --model. {describe_saved_state(folder)}"
-        ) from error
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise RunStoppedError(
+                "too little memory is free: choose a smaller --batch-size or a smaller model. "
+                f"{describe_saved_state(folder)}"
+            ) from error
         if isinstance(error, UserError) or not distributed.is_lost_peer_error(error):
             raise
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's would cut the message short
@@ -109,8 +109,9 @@ def describe_saved_state(folder: Path) -> str:
     """Which checkpoint is complete, and the command that resumes the run, or starts it again."""
     checkpoint, _, problems = newest_intact_checkpoint(folder / run_folder.CHECKPOINT)
     if checkpoint is None and problems:
-        began_with_finetune = "finetune" in run_folder.resume_command(folder)
-        command = f": python -m ch07 finetune --like {folder}" if began_with_finetune else ""
+        command = ""
+        if run_folder.command_of_run(folder) == "finetune":  # the others have no --like
+            command = f": python -m ch07 finetune --like {folder}"
         return f"Start again{command}"
     if checkpoint is None and not (folder / run_folder.CONFIG).exists():
         return "The run had not started yet"

@@ -100,7 +100,6 @@ def describe_run(
     `options` is the dataclass of a command's options.
     """
     values = {name: value for name, value in asdict(settings).items() if not callable(value)}
-    values.pop("ranks", None)  # may be another number when the run is resumed
     return {
         "options": asdict(options),
         "model": asdict(model_config),

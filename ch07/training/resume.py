@@ -61,14 +61,14 @@ def _has_same_launch_id(folder: Path) -> bool:
 
 
 def check_same_on_all_ranks(config: Config) -> None:
-    """ValueError unless all ranks have the same settings, data and initial weights."""
+    """InputError unless all ranks have the same settings, data and initial weights."""
     first, *others = distributed.all_gather_list([config])
     for rank, other in enumerate(others, start=1):
         names = [name for name, _, _ in setting_differences(first, other)]
         names = [name for name in names if not name.startswith("facts.versions.")]
         if names:
             distributed.raise_on_one_rank(
-                ValueError(f"rank {rank} differs from rank 0 in {', '.join(names)}")
+                InputError(f"rank {rank} differs from rank 0 in {', '.join(names)}")
             )
 
 
@@ -117,7 +117,7 @@ def merge_resumed_values(stored: dict[str, Any], given: dict[str, Any]) -> dict[
     if changed:
         raise OptionError(
             f"{given['out']} can't be resumed with other settings: {_list_changes(changed)}. "
-            "Leave them out, or start a new run with --like"
+            "Leave them out, or start a new run"
         )
     return {**stored, **{name: value for name, value in given.items() if value != "auto"}}
 

@@ -55,9 +55,17 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented UTF-8 JSON; ValueError for NaN, which JSON doesn't have."""
+    """Write `value` as indented UTF-8 JSON.
+
+    ValueError for NaN, which JSON doesn't have, and for half a character (a lone surrogate), which
+    UTF-8 doesn't have.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+    try:
+        data = (text + "\n").encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path} would contain half a character (a lone surrogate)") from None
+    write_bytes(path, data)
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Any], strict: bool = True) -> int:

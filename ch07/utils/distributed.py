@@ -38,12 +38,12 @@ def process_group() -> Iterator[None]:
     on_gpu = local_rank < torch.cuda.device_count()
     if on_gpu:
         torch.cuda.set_device(local_rank)
-    store, rank, world_size = next(rendezvous("env://"))
-    # A restarted group may get the store of the group before it, whose addresses no longer work.
-    store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     try:
+        store, rank, world_size = next(rendezvous("env://"))
+        # A restarted group may get the store of the group before, whose addresses no longer work.
+        store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
         yield
     except RuntimeError as error:
         if is_lost_peer_error(error):

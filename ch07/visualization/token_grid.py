@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ch07.data.dataloader import make_loader
 from ch07.data.prompt_styles import token_roles
 from ch07.data.token_text import token_text
+from ch07.utils.errors import InputError
 from ch07.utils.evaluation_mode import evaluation_mode
 from ch07.visualization import token_grid_text
 from ch07.visualization.captioned_figure import DisplayedFigure
@@ -160,9 +161,21 @@ def batch_grid(
     """The `TokenGrid` of all entries as one batch; with a model, also each target's loss."""
     dataset = InstructionDataset(entries, tokenizer, style, with_prompt_length=loss_on != "all")
     ((inputs, targets),) = make_loader(dataset, len(dataset), loss_on, allowed_max_length)
+    if model is not None:
+        _check_context(inputs, model)
     roles = [token_roles(entry, tokenizer, style) for entry in dataset.data]
     losses = None if model is None else token_losses(model, inputs, targets)
     return TokenGrid(inputs, targets, roles, tokenizer, losses)
+
+
+def _check_context(inputs: Tensor, model: nn.Module) -> None:
+    """InputError if the batch is wider than the model's context."""
+    context: int = model.config.context_length  # type: ignore[union-attr]
+    if inputs.shape[1] > context:
+        raise InputError(
+            f"the longest row has {inputs.shape[1]} tokens, but this model reads at most "
+            f"{context}: cut the rows with --allowed-max-length"
+        )
 
 
 @torch.no_grad()

@@ -136,3 +136,15 @@ def test_losses_of_other_data_are_refused(run, number_data, tmp_path, capsys):
     other.write_text(json.dumps(rows[:-1]), encoding="utf-8")
     assert main(["evaluate", str(run), "--losses", "--data", str(other)]) == 1
     assert "data_sha256 was" in capsys.readouterr().err
+
+
+def test_runs_without_answers_can_be_the_same(run, copy, tmp_path, capsys):
+    """As runs on plain text, or on pairs, are; only one without answers is another matter."""
+    (copy / run_folder.RESPONSES).unlink()
+    code, found = compared(capsys, run, copy)
+    assert code == 1 and not found["same"]
+    other = shutil.copytree(copy, tmp_path / "other")
+    code, found = compared(capsys, copy, other)
+    assert code == 0 and found["same"]
+    assert main(["compare", str(copy), str(other)]) == 0
+    assert "no answers" in capsys.readouterr().out

@@ -257,9 +257,23 @@ def test_a_device_that_computes_wrongly_is_found(monkeypatch, write, capsys):
     right = dry_run(build_plan(FinetuneOptions(data=write(GOOD)), print), FinetuneOptions())
     assert right.agrees and right.loss == pytest.approx(right.loss_on_cpu, rel=0.02)
     monkeypatch.setattr(doctor_checks, "dry_run", lambda *_: replace(right, loss=right.loss * 1.9))
-    code, page = examined(capsys, write(GOOD))
+    path = write(GOOD)
+    code, page = examined(capsys, path, "--epochs", "3")
     assert code == 1 and "this device gives wrong results" in texts(page, "wrong")[0]
-    assert page["next"] == "python -m ch07 finetune --device cpu --dtype float32"
+    assert page["next"] == (
+        f"python -m ch07 finetune --data {path} --epochs 3 --device cpu --dtype float32"
+    )
+
+
+def test_a_device_that_computes_no_number_is_found(monkeypatch, write, capsys):
+    def broken(*arguments):
+        raise FloatingPointError("loss or gradient is not finite")
+
+    monkeypatch.setattr(doctor_checks, "dry_run", broken)
+    code, page = examined(capsys, write(GOOD))
+    assert code == 1 and texts(page, "wrong") == [
+        "the longest batch fails: loss or gradient is not finite"
+    ]
 
 
 def test_the_longest_batch_is_the_one_that_is_tried(write):

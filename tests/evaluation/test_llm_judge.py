@@ -234,3 +234,11 @@ def test_an_unusable_judge_is_one_line(arguments, code, message, command, capsys
         assert caught.code == code
     captured = capsys.readouterr()
     assert message.replace("it needs --judge", "needs --judge") in captured.err and not captured.out
+
+
+def test_a_fault_of_the_program_does_not_end_as_a_remark():
+    def broken(prompt, **options):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        judge(broken, [{"instruction": "Say it.", "output": "x"}], ["x"])

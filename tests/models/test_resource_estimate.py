@@ -1,9 +1,11 @@
 """Estimates of memory and time: they grow with the run, agree with measurements, and stop a run."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
+from strangers import a_run
 
 from ch07.commands.cli import main
 from ch07.config import FinetuneOptions
@@ -11,6 +13,7 @@ from ch07.data.dataloader import make_loader
 from ch07.models import resource_estimate as est
 from ch07.models.resource_estimate import Batches
 from ch07.training import cost_estimate
+from ch07.training.run_plan import build_plan
 from ch07.utils.device import available_memory
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from instruction_dataset import InstructionDataset
@@ -130,3 +133,19 @@ def test_a_process_that_gets_no_row_is_not_an_error():
     """Of several, where a batch has fewer rows than there are processes."""
     batches = Batches.from_lengths([[], []], [5], [2])
     assert (batches.tokens, batches.targets, batches.longest) == ([1], [0], 5)
+
+
+def test_the_advice_is_for_the_method_that_was_chosen(number_data, tmp_path):
+    """A LoRA needs less than full training: a smaller batch of it may fit where that doesn't."""
+    a_run(tmp_path / "run")
+    options = FinetuneOptions(
+        data=str(number_data), model=str(tmp_path / "run"), method="lora", force=True, batch_size=64
+    )
+    plan = build_plan(options, lambda text: None)
+    batches = cost_estimate.training_batches(plan, options)
+    row_by_row = batches.of_one_row(64)
+    lora = cost_estimate._run_bytes(plan.config, row_by_row, plan, options)
+    full = cost_estimate._run_bytes(plan.config, row_by_row, plan, replace(options, method="full"))
+    assert lora < full
+    costs = replace(cost_estimate.estimate_costs(plan, options), free=lora + 1)
+    assert "a smaller --batch-size" in cost_estimate.memory_advice(options, plan, costs)

@@ -119,3 +119,29 @@ def test_a_new_run_never_uses_the_folder_of_another(tmp_path, monkeypatch):
     make(tmp_path / "mine")
     with pytest.raises(RunFolderError, match="holds another run"):
         new_run_folder("mine")
+
+
+@pytest.mark.parametrize(
+    ("config", "command"),
+    [
+        ({"options": {"text": True}}, "pretrain"),
+        ({"options": {}, "preference": {}}, "prefer"),
+        ({"options": {"text": False}}, "finetune"),
+        ({"options": None}, "finetune"),
+        ([], "finetune"),
+    ],
+)
+def test_a_run_is_resumed_by_the_command_that_started_it(tmp_path, config, command):
+    """Whatever the folder is called."""
+    folder = tmp_path / "finetune-pretrain-prefer"
+    folder.mkdir()
+    write_json(folder / run_folder.CONFIG, config)
+    assert run_folder.command_of_run(folder) == command
+    expected = f"python -m ch07 {command} --resume --out {folder}"
+    assert run_folder.resume_command(folder) == expected
+
+
+def test_half_a_character_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="half a character"):
+        write_json(tmp_path / "x.json", {"data": "\udcff"})
+    assert not any(tmp_path.iterdir())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from ch07.commands.cli import main
 from ch07.utils import distributed
@@ -187,6 +188,7 @@ def test_ranks_with_different_data_do_not_train(few_answers, tmp_path):
     less.write_text(json.dumps(rows[1:]), encoding="utf-8")
     said, _ = torchrun(own, few_answers, less, tmp_path / "out").communicate(timeout=100)
     assert said.count("rank 1 differs from rank 0 in ") == 1 and "data_sha256" in said
+    assert "This is a bug" not in said
     assert not (tmp_path / "out").exists()
 
 
@@ -194,3 +196,19 @@ def test_restarts_need_a_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
     assert main(["finetune"]) == 2
     assert "needs --out RUN" in capsys.readouterr().err
+
+
+def test_a_peer_that_never_comes_up_is_no_bug(monkeypatch):
+    """Connecting fails like everything after it: with a message for people."""
+    from ch07.utils import distributed
+    from ch07.utils.errors import RunStoppedError
+
+    def refused(url):
+        raise torch.distributed.DistNetworkError("connection refused")
+
+    monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(distributed, "rendezvous", refused)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    with pytest.raises(RunStoppedError, match="doesn't answer"), distributed.process_group():
+        pass

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgb
+from strangers import a_run
 
 from ch07.commands.cli import main
 from ch07.data.dataloader import make_loader
 from ch07.data.prompt_styles import STYLES, token_roles
 from ch07.data.token_text import display_width, token_text
+from ch07.models.saved_run import load_run
 from ch07.visualization.token_cell import ROLES
 from ch07.visualization.token_grid import GridSeries, TokenGrid, batch_grid, token_losses
 from ch07.visualization.token_grid_figure import drawable_text
@@ -290,6 +292,22 @@ def test_the_command_fails_in_one_line(arguments, code, words, tmp_path, monkeyp
     assert main(["grid", *arguments]) == code
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("length", [8, 300])
+def test_a_row_beyond_the_models_context_is_one_line(length, tmp_path, capsys):
+    """Without a model, a row of any length can be shown."""
+    a_run(tmp_path / "run")
+    context = load_run(tmp_path / "run").model.config.context_length
+    data = tmp_path / "rows.json"
+    data.write_text(json.dumps([{"instruction": "x", "output": "word" * length}]), "utf-8")
+    assert main(["grid", str(data), "--sentences"]) == 0
+    capsys.readouterr()
+    code = main(["grid", str(data), "--run", str(tmp_path / "run"), "--sentences"])
+    error = capsys.readouterr().err
+    assert code == (1 if length > context else 0)
+    if code:
+        assert f"reads at most {context}" in error and error.count("\n") == 1
 
 
 def test_the_word_end_in_user_text_is_not_end_of_text(tokenizer):

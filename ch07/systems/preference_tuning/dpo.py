@@ -24,16 +24,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ch07.utils.errors import DivergedError, InputError
+from ch07.utils.errors import InputError
 from ch07.utils.evaluation_mode import evaluation_mode
 from train_loop import IGNORE_INDEX, TrainSettings, TrainState, learning_rate, total_steps
 
 REDUCTIONS = ("sum", "mean")
 
 InputsAndTargets = tuple[Tensor, Tensor]  # inputs and targets, both (B, T)
-PairBatch = tuple[
-    InputsAndTargets, InputsAndTargets, Tensor
-]  # chosen, rejected, indices of the pairs (B,)
+# Chosen answers, rejected answers, indices of the pairs (B,).
+PairBatch = tuple[InputsAndTargets, InputsAndTargets, Tensor]
 
 
 @dataclass(frozen=True)
@@ -166,8 +165,8 @@ def evaluate_pairs(
     means: dict[str, float | None] = {
         name: value.double().mean().item() for name, value in values.items()
     }
-    if not math.isfinite(means["loss"] or 0.0):
-        raise DivergedError("the loss of an evaluation is not finite")
+    if means["loss"] is None or not math.isfinite(means["loss"]):
+        raise FloatingPointError("the loss of an evaluation is not finite")
     return means
 
 
@@ -202,7 +201,6 @@ def train_on_pairs(
     started = time.monotonic() - state.seconds
 
     def record(lr: float) -> None:
-        state.seconds = round(time.monotonic() - started, 2)
         position = {"step": state.step, "epoch": state.step / len(loader), "tokens_seen": None}
         state.history.append({**position, "lr": lr, "seconds": state.seconds, **evaluate()})
         on_eval(state.history)
@@ -213,6 +211,7 @@ def train_on_pairs(
         for batch in _batches(loader, state.step, end):
             lr = learning_rate(state.step, end, settings)
             _update(model, batch, reference, optimizer, lr=lr, settings=settings, dpo=dpo)
+            state.seconds = round(time.monotonic() - started, 2)
             state.step += 1
             state.epoch, state.batch = divmod(state.step, len(loader))
             bar.update()
@@ -294,7 +293,7 @@ def _update(
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
     if not math.isfinite(float(norm) + loss.item()):
-        raise DivergedError("loss or gradient is not finite; try a lower learning rate")
+        raise FloatingPointError("loss or gradient is not finite; try a lower learning rate")
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()

@@ -125,7 +125,7 @@ def label_rows(
                 max_answer_length=max_answer_length,
                 header_length=_header_length(prompt, entry, tokenizer, style) if cuts_prompt else 0,
             )
-        except ValueError as error:
+        except InputError as error:
             if not skip_bad_rows:
                 raise InputError(f"entry {i}: {error}") from None
             result.dropped.append((i, str(error)))

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+import time
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -283,6 +284,18 @@ def test_dropout_is_off_and_evaluation_changes_nothing(small_model):
     assert len(seldom) == 2 and seldom[-1]["val_loss"] is None
     for a, b in zip(small_model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_time_is_counted_at_every_step(small_model):
+    """So that a checkpoint between two evaluations holds it."""
+    seconds = []
+
+    def on_step(state):
+        time.sleep(0.02)
+        seconds.append(state.seconds)
+
+    train_on_toy_pairs(small_model, on_step=on_step)
+    assert len(seconds) > 2 and seconds == sorted(set(seconds))
 
 
 def test_empty_loaders_and_nan_weights_are_handled(small_model):

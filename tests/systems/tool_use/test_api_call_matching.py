@@ -364,7 +364,7 @@ def test_right_answers_score_100_percent(calls_run, tmp_path, capsys):
 def test_wrong_usage_and_bad_answers_give_one_line(calls_run, tmp_path, capsys):
     run, file, bad = str(calls_run / "run"), str(calls_run / "few.json"), tmp_path / "bad.json"
     for arguments, code, message in [
-        ([], 2, "give either a RUN"),
+        ([], 2, "give a RUN to score"),
         ([run, "--write", "x.json"], 2, "give either a RUN"),
         (["--write", file], 2, "exists: choose another name"),
         (["--write", str(tmp_path / "no" / "x.json")], 2, "is not a folder"),
