@@ -19,6 +19,7 @@ from ch07.runs.config_differences import setting_differences
 from ch07.utils.atomic_files import read_json, read_tensors
 from ch07.utils.console import terminal_line
 from ch07.utils.errors import RunFolderError
+from ch07.utils.exit_codes import EXIT_FAILED
 from ch07.utils.validation import check_size
 
 NUMBERS = [name for name in run_folder.METRIC_FIELDS if name != "seconds"]
@@ -43,7 +44,7 @@ def compare(one: str, two: str, as_json: bool = False) -> int:
     differ = bool(found["settings"]) or any(found[part]["differ"] for part in PARTS)
     found["same"] = complete and not differ
     print(json.dumps(found, indent=2) if as_json else "\n".join(_describe(found)))
-    return 0 if found["same"] else 1
+    return 0 if found["same"] else EXIT_FAILED
 
 
 def _compare_settings(first: Path, second: Path) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ longest, or random ones. Held-out rows take no part: rows whose own "split" is "
 "validation" are written unchanged.
 """
 
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -128,5 +129,5 @@ def _report(result: dict[str, Any], how: str) -> str:
         sizes = result["families"].values()
         lines.append(f"families: {len(sizes)}, with {min(sizes):,} to {max(sizes):,} rows each")
     lines.append(f"They are in {result['file']}: train on them with")
-    lines.append(f"  python -m ch07 finetune --data {result['file']}")
+    lines.append(f"  python -m ch07 finetune --data {shlex.quote(result['file'])}")
     return "\n".join(lines)

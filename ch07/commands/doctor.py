@@ -27,6 +27,7 @@ from ch07.data.token_store import is_store
 from ch07.training.run_plan import RunPlan, build_plan
 from ch07.utils.console import json_text, terminal_safe
 from ch07.utils.errors import DataError, OptionError, UserError
+from ch07.utils.exit_codes import EXIT_FAILED
 from ch07.utils.paths import check_new_file
 
 ROWS_LISTED = 5  # on the page; the JSON has all of them
@@ -69,7 +70,7 @@ def doctor(*, write_clean: str | None = None, as_json: bool = False, **given: An
         if next_command:
             lines.append(f"  {next_command}")
         print(terminal_safe("\n".join(lines)))
-    return 0 if ready else 1
+    return 0 if ready else EXIT_FAILED
 
 
 def _examine(

@@ -30,6 +30,7 @@ from ch07.training.run_plan import build_plan
 from ch07.utils.console import count, terminal_line
 from ch07.utils.device import choose_device, versions
 from ch07.utils.errors import InputError, OptionError, RunFolderError
+from ch07.utils.exit_codes import EXIT_FAILED
 from gpt_model import GPTModel
 from instruction_dataset import Entry
 from train_loop import evaluate_model
@@ -93,7 +94,7 @@ def _print_remaining(scores: dict[str, Any], as_json: bool) -> int:
     if judged and judged["error"] is not None:
         n = count(judged["n_judged"], "answer")
         _log(f"error: the judge stopped after {n}: {judged['error']}")
-        return 1
+        return EXIT_FAILED
     return 0
 
 
@@ -135,13 +136,13 @@ def recompute_losses(
     same = all(found[name]["equal"] for name in ("train_loss", "val_loss"))
     if as_json:
         print(json.dumps(found, indent=2))
-        return 0 if same else 1
+        return 0 if same else EXIT_FAILED
     for name in ("train_loss", "val_loss"):
         a, b, equal = found[name].values()
         difference = "they differ" if None in (a, b) else f"they differ by {abs(a - b):.3g}"
         verdict = "equal" if a == b else "equal within rounding" if equal else difference
         print(f"{name} at step {logged['step']}: logged {a}, now {b}: {verdict}")
-    return 0 if same else 1
+    return 0 if same else EXIT_FAILED
 
 
 def _unmerged_model(run: Run) -> nn.Module:

@@ -8,6 +8,7 @@ progress and notes to standard error. With several processes, only the first wri
 """
 
 import io
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -21,8 +22,8 @@ from ch07.config import FinetuneOptions
 from ch07.data.dataloader import rows_of_batches
 from ch07.data.tokenizer import load_tokenizer
 from ch07.evaluation.held_out_answers import (
+    SAMPLE_MAX_NEW_TOKENS,
     answer_entries,
-    answers_before_training,
     sample_indices,
     save_answers,
 )
@@ -86,7 +87,7 @@ def _start_run(given: dict[str, Any], like: str | None) -> int:
     with ExitStack() as stack:
         folder = distributed.run_on_rank0(_create_folder, options.out, config, stack)
         with explain_failures(folder):
-            before = answers_before_training(job)
+            before = _answers_before_training(job)
             job = distribute_job(job, options, log_rank0)
             return _train_and_report(job, options, folder, TrainState(), config, before)
 
@@ -122,7 +123,7 @@ def _resume_run(given: dict[str, Any]) -> int:
             config = distributed.run_on_rank0(read_resumable_config, folder, log_rank0)
             options = distributed.all_ranks_or_raise(resumed_options, config, given)
             job = distributed.all_ranks_or_raise(build_job, options, log_rank0, new=False)
-            before = answers_before_training(job)
+            before = _answers_before_training(job)
             now = describe_job(options, job)
             distributed.all_ranks_or_raise(check_unchanged, folder, config, now, log_rank0)
             check_same_on_all_ranks(now)
@@ -136,6 +137,13 @@ def _lock_resumable_folder(folder: Path, stack: ExitStack) -> None:
     """Lock the folder of a run until `stack` is closed."""
     check_resumable_folder(folder)
     stack.enter_context(run_lock(folder))
+
+
+def _answers_before_training(job: Job) -> list[Answer]:
+    """Answers of the initial weights to the sample entries; the same again in a resumed run."""
+    held_out = job.plan.rows.entries("test")
+    sample = [held_out[i] for i in sample_indices(held_out)]
+    return answer_entries(job.model, job.plan.style, sample, SAMPLE_MAX_NEW_TOKENS)
 
 
 def _train_and_report(
@@ -159,7 +167,7 @@ def _train_and_report(
     release_freed_memory()
     held_out = job.plan.rows.entries("test")
     log_rank0(f"answering {len(held_out)} held-out entries ...")
-    answers = answer_entries(job, held_out)
+    answers = answer_entries(job.model, job.plan.style, held_out)
     distributed.run_on_rank0(
         _report, folder, held_out, answers_before, answers, state, options.text
     )
@@ -202,7 +210,7 @@ def _describe_divergence(
     else:
         remedy = (
             "start a new run with a lower learning rate:\n"
-            f"  python -m ch07 finetune --like {folder} {lower}"
+            f"  python -m ch07 finetune --like {shlex.quote(str(folder))} {lower}"
         )
     return f"{where}. Resuming would fail again; {remedy}\n{describe_saved_state(folder)}"
 

@@ -10,6 +10,7 @@ FILE.requests.jsonl. The same command resumes where it stopped.
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +41,7 @@ from ch07.systems.synthetic_data.staged_row_generator import (
 )
 from ch07.utils.console import count, log_rank0, terminal_line, terminal_safe
 from ch07.utils.errors import DataError, OptionError
+from ch07.utils.exit_codes import EXIT_FAILED
 from ch07.utils.paths import check_writable
 from instruction_dataset import BOOK_STYLE, PromptStyle
 
@@ -116,7 +118,7 @@ def self_instruct(
 
     file, enough = _grow(out, settings, request_maker, number, patience, _log_request)
     _report(file, enough, number, patience, as_json)
-    return 0 if enough else 1
+    return 0 if enough else EXIT_FAILED
 
 
 def magpie(
@@ -154,7 +156,7 @@ def magpie(
 
     file, enough = _grow(out, settings, request_maker, number, patience, _log_request)
     _report(file, enough, number, patience, as_json)
-    return 0 if enough else 1
+    return 0 if enough else EXIT_FAILED
 
 
 def reflect(
@@ -325,4 +327,5 @@ def _print_nearest(file: ResumableJsonl) -> None:
 
 def _print_next_command(file: ResumableJsonl) -> None:
     if file.rows:
-        print(terminal_safe(f"Train on it: python -m ch07 finetune --data {file.path}"))
+        path = shlex.quote(str(file.path))
+        print(terminal_safe(f"Train on it: python -m ch07 finetune --data {path}"))

@@ -7,6 +7,7 @@ The one idea: the run is both the starting point and the reference model, and it
 the result is a run folder of its own, to be used like any other.
 """
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -198,7 +199,7 @@ def _train_and_report(
     save_model(folder, job.model)
     _print_metrics(state.history)
     print_before_after(tests, before, _answers(job.run, tests))
-    print(f"\nThe run is in {folder}: try\n  python -m ch07 chat {folder}")
+    print(f"\nThe run is in {folder}: try\n  python -m ch07 chat {shlex.quote(str(folder))}")
     return 0
 
 

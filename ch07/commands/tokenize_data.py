@@ -1,5 +1,6 @@
 """`python -m ch07 tokenize FILE STORE`: a JSONL file of any size becomes a token store."""
 
+import shlex
 import sys
 
 from ch07.data.prompt_styles import get_style
@@ -15,5 +16,5 @@ def tokenize_data(
     for line in store.about["findings"]:
         print(terminal_safe(f"data: {line}"), file=sys.stderr)
     print(f"{len(store):,} rows, {len(store.ids):,} tokens in {folder}: train on them with")
-    print(f"  python -m ch07 finetune --data {folder}")
+    print(f"  python -m ch07 finetune --data {shlex.quote(folder)}")
     return 0

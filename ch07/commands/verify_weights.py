@@ -22,9 +22,10 @@ from ch07.models.pretrained import WeightSource, find_weights
 from ch07.models.resource_estimate import answering_bytes, format_bytes
 from ch07.models.weight_reader import WeightsError
 from ch07.utils.device import available_memory, choose_device
+from ch07.utils.exit_codes import EXIT_FAILED
 from collate import END_OF_TEXT
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
-from train_loop import calc_loss_batch
+from train_loop import IGNORE_INDEX, calc_loss_batch
 
 # The first lines of Shakespeare's Coriolanus, as in the file "tiny shakespeare".
 CORIOLANUS = """\
@@ -83,7 +84,7 @@ class PublishedLoss:
         rows, counted_from = self._rows(tokenizer)
         ids = torch.tensor(rows)
         targets = ids[:, 1:].clone()
-        targets[:, : counted_from - 1] = -100
+        targets[:, : counted_from - 1] = IGNORE_INDEX
         device = next(model.parameters()).device
         with torch.inference_mode():
             return calc_loss_batch(ids[:, :-1], targets, model, device).item()
@@ -202,7 +203,7 @@ def verify_weights(name: str, path: str | None = None, device: str = "auto") -> 
         all_equal = all_equal and equal
     if not all_equal:
         print("something differs: see above", file=sys.stderr)
-    return 0 if all_equal else 1
+    return 0 if all_equal else EXIT_FAILED
 
 
 def _open_weights(name: str, path: str | None, device: torch.device) -> WeightSource:

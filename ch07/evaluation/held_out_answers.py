@@ -12,41 +12,34 @@ from ch07.config import ANSWER_TOKENS
 from ch07.data.tokenizer import load_tokenizer
 from ch07.evaluation.metrics import score_answers
 from ch07.generation.respond import Answer, respond
+from ch07.models.adapters import LanguageModel
 from ch07.runs import run_folder
 from ch07.utils.atomic_files import write_json
 from ch07.utils.distributed import all_gather_list, get_world_size, items_of_rank
+from instruction_dataset import Entry, PromptStyle
 
 # Entries per rank between two exchanges of answers: a rank that finishes early waits for the
 # others, half an hour at most.
 ENTRIES_PER_ROUND = 500
 SAMPLE_SIZE = 5  # held-out entries whose answers are printed, before and after training
-SAMPLE_MAX_NEW_TOKENS = 32
+SAMPLE_MAX_NEW_TOKENS = 32  # of each of these answers
 
 
 def answer_entries(
-    job: Any, entries: Sequence[dict[str, Any]], max_new_tokens: int = ANSWER_TOKENS
+    model: LanguageModel,
+    style: PromptStyle,
+    entries: Sequence[Entry],
+    max_new_tokens: int = ANSWER_TOKENS,
 ) -> list[Answer]:
-    """The answer to each entry; all ranks share the work, and each gets all answers.
-
-    `job` is a `ch07.training.job.Job`.
-    """
+    """The answer to each entry; all ranks share the work, and each gets all answers."""
     n_ranks = get_world_size()
     round_size = ENTRIES_PER_ROUND * n_ranks if n_ranks > 1 else max(1, len(entries))
     answers: list[Any] = []
     for i in range(0, len(entries), round_size):
         share = items_of_rank(entries[i : i + round_size])
-        own_answers: list[Any] = respond(
-            job.model, load_tokenizer(), share, job.plan.style, max_new_tokens
-        )
+        own_answers: list[Any] = respond(model, load_tokenizer(), share, style, max_new_tokens)
         answers += all_gather_list(own_answers)
     return answers
-
-
-def answers_before_training(job: Any) -> list[Answer]:
-    """Answers of the initial weights to the sample entries; the same again in a resumed run."""
-    held_out = job.plan.rows.entries("test")
-    sample = [held_out[i] for i in sample_indices(held_out)]
-    return answer_entries(job, sample, SAMPLE_MAX_NEW_TOKENS)
 
 
 def sample_indices(entries: Sequence[dict[str, Any]]) -> list[int]:

@@ -1,5 +1,6 @@
 """Scores and answers as plain text tables, for a terminal, a log or a screen reader."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,11 @@ def print_before_after(
 
 def next_commands(folder: str | Path, text: bool = False) -> str:
     """The commands to try after a run: chat, or fine-tune a run that was trained on `text`."""
+    quoted = shlex.quote(str(folder))
     if not text:
-        return f"  python -m ch07 chat {folder}"
+        return f"  python -m ch07 chat {quoted}"
     return (
-        f"  python -m ch07 finetune {AFTER_PRETRAINING} --model {folder}\n"
+        f"  python -m ch07 finetune {AFTER_PRETRAINING} --model {quoted}\n"
         "and, to measure the benefit of pretraining,\n"
         f"  python -m ch07 finetune {WITHOUT_PRETRAINING}"
     )

@@ -6,6 +6,7 @@ loaded model is prompted exactly as it was trained. No model is built here.
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -85,7 +86,8 @@ def read_config(folder: str | Path) -> Config:
         if "model_type" in config and "options" not in config:
             raise RunFolderError(
                 f"{folder} is a model folder for transformers, not a run: its README.md says how "
-                f"to use it; to train it further: python -m ch07 finetune --model {folder}"
+                f"to use it; to train it further: python -m ch07 finetune --model "
+                f"{shlex.quote(str(folder))}"
             )
         for key in ("options", "model", "prompt_style", "settings", "facts"):
             if not isinstance(config[key], dict):  # a KeyError names the part that is missing
@@ -120,7 +122,7 @@ def command_of_run(folder: str | Path) -> str:
 
 def resume_command(folder: str | Path) -> str:
     """The command line that resumes the run in a folder, with the command that started it."""
-    return f"python -m ch07 {command_of_run(folder)} --resume --out {folder}"
+    return f"python -m ch07 {command_of_run(folder)} --resume --out {shlex.quote(str(folder))}"
 
 
 def _check_model(shape: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ The one idea: whatever ends a run, Ctrl-C, a full disk or a lost process, the re
 checkpoint is complete and which command resumes from it. Knows nothing of what is trained.
 """
 
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -111,7 +112,7 @@ def describe_saved_state(folder: Path) -> str:
     if checkpoint is None and problems:
         command = ""
         if run_folder.command_of_run(folder) == "finetune":  # the others have no --like
-            command = f": python -m ch07 finetune --like {folder}"
+            command = f": python -m ch07 finetune --like {shlex.quote(str(folder))}"
         return f"Start again{command}"
     if checkpoint is None and not (folder / run_folder.CONFIG).exists():
         return "The run had not started yet"

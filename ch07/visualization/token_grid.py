@@ -52,7 +52,7 @@ class TokenGrid(DisplayedFigure):
         tokenizer: tiktoken.Encoding | None = None,
         losses: Tensor | None = None,
         *,
-        ignore_index: int = -100,
+        ignore_index: int = IGNORE_INDEX,
         end_id: int = END_OF_TEXT,
     ) -> None:
         B, T = inputs.shape

@@ -272,3 +272,27 @@ def test_the_wrong_folder_is_named_with_the_line_that_helps(tmp_path):
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert f"  cd {package.parent}\n  python -m ch07" in done.stderr
+
+
+def test_commands_that_are_printed_can_be_copied(tmp_path, capsys):
+    """Also where a path has a space: what is printed names the path as one word."""
+    import shlex
+
+    from ch07.evaluation.score_report import next_commands
+    from ch07.runs.run_folder import resume_command
+
+    folder = tmp_path / "my first run"
+    rows = tmp_path / "my rows.jsonl"
+    rows.write_text('{"instruction": "Say it.", "output": "x"}\n' * 3, encoding="utf-8")
+    store, curated, prepared = (
+        tmp_path / f"a {name}" for name in ("store", "few.jsonl", "new.jsonl")
+    )
+    assert main(["tokenize", str(rows), str(store)]) == 0
+    assert main(["curate", str(rows), str(curated), "--keep", "1", "--how", "random"]) == 0
+    assert main(["prepare-data", str(rows), str(prepared)]) == 0
+    printed = capsys.readouterr().out + next_commands(folder) + "\n" + next_commands(folder, True)
+    commands = [line for line in printed.splitlines() if "python -m ch07" in line]
+    commands.append(resume_command(folder))
+    named = [str(path) for path in (store, curated, prepared, folder, folder, folder)]
+    words = [shlex.split(command) for command in commands]
+    assert [path for line in words for path in line if path.startswith(str(tmp_path))] == named
