@@ -41,7 +41,6 @@ from ch07.runs.run_folder import Config
 from ch07.runs.run_lock import check_resumable_folder, run_lock
 from ch07.training.interruption import (
     checkpoint_callback,
-    describe_saved_state,
     explain_failures,
     report_interruption,
     stop_on_signal,
@@ -212,7 +211,7 @@ def _describe_divergence(
             "start a new run with a lower learning rate:\n"
             f"  python -m ch07 finetune --like {shlex.quote(str(folder))} {lower}"
         )
-    return f"{where}. Resuming would fail again; {remedy}\n{describe_saved_state(folder)}"
+    return f"{where}. Resuming would fail again; {remedy}"
 
 
 # --- training -----------------------------------------------------------------------------------

@@ -86,9 +86,7 @@ def explain_failures(folder: Path) -> Iterator[None]:
         place = folder if name is None or str(name).startswith(str(folder)) else name
         raise RunStoppedError(f"{place}: {reason}. {describe_saved_state(folder)}") from error
     except FloatingPointError as error:
-        if isinstance(error, UserError):
-            raise
-        raise DivergedError(f"{error}. {describe_saved_state(folder)}") from error
+        raise DivergedError(f"{error}\n{describe_saved_state(folder)}") from error
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise RunStoppedError(

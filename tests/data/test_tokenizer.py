@@ -43,10 +43,10 @@ def test_the_readers_own_cache_setting_is_left_alone(tokenizer, monkeypatch, tmp
 
 def test_a_damaged_file_in_the_cache_is_mended(monkeypatch, tmp_path):
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-    module._fill(tmp_path)
+    module._copy_vocabulary(tmp_path)
     for file in tmp_path.iterdir():
         file.write_bytes(b"x" * file.stat().st_size)
-    module._fill(tmp_path)
+    module._copy_vocabulary(tmp_path)
     hashes = {hashlib.sha256(file.read_bytes()).hexdigest() for file in tmp_path.iterdir()}
     assert hashes == SHA256
 

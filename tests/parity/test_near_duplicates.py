@@ -44,7 +44,7 @@ def test_the_vectors_are_scikit_learns():
 @pytest.mark.parametrize("rare", [0.0, 0.05, 1.0])
 def test_the_pairs_are_those_of_all_pairs(monkeypatch, threshold, rare):
     """Whatever is looked up and whatever is bounded: no pair is missed, none is invented."""
-    monkeypatch.setattr(near_duplicates, "RARE", rare)
+    monkeypatch.setattr(near_duplicates, "RARE_SHARE", rare)
     texts = phrases(120)
     found = {(i, j): s for i, j, s in find_near_duplicates(texts, threshold)}
     _, all_pairs = theirs([normalised(text) for text in texts])

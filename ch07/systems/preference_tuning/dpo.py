@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ch07.utils.errors import InputError
+from ch07.utils.errors import DivergedError, InputError
 from ch07.utils.evaluation_mode import evaluation_mode
 from train_loop import IGNORE_INDEX, TrainSettings, TrainState, learning_rate, total_steps
 
@@ -166,7 +166,7 @@ def evaluate_pairs(
         name: value.double().mean().item() for name, value in values.items()
     }
     if means["loss"] is None or not math.isfinite(means["loss"]):
-        raise FloatingPointError("the loss of an evaluation is not finite")
+        raise DivergedError("the loss of an evaluation is not finite")
     return means
 
 
@@ -293,7 +293,7 @@ def _update(
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
     if not math.isfinite(float(norm) + loss.item()):
-        raise FloatingPointError("loss or gradient is not finite; try a lower learning rate")
+        raise DivergedError("loss or gradient is not finite; try a lower learning rate")
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
