@@ -4,6 +4,7 @@ Nothing here is kept by hand but the order itself (`ORDER`), which CONTRIBUTING.
 """
 
 import ast
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -41,10 +42,12 @@ def module_name(path):
 MODULES = {module_name(path): path for path in OURS}
 
 
+@cache
 def parsed(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
 def imports_of_ours(name):
     """Names of our modules that a module imports, wherever in the file the import stands."""
     found = set()

@@ -16,6 +16,7 @@ PARAMETERS = {  # Radford et al. 2019; small is published as 124,439,808
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_published_sizes(name):
     with torch.device("meta"):

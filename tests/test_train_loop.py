@@ -205,6 +205,7 @@ def test_dropout_is_off_in_evaluation():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 3, 6, 7, 11])
 def test_resumed_equals_uninterrupted(stop):
     settings = TrainSettings(num_epochs=2, eval_freq=4, warmup_steps=2)  # 6 batches an epoch
@@ -533,6 +534,7 @@ class NotAWrapper(nn.Module):
         return self.module(in_idx)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile imports what is old
 @pytest.mark.parametrize(
     "wrap", [lambda m: m, Wrapper, torch.compile], ids=["bare", "ddp", "compile"]
