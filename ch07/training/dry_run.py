@@ -70,7 +70,11 @@ def dry_run(plan: RunPlan, options: FinetuneOptions) -> DryRun:
         ).item()
     model.train()
     optimizer = choose_optimizer(
-        options.chosen_optimizer, model, plan.settings.peak_lr, options.weight_decay
+        options.chosen_optimizer,
+        model,
+        settings.peak_lr,
+        options.weight_decay,
+        settings.dtype,
     )
     seconds = 0.0
     for _ in range(2):

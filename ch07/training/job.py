@@ -177,5 +177,10 @@ def _make_model(options: FinetuneOptions, plan: RunPlan) -> tuple[GPTModel, str 
 def _make_optimizer(
     options: FinetuneOptions, plan: RunPlan, model: nn.Module
 ) -> torch.optim.Optimizer:
-    lr = plan.settings.peak_lr
-    return choose_optimizer(options.chosen_optimizer, model, lr, options.weight_decay)
+    return choose_optimizer(
+        options.chosen_optimizer,
+        model,
+        plan.settings.peak_lr,
+        options.weight_decay,
+        plan.settings.dtype,
+    )

@@ -3,7 +3,7 @@
 The one idea: AdamW scales each weight separately; Muon looks at a weight matrix as a whole and
 makes all directions of its update equally long (Jordan et al. 2024, "Muon: An optimizer for hidden
 layers in neural networks"). From random weights that needs far fewer steps; weights that AdamW has
-pretrained are fine-tuned with AdamW. Both are PyTorch's own.
+pretrained are fine-tuned with AdamW. AdamW is PyTorch's own; Muon is in `ch07.training.muon`.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ch07.training.muon import Muon
 from ch07.utils.errors import InputError
 from train_loop import make_optimizer
 
@@ -40,11 +41,11 @@ class CombinedOptimizer(torch.optim.Optimizer):
 
 
 def choose_optimizer(
-    name: str, model: nn.Module, lr: float, weight_decay: float
+    name: str, model: nn.Module, lr: float, weight_decay: float, dtype: str = "float32"
 ) -> torch.optim.Optimizer:
     """ "adamw": AdamW for everything; "muon": Muon for the blocks' matrices, AdamW for the rest.
 
-    ValueError for any other name.
+    `dtype` is the number format in which Muon iterates. ValueError for any other name.
     """
     if name not in OPTIMIZERS:
         raise InputError(f"no optimizer {name!r}; choose one of {', '.join(OPTIMIZERS)}")
@@ -54,8 +55,5 @@ def choose_optimizer(
     matrices = [p for p in blocks.parameters() if p.ndim == 2 and p.requires_grad]
     chosen = set(matrices)
     rest = [p for p in model.parameters() if p not in chosen]
-    # "match_rms_adamw": updates as large as AdamW's, so one learning rate suits both
-    muon = torch.optim.Muon(
-        matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = Muon(matrices, lr, weight_decay, dtype)
     return CombinedOptimizer(make_optimizer(rest, lr, weight_decay), muon)

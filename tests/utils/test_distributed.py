@@ -65,10 +65,8 @@ def test_any_number_of_ranks_goes_on_from_any_checkpoint(done, name):
     assert_alike(done[name], done["alone"])
 
 
-def test_muon_computes_nearly_the_same_on_parts(done):
-    """It iterates in bfloat16, on other blocks."""
-    ends = [done[name]["losses"][-1][1:] for name in ("muon", "muon_parts")]
-    assert ends[0] == pytest.approx(ends[1], abs=0.02)
+def test_muon_computes_the_same_on_parts(done):
+    assert_alike(done["muon_parts"], done["muon"])
 
 
 def test_a_sharded_model_is_held_in_parts(done):

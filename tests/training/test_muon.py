@@ -1,0 +1,59 @@
+"""Muon by hand: PyTorch's own in bfloat16, and what orthogonalizing a gradient means."""
+
+import pytest
+import torch
+from torch import nn
+
+from ch07.training.muon import Muon, orthogonalize
+
+SHAPES = [(8, 8), (32, 8), (8, 32), (1, 5)]
+
+
+def matrices(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return [nn.Parameter(torch.randn(shape, generator=generator)) for shape in SHAPES]
+
+
+def steps(optimizer, weights, n=4):
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(n):
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=generator)
+        optimizer.step()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.0), ("float32", 0.01)])
+def test_it_computes_what_pytorchs_muon_does(dtype, tolerance):
+    """In bfloat16 to the bit; in float32 up to the rounding of bfloat16."""
+    ours = matrices(0)
+    theirs = matrices(0)
+    steps(Muon(ours, lr=0.1, weight_decay=0.1, dtype=dtype), ours)
+    peer = torch.optim.Muon(theirs, lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    steps(peer, theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_orthogonalizing_makes_all_directions_about_equally_long(shape, scale):
+    """The directions themselves, U and V of the singular value decomposition, stay."""
+    gradient = scale * torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    U, before, Vh = torch.linalg.svd(gradient, full_matrices=False)
+    inner = U.T @ orthogonalize(gradient, "float32") @ Vh.T
+    after = inner.diagonal()
+    # only a direction that hardly counted, below 2 % of the whole, may stay shorter
+    counted = before > 0.02 * before.norm()
+    assert 0.6 < after[counted].min() and after.max() < 1.3
+    assert (inner - after.diag()).abs().max() < 1e-3
+
+
+def test_a_gradient_of_zeros_moves_nothing():
+    assert torch.equal(orthogonalize(torch.zeros(3, 4), "float32"), torch.zeros(3, 4))
+
+
+def test_a_matrix_without_a_gradient_stays():
+    (weight,) = matrices(0)[:1]
+    before = weight.clone()
+    Muon([weight], lr=0.1, weight_decay=0.1, dtype="float32").step()
+    assert torch.equal(weight, before)
