@@ -23,7 +23,6 @@ from ch07.data.splits import positional_split
 from ch07.data.tokenizer import load_tokenizer
 from ch07.generation.decoding import generate
 from ch07.models.resource_estimate import count_parameters
-from ch07.utils.device import choose_dtype
 from ch07.utils.malloc_tuning import keep_freed_memory
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from instruction_dataset import encode_prompt
@@ -126,7 +125,7 @@ def limits(data, size, dtype, rounds):
 
 def compare(given):
     """All rows of the table."""
-    fast = choose_dtype("auto", torch.device("cpu"))
+    fast = harness.faster_dtype()
     size, data, rounds = given.model, given.data, given.rounds
     tried = [
         ("transformers", d, n, N_PROMPTS)

@@ -19,13 +19,13 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import harness
 from benchmarks.harness import in_a_process, memory, parser, report, row
 from ch07.config import FinetuneOptions
 from ch07.data.prompt_styles import get_style
 from ch07.data.token_store import write_store
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
 from ch07.training.run_plan import build_plan
-from ch07.utils.device import choose_dtype
 from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import TrainSettings, count_tokens, make_optimizer, train_step
@@ -90,7 +90,7 @@ def steps(tokens, rows, model):
 
 def _speed(batches, size):
     model = GPTModel(GPTConfig(**MODEL_SIZES[size]), torch.Generator().manual_seed(0)).train()
-    dtype = choose_dtype("auto", torch.device("cpu"))
+    dtype = harness.faster_dtype()
     settings = TrainSettings(dtype=dtype, cross_entropy=summed_cross_entropy_in_place)
     optimizer, speeds = make_optimizer(model.parameters()), []
     for i, batch in enumerate(batches):

@@ -26,7 +26,6 @@ from ch07.data.dataloader import make_loader
 from ch07.models.resource_estimate import count_parameters
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
 from ch07.utils import distributed
-from ch07.utils.device import choose_dtype
 from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import TrainSettings, count_tokens, make_optimizer, train_step
@@ -54,7 +53,7 @@ def contest(_, what, size, data):
 
 
 def _steps(shard, size, data):
-    dtype, dataset = choose_dtype("auto", torch.device("cpu")), rows_of(data)
+    dtype, dataset = harness.faster_dtype(), rows_of(data)
     empty = harness.memory("VmRSS")
     model = GPTModel(GPTConfig(**MODEL_SIZES[size]), torch.Generator().manual_seed(0)).train()
     model = distributed.distribute_model(model, shard)

@@ -14,11 +14,12 @@ import time
 
 import torch
 
+from benchmarks import harness
 from benchmarks.harness import in_a_process, memory, parser, report, row
 from ch07.generation.decoding import generate
 from ch07.models import resource_estimate as est
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
-from ch07.utils.device import available_memory, choose_dtype
+from ch07.utils.device import available_memory
 from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import TrainSettings, make_optimizer, train_step
@@ -108,7 +109,7 @@ def main():
     if given.once:
         what, name, dtype = given.once
         return {"train": train, "answer": answer}[what](name, dtype)
-    dtype = choose_dtype("auto", torch.device("cpu"))
+    dtype = harness.faster_dtype()
     rows = [r for name in given.names for r in compare(name, dtype)]
     report(rows, given.json)
 

@@ -23,7 +23,6 @@ from ch07.data.splits import positional_split
 from ch07.data.tokenizer import load_tokenizer
 from ch07.models.resource_estimate import count_parameters
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
-from ch07.utils.device import choose_dtype
 from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from collate import custom_collate_fn
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
@@ -165,7 +164,7 @@ def _weights_at_work(config):
 
 def compare(given):
     """All rows of the table."""
-    fast = choose_dtype("auto", torch.device("cpu"))
+    fast = harness.faster_dtype()
     ours, book, hf = ("ours", fast), ("book", "float32"), ("transformers", "float32")
     tuned = ("transformers", fast)
     entrants = list(dict.fromkeys((ours, book, hf, tuned)))

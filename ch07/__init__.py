@@ -10,6 +10,8 @@ Importing `ch07` itself loads nothing heavy: PyTorch is imported with the first 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ch07.utils.openmp import shorten_waiting
+
 if TYPE_CHECKING:
     from ch07.data.entries import load_entries
     from ch07.data.tokenizer import load_tokenizer
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from ch07.models.pretrained import load_gpt2
     from ch07.models.saved_run import load_run
     from ch07.visualization.token_grid import TokenGrid
+
+shorten_waiting()  # PyTorch's threads read it when PyTorch is loaded, so this comes first
 
 __version__ = "0.2.0"  # defined only here; pyproject.toml reads it
 

@@ -75,8 +75,8 @@ def setting(
     """A dataclass field with its help, its range and the commands that have a flag for it.
 
     `default_means` is what a default of None stands for. `minimum` and `maximum` are allowed
-    values, `above` is not. `may_change_on_resume`: the setting changes no number, so it may differ
-    when a run is resumed.
+    values, `above` is not. `may_change_on_resume`: the setting may differ when a
+    run is resumed.
     """
     metadata = {
         "help": help,
@@ -91,9 +91,11 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def count_setting(default: int | None, *, help: str, commands: Sequence[str]) -> Any:
-    """A setting that is a whole number of at least 1."""
-    return setting(default, help=help, commands=commands, minimum=1, maximum=MAX_COUNT)
+def count_setting(
+    default: int | None, *, help: str, commands: Sequence[str], **options: Any
+) -> Any:
+    """A setting that is a whole number of at least 1; `options` are those of `setting`."""
+    return setting(default, help=help, commands=commands, minimum=1, maximum=MAX_COUNT, **options)
 
 
 def flag_of(name: str) -> str:
@@ -249,9 +251,16 @@ class FinetuneOptions:
     device: str = setting("auto", help="auto, cpu, cuda or mps", commands=ALL)
     dtype: str = setting(
         "auto",
-        help="number format of matrix products",
+        help="number format of matrix products; auto is the faster one, measured at the start",
         commands=ALL,
         choices=("auto", "float32", "bfloat16"),
+    )
+    threads: int | None = count_setting(
+        None,
+        help="threads of matrix products on a CPU",
+        default_means="as many as are fastest now",
+        commands=ALL,
+        may_change_on_resume=True,
     )
     eval_freq: int = count_setting(100, help="updates between two evaluations", commands=TRAINING)
     max_steps: int | None = count_setting(None, help="stop after this many updates", commands=ALL)
@@ -413,8 +422,9 @@ class PreferOptions:
         check_ranges(self)
 
 
-# Settings that may differ between a run and its resumption: they change no number. Data and weights
-# that have moved are recognised by their hashes.
+# Settings that may differ between a run and its resumption: they change no number, except for the
+# number of threads, which changes last bits. Data and weights that have moved are recognised by
+# their hashes.
 MAY_CHANGE_ON_RESUME = tuple(
     field.name
     for field in dataclasses.fields(FinetuneOptions)

@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 NO_NETWORK = Path(__file__).with_name("no_network")
 sys.path.insert(0, str(NO_NETWORK))
 os.environ["HF_HUB_OFFLINE"] = "1"
-if "PYTEST_XDIST_WORKER" in os.environ:  # threads of two processes would wait for each other
-    os.environ["OMP_NUM_THREADS"] = "1"
+# One thread: two processes with two each would wait for each other, and a run that chooses its own
+# number of threads might round differently from the one that it is compared with.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Under nohup, or behind an "&", these are ignored, and would be by all that the tests start.
 for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):

@@ -14,6 +14,7 @@ from ch07.data.entry_checks import MAX_FIELD_CHARACTERS
 from ch07.generation.decoding import Sampling
 from ch07.generation.respond import Answer, respond
 from ch07.models.saved_run import Run, load_run
+from ch07.utils.compute_choice import use_fastest_threads
 from ch07.utils.console import terminal_line, terminal_safe
 from ch07.utils.device import choose_device
 from ch07.utils.errors import InputError, UserError
@@ -43,6 +44,7 @@ def respond_once(
 def chat(folder: str, device: str = "auto", **options: Any) -> int:
     """Read instructions line by line and print answers until the input ends; returns 0."""
     run = load_run(folder, choose_device(device))
+    use_fastest_threads(choose_device(device), run.model.config.emb_dim, rows=1)
     interactive = sys.stdin.isatty()
     if interactive:
         _print_note(HELP)

@@ -31,7 +31,7 @@ from ch07.training.dry_run import MAX_STEP_SECONDS, dry_run
 from ch07.training.run_plan import RunPlan
 from ch07.utils.console import count
 from ch07.utils.dependencies import INSTALL_COMMAND, read_requirements, unmet_requirements
-from ch07.utils.device import available_memory, cpu_has_bfloat16
+from ch07.utils.device import available_memory, has_bfloat16_units
 from ch07.utils.errors import UserError
 
 HELLO_TEXT = "Hello world"
@@ -74,7 +74,7 @@ def check_machine() -> list[Check]:
         n = len(read_requirements())
         text = f"all {n} requirements are installed, in the required versions"
         checks.append(Check(part, "ok", text))
-    units = "has" if cpu_has_bfloat16() else "has no"
+    units = "has" if has_bfloat16_units(torch.device("cpu")) else "has no"
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     checks.append(Check(part, "ok", f"the processor {units} bfloat16 units; CUDA: {cuda}"))
     disk = shutil.disk_usage(Path.cwd()).free

@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ch07.config import FinetuneOptions
+from ch07.config import RANDOM_START, FinetuneOptions
 from ch07.data.dataloader import rows_of_batches
 from ch07.data.tokenizer import load_tokenizer
 from ch07.evaluation.held_out_answers import (
@@ -61,12 +61,16 @@ from ch07.training.resume import (
 from ch07.training.run_plan import RunPlan
 from ch07.utils import distributed
 from ch07.utils.atomic_files import write_bytes
-from ch07.utils.console import log_rank0, terminal_line
+from ch07.utils.compute_choice import choose_compute
+from ch07.utils.console import count, log_rank0, terminal_line
+from ch07.utils.device import choose_device
 from ch07.utils.errors import DivergedError, OptionError
 from ch07.utils.malloc_tuning import release_freed_memory
+from gpt_model import MODEL_SIZES, GPTConfig
 from instruction_dataset import Entry
 from train_loop import Record, TrainState, plot_losses, total_steps, train_model
 
+USUAL_TOKENS = 512  # of a batch, to choose a number format before the data is read
 SAMPLE_TOKENS = 40  # the longest answer that is shown at an evaluation
 
 
@@ -81,6 +85,8 @@ def finetune(*, resume: bool = False, like: str | None = None, **given: Any) -> 
 
 
 def _start_run(given: dict[str, Any], like: str | None) -> int:
+    if distributed.get_world_size() > 1 and like is None:
+        given = {**given, "dtype": distributed.run_on_rank0(_dtype_for_all_ranks, given)}
     options, job, config = distributed.all_ranks_or_raise(_prepare, given, like)
     check_same_on_all_ranks(config)
     with ExitStack() as stack:
@@ -89,6 +95,16 @@ def _start_run(given: dict[str, Any], like: str | None) -> int:
             before = _answers_before_training(job)
             job = distribute_job(job, options, log_rank0)
             return _train_and_report(job, options, folder, TrainState(), config, before)
+
+
+def _dtype_for_all_ranks(given: dict[str, Any]) -> str:
+    """The number format that rank 0 measures: all ranks must compute in the same one."""
+    dtype = given.get("dtype", "auto")
+    if dtype != "auto":
+        return dtype
+    shape = GPTConfig(**MODEL_SIZES.get(given.get("model", RANDOM_START), {}))
+    device = choose_device(given.get("device", "auto"))
+    return choose_compute(device, shape.emb_dim, USUAL_TOKENS, threads=1).dtype
 
 
 def _prepare(given: dict[str, Any], like: str | None) -> tuple[FinetuneOptions, Job, Config]:
@@ -263,9 +279,13 @@ def _train(
 
 def _log_start(plan: RunPlan, n_steps: int) -> None:
     hardware = str(plan.device)
+    if plan.device.type == "cpu":
+        hardware += f" with {count(plan.compute.threads, 'thread')}"
     if distributed.get_world_size() > 1:
         hardware += f", {distributed.get_world_size()} processes"
     n_rows = len(plan.rows.datasets["train"])
+    if plan.compute.reason:
+        hardware += f" ({plan.compute.reason})"
     log_rank0(f"training on {n_rows} rows, {n_steps} steps in {plan.settings.dtype} on {hardware}")
 
 

@@ -18,6 +18,7 @@ from ch07.runs.config_differences import nested_differences, setting_differences
 from ch07.training.run_plan import RunPlan
 from ch07.utils import distributed
 from ch07.utils.atomic_files import write_bytes, write_json
+from ch07.utils.compute_choice import AVAILABLE_THREADS
 from ch07.utils.errors import InputError, OptionError, RunFolderError
 from train_loop import TrainState
 
@@ -136,12 +137,22 @@ def options_from_run(run: Path | str, given: dict[str, Any]) -> FinetuneOptions:
 
 
 def _stored_options(config: Config) -> dict[str, Any]:
-    """The stored options, with "auto" as it was resolved on the machine where the run started."""
+    """The stored options, with number format and threads as they were when the run started.
+
+    Another machine may have fewer cores; there, the number of threads is chosen again.
+    """
     if "preference" in config:
         raise RunFolderError(
             "this run was trained on pairs: start or resume such a run with python -m ch07 prefer"
         )
-    return {**config["options"], "dtype": config["settings"].get("dtype")}
+    threads = config["facts"].get("versions", {}).get("threads")
+    if threads is None or threads > AVAILABLE_THREADS:
+        threads = None
+    return {
+        **config["options"],
+        "dtype": config["settings"].get("dtype"),
+        "threads": threads,
+    }
 
 
 def _options(values: dict[str, Any], folder: Path | str) -> FinetuneOptions:

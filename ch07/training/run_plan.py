@@ -24,7 +24,8 @@ from ch07.models.pretrained import WeightSource, find_weights
 from ch07.models.weight_reader import WeightsError
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
 from ch07.utils import distributed
-from ch07.utils.device import choose_device, choose_dtype
+from ch07.utils.compute_choice import ComputeChoice, cached_choice
+from ch07.utils.device import choose_device
 from ch07.utils.errors import OptionError
 from ch07.utils.run_log import RunLog
 from gpt_model import MODEL_SIZES, GPTConfig
@@ -44,6 +45,7 @@ class RunPlan:
     train_loader: DataLoader[Batch]
     val_loader: DataLoader[Batch]
     device: torch.device
+    compute: ComputeChoice
     settings: TrainSettings
     log: RunLog
 
@@ -76,6 +78,7 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
         log=log,
     )
     train_loader, val_loader = _make_loaders(options, rows, allowed_max_length)
+    compute = _choose_compute(options, config, rows, device)
     return RunPlan(
         config=config,
         source=source,
@@ -85,9 +88,24 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
         train_loader=train_loader,
         val_loader=val_loader,
         device=device,
-        settings=_settings(options, choose_dtype(options.dtype, device), train_loader),
+        compute=compute,
+        settings=_settings(options, compute.dtype, train_loader),
         log=log,
     )
+
+
+def _choose_compute(
+    options: FinetuneOptions, config: GPTConfig, rows: LoadedRows, device: torch.device
+) -> ComputeChoice:
+    """Number format and threads, measured where the options leave them open.
+
+    From here on PyTorch computes with so many threads.
+    """
+    lengths = rows.datasets["train"].lengths
+    tokens = int(options.batch_size * lengths.mean()) if len(lengths) else 1
+    compute = cached_choice(device, config.emb_dim, tokens, options.dtype, options.threads)
+    torch.set_num_threads(compute.threads)
+    return compute
 
 
 def _make_loaders(

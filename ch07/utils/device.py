@@ -29,17 +29,16 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def choose_dtype(name: str, device: torch.device) -> str:
-    """ "float32" or "bfloat16"; "auto" is bfloat16 where the hardware computes with it fast."""
-    if name != "auto":
-        return name
+def has_bfloat16_units(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 in hardware, on a CPU with AVX512-BF16 or AMX.
+
+    Without such units bfloat16 is hopelessly slow. With them it is usually, but not always, faster
+    than float32: see `ch07.utils.compute_choice`.
+    """
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if device.type == "cpu" and cpu_has_bfloat16() else "float32"
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX), else it is slow."""
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 

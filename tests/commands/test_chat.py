@@ -4,10 +4,10 @@ import io
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from ch07.commands.cli import main
 from ch07.generation.respond import Answer
+from gpt_model import GPTModel
 
 
 @pytest.fixture
@@ -21,7 +21,8 @@ def talk(monkeypatch, capsys):
             asked.extend(entry["instruction"] for entry in entries)
             return [Answer("answered", "end")]
 
-        run = SimpleNamespace(model=torch.nn.Linear(1, 1), tokenizer=None, style=None)
+        model = GPTModel({"emb_dim": 8, "n_heads": 1, "n_layers": 1, "vocab_size": 9})
+        run = SimpleNamespace(model=model, tokenizer=None, style=None)
         monkeypatch.setattr("ch07.commands.chat.load_run", lambda *arguments: run)
         monkeypatch.setattr("ch07.commands.chat.respond", respond)
         monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))

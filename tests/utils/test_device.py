@@ -6,19 +6,19 @@ import torch
 from ch07.utils import device
 
 
-def test_auto_follows_what_the_processor_says(monkeypatch):
-    cpu = torch.device("cpu")
-    for capabilities, expected in (
-        ({"avx512_bf16": True}, "bfloat16"),
-        ({"amx_bf16": True}, "bfloat16"),
-        ({"avx2": True}, "float32"),
-        ({}, "float32"),
-    ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda c=capabilities: c)
-        assert device.choose_dtype("auto", cpu) == expected
-        assert device.choose_dtype("float32", cpu) == "float32"
-        assert device.choose_dtype("bfloat16", cpu) == "bfloat16"
-    assert device.choose_dtype("auto", torch.device("meta")) == "float32"
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx2": True}, False),
+        ({}, False),
+    ],
+)
+def test_bfloat16_units_are_those_that_the_processor_names(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert device.has_bfloat16_units(torch.device("cpu")) == expected
+    assert not device.has_bfloat16_units(torch.device("meta"))
 
 
 def test_devices():

@@ -3,9 +3,10 @@
 import sys
 
 import pytest
+import torch
 
 from ch07.utils import malloc_tuning
-from ch07.utils.device import cpu_has_bfloat16
+from ch07.utils.device import has_bfloat16_units
 from ch07.utils.malloc_tuning import keep_freed_memory
 
 
@@ -40,7 +41,9 @@ print(used[-1] - used[100])
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux" or not cpu_has_bfloat16(), reason="oneDNN's")
+@pytest.mark.skipif(
+    sys.platform != "linux" or not has_bfloat16_units(torch.device("cpu")), reason="oneDNN's"
+)
 def test_the_kernel_cache_is_limited(run_command, monkeypatch):
     """Five hundred more shapes of a matrix product take no memory; without, 0.28 GB here."""
     for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
