@@ -73,6 +73,7 @@ class KVCache:
     def __init__(self, n_layers: int, max_length: int) -> None:
         self.max_length = max_length
         self.length = 0  # columns filled, the same number in every layer
+        self.in_front = 0  # columns before the padding of rows: a beginning that all rows share
         # Per layer: its keys and its values, each (B, H, max_length, D); None until the first call.
         self._layers: list[tuple[Tensor, Tensor] | None] = [None] * n_layers
 
@@ -112,12 +113,32 @@ class KVCache:
                 keys, values = stored
                 self._layers[layer] = (keys[rows], values[rows])
 
-    def real_columns(self, columns: Tensor, left_padding: Tensor) -> Tensor:
-        """Which column numbers (S,) are not padding, for rows padded on the left: (B, S).
+    def positions_and_mask(
+        self, token_ids: Tensor, left_padding: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Positions, (T,) or (B, T), and mask, (T, S) or (B, 1, T, S), of new tokens (B, T).
 
-        A method, so that a cache which begins with columns of another kind can override it.
+        Prompts of different lengths are padded on the left, so that all end in the same column and
+        grow together: row b has `left_padding[b]` columns of padding, all at position 0. The mask
+        is None if no token was read before and none is padding: attention is then causal.
         """
-        return columns >= left_padding[:, None]
+        S = self.length + token_ids.shape[1]
+        columns = torch.arange(S, device=token_ids.device)  # (S,): the column number of each key
+        new_columns = columns[self.length :]  # (T,): only the new tokens are queries
+        if left_padding is None and self.length == 0:
+            return new_columns, None
+        # A query attends to its own column and those before it. `is_causal` would be wrong here: it
+        # aligns the first query with the first key, not with its own column.
+        causal = columns <= new_columns[:, None]  # (T, S)
+        if left_padding is None:
+            return new_columns, causal
+        positions = (new_columns - left_padding[:, None]).clamp(min=0)  # (B, T)
+        in_front = columns < self.in_front  # (S,)
+        real = in_front | (columns - self.in_front >= left_padding[:, None])  # (B, S)
+        # A padding token attends to itself, since a softmax over no key at all would be NaN.
+        itself = columns == new_columns[:, None]  # (T, S)
+        mask = causal & (real[:, None] | itself)  # (B, T, S)
+        return positions, mask[:, None]  # the same mask for every head
 
 
 def attention_in_float32(
@@ -229,36 +250,6 @@ def positions_from_zero(token_ids: Tensor) -> Tensor:
     return torch.arange(token_ids.shape[1], device=token_ids.device)
 
 
-def decoding_positions_and_mask(
-    token_ids: Tensor, cache: KVCache | None = None, left_padding: Tensor | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """Positions, (T,) or (B, T), and mask, (T, S) or (B, 1, T, S), of the new tokens.
-
-    Prompts of different lengths are padded on the left, so that all end in the same column and
-    grow together: row b begins with `left_padding[b]` columns of padding, all at position 0. The
-    mask is None if no token was read before and none is padding: attention is then causal.
-    """
-    if cache is None:
-        cache = KVCache(n_layers=0, max_length=0)  # stands for "nothing read before": length 0
-    past = cache.length
-    S = past + token_ids.shape[1]
-    columns = torch.arange(S, device=token_ids.device)  # (S,): the column number of each key
-    new_columns = columns[past:]  # (T,): only the new tokens are queries
-    if left_padding is None and past == 0:
-        return new_columns, None
-    # A query attends to its own column and those before it. `is_causal` would be wrong here: it
-    # aligns the first query with the first key, not with its own column.
-    causal = columns <= new_columns[:, None]  # (T, S)
-    if left_padding is None:
-        return new_columns, causal
-    positions = (new_columns - left_padding[:, None]).clamp(min=0)  # (B, T)
-    real = cache.real_columns(columns, left_padding)  # (B, S)
-    # A padding token attends to itself, since a softmax over no key at all would be NaN.
-    itself = columns == new_columns[:, None]  # (T, S)
-    mask = causal & (real[:, None] | itself)  # (B, T, S)
-    return positions, mask[:, None]  # the same mask for every head
-
-
 class GPTModel(nn.Module):
     """GPT-2, from token ids (B, T) to next-token logits (B, T, V).
 
@@ -326,7 +317,8 @@ class GPTModel(nn.Module):
             positions = positions_from_zero(token_ids)
             mask = None
         else:
-            positions, mask = decoding_positions_and_mask(token_ids, cache, left_padding)
+            read_before = KVCache(n_layers=0, max_length=0) if cache is None else cache
+            positions, mask = read_before.positions_and_mask(token_ids, left_padding)
         x = self.drop_emb(self.tok_emb(token_ids) + self.pos_emb(positions))  # (B, T) -> (B, T, C)
         for block in self.trf_blocks:
             x = block(x, mask, cache)

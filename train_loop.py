@@ -167,6 +167,20 @@ def to_device(tensor: Tensor, device: Device) -> Tensor:
     return tensor.to(device)
 
 
+def counted_positions(
+    target_batch: Tensor, ignore_index: int, device: Device
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Where the counted targets are, as (row numbers, column numbers), and what they are.
+
+    All are (N,), on the device.
+    """
+    # Done before the copy to the device: the CPU must know N, and would have to wait for a GPU.
+    counted = target_batch != ignore_index  # (B, T)
+    positions = to_device(counted.nonzero(), device)  # (N, 2)
+    rows, columns = positions.unbind(1)
+    return (rows, columns), to_device(target_batch[counted], device)
+
+
 def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """The sum over N targets of -log softmax(logits)[target]: logits (N, V), targets (N,)."""
     log_probs = logits.float().log_softmax(dim=-1)
@@ -188,16 +202,16 @@ def sum_loss(
     With the dtype "bfloat16", PyTorch's autocast computes matrix products in bfloat16.
     `cross_entropy` takes logits (N, V) and targets (N,), and returns the sum. N may be 0.
     """
-    # Done before the copy to the device: the CPU must know N, and would have to wait for a GPU.
-    counted = target_batch != ignore_index  # (B, T)
-    positions = to_device(counted.nonzero(), device)  # (N, 2)
-    rows, columns = positions.unbind(1)  # (N,) each
-    targets = to_device(target_batch[counted], device)  # (N,)
+    wanted, targets = counted_positions(target_batch, ignore_index, device)
     token_ids = to_device(input_batch, device)
     in_bfloat16 = dtype == "bfloat16"
     with torch.autocast(token_ids.device.type, torch.bfloat16, enabled=in_bfloat16):
-        logits = wanted_logits(model, token_ids, (rows, columns))  # (B, T) -> (N, V)
+        logits = wanted_logits(model, token_ids, wanted)  # (B, T) -> (N, V)
     return cross_entropy(logits, targets), len(targets)
+
+
+# What computes the loss of a batch: `sum_loss`, or a function that is called in the same way.
+BatchLoss = Callable[..., tuple[Tensor, int]]
 
 
 def calc_loss_batch(
@@ -263,19 +277,20 @@ def calc_loss_loader(
     device: Device,
     num_batches: int | None = None,
     reduce: Reduce = reduce_single_process,
+    batch_loss: BatchLoss = sum_loss,
     **loss_options: Any,
 ) -> float:
     """Mean cross-entropy over all counted targets of the first `num_batches` batches (None: all).
 
     Leaves the model and the random numbers as they were (`preserve_state`), even after an error.
     Raises ValueError if no target is counted, FloatingPointError if the loss is not finite.
-    `loss_options` are the keyword arguments of `sum_loss`.
+    `loss_options` are the keyword arguments of `batch_loss`.
     """
     total = 0.0
     n_targets = 0
     with preserve_state(model, data_loader), torch.no_grad():
         for input_batch, target_batch in islice(data_loader, num_batches):
-            loss, n = sum_loss(input_batch, target_batch, model, device, **loss_options)
+            loss, n = batch_loss(input_batch, target_batch, model, device, **loss_options)
             total += loss.item()
             n_targets += n
     total = reduce(total)
@@ -297,8 +312,8 @@ def evaluate_model(
 ) -> tuple[float, float | None]:
     """Training loss, estimated on `eval_iter` batches, and validation loss of all rows.
 
-    The latter is None if there are no validation rows. `loss_options` are the keyword arguments of
-    `sum_loss` and, for several processes, `reduce`.
+    The latter is None if there are no validation rows. `loss_options` are further arguments of
+    `calc_loss_loader`.
     """
     train_loss = calc_loss_loader(train_loader, model, device, eval_iter, **loss_options)
     if val_loader is None or len(val_loader) == 0:
@@ -331,6 +346,7 @@ class TrainSettings:
     ignore_index: int = IGNORE_INDEX
     seed: int = 123  # of dropout's random numbers
     cross_entropy: Callable[[Tensor, Tensor], Tensor] = summed_cross_entropy
+    batch_loss: BatchLoss = sum_loss
     reduce: Reduce = reduce_single_process  # the sum over all processes that train together
 
     def __post_init__(self) -> None:
@@ -353,7 +369,7 @@ class TrainSettings:
 
     @property
     def loss_options(self) -> dict[str, Any]:
-        """The keyword arguments of `sum_loss`."""
+        """The keyword arguments of `batch_loss`."""
         return {
             "ignore_index": self.ignore_index,
             "dtype": self.dtype,
@@ -462,7 +478,8 @@ def train_step(
     n_processes = settings.reduce(1)
     total = torch.zeros((), device=device)
     for input_batch, target_batch in window:
-        loss, _ = sum_loss(input_batch, target_batch, model, device, **settings.loss_options)
+        batch = (input_batch, target_batch)
+        loss, _ = settings.batch_loss(*batch, model, device, **settings.loss_options)
         (loss * n_processes / n_targets).backward()  # adds to the gradients of earlier batches
         total = total + loss.detach()
     total = settings.reduce(total)
@@ -546,6 +563,7 @@ def record_evaluation(
         device,
         settings.eval_iter,
         reduce=settings.reduce,
+        batch_loss=settings.batch_loss,
         **settings.loss_options,
     )
     record = {

@@ -255,6 +255,13 @@ class FinetuneOptions:
         commands=ALL,
         choices=("auto", "float32", "bfloat16"),
     )
+    read_beginning: str = setting(
+        "once",
+        help="compute what all rows of a batch begin with once, or for each row; the result is "
+        "the same up to rounding",
+        commands=FINETUNE,
+        choices=("once", "per-row"),
+    )
     threads: int | None = count_setting(
         None,
         help="threads of matrix products on a CPU",

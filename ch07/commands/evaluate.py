@@ -130,6 +130,7 @@ def recompute_losses(
             ignore_index=plan.settings.ignore_index,
             dtype=plan.settings.dtype,
             cross_entropy=plan.settings.cross_entropy,
+            batch_loss=plan.settings.batch_loss,
         )
     except FloatingPointError as error:
         raise InputError(f"{folder}: {error}: its weights can't be used") from None

@@ -77,12 +77,7 @@ class PrefixKVCache(KVCache):
 
     def __init__(self, n_layers: int, max_length: int, prefix_length: int) -> None:
         super().__init__(n_layers, prefix_length + max_length)
-        self.prefix_length = prefix_length
-
-    def real_columns(self, columns: torch.Tensor, left_padding: torch.Tensor) -> torch.Tensor:
-        """As in `KVCache`, but the padding of a row follows the prefix."""
-        in_prefix = columns < self.prefix_length
-        return in_prefix | super().real_columns(columns - self.prefix_length, left_padding)
+        self.in_front = prefix_length
 
 
 class PrefixTuned(nn.Module):

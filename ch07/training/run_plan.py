@@ -23,6 +23,7 @@ from ch07.data.tokenizer import load_tokenizer
 from ch07.models.pretrained import WeightSource, find_weights
 from ch07.models.weight_reader import WeightsError
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
+from ch07.training.shared_beginning import sum_loss_with_shared_beginning
 from ch07.utils import distributed
 from ch07.utils.compute_choice import ComputeChoice, cached_choice
 from ch07.utils.device import choose_device
@@ -30,7 +31,7 @@ from ch07.utils.errors import OptionError
 from ch07.utils.run_log import RunLog
 from gpt_model import MODEL_SIZES, GPTConfig
 from instruction_dataset import PromptStyle
-from train_loop import TrainSettings, total_steps
+from train_loop import BatchLoss, TrainSettings, sum_loss, total_steps
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
         val_loader=val_loader,
         device=device,
         compute=compute,
-        settings=_settings(options, compute.dtype, train_loader),
+        settings=_settings(options, config, compute.dtype, train_loader),
         log=log,
     )
 
@@ -164,8 +165,23 @@ def _context_length(options: FinetuneOptions, config: GPTConfig) -> int:
     return context_length
 
 
+def _batch_loss(options: FinetuneOptions, config: GPTConfig) -> BatchLoss:
+    """What computes the loss of a batch.
+
+    With dropout, each copy of a beginning would have its own activations dropped, so it can't be
+    read once for all.
+    """
+    if options.read_beginning == "per-row" or config.drop_rate > 0:
+        return sum_loss
+    return partial(
+        sum_loss_with_shared_beginning,
+        n_layers=config.n_layers,
+        prefix_length=options.prefix_columns,
+    )
+
+
 def _settings(
-    options: FinetuneOptions, dtype: str, train_loader: DataLoader[Batch]
+    options: FinetuneOptions, config: GPTConfig, dtype: str, train_loader: DataLoader[Batch]
 ) -> TrainSettings:
     settings = TrainSettings(
         num_epochs=options.epochs,  # type: ignore[arg-type]  # set by the recipe, if not given
@@ -176,6 +192,7 @@ def _settings(
         dtype=dtype,
         seed=options.seed,
         cross_entropy=summed_cross_entropy_in_place,
+        batch_loss=_batch_loss(options, config),
         reduce=distributed.all_reduce_sum,
     )
     # a short run warms up for a tenth of its steps, so that it learns at full rate for most of it
