@@ -12,6 +12,8 @@ import os
 import socket
 import sys
 import traceback
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,6 +28,7 @@ from ch07.models.adapters import add_adapter
 from ch07.runs.checkpoint import load_checkpoint, save_checkpoint
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
 from ch07.training.optimizers import choose_optimizer
+from ch07.training.shared_beginning import sum_loss_with_shared_beginning
 from ch07.utils import distributed
 from gpt_model import GPTModel
 from train_loop import TrainSettings, TrainState, train_model
@@ -41,7 +44,11 @@ class Rows(Dataset):
     def __init__(self, n=19):
         stream = torch.Generator().manual_seed(0)
         self.lengths = torch.randint(3, 20, (n,), generator=stream).tolist()
-        self.rows = [torch.randint(0, 97, (n,), generator=stream).tolist() for n in self.lengths]
+        beginning = torch.randint(0, 97, (6,), generator=stream).tolist()  # of every row
+        self.rows = [
+            beginning + torch.randint(0, 97, (n,), generator=stream).tolist() for n in self.lengths
+        ]
+        self.lengths = [len(row) for row in self.rows]
 
     def __len__(self):
         return len(self.rows)
@@ -51,7 +58,14 @@ class Rows(Dataset):
 
 
 def train(
-    folder, shard=False, optimizer="adamw", accumulation=1, begin=None, steps=None, method="full"
+    folder,
+    shard=False,
+    optimizer="adamw",
+    accumulation=1,
+    begin=None,
+    steps=None,
+    method="full",
+    shared=False,
 ):
     """Train, from a checkpoint in `begin` if given, and leave one in `folder`: what came of it."""
     model = GPTModel(CONFIG, torch.Generator().manual_seed(0))
@@ -75,6 +89,13 @@ def train(
         cross_entropy=summed_cross_entropy_in_place,
         reduce=distributed.all_reduce_sum,
     )
+    if shared:
+        batch_loss = partial(
+            sum_loss_with_shared_beginning,
+            n_layers=CONFIG["n_layers"],
+            prefix_length=short.get("prefix_length", 0),
+        )
+        settings = replace(settings, batch_loss=batch_loss)
     held_out = make_loader(Rows(8), **options)
     state = train_model(
         trained,
@@ -177,6 +198,9 @@ def main(folder):
     do("parts_then_parts", 4, begin=folder / "half_parts", shard=True)
     do("parts_then_alone", 1, begin=folder / "half_parts")
     do("muon_parts", 2, optimizer="muon", shard=True)
+    do("shared2", 2, shared=True)
+    do("shared_parts", 2, shared=True, shard=True)
+    do("shared_prefix", 2, shared=True, method="prefix")
     for method in ("lora", "prefix"):
         do(f"{method}1", 1, method=method)
         do(f"{method}2", 2, method=method)

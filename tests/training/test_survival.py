@@ -13,6 +13,7 @@ from ch07.commands.cli import main
 from ch07.config import FinetuneOptions
 from ch07.runs import run_folder
 from ch07.runs.run_lock import run_lock
+from ch07.training import run_plan
 from ch07.training.run_plan import build_plan
 from ch07.utils.atomic_files import read_json, write_json
 
@@ -245,16 +246,14 @@ def test_numbers_that_are_not_finite_end_the_run_with_its_rows(
     whole, arguments, tmp_path, capsys, monkeypatch
 ):
     """The batch is named by its rows in the file, and no checkpoint holds NaN."""
-    import train_loop
-
-    calls, real = [], train_loop.sum_loss
+    calls, real = [], run_plan.sum_loss_with_shared_beginning
 
     def poisoned(*args, **kwargs):
         loss, n = real(*args, **kwargs)
         calls.append(loss.requires_grad)
         return (loss * float("nan") if sum(calls) == 3 else loss), n
 
-    monkeypatch.setattr(train_loop, "sum_loss", poisoned)
+    monkeypatch.setattr(run_plan, "sum_loss_with_shared_beginning", poisoned)
     assert main([*map(str, arguments), "--out", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
     assert "after step 2: loss or gradient is not finite" in error

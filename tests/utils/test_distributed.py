@@ -59,6 +59,15 @@ def test_two_ranks_train_an_adapter_as_one_does(done, method):
     assert_alike(done[f"{method}2"], done[f"{method}1"], learned=10 * TOLERANCE)
 
 
+@pytest.mark.parametrize(
+    ("name", "alone"),
+    [("shared2", "alone"), ("shared_parts", "alone"), ("shared_prefix", "prefix1")],
+)
+def test_ranks_that_read_a_shared_beginning_once_compute_the_same(done, name, alone):
+    assert done["codes"][name] == [0, 0]
+    assert_alike(done[name], done[alone], learned=10 * TOLERANCE)
+
+
 @pytest.mark.parametrize("name", ["copies_then_parts", "parts_then_parts", "parts_then_alone"])
 def test_any_number_of_ranks_goes_on_from_any_checkpoint(done, name):
     assert set(done["codes"][name]) == {0}
