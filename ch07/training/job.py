@@ -26,7 +26,7 @@ from ch07.utils.device import versions
 from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from gpt_model import GPTConfig, GPTModel
 from instruction_dataset import PromptStyle
-from train_loop import TrainSettings, calc_loss_batch
+from train_loop import TrainSettings
 
 Report = Callable[[str], None]
 
@@ -128,10 +128,11 @@ def distribute_job(job: Job, options: FinetuneOptions, report: Report) -> Job:
 def _compile_model(job: Job, report: Report) -> nn.Module:
     """The model compiled by `torch.compile`, for batches of any shape; unchanged if that fails."""
     ids = torch.zeros(2, 8, dtype=torch.long)
-    dtype = job.plan.settings.dtype
+    settings = job.plan.settings
     try:
         compiled: nn.Module = torch.compile(job.model, dynamic=True)  # type: ignore[assignment]
-        calc_loss_batch(ids, ids, compiled, job.plan.device, dtype=dtype).backward()
+        loss, _ = settings.batch_loss(ids, ids, compiled, job.plan.device, **settings.loss_options)
+        loss.backward()
     except Exception as error:  # a compiler that fails, or is missing, may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         report(f"torch.compile doesn't work here ({reason}); training without it")

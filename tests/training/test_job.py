@@ -10,6 +10,7 @@ import torch
 from ch07.config import FinetuneOptions
 from ch07.models.adapters import add_adapter
 from ch07.training.job import build_job, distribute_job
+from ch07.training.shared_beginning import sum_loss_with_shared_beginning
 from train_loop import TrainSettings, calc_loss_batch, make_optimizer, train_step
 
 
@@ -28,8 +29,16 @@ def test_a_compiled_adapter_learns_the_same(job, small_model, monkeypatch, metho
     """And the weights beside it stay as they are."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     ids, losses = torch.randint(0, 97, (3, 21)), {}
+    ids[:, :8] = ids[0, :8]  # a beginning to share
     short = {"prefix_length": 4} if method == "prefix" else {}
     options = FinetuneOptions(compile=True, method=method, model="gpt2-small", **short)
+    batch_loss = partial(
+        sum_loss_with_shared_beginning,
+        n_layers=small_model.config.n_layers,
+        prefix_length=options.prefix_columns,
+    )
+    settings = replace(job.plan.settings, batch_loss=batch_loss)
+    job = replace(job, plan=replace(job.plan, settings=settings))
     for compiles in (True, False):
         model = add_adapter(copy.deepcopy(small_model), options)
         frozen = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
@@ -38,7 +47,7 @@ def test_a_compiled_adapter_learns_the_same(job, small_model, monkeypatch, metho
         assert (trained is model) != compiles
         optimizer = make_optimizer(p for p in model.parameters() if p.requires_grad)
         losses[compiles] = [
-            train_step([(ids, ids)], trained, optimizer, "cpu", 1e-2, TrainSettings()).item()
+            train_step([(ids, ids)], trained, optimizer, "cpu", 1e-2, settings).item()
             for _ in range(3)
         ]
         now = dict(model.named_parameters())
