@@ -2,7 +2,8 @@
 
 Prompts of different lengths are padded on the left, so that all rows end, and grow, in the same
 column. The model is told how much padding each row has, so a row's answer is the same as if it were
-alone. Text and prompt templates are handled elsewhere (`ch07.generation.respond`).
+alone. What all prompts begin with, such as the sentences of a template, is read once for all. Text
+and prompt templates are handled elsewhere (`ch07.generation.respond`).
 
 Axes: B rows that still grow, T tokens, V vocabulary.
 """
@@ -17,6 +18,7 @@ from ch07.models.adapters import LanguageModel
 from ch07.utils.errors import InputError
 from ch07.utils.evaluation_mode import evaluation_mode
 from collate import END_OF_TEXT
+from gpt_model import KVCache
 
 # Below this temperature the likeliest token is practically certain; dividing by less overflows.
 MIN_TEMPERATURE = 1e-6
@@ -102,9 +104,13 @@ def continue_prompts(
     if not active:
         return rows
     device = next(model.parameters()).device
-    ids, padding = _left_padded([prompts[i] for i in active], device)  # (B, T), (B,)
-    cache = model.new_cache(ids.shape[1] + max(row.space for row in rows)) if use_cache else None
+    unread = [list(prompts[i]) for i in active]
+    cache = None
     with evaluation_mode(model):
+        if use_cache:
+            cache = model.new_cache(max(map(len, unread)) + max(row.space for row in rows))
+            unread = _read_beginning(model, unread, cache)
+        ids, padding = _left_padded(unread, device)  # (B, T), (B,)
         next_input = ids
         while active:
             logits = model(next_input, wanted=(slice(None), -1), cache=cache, left_padding=padding)
@@ -149,6 +155,38 @@ def choose_tokens(
         excluded = probs.cumsum(dim=-1) - probs >= sampling.top_p
         logits = logits.masked_fill(excluded.scatter(-1, order, excluded), -torch.inf)
     return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]
+
+
+def count_shared_tokens(prompts: Sequence[list[int]]) -> int:
+    """With how many tokens all prompts begin, if there are several; each keeps one of its own.
+
+    >>> count_shared_tokens([[7, 8, 1], [7, 8, 2], [7, 8, 2, 3]]), count_shared_tokens([[7, 8]])
+    (2, 0)
+    """
+    if len(prompts) < 2:
+        return 0
+    # In alphabetical order, whatever the first and the last have in common, all between have, too.
+    first = min(prompts)
+    last = max(prompts)
+    n = 0
+    while n < min(map(len, prompts)) - 1 and first[n] == last[n]:
+        n += 1
+    return n
+
+
+def _read_beginning(
+    model: LanguageModel, prompts: list[list[int]], cache: KVCache
+) -> list[list[int]]:
+    """Put what all prompts begin with into an empty cache; returns the rests of the prompts."""
+    n_shared = count_shared_tokens(prompts)
+    if n_shared == 0:
+        return prompts
+    device = next(model.parameters()).device
+    beginning = torch.tensor([prompts[0][:n_shared]], device=device)  # (1, P)
+    model(beginning, wanted=(slice(None), -1), cache=cache)
+    cache.keep(torch.zeros(len(prompts), dtype=torch.long, device=device))  # the same for each row
+    cache.in_front = cache.length  # the padding of a row comes after it
+    return [prompt[n_shared:] for prompt in prompts]
 
 
 def _left_padded(

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ch07.generation.decoding import Sampling, choose_tokens, continue_prompts, generate
+from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
 
 END = 96
+STREAM = torch.Generator()
 prompt_lists = st.lists(
     st.lists(st.integers(0, 95), min_size=1, max_size=10), min_size=1, max_size=5
 )
@@ -38,9 +40,11 @@ class Scripted(torch.nn.Module):
         self.calls = 0
 
     def new_cache(self, max_length):
-        return type("Cache", (), {"keep": lambda self, rows: None})()
+        return type("Cache", (), {"keep": lambda self, rows: None, "length": 0})()
 
-    def forward(self, token_ids, wanted, cache, left_padding):
+    def forward(self, token_ids, wanted, cache, left_padding=None):
+        if left_padding is None:  # only reads what all rows begin with
+            return None
         logits = torch.zeros(len(token_ids), 97)
         logits[:, self.script[self.calls]] = 1.0
         self.calls += 1
@@ -53,6 +57,34 @@ def test_together_equals_alone(model, prompts):
     together = generate(model, prompts, 8, end_id=END)
     alone = [generate(model, [prompt], 8, end_id=END)[0] for prompt in prompts]
     assert together == alone
+
+
+@settings(deadline=None, max_examples=60)
+@given(beginning=st.lists(st.integers(0, 96), max_size=12), prompts=prompt_lists)
+def test_prompts_that_begin_alike_get_the_answers_that_they_get_alone(model, beginning, prompts):
+    """Their beginning is read once; with the cache and without it, and behind a prefix."""
+    prompts = [[*beginning, *prompt] for prompt in prompts]
+    prefixed = PrefixTuned(model, PrefixEncoder(model.config, 3, None, STREAM.manual_seed(2)))
+    for one in (model, prefixed):
+        alone = [generate(one, [prompt], 6, end_id=END)[0] for prompt in prompts]
+        assert generate(one, prompts, 6, end_id=END) == alone
+    assert generate(model, prompts, 6, end_id=END, use_cache=False) == generate(
+        model, prompts, 6, end_id=END
+    )
+
+
+def test_the_beginning_of_all_prompts_is_read_once(model, monkeypatch):
+    read = []
+    forward = type(model).forward
+
+    def noted(self, token_ids, *rest, **options):
+        read.append(tuple(token_ids.shape))
+        return forward(self, token_ids, *rest, **options)
+
+    monkeypatch.setattr(type(model), "forward", noted)
+    beginning = [5, 6, 7, 8]
+    generate(model, [[*beginning, 1], [*beginning, 2, 3], [*beginning, 2, 3]], 1, end_id=END)
+    assert read == [(1, 4), (3, 2)]
 
 
 def test_cached_equals_uncached_and_the_definition(model):
