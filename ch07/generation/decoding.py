@@ -95,11 +95,7 @@ def continue_prompts(
     which is slow and gives the same result. ValueError for a prompt that is empty or longer than
     the context.
     """
-    context = model.config.context_length
-    _check_prompts(prompts, max_new_tokens, context)
-    rows = [Continuation(min(max_new_tokens, context - len(prompt))) for prompt in prompts]
-    for row in rows:
-        row.stop_if_full(max_new_tokens)
+    rows = _new_continuations(prompts, max_new_tokens, model.config.context_length)
     active = [i for i, row in enumerate(rows) if not row.stopped]  # the prompt of each batch row
     if not active:
         return rows
@@ -200,6 +196,17 @@ def _left_padded(
     padding = [longest - len(prompt) for prompt in prompts]
     ids = [[0] * n + list(prompt) for n, prompt in zip(padding, prompts, strict=True)]
     return torch.tensor(ids, device=device), torch.tensor(padding, device=device)
+
+
+def _new_continuations(
+    prompts: Sequence[Sequence[int]], max_new_tokens: int, context: int
+) -> list[Continuation]:
+    """An empty `Continuation` for each prompt; one without space has stopped already."""
+    _check_prompts(prompts, max_new_tokens, context)
+    rows = [Continuation(min(max_new_tokens, context - len(prompt))) for prompt in prompts]
+    for row in rows:
+        row.stop_if_full(max_new_tokens)
+    return rows
 
 
 def _check_prompts(prompts: Sequence[Sequence[int]], max_new_tokens: int, context: int) -> None:
