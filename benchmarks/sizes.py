@@ -82,7 +82,7 @@ def compare(name, dtype):
     rows = []
     expected = est.training_bytes(config, BATCHES, dtype) - est.PROCESS_BYTES
     if expected < free:
-        step = est.step_seconds(config, BATCHES, dtype, "cpu")
+        step = est.step_seconds(config, BATCHES, dtype, torch.device("cpu"))
         trained = in_a_process("benchmarks.sizes", "--once", "train", name, dtype)
         rows = [
             row(f"{name}: bytes to train", trained["memory"], expected, "estimate", 16 * n),

@@ -92,7 +92,6 @@ def train(
     if shared:
         batch_loss = partial(
             sum_loss_with_shared_beginning,
-            n_layers=CONFIG["n_layers"],
             prefix_length=short.get("prefix_length", 0),
         )
         settings = replace(settings, batch_loss=batch_loss)

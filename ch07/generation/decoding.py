@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ch07.data.shared_tokens import count_shared_tokens
 from ch07.models.adapters import LanguageModel
 from ch07.utils.errors import InputError
 from ch07.utils.evaluation_mode import evaluation_mode
@@ -151,23 +152,6 @@ def choose_tokens(
         excluded = probs.cumsum(dim=-1) - probs >= sampling.top_p
         logits = logits.masked_fill(excluded.scatter(-1, order, excluded), -torch.inf)
     return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]
-
-
-def count_shared_tokens(prompts: Sequence[list[int]]) -> int:
-    """With how many tokens all prompts begin, if there are several; each keeps one of its own.
-
-    >>> count_shared_tokens([[7, 8, 1], [7, 8, 2], [7, 8, 2, 3]]), count_shared_tokens([[7, 8]])
-    (2, 0)
-    """
-    if len(prompts) < 2:
-        return 0
-    # In alphabetical order, whatever the first and the last have in common, all between have, too.
-    first = min(prompts)
-    last = max(prompts)
-    n = 0
-    while n < min(map(len, prompts)) - 1 and first[n] == last[n]:
-        n += 1
-    return n
 
 
 def _read_beginning(

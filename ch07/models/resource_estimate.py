@@ -1,17 +1,18 @@
 """The memory and the time that a run will need, estimated from the shapes of model and batches.
 
 Memory is counted in bytes per parameter, per token and per counted target; time in floating-point
-operations, divided by the speed that this machine reaches in a short measurement.
+operations, divided by the speed that one layer reaches here in a short measurement.
 """
 
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 
 from ch07.config import ANSWER_TOKENS
+from ch07.utils.compute_choice import FeedForwardWork
 from ch07.utils.errors import UserError
 from gpt_model import GPTConfig, GPTModel
 
@@ -21,16 +22,17 @@ ACTIVATION_BYTES = {"float32": 100, "bfloat16": 70}  # per token, layer and unit
 LOGIT_BYTES = 16  # the logit in both formats, its softmax, and their gradients
 # Batches of different shapes fragment the memory: as measured, a batch needs twice its own size.
 FRAGMENTATION_FACTOR = 2
-# Fitted likewise: the share of its peak speed that the hardware reaches in a whole training step,
-# and the cost of the softmax of one logit, in operations of a matrix product.
-SHARE_OF_PEAK = {"float32": 0.8, "bfloat16": 0.5}
-SOFTMAX_OPERATIONS = 650  # per logit
+# Fitted likewise: what else a step costs, in operations of a float32 matrix product.
+SOFTMAX_OPERATIONS = 100  # per logit
+ADAMW_OPERATIONS = 300  # per parameter
+SHARE_OF_LAYER_SPEED = 0.95  # of the speed of a feed-forward layer, in a whole model
+SECONDS_PER_LAYER = 0.012  # of Python and of starting operations, however small they are
+MUON_ITERATIONS = 5
 PROCESS_BYTES = 300e6  # Python, PyTorch, and the rows of the data
 MAX_CACHE_BYTES = 2e9  # of the KV cache of answers that are generated together
 MAX_ANSWERS_AT_ONCE = 64  # enough to keep the hardware busy
-MEASURING_SECONDS = 0.05
-CUDA_MATRIX_SIZE = 4096  # rows and columns: large enough to keep the hardware busy
-CPU_MATRIX_SIZE = 768
+MEASURING_SECONDS = 0.25
+MIN_MEASUREMENTS = 5
 
 
 class TooLarge(UserError, ValueError):
@@ -52,10 +54,12 @@ class Batches:
         lengths: Sequence[int],
         prompt_lengths: Sequence[int],
         limit: int | None = None,
+        n_shared: int = 0,
     ) -> "Batches":
         """From the row numbers of each batch and the lengths of all rows, cut to `limit` tokens.
 
-        `prompt_lengths` are all 0 if every target counts, not only those of the response.
+        `prompt_lengths` are all 0 if every target counts, not only those of the response. Of
+        `n_shared` tokens, with which all rows begin, a batch holds only one copy.
         """
         tokens = []
         targets = []
@@ -64,7 +68,8 @@ class Batches:
                 continue
             cut = [min(lengths[i] + 1, limit or lengths[i] + 1) for i in rows]
             counted = [n - min(prompt_lengths[i], n) for n, i in zip(cut, rows, strict=True)]
-            tokens.append(len(rows) * max(cut))
+            shared = min(n_shared, max(cut) - 1)
+            tokens.append(shared + len(rows) * (max(cut) - shared))
             targets.append(sum(counted))
         if not tokens:  # one of several processes, which gets no row of any batch
             tokens = [1]
@@ -174,35 +179,56 @@ def step_seconds(
     config: GPTConfig,
     batches: Batches,
     dtype: str,
-    device: str | torch.device,
+    device: torch.device,
     *,
-    frozen: bool = False,
+    optimizer: str = "adamw",
+    trained: int | None = None,
 ) -> float:
-    """Seconds of an average training step on this machine; `frozen` if only an adapter learns."""
-    _, in_blocks = count_parameters(config)
+    """Seconds of an average training step on this machine, with as many threads as are set now.
+
+    `trained` is the number of trained parameters if the model itself is frozen.
+    """
+    n_parameters, in_blocks = count_parameters(config)
     tokens = sum(batches.tokens) / len(batches.tokens)
     logits = config.vocab_size * sum(batches.targets) / len(batches.targets)
     # Six operations per parameter and token (Kaplan et al. 2020, section 2.1), of which two compute
     # the gradient of the parameter itself.
-    per_parameter = 4 if frozen else 6
+    per_parameter = 6 if trained is None else 4
     products = per_parameter * (in_blocks * tokens + config.emb_dim * logits)
-    operations = products + SOFTMAX_OPERATIONS * logits
-    return operations / (SHARE_OF_PEAK[dtype] * matrix_speed(dtype, str(device)))
+    speed = layer_speed(device, config.emb_dim, dtype)
+    # What is no product of the run's number format is computed in float32, whatever the format.
+    others = SOFTMAX_OPERATIONS * logits + ADAMW_OPERATIONS * (trained or n_parameters)
+    if optimizer == "muon":
+        others += muon_operations(config)
+    speed_of_others = layer_speed(device, config.emb_dim, "float32")
+    computing = products / (SHARE_OF_LAYER_SPEED * speed) + others / speed_of_others
+    return computing + SECONDS_PER_LAYER * config.n_layers
+
+
+def muon_operations(config: GPTConfig) -> float:
+    """Operations of Muon's iteration for all matrices of the blocks (see `ch07.training.muon`)."""
+    C = config.emb_dim
+    square = 3 * 2 * C**3  # the three products of an iteration for a matrix (C, C)
+    wide = 2 * 2 * C * C * 4 * C + 2 * C**3  # for one of (C, 4 C)
+    return MUON_ITERATIONS * config.n_layers * (4 * square + 2 * wide)
 
 
 @lru_cache
-def matrix_speed(dtype: str, device: str, seconds: float = MEASURING_SECONDS) -> float:
-    """Operations per second of a matrix product here: the best that `seconds` of trying shows."""
-    size = CUDA_MATRIX_SIZE if device.startswith("cuda") else CPU_MATRIX_SIZE
-    matrix = torch.ones(size, size, device=device, dtype=getattr(torch, dtype))
-    (matrix @ matrix)[0, 0].item()  # the first product also loads libraries
-    best = float("inf")
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+def layer_speed(device: torch.device, width: int, dtype: str) -> float:
+    """Operations per second that a feed-forward layer reaches here, forward and backward.
+
+    The best of some tries: a pause of one of them says nothing about the rest of the run.
+    """
+    layer = FeedForwardWork(device, width)
+    job = partial(layer.step, dtype)
+    job()  # the first time also loads libraries
+    seconds = []
+    end = time.perf_counter() + MEASURING_SECONDS
+    while time.perf_counter() < end or len(seconds) < MIN_MEASUREMENTS:
         started = time.perf_counter()
-        (matrix @ matrix)[0, 0].item()  # reading a number waits until a GPU has finished
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best
+        job()
+        seconds.append(time.perf_counter() - started)
+    return layer.operations / min(seconds)
 
 
 # --- for people ---------------------------------------------------------------------------------

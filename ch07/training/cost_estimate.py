@@ -8,13 +8,17 @@ from dataclasses import dataclass
 import torch
 
 from ch07.config import FinetuneOptions
+from ch07.data.loaded_rows import TokenizedRows
+from ch07.data.shared_tokens import count_shared_tokens
 from ch07.models import resource_estimate as est
 from ch07.models.adapters import add_adapter
 from ch07.training.run_plan import RunPlan
 from ch07.utils import distributed
 from ch07.utils.device import available_memory
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
-from train_loop import total_steps
+from train_loop import sum_loss, total_steps
+
+ROWS_COMPARED = 100  # to find out how many tokens all rows of a dataset share
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,12 @@ def estimate_costs(plan: RunPlan, options: FinetuneOptions) -> Costs:
     n_sharing_memory = distributed.local_world_size() if on_cpu else 1
     steps = total_steps(plan.train_loader, settings)
     seconds_per_batch = est.step_seconds(
-        plan.config, batches, settings.dtype, plan.device, frozen=options.method != "full"
+        plan.config,
+        batches,
+        settings.dtype,
+        plan.device,
+        optimizer=options.chosen_optimizer,
+        trained=count_trained_parameters(plan.config, options),
     )
     return Costs(
         needed=_run_bytes(plan.config, batches, plan, options),
@@ -81,8 +90,20 @@ def training_batches(plan: RunPlan, options: FinetuneOptions) -> est.Batches:
     if options.loss_on == "response":
         prompt_lengths = dataset.prompt_lengths.tolist()
     return est.Batches.from_lengths(
-        plan.train_loader.batch_sampler or (), lengths, prompt_lengths, plan.allowed_max_length
+        plan.train_loader.batch_sampler or (),
+        lengths,
+        prompt_lengths,
+        plan.allowed_max_length,
+        n_shared=0 if plan.settings.batch_loss is sum_loss else _shared_tokens(dataset),
     )
+
+
+def _shared_tokens(dataset: TokenizedRows) -> int:
+    """With how many tokens all rows of a dataset begin, judged from some of them."""
+    step = max(1, len(dataset) // ROWS_COMPARED)
+    items = [dataset[i] for i in range(0, len(dataset), step)]
+    # an item is token ids, or (prompt_length, token_ids)
+    return count_shared_tokens([item[1] if isinstance(item, tuple) else item for item in items])
 
 
 def check_memory(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> None:

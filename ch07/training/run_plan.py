@@ -173,11 +173,7 @@ def _batch_loss(options: FinetuneOptions, config: GPTConfig) -> BatchLoss:
     """
     if options.read_beginning == "per-row" or config.drop_rate > 0:
         return sum_loss
-    return partial(
-        sum_loss_with_shared_beginning,
-        n_layers=config.n_layers,
-        prefix_length=options.prefix_columns,
-    )
+    return partial(sum_loss_with_shared_beginning, prefix_length=options.prefix_columns)
 
 
 def _settings(

@@ -101,30 +101,26 @@ class SharedBeginning(KVCache):
     With prefix tuning, whose columns are put in first, `prefix_length` is their number.
     """
 
-    def __init__(self, P: int, T: int, n_layers: int, prefix_length: int = 0) -> None:
-        super().__init__(n_layers, max_length=prefix_length + T)
+    def __init__(self, P: int, T: int, prefix_length: int = 0) -> None:
+        super().__init__(n_layers=0, max_length=prefix_length + T)
         self.P = P
         self.R = T - P
         self.M = _count_rows(P, T)
         self.prefix_length = prefix_length
         self.length = 0 if prefix_length else P  # a prefix is only put into an empty cache
+        # By layer: the keys and values of the prefix, (M + B, H, prefix_length, D) each.
+        self._prefix: dict[int, tuple[Tensor, Tensor]] = {}
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the rectangle, (M + B, H, R, D) -> those each row sees.
 
         These are (M + B, H, P + R, D): the beginning, then the row's own; before both, a prefix.
         """
-        if self.length < self.prefix_length:
-            return self._put_in_prefix(layer, keys, values)
-        prefix = self._layers[layer]
-        prefix_keys, prefix_values = (None, None) if prefix is None else prefix
+        if self.length == 0:  # the prefix is put in
+            self._prefix[layer] = (keys, values)
+            return keys, values
+        prefix_keys, prefix_values = self._prefix.get(layer, (None, None))
         return self._seen(keys, prefix_keys), self._seen(values, prefix_values)
-
-    def _put_in_prefix(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        self._layers[layer] = (keys, values)
-        if layer == len(self._layers) - 1:
-            self.length = self.prefix_length + self.P
-        return keys, values
 
     def _seen(self, part: Tensor, prefix: Tensor | None) -> Tensor:
         n_rows, H, R, D = part.shape
@@ -137,7 +133,11 @@ class SharedBeginning(KVCache):
     def positions_and_mask(
         self, token_ids: Tensor, left_padding: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Positions (M + B, R) in the rows as they were, and mask (M + B, 1, R, S)."""
+        """Positions (M + B, R) in the rows as they were, and mask (M + B, 1, R, S).
+
+        From this call on, the prefix is complete.
+        """
+        self.length = self.prefix_length + self.P
         n_rows = len(token_ids)
         columns = torch.arange(self.R, device=token_ids.device)  # (R,)
         row_starts = torch.full((n_rows,), self.P, device=token_ids.device)
@@ -161,7 +161,6 @@ def sum_loss_with_shared_beginning(
     ignore_index: int = IGNORE_INDEX,
     dtype: str = "float32",
     cross_entropy: Callable[..., Tensor] = summed_cross_entropy_in_place,
-    n_layers: int,
     prefix_length: int = 0,
 ) -> tuple[Tensor, int]:
     """As `train_loop.sum_loss`, whose result it equals up to rounding.
@@ -176,7 +175,7 @@ def sum_loss_with_shared_beginning(
     if P == 0:
         options = {"ignore_index": ignore_index, "dtype": dtype, "cross_entropy": cross_entropy}
         return sum_loss(input_batch, target_batch, model, device, **options)
-    cache = SharedBeginning(P, T, n_layers, prefix_length)
+    cache = SharedBeginning(P, T, prefix_length)
     targets = fold_beginning(target_batch, P, fill=ignore_index)
     wanted, counted = counted_positions(targets, ignore_index, device)
     token_ids = to_device(fold_beginning(input_batch, P, fill=0), device)

@@ -23,8 +23,8 @@ MIN_ROUNDS = 3
 HOPELESS = 3.0  # a candidate that takes so many times as long in the first round leaves the race
 WORTHWHILE = 1.03  # a candidate that is listed later must be so many times as fast
 OPERATIONS = 8e8  # of one piece of work: 5 to 30 ms on a core of a laptop
-MIN_TOKENS = 16  # fewer rows are no matrix product to speak of
-MAX_WIDTH = 1024  # of the work; wider models differ little from it
+MIN_TOKENS = 128  # of a piece of work: with fewer, reading the weights takes most of the time
+MAX_WIDTH = 768  # of a piece of work; wider models differ little from it
 AVAILABLE_THREADS = torch.get_num_threads()  # cores, or what OMP_NUM_THREADS says
 
 Candidate = TypeVar("Candidate")
@@ -149,7 +149,7 @@ def thread_counts(available: int) -> list[int]:
 
 
 def _work_by_threads(width: int, tokens: int, dtype: str) -> dict[int, Callable[[], None]]:
-    layer = _FeedForward(torch.device("cpu"), width, tokens)
+    layer = FeedForwardWork(torch.device("cpu"), width, tokens)
     number_format = "float32" if dtype == "auto" else dtype
 
     def work(n: int) -> None:
@@ -160,29 +160,32 @@ def _work_by_threads(width: int, tokens: int, dtype: str) -> dict[int, Callable[
 
 
 def _work_by_dtype(device: torch.device, width: int, tokens: int) -> dict[str, Callable[[], None]]:
-    layer = _FeedForward(device, width, tokens)
+    layer = FeedForwardWork(device, width, tokens)
     # float32 first: it is exact, so bfloat16 has to be faster to be taken
     return {dtype: partial(layer.step, dtype) for dtype in ("float32", "bfloat16")}
 
 
-class _FeedForward:
+class FeedForwardWork:
     """The work that is timed: one feed-forward layer, forward and backward.
 
     Most of a training step is such layers: matrix products, with a GELU in between that shows what
     it costs to start threads, and under autocast the conversion of weights. Six operations per
-    weight and token.
+    weight and token; of so many tokens at most that it takes some milliseconds.
     """
 
-    def __init__(self, device: torch.device, width: int, tokens: int) -> None:
+    def __init__(self, device: torch.device, width: int, tokens: int | None = None) -> None:
         width = min(width, MAX_WIDTH)
         n_weights = 8 * width * width
         affordable = int(OPERATIONS / (6 * n_weights))
-        n = max(MIN_TOKENS, min(tokens, affordable))
+        n = max(MIN_TOKENS, affordable)
+        if tokens is not None:
+            n = min(n, max(1, tokens))
         generator = torch.Generator().manual_seed(0)
 
         def drawn(*shape: int) -> torch.Tensor:
             return torch.randn(*shape, generator=generator).to(device)
 
+        self.operations = 6 * n_weights * n  # of a step
         self.device = device
         self.x = drawn(n, width).requires_grad_()
         self.up = drawn(4 * width, width).requires_grad_()

@@ -48,7 +48,9 @@ def test_parameters_are_counted_without_memory(name):
 def test_more_costs_more():
     order = [est.training_bytes(config, ONE, "bfloat16") for config in SIZES.values()]
     assert order == sorted(order)
-    times = [est.step_seconds(config, ONE, "float32", "cpu") for config in SIZES.values()]
+    times = [
+        est.step_seconds(config, ONE, "float32", torch.device("cpu")) for config in SIZES.values()
+    ]
     assert times == sorted(times)
     small = SIZES["gpt2-small"]
     assert est.training_bytes(small, Batches([800, 8000], [320, 320]), "float32") > order[1]

@@ -32,11 +32,7 @@ def test_a_compiled_adapter_learns_the_same(job, small_model, monkeypatch, metho
     ids[:, :8] = ids[0, :8]  # a beginning to share
     short = {"prefix_length": 4} if method == "prefix" else {}
     options = FinetuneOptions(compile=True, method=method, model="gpt2-small", **short)
-    batch_loss = partial(
-        sum_loss_with_shared_beginning,
-        n_layers=small_model.config.n_layers,
-        prefix_length=options.prefix_columns,
-    )
+    batch_loss = partial(sum_loss_with_shared_beginning, prefix_length=options.prefix_columns)
     settings = replace(job.plan.settings, batch_loss=batch_loss)
     job = replace(job, plan=replace(job.plan, settings=settings))
     for compiles in (True, False):

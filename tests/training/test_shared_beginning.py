@@ -81,9 +81,7 @@ def loss_and_gradients(batch_loss, batch, model):
 
 
 def shared_loss(prefix_length=0):
-    return partial(
-        sum_loss_with_shared_beginning, n_layers=CONFIG["n_layers"], prefix_length=prefix_length
-    )
+    return partial(sum_loss_with_shared_beginning, prefix_length=prefix_length)
 
 
 def allocate_double(cache, part):
@@ -215,7 +213,7 @@ def test_the_rectangle_is_never_larger_than_the_batch(n_shared, B, T):
 
 def test_a_row_sees_the_beginning_and_its_own_tokens_up_to_itself():
     """M = 2 rows of R = 2 hold a beginning of P = 3 (a, b, c); below is one rest (x, y)."""
-    cache = SharedBeginning(P=3, T=5, n_layers=1)
+    cache = SharedBeginning(P=3, T=5)
     positions, mask = cache.positions_and_mask(torch.zeros(3, 2, dtype=torch.long))
     assert positions.tolist() == [[0, 1], [2, 3], [3, 4]]
     seen = {
@@ -286,4 +284,4 @@ def test_a_model_with_dropout_reads_each_row(tmp_path):
 
 def test_a_job_trains_with_it(tmp_path):
     job = build_job(FinetuneOptions(max_steps=1, out=str(tmp_path / "run")), lambda text: None)
-    assert job.plan.settings.batch_loss.keywords == {"n_layers": 4, "prefix_length": 0}
+    assert job.plan.settings.batch_loss.keywords == {"prefix_length": 0}

@@ -80,7 +80,7 @@ def machine(monkeypatch):
         clock.now += 0.01 / clock.speed[torch.get_num_threads(), dtype]
         clock.done.append((torch.get_num_threads(), dtype))
 
-    monkeypatch.setattr(compute_choice._FeedForward, "step", step)
+    monkeypatch.setattr(compute_choice.FeedForwardWork, "step", step)
     monkeypatch.setattr(compute_choice, "AVAILABLE_THREADS", 2)
     yield clock
     assert torch.get_num_threads() == before  # measuring leaves the threads as they were
