@@ -23,11 +23,12 @@ from ch07.data.splits import positional_split
 from ch07.data.tokenizer import load_tokenizer
 from ch07.models.resource_estimate import count_parameters
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
+from ch07.training.shared_beginning import sum_loss_with_shared_beginning
 from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from collate import custom_collate_fn
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from instruction_dataset import InstructionDataset
-from train_loop import TrainSettings, make_optimizer, sum_loss, train_step
+from train_loop import TrainSettings, make_optimizer, train_step
 
 BATCH_SIZE = 8  # batch size, learning rate and weight decay are the book's
 LR = 5e-5
@@ -46,14 +47,16 @@ class Ours:
     def __init__(self, model, dataset, dtype):
         keep_freed_memory()
         self.model, loss = model.train(), summed_cross_entropy_in_place
-        self.settings = TrainSettings(dtype=dtype, cross_entropy=loss)
+        self.settings = TrainSettings(
+            dtype=dtype, cross_entropy=loss, batch_loss=sum_loss_with_shared_beginning
+        )
         self.optimizer = make_optimizer(model.parameters(), LR, DECAY)
         self.loader = make_loader(dataset, BATCH_SIZE, "all", seed=123)
 
     def loss(self, rows):
         with torch.no_grad():
             batch, loss = custom_collate_fn(rows), self.settings.cross_entropy
-            total, n = sum_loss(*batch, self.model, "cpu", cross_entropy=loss)
+            total, n = self.settings.batch_loss(*batch, self.model, "cpu", cross_entropy=loss)
         return (total / n).item()
 
     def step(self, batch):
