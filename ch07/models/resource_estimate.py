@@ -31,6 +31,8 @@ MUON_ITERATIONS = 5
 PROCESS_BYTES = 300e6  # Python, PyTorch, and the rows of the data
 MAX_CACHE_BYTES = 2e9  # of the KV cache of answers that are generated together
 MAX_ANSWERS_AT_ONCE = 64  # enough to keep the hardware busy
+OPERATIONS_OF_SHORT_RUNS = 2e11  # some seconds: not worth measuring how many
+USUAL_SPEED = 5e10  # operations per second
 MEASURING_SECONDS = 0.25
 MIN_MEASUREMENTS = 5
 
@@ -183,10 +185,12 @@ def step_seconds(
     *,
     optimizer: str = "adamw",
     trained: int | None = None,
+    n_steps: int | None = None,
 ) -> float:
     """Seconds of an average training step on this machine, with as many threads as are set now.
 
-    `trained` is the number of trained parameters if the model itself is frozen.
+    `trained` is the number of trained parameters if the model itself is frozen. If `n_steps` of
+    them take some seconds only, this is not measured but guessed.
     """
     n_parameters, in_blocks = count_parameters(config)
     tokens = sum(batches.tokens) / len(batches.tokens)
@@ -195,11 +199,13 @@ def step_seconds(
     # the gradient of the parameter itself.
     per_parameter = 6 if trained is None else 4
     products = per_parameter * (in_blocks * tokens + config.emb_dim * logits)
-    speed = layer_speed(device, config.emb_dim, dtype)
     # What is no product of the run's number format is computed in float32, whatever the format.
     others = SOFTMAX_OPERATIONS * logits + ADAMW_OPERATIONS * (trained or n_parameters)
     if optimizer == "muon":
         others += muon_operations(config)
+    if n_steps is not None and n_steps * (products + others) < OPERATIONS_OF_SHORT_RUNS:
+        return (products + others) / USUAL_SPEED
+    speed = layer_speed(device, config.emb_dim, dtype)
     speed_of_others = layer_speed(device, config.emb_dim, "float32")
     computing = products / (SHARE_OF_LAYER_SPEED * speed) + others / speed_of_others
     return computing + SECONDS_PER_LAYER * config.n_layers

@@ -50,6 +50,7 @@ def estimate_costs(plan: RunPlan, options: FinetuneOptions) -> Costs:
         plan.device,
         optimizer=options.chosen_optimizer,
         trained=count_trained_parameters(plan.config, options),
+        n_steps=steps * settings.accumulation_steps,
     )
     return Costs(
         needed=_run_bytes(plan.config, batches, plan, options),
