@@ -255,7 +255,7 @@ class FinetuneOptions:
         commands=ALL,
         choices=("auto", "float32", "bfloat16"),
     )
-    read_beginning: str = setting(
+    shared_beginning: str = setting(
         "once",
         help="compute what all rows of a batch begin with once, or for each row; the result is "
         "the same up to rounding",

@@ -149,7 +149,7 @@ def _stored_options(config: Config) -> dict[str, Any]:
     if threads is None or threads > AVAILABLE_THREADS:
         threads = None
     return {
-        "read_beginning": "per-row",  # as runs of older versions did, which don't mention it
+        "shared_beginning": "per-row",  # as runs of older versions did, which don't mention it
         **config["options"],
         "dtype": config["settings"].get("dtype"),
         "threads": threads,

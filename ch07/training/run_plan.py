@@ -171,7 +171,7 @@ def _batch_loss(options: FinetuneOptions, config: GPTConfig) -> BatchLoss:
     With dropout, each copy of a beginning would have its own activations dropped, so it can't be
     read once for all.
     """
-    if options.read_beginning == "per-row" or config.drop_rate > 0:
+    if options.shared_beginning == "per-row" or config.drop_rate > 0:
         return sum_loss
     return partial(sum_loss_with_shared_beginning, prefix_length=options.prefix_columns)
 

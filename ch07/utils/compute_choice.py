@@ -200,10 +200,10 @@ class FeedForwardWork:
 
 
 def _comparison(times: Mapping[Candidate, float], chosen: Candidate, unit: str = "") -> str:
-    """What was measured, as "1 thread: 0.6 times as fast".
+    """What was measured, as "1 thread: 0.4 times as fast".
 
-    >>> _comparison({2: 1.0, 1: 1.6}, 2, "threads")
-    '1 thread: 0.63 times as fast'
+    >>> _comparison({2: 1.0, 1: 2.5}, 2, "threads")
+    '1 thread: 0.4 times as fast'
     """
     parts = []
     for candidate, seconds in times.items():

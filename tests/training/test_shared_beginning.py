@@ -243,7 +243,7 @@ def plan_of(**options):
 
 def test_a_run_shares_unless_it_is_told_not_to_or_drops_activations(tmp_path):
     assert plan_of().settings.batch_loss.func is sum_loss_with_shared_beginning
-    assert plan_of(read_beginning="per-row").settings.batch_loss is sum_loss
+    assert plan_of(shared_beginning="per-row").settings.batch_loss is sum_loss
 
 
 def test_the_bundled_prompts_share_half_of_their_tokens():

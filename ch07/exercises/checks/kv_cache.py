@@ -10,7 +10,7 @@ from ch07.exercises.checks.block import CONFIG
 from ch07.exercises.checks.common import call_without_mutation, close, describe, random_tensor
 from ch07.exercises.learner_code import call_function, describe_error, try_call
 from ch07.exercises.mistake import Mistake, expect
-from gpt_model import GPTModel
+from gpt_model import GPTModel, KVCache
 
 CacheClass = Callable[..., Any]
 N_LAYERS = 2
@@ -278,11 +278,28 @@ def _check_refusal(cache: Any, layer: int, keys: Tensor, max_length: int) -> Non
     )
 
 
+class _ModelCache(KVCache):
+    """A learner's cache, with what else a model asks of one: positions and a mask."""
+
+    def __init__(self, cache: Any) -> None:
+        self.cache = cache
+        self.in_front = 0
+
+    @property
+    def length(self) -> int:  # type: ignore[override]  # the learner's cache counts
+        """The columns filled."""
+        return self.cache.length
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """What the learner's cache returns."""
+        return self.cache.extend(layer, keys, values)
+
+
 def _check_model(function: CacheClass) -> None:
     """With the cache a model must give the same logits as without it."""
     model = GPTModel(CONFIG, torch.Generator().manual_seed(1)).eval()
     token_ids = torch.arange(10).view(1, 10)
-    cache = call_function(function, CONFIG.n_layers, 10)
+    cache = _ModelCache(call_function(function, CONFIG.n_layers, 10))
     chunks = token_ids.split([4, 1, 1, 3, 1], dim=1)
     with torch.no_grad():
         logits = [call_function(model, chunk, cache=cache) for chunk in chunks]
