@@ -63,7 +63,7 @@ def contestants():
 
 def contest(dtype, threads, waiting, size):
     """One contestant in a process of its own; each turn trains, then answers."""
-    # Read by OpenMP when PyTorch is loaded; `import ch07` alone would set it, so it is set before.
+    # OpenMP reads it when PyTorch is loaded, below.
     os.environ["GOMP_SPINCOUNT"] = {"short": SHORT_SPIN, "long": OPENMP_SPIN}[waiting]
     import torch
 

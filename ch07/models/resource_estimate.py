@@ -27,7 +27,6 @@ SOFTMAX_OPERATIONS = 100  # per logit
 ADAMW_OPERATIONS = 300  # per parameter
 SHARE_OF_LAYER_SPEED = 0.95  # of the speed of a feed-forward layer, in a whole model
 SECONDS_PER_LAYER = 0.012  # of Python and of starting operations, however small they are
-MUON_ITERATIONS = 5
 PROCESS_BYTES = 300e6  # Python, PyTorch, and the rows of the data
 MAX_CACHE_BYTES = 2e9  # of the KV cache of answers that are generated together
 MAX_ANSWERS_AT_ONCE = 64  # enough to keep the hardware busy
@@ -183,14 +182,15 @@ def step_seconds(
     dtype: str,
     device: torch.device,
     *,
-    optimizer: str = "adamw",
     trained: int | None = None,
+    muon_operations: int = 0,
     n_steps: int | None = None,
 ) -> float:
     """Seconds of an average training step on this machine, with as many threads as are set now.
 
-    `trained` is the number of trained parameters if the model itself is frozen. If `n_steps` of
-    them take some seconds only, this is not measured but guessed.
+    `trained` is the number of trained parameters if the model itself is frozen, `muon_operations`
+    what Muon's update adds to a step. If `n_steps` of them take some seconds only, this is not
+    measured but guessed.
     """
     n_parameters, in_blocks = count_parameters(config)
     tokens = sum(batches.tokens) / len(batches.tokens)
@@ -201,22 +201,13 @@ def step_seconds(
     products = per_parameter * (in_blocks * tokens + config.emb_dim * logits)
     # What is no product of the run's number format is computed in float32, whatever the format.
     others = SOFTMAX_OPERATIONS * logits + ADAMW_OPERATIONS * (trained or n_parameters)
-    if optimizer == "muon":
-        others += muon_operations(config)
+    others += muon_operations
     if n_steps is not None and n_steps * (products + others) < OPERATIONS_OF_SHORT_RUNS:
         return (products + others) / USUAL_SPEED
     speed = layer_speed(device, config.emb_dim, dtype)
     speed_of_others = layer_speed(device, config.emb_dim, "float32")
     computing = products / (SHARE_OF_LAYER_SPEED * speed) + others / speed_of_others
     return computing + SECONDS_PER_LAYER * config.n_layers
-
-
-def muon_operations(config: GPTConfig) -> float:
-    """Operations of Muon's iteration for all matrices of the blocks (see `ch07.training.muon`)."""
-    C = config.emb_dim
-    square = 3 * 2 * C**3  # the three products of an iteration for a matrix (C, C)
-    wide = 2 * 2 * C * C * 4 * C + 2 * C**3  # for one of (C, 4 C)
-    return MUON_ITERATIONS * config.n_layers * (4 * square + 2 * wide)
 
 
 @lru_cache

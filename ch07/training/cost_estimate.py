@@ -12,6 +12,7 @@ from ch07.data.loaded_rows import TokenizedRows
 from ch07.data.shared_tokens import count_shared_tokens
 from ch07.models import resource_estimate as est
 from ch07.models.adapters import add_adapter
+from ch07.training.muon import count_operations
 from ch07.training.run_plan import RunPlan
 from ch07.utils import distributed
 from ch07.utils.device import available_memory
@@ -48,8 +49,8 @@ def estimate_costs(plan: RunPlan, options: FinetuneOptions) -> Costs:
         batches,
         settings.dtype,
         plan.device,
-        optimizer=options.chosen_optimizer,
         trained=count_trained_parameters(plan.config, options),
+        muon_operations=_muon_operations(plan.config, options),
         n_steps=steps * settings.accumulation_steps,
     )
     return Costs(
@@ -97,6 +98,15 @@ def training_batches(plan: RunPlan, options: FinetuneOptions) -> est.Batches:
         plan.allowed_max_length,
         n_shared=0 if plan.settings.batch_loss is sum_loss else _shared_tokens(dataset),
     )
+
+
+def _muon_operations(config: GPTConfig, options: FinetuneOptions) -> int:
+    """The operations of Muon's update of all matrices of the blocks; 0 for another optimizer."""
+    if options.chosen_optimizer != "muon":
+        return 0
+    with torch.device("meta"):
+        blocks = GPTModel(config).trf_blocks
+    return sum(count_operations(p.shape) for p in blocks.parameters() if p.ndim == 2)
 
 
 def _shared_tokens(dataset: TokenizedRows) -> int:

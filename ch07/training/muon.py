@@ -13,7 +13,7 @@ Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural netw
 the update is that of Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -21,9 +21,11 @@ from torch import Tensor, nn
 
 MOMENTUM = 0.95
 ITERATIONS = 5
-# Coefficients of x -> a x + b x^3 + c x^5, which pushes each singular value x towards 1. They were
-# chosen for speed: after five iterations the values lie between about 0.7 and 1.2, not at 1.
-A, B, C = 3.4445, -4.775, 2.0315
+# Coefficients of the polynomial that pushes each singular value towards 1. They were chosen for
+# speed: after five iterations the values lie between about 0.7 and 1.2, not at 1.
+LINEAR = 3.4445
+CUBIC = -4.775
+QUINTIC = 2.0315
 SMALLEST_NORM = 1e-7  # a gradient of zeros can't be divided by its norm
 
 
@@ -36,9 +38,18 @@ def orthogonalize(matrix: Tensor, dtype: str) -> Tensor:
     X.div_(X.norm().clamp(min=SMALLEST_NORM))  # then no singular value exceeds 1
     for _ in range(ITERATIONS):
         gram = X @ X.T
-        polynomial = torch.addmm(gram, gram, gram, beta=B, alpha=C)  # B X X^T + C (X X^T)^2
-        X = torch.addmm(X, polynomial, X, beta=A)  # A X + polynomial @ X
+        # CUBIC * gram + QUINTIC * gram @ gram
+        polynomial = torch.addmm(gram, gram, gram, beta=CUBIC, alpha=QUINTIC)
+        X = torch.addmm(X, polynomial, X, beta=LINEAR)  # LINEAR * X + polynomial @ X
     return X.T if is_tall else X
+
+
+def count_operations(shape: Sequence[int]) -> int:
+    """The floating-point operations of orthogonalizing a matrix of this shape."""
+    short = min(shape)
+    long = max(shape)
+    # the gram matrix, its square, and the polynomial times X
+    return ITERATIONS * (2 * short * short * long + 2 * short**3 + 2 * short * short * long)
 
 
 class Muon(torch.optim.Optimizer):

@@ -66,7 +66,7 @@ def choose_length(n_shared: int, B: int, T: int) -> int:
     sizes = {P: _count_tokens(P, B, T) for P in range(1, min(n_shared, T - 1) + 1)}
     if not sizes:
         return 0
-    P = min(sizes, key=lambda P: sizes[P])
+    P = min(sizes, key=sizes.__getitem__)
     return P if sizes[P] < WORTHWHILE * B * T else 0
 
 

@@ -3,9 +3,9 @@
 PyTorch divides a matrix product among threads, and the first to finish waits for the others. By
 default a thread waits by trying again and again, for milliseconds, and so keeps its core from
 whatever else has work. Beside one busy process (a browser, a second test process) that stops the
-very thread that is being waited for, and training takes two to three times as long. With a spin of
-some microseconds it takes about as long as on a single free core, and on a quiet machine the
-difference is small (`python -m benchmarks.machine`).
+very thread that is being waited for. With a spin of some microseconds, training beside such a
+process was 1.5 times as fast, and as fast as before on a quiet machine (two cores, Linux: `python
+-m benchmarks.machine`).
 """
 
 import os
@@ -13,6 +13,7 @@ import sys
 
 SHORT_SPIN = "1000"  # tries of GNU's OpenMP, which PyTorch brings on Linux; its default is 300,000
 # The same for LLVM's and Intel's OpenMP (macOS, Windows): milliseconds; their default is 200.
+# This follows their manuals; it was not measured.
 SHORT_BLOCK_TIME = "1"
 SET_BY_USER = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from ch07.training.muon import Muon, orthogonalize
+from ch07.training.muon import Muon, count_operations, orthogonalize
 
 SHAPES = [(8, 8), (32, 8), (8, 32), (1, 5)]
 
@@ -57,3 +58,10 @@ def test_a_matrix_without_a_gradient_stays():
     before = weight.clone()
     Muon([weight], lr=0.1, weight_decay=0.1, dtype="float32").step()
     assert torch.equal(weight, before)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_operations_are_those_that_pytorch_counts(shape):
+    with FlopCounterMode(display=False) as counter:
+        orthogonalize(torch.ones(shape), "float32")
+    assert count_operations(shape) == counter.get_total_flops()
