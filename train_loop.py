@@ -703,7 +703,9 @@ def plot_losses(
     axes.set(xlabel="Epochs", ylabel="Loss (nats per counted token)")
     if is_flat_after_a_third(epochs_seen, train_losses, val_losses):
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        low, high = axes.get_ylim()
+        subs = (1, 1.5, 2, 3, 5, 7) if high < 100 * low else (1, 3)  # else the labels overlap
+        axes.yaxis.set_major_locator(LogLocator(subs=subs))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
     else:

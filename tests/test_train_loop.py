@@ -1,5 +1,6 @@
 """The loop's invariants: grouping, evaluation and interruption change no number."""
 
+import itertools
 import math
 import re
 from contextlib import nullcontext
@@ -640,3 +641,20 @@ def test_the_plot_shows_the_recorded_points(tmp_path, n, validated):
     labels = [label.get_text() for label in above.get_xticklabels()]
     assert max(map(len, labels), default=0) <= 5, "723k, not 722.608k"
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("smallest", [0.5, 0.05, 1e-3, 1e-6])
+def test_the_labels_of_a_logarithmic_loss_axis_do_not_overlap(smallest):
+    epochs = list(range(13))
+    losses = [10.8, *[smallest * 1.01**i for i in range(12)]]
+    figure = plot_losses(epochs, epochs, losses, losses)
+    figure.set_dpi(100)
+    figure.draw_without_rendering()
+    (axes, *_) = figure.axes
+    assert axes.get_yscale() == "log"
+    low, high = axes.get_ylim()
+    ticks = zip(axes.yaxis.get_majorticklocs(), axes.yaxis.get_ticklabels(), strict=True)
+    boxes = [label.get_window_extent() for at, label in ticks if low <= at <= high]
+    assert len(boxes) >= 3
+    for lower, upper in itertools.pairwise(sorted(boxes, key=lambda box: box.y0)):
+        assert lower.y1 <= upper.y0 + 1
