@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
+from ch07.commands.run_to_answer import load_run_to_answer
 from ch07.config import ANSWER_TOKENS
 from ch07.data.entry_checks import MAX_FIELD_CHARACTERS
 from ch07.generation.decoding import Sampling
 from ch07.generation.respond import Answer, respond
-from ch07.models.saved_run import Run, load_run
+from ch07.models.saved_run import Run
 from ch07.utils.compute_choice import use_fastest_threads
 from ch07.utils.console import terminal_line, terminal_safe
-from ch07.utils.device import choose_device
 from ch07.utils.errors import InputError, UserError
 from ch07.utils.validation import has_lone_surrogate
 
@@ -33,18 +33,24 @@ STOP_NOTES = {
 
 
 def respond_once(
-    folder: str, instruction: str, text: str = "", device: str = "auto", **options: Any
+    folder: str,
+    instruction: str,
+    text: str = "",
+    device: str = "auto",
+    weights: str = "float32",
+    **options: Any,
 ) -> int:
     """Print the answer to one instruction; `options` are those of `_answer`. Returns 0."""
-    run = load_run(folder, choose_device(device))
+    run = load_run_to_answer(folder, device, weights)
     _print_answer(_answer(run, instruction, text, **options))
     return 0
 
 
-def chat(folder: str, device: str = "auto", **options: Any) -> int:
+def chat(folder: str, device: str = "auto", weights: str = "float32", **options: Any) -> int:
     """Read instructions line by line and print answers until the input ends; returns 0."""
-    run = load_run(folder, choose_device(device))
-    use_fastest_threads(choose_device(device), run.model.config.emb_dim, rows=1)
+    run = load_run_to_answer(folder, device, weights)
+    device_used = next(run.model.parameters()).device
+    use_fastest_threads(device_used, run.model.config.emb_dim, rows=1)
     interactive = sys.stdin.isatty()
     if interactive:
         _print_note(HELP)

@@ -1,6 +1,6 @@
 """Score a finished run on entries with known answers, with counts and intervals.
 
-python -m ch07 evaluate RUN [--data FILE] [--losses] [--json] [--judge BACKEND]
+python -m ch07 evaluate RUN [--data FILE] [--losses] [--json] [--judge BACKEND] [--weights FORMAT]
 """
 
 import json
@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from ch07.commands.run_to_answer import load_run_to_answer
 from ch07.config import ANSWER_TOKENS
 from ch07.data.entries import load_entries, summarize_findings
 from ch07.data.sources import read_source
@@ -50,6 +51,7 @@ def evaluate(
     judge_model: str | None = None,
     judge_scale: str = HUNDRED.name,
     losses: bool = False,
+    weights: str = "float32",
 ) -> int:
     """Answer and score every entry of `data`, or the run's own held-out entries; returns 0.
 
@@ -58,11 +60,14 @@ def evaluate(
     Changes nothing in the run folder.
     """
     if losses:
+        if weights != "float32":
+            raise OptionError(f"--losses computes as in training: leave out --weights {weights}")
         return recompute_losses(folder, data, device, as_json)
     complete = _open_judge(judge, judge_model, device)
-    run = load_run(folder, choose_device(device))
+    run = load_run_to_answer(folder, device, weights)
     entries = _entries_to_score(run, data, skip_bad_rows)
-    use_fastest_threads(choose_device(device), run.model.config.emb_dim, MAX_ANSWERS_AT_ONCE)
+    device_used = next(run.model.parameters()).device
+    use_fastest_threads(device_used, run.model.config.emb_dim, MAX_ANSWERS_AT_ONCE)
     answers = respond(run.model, run.tokenizer, entries, run.style, max_new_tokens)
     texts = [answer.text for answer in answers]
     stopped = [answer.stopped == "end" for answer in answers]

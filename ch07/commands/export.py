@@ -1,6 +1,6 @@
 """Export a finished run for other tools: a Hugging Face folder, and GGUF for llama.cpp on request.
 
-python -m ch07 export RUN DIR [--gguf f32|f16]
+python -m ch07 export RUN DIR [--gguf f32|f16|q8_0]
 """
 
 from pathlib import Path

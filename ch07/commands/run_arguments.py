@@ -17,7 +17,8 @@ from ch07.commands.argument_types import (
 )
 from ch07.config import ANSWER_TOKENS, FinetuneOptions, PreferOptions
 
-GGUF_FORMATS = ("f32", "f16")
+GGUF_FORMATS = ("f32", "f16", "q8_0")
+WEIGHT_FORMATS = ("float32", "float16", "int8")  # of the weights while answering
 PUBLISHED_SIZES = ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
 RUN = "a run folder"
 
@@ -92,7 +93,17 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         "--top-p", type=TOP_P, help="sample among the fewest tokens that have this probability"
     )
     parser.add_argument("--seed", type=SEED, help="random seed of sampling")
+    _add_weights(parser)
     add_device(parser)
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights",
+        choices=WEIGHT_FORMATS,
+        default="float32",
+        help="number format of the linear layers: float16 and int8 are rounded, and faster to read",
+    )
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +122,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--judge-scale", choices=("0-100", "1-5"), default="0-100")
     add_skip_bad_rows(parser)
     parser.add_argument("--max-new-tokens", type=NEW_TOKENS, default=ANSWER_TOKENS)
+    _add_weights(parser)
     add_device(parser)
 
 

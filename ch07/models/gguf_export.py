@@ -35,15 +35,16 @@ GGUF_NAMES = {  # by published name
     "mlp.c_fc": "ffn_up",
     "mlp.c_proj": "ffn_down",
 }
-FORMATS = {"f32": (torch.float32, 0), "f16": (torch.float16, 1)}  # and llama.cpp's file type
+FORMATS = {"f32": 0, "f16": 1, "q8_0": 7}  # and llama.cpp's number for a file of this type
+BLOCK = 32  # q8_0: weights of a row that share a scale; each is stored in 8 bits
 ALWAYS_FLOAT32 = ("position_embd.weight",)  # in every format, as llama.cpp's converter does
 NORMAL_TOKEN = 1  # GGUF's types of tokens
 CONTROL_TOKEN = 3
 
 
 def import_gguf() -> Any:
-    """The class `GGUFWriter`; MissingPackage says how to install it."""
-    return import_optional("gguf", "writing GGUF", "gguf==0.19.0").GGUFWriter
+    """The package `gguf`; MissingPackage says how to install it."""
+    return import_optional("gguf", "writing GGUF", "gguf==0.19.0")
 
 
 def write_gguf(
@@ -56,27 +57,43 @@ def write_gguf(
 ) -> None:
     """Write the model with its tokenizer and chat template; vectors stay float32.
 
-    `name` is the model's name in the file, `number_format` "f32" or "f16" (else ValueError).
+    `name` is the model's name in the file, `number_format` "f32", "f16" or "q8_0" (else
+    ValueError). Matrices whose rows can't be divided into blocks of 32 are stored as f16 in q8_0.
     """
     if number_format not in FORMATS:
         raise InputError(f"no format {number_format!r}; choose one of {', '.join(FORMATS)}")
-    dtype, file_type = FORMATS[number_format]
+    gguf = import_gguf()
     with atomic_write(path) as temporary:
-        writer = import_gguf()(temporary, "gpt2")
+        writer = gguf.GGUFWriter(temporary, "gpt2")
         try:
             _add_shape(writer, model.config, name)
-            writer.add_file_type(file_type)
+            writer.add_file_type(FORMATS[number_format])
+            if number_format == "q8_0":
+                writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
             _add_tokenizer(writer)
             writer.add_chat_template(chat_template(style))
             for gguf_name, tensor in named_tensors(model):
-                is_float32 = tensor.ndim == 1 or gguf_name in ALWAYS_FLOAT32
-                stored = tensor.to(torch.float32 if is_float32 else dtype)
-                writer.add_tensor(gguf_name, stored.numpy())
+                kind = gguf.GGMLQuantizationType[_tensor_format(gguf_name, tensor, number_format)]
+                stored = gguf.quants.quantize(tensor.float().numpy(), kind)
+                writer.add_tensor(gguf_name, stored, raw_dtype=kind)
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
         finally:
             writer.close()
+
+
+def _tensor_format(gguf_name: str, tensor: torch.Tensor, number_format: str) -> str:
+    """The format of one tensor in a file of `number_format`, as GGUF names it.
+
+    >>> _tensor_format("output.weight", torch.ones(2, 64), "q8_0")
+    'Q8_0'
+    """
+    if tensor.ndim == 1 or gguf_name in ALWAYS_FLOAT32:
+        return "F32"
+    if number_format == "q8_0" and tensor.shape[1] % BLOCK:
+        return "F16"
+    return number_format.upper()
 
 
 def named_tensors(model: GPTModel) -> Iterator[tuple[str, torch.Tensor]]:

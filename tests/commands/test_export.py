@@ -363,17 +363,35 @@ def test_gguf_of_every_kind_of_model(tmp_path, number_format, tied):
     model = GPTModel(GPTConfig(**size, tied_head=tied, qkv_bias=tied))
     path = tmp_path / "model.gguf"
     gguf_export.write_gguf(model, path, STYLES["book"], name="small", number_format=number_format)
-    stored = {t.name: torch.tensor(t.data.copy()) for t in gguf.GGUFReader(path).tensors}
-    assert ("output.weight" in stored) != tied
-    kinds = {name: str(tensor.dtype) for name, tensor in stored.items()}
-    matrices = "torch.float16" if number_format == "f16" else "torch.float32"
-    assert kinds["blk.0.ffn_up.weight"] == kinds["token_embd.weight"] == matrices
-    assert kinds["position_embd.weight"] == kinds["blk.0.attn_qkv.bias"] == "torch.float32"
-    assert stored["blk.0.attn_qkv.bias"].shape == (96,)
-    torch.testing.assert_close(
-        stored["blk.0.ffn_up.weight"].float(), model.trf_blocks[0].ff.layers[0].weight.detach(),
-        atol=1e-4, rtol=1e-3,
-    )  # fmt: skip
+    tensors = {t.name: t for t in gguf.GGUFReader(path).tensors}
+    assert ("output.weight" in tensors) != tied
+    kinds = {name: tensor.tensor_type.name for name, tensor in tensors.items()}
+    assert kinds["blk.0.ffn_up.weight"] == kinds["token_embd.weight"] == number_format.upper()
+    assert kinds["position_embd.weight"] == kinds["blk.0.attn_qkv.bias"] == "F32"
+    assert list(tensors["blk.0.attn_qkv.bias"].shape) == [96]
+    weight = model.trf_blocks[0].ff.layers[0].weight.detach()
+    stored = torch.tensor(read_back(tensors["blk.0.ffn_up.weight"]))
+    step = weight.view(-1, 32).abs().amax(1).max() / 127
+    allowed = {"f32": 0.0, "f16": 1e-4, "q8_0": 0.501 * step}[number_format]
+    assert (stored - weight).abs().max() <= allowed
+
+
+def read_back(tensor):
+    """A stored tensor as float32 numbers, by the package that llama.cpp's authors keep."""
+    return gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+
+
+def test_q8_0_stores_what_has_no_blocks_of_32_as_f16(tmp_path):
+    model = GPTModel(GPTConfig(emb_dim=24, n_heads=4, n_layers=1, context_length=64))
+    path = tmp_path / "model.gguf"
+    gguf_export.write_gguf(model, path, STYLES["book"], name="narrow", number_format="q8_0")
+    reader = gguf.GGUFReader(path)
+    kinds = {t.name: t.tensor_type.name for t in reader.tensors}
+    assert kinds["token_embd.weight"] == kinds["blk.0.attn_qkv.weight"] == "F16"
+    assert kinds["blk.0.ffn_down.weight"] == "Q8_0"  # its rows have 4 * 24 numbers
+    fields = {name: field.contents() for name, field in reader.fields.items()}
+    assert fields["general.file_type"] == 7
+    assert fields["general.quantization_version"] == gguf.GGML_QUANT_VERSION
 
 
 def test_gguf_without_the_package(run, tmp_path, monkeypatch, capsys):
@@ -387,10 +405,12 @@ def test_the_formats_are_those_of_the_command():
     assert tuple(gguf_export.FORMATS) == GGUF_FORMATS and tuple(PUBLISHED) == PUBLISHED_SIZES
 
 
-def test_llama_cpp_answers_as_we_do(run, exported):
+@pytest.mark.parametrize("number_format", GGUF_FORMATS)
+def test_llama_cpp_answers_as_we_do(run, tmp_path, number_format):
     """Where llama-cpp-python is installed (it is built from source, which takes minutes)."""
     llama_cpp = pytest.importorskip("llama_cpp", reason="pip install llama-cpp-python to run it")
-    llama = llama_cpp.Llama(str(exported / "model.gguf"), n_ctx=256, verbose=False)
+    assert main(["export", str(run), str(tmp_path / "out"), "--gguf", number_format]) == 0
+    llama = llama_cpp.Llama(str(tmp_path / "out/model.gguf"), n_ctx=256, verbose=False)
     ours = load_run(run)
     entries = json.loads((run / "responses.json").read_text("utf-8"))[:20]
     for entry in entries:

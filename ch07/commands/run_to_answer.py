@@ -1,0 +1,26 @@
+"""A run that is loaded only to answer, its weights in the number format asked for."""
+
+import sys
+
+from ch07.models.quantization import has_packed_kernels, quantize_layers
+from ch07.models.saved_run import Run, load_run
+from ch07.utils.device import choose_device
+
+
+def load_run_to_answer(folder: str, device: str, weights: str) -> Run:
+    """The run in `folder` on a device ("auto" chooses one), with `weights` as `--weights` says.
+
+    Says so on standard error if the format brings no speed here. OptionError for a format that
+    needs another device, RunFolderError if there is no finished run.
+    """
+    if weights != "float32" and device == "auto":
+        device = "cpu"  # the only one that has these formats
+    run = load_run(folder, choose_device(device))
+    quantize_layers(run.model, weights)
+    if weights != "float32" and not has_packed_kernels():
+        print(
+            f"--weights {weights}: PyTorch has no fast products in this format for this processor; "
+            "the answers are the same, but they take longer",
+            file=sys.stderr,
+        )
+    return run
