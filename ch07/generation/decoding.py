@@ -96,7 +96,7 @@ def continue_prompts(
     which is slow and gives the same result. ValueError for a prompt that is empty or longer than
     the context.
     """
-    rows = _new_continuations(prompts, max_new_tokens, model.config.context_length)
+    rows = new_continuations(prompts, max_new_tokens, model.config.context_length)
     active = [i for i, row in enumerate(rows) if not row.stopped]  # the prompt of each batch row
     if not active:
         return rows
@@ -182,7 +182,7 @@ def _left_padded(
     return torch.tensor(ids, device=device), torch.tensor(padding, device=device)
 
 
-def _new_continuations(
+def new_continuations(
     prompts: Sequence[Sequence[int]], max_new_tokens: int, context: int
 ) -> list[Continuation]:
     """An empty `Continuation` for each prompt; one without space has stopped already."""

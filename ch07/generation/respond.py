@@ -12,6 +12,7 @@ import torch
 
 from ch07.config import ANSWER_TOKENS
 from ch07.generation.decoding import GREEDY, Sampling, continue_prompts
+from ch07.generation.prompt_lookup import continue_with_lookup
 from ch07.models.adapters import LanguageModel
 from ch07.models.resource_estimate import answers_at_once
 from ch07.utils.errors import InputError
@@ -49,13 +50,13 @@ def respond(
     answers: dict[int, Answer] = {}  # by the position of the entry
     for start in range(0, len(shortest_first), at_once):
         group = shortest_first[start : start + at_once]
-        continuations = continue_prompts(
-            model,
-            [prompts[i] for i in group],
-            max_new_tokens,
-            sampling=sampling,
-            generator=generator,
-        )
+        grouped = [prompts[i] for i in group]
+        if len(grouped) == 1 and sampling == GREEDY:
+            continuations = [continue_with_lookup(model, grouped[0], max_new_tokens)]
+        else:
+            continuations = continue_prompts(
+                model, grouped, max_new_tokens, sampling=sampling, generator=generator
+            )
         for i, row in zip(group, continuations, strict=True):
             answers[i] = Answer(tokenizer.decode(row.token_ids), row.stopped)
     return [answers[i] for i in range(len(entries))]

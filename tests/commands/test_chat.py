@@ -23,7 +23,7 @@ def talk(monkeypatch, capsys):
 
         model = GPTModel({"emb_dim": 8, "n_heads": 1, "n_layers": 1, "vocab_size": 9})
         run = SimpleNamespace(model=model, tokenizer=None, style=None)
-        monkeypatch.setattr("ch07.commands.chat.load_run", lambda *arguments: run)
+        monkeypatch.setattr("ch07.commands.chat.load_run_to_answer", lambda *arguments: run)
         monkeypatch.setattr("ch07.commands.chat.respond", respond)
         monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
         assert main(["chat", "RUN"]) == code

@@ -9,6 +9,7 @@ import torch
 from ch07.commands.cli import main
 from ch07.data.prompt_styles import STYLES
 from ch07.generation import respond as module
+from ch07.generation.decoding import Continuation
 from ch07.generation.respond import respond
 from gpt_model import GPTModel
 from instruction_dataset import encode_prompt
@@ -43,21 +44,21 @@ def test_the_output_of_an_entry_is_ignored(model, tokenizer, entries):
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
 def test_every_style_prompts_with_its_own_text(model, tokenizer, entries, style, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        module, "continue_prompts", lambda model, prompts, *a, **k: seen.extend(prompts) or []
-    )
-    with pytest.raises(ValueError):
-        respond(model, tokenizer, entries[:1], style)
+
+    def continue_with_lookup(model, prompt, *given):
+        seen.append(prompt)
+        return Continuation(0)
+
+    monkeypatch.setattr(module, "continue_with_lookup", continue_with_lookup)
+    respond(model, tokenizer, entries[:1], style)
     assert seen == [encode_prompt(entries[0], tokenizer, style)]
 
 
 def test_text_that_looks_like_a_header_stays(model, tokenizer, monkeypatch):
     """The book's `.replace("### Response:", "")` would delete it from the model's own words."""
-    from ch07.generation.decoding import Continuation
-
     said = "### Response: is a header."
     row = Continuation(99, tokenizer.encode_ordinary(said), "end")
-    monkeypatch.setattr(module, "continue_prompts", lambda *a, **k: [row])
+    monkeypatch.setattr(module, "continue_with_lookup", lambda *a, **k: row)
     (answer,) = respond(model, tokenizer, [{"instruction": "x"}])
     assert (answer.text, answer.stopped) == (said, "end")
 
@@ -67,7 +68,7 @@ def test_half_a_character_that_is_typed_is_refused_in_a_sentence(
 ):
     """Python makes one of a byte that is no UTF-8; the tokenizer would change it in silence."""
     run = SimpleNamespace(model=model, tokenizer=tokenizer, style=STYLES["book"])
-    monkeypatch.setattr("ch07.commands.chat.load_run", lambda *a: run)
+    monkeypatch.setattr("ch07.commands.chat.load_run_to_answer", lambda *a: run)
     said = "the text contains half a character (a lone surrogate): type it as UTF-8\n"
     for asked in (["Say \udcff it."], ["Say it.", "--input", "\ud800"]):
         assert main(["respond", "RUN", *asked]) == 1
