@@ -156,13 +156,18 @@ def rounding_error(weight: Tensor, number_format: str) -> float:
     return float((stored - weight).norm() / weight.norm().clamp(min=SMALLEST))
 
 
-def stored_bytes(model: nn.Module) -> int:
-    """Bytes of all weights, each counted once; a tied head that was quantized is a second copy."""
-    layers = [
-        module for module in model.modules() if isinstance(module, Int8Linear | Float16Linear)
-    ]
-    packed = sum(layer.n_bytes for layer in layers)
-    return packed + sum(weight.nbytes for weight in model.parameters())
+def bytes_per_token(model: nn.Module) -> int:
+    """Bytes of the weights of all linear layers, which are read to write one token.
+
+    A tied output head that was quantized is a second copy of the embedding, which stays in float32.
+    """
+    n_bytes = 0
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):
+            n_bytes += layer.weight.nbytes
+        elif isinstance(layer, Int8Linear | Float16Linear):
+            n_bytes += layer.n_bytes
+    return n_bytes
 
 
 def _check_range(name: str, weight: Tensor, number_format: str) -> None:

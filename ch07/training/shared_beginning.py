@@ -185,3 +185,15 @@ def sum_loss_with_shared_beginning(
     times[: cache.M] = B
     times = times[wanted[0]]  # (N,): how often each target counts
     return cross_entropy(logits, counted, times), int(times.sum())
+
+
+def logits_of_rests(
+    model: nn.Module, token_ids: Tensor, P: int, rows: Tensor, columns: Tensor
+) -> Tensor:
+    """Logits (N, V) at positions (rows, columns) of a batch (B, T) whose first P columns are alike.
+
+    All of the columns are P or more. The model is as in `sum_loss_with_shared_beginning`.
+    """
+    cache = SharedBeginning(P, token_ids.shape[1])
+    wanted = (rows + cache.M, columns - P)
+    return model(fold_beginning(token_ids, P, fill=0), wanted=wanted, cache=cache)

@@ -15,11 +15,11 @@ from ch07.models.quantization import (
     QUANTIZED_LAYERS,
     Float16Linear,
     Int8Linear,
+    bytes_per_token,
     linear_layers,
     quantize_layers,
     quantize_rows,
     rounding_error,
-    stored_bytes,
 )
 from gpt_model import GPTModel
 
@@ -174,18 +174,12 @@ def test_a_model_behind_a_prefix_keeps_it():
     assert not linear_layers(model.base) and generate(model, [[5, 6, 7]], 8, end_id=-1) == plain
 
 
-def test_bytes_are_counted_once():
-    config = new_model().config
-    blocks = 2 * 12 * 32 * 32
-    outside = 4 * (99 * 32 + 64 * 32 + 2 * (4 * 32 + 9 * 32) + 2 * 32)  # embeddings, norms, biases
-    assert stored_bytes(new_model()) == 4 * blocks + outside
-    assert stored_bytes(quantize_layers(new_model(), "float16")) == (
-        2 * (blocks + 99 * 32) + outside
-    )
-    n_rows = 2 * (32 * (4 + 4 + 1)) + config.vocab_size  # each with a scale of 4 bytes
-    assert stored_bytes(quantize_layers(new_model(), "int8")) == (
-        blocks + 99 * 32 + 4 * n_rows + outside
-    )
+def test_bytes_per_token():
+    n_weights = 2 * 12 * 32 * 32 + 99 * 32
+    n_rows = 2 * 32 * (4 + 4 + 1) + 99  # each with a scale of 4 bytes
+    assert bytes_per_token(new_model()) == 4 * n_weights
+    assert bytes_per_token(quantize_layers(new_model(), "float16")) == 2 * n_weights
+    assert bytes_per_token(quantize_layers(new_model(), "int8")) == n_weights + 4 * n_rows
 
 
 def test_float32_changes_nothing():

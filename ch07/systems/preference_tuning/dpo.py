@@ -24,8 +24,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ch07.training.shared_beginning import (
+    choose_length,
+    count_shared_columns,
+    logits_of_rests,
+)
 from ch07.utils.errors import DivergedError, InputError
 from ch07.utils.evaluation_mode import evaluation_mode
+from gpt_model import GPTModel
 from train_loop import IGNORE_INDEX, TrainSettings, TrainState, learning_rate, total_steps
 
 REDUCTIONS = ("sum", "mean")
@@ -63,10 +69,25 @@ def sequence_logprobs(
         row = int(n_counted.argmin())
         raise InputError(f"row {row} of the batch has no counted target, so it has no probability")
     rows, columns = counted.nonzero(as_tuple=True)
-    logits = model(inputs, wanted=(rows, columns))  # (B, T) -> (N, V)
+    P = _shared_length(model, inputs, int(columns.min()))
+    if P == 0:
+        logits = model(inputs, wanted=(rows, columns))  # (B, T) -> (N, V)
+    else:
+        logits = logits_of_rests(model, inputs, P, rows, columns)
     logprobs = -F.cross_entropy(logits.float(), targets[counted], reduction="none")  # (N,)
     total = logprobs.new_zeros(len(inputs)).index_add(0, rows, logprobs)  # (N,) -> (B,)
     return total if reduction == "sum" else total / n_counted
+
+
+def _shared_length(model: nn.Module, inputs: Tensor, first_counted: int) -> int:
+    """How many columns before the first counted one to read once for all rows (`choose_length`).
+
+    0 for a model that drops activations, which would be others in each copy of a column.
+    """
+    if not isinstance(model, GPTModel) or (model.training and model.config.drop_rate > 0):
+        return 0
+    n_shared = count_shared_columns(inputs, inputs)
+    return choose_length(min(n_shared, first_counted), *inputs.shape)
 
 
 def dpo_loss(

@@ -95,6 +95,46 @@ def test_logprobs_do_not_depend_on_the_other_rows_of_the_batch(small_model):
         assert alone.item() == pytest.approx(value.item(), abs=1e-5)
 
 
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("n_prompt", [1, 6, 8])
+def test_a_beginning_is_read_once_with_the_same_logprobs_and_gradients(
+    small_model, reduction, n_prompt
+):
+    """Six columns are alike; where an answer begins earlier, only the columns before it."""
+    small_model = small_model.double()
+    tails = ([11, 12, 13], [14, 15], [16, 17, 18, 19])
+    rows = [(n_prompt, [1, 2, 3, 4, 5, 6, tail[0], 9, *tail]) for tail in tails]
+    inputs, targets = custom_collate_response_fn(rows, pad_token_id=PAD)
+    n_read = []
+    hook = small_model.tok_emb.register_forward_hook(
+        lambda m, ids, y: n_read.append(ids[0].numel())
+    )
+    together = sequence_logprobs(small_model, inputs, targets, reduction)
+    hook.remove()
+    (n_tokens,) = n_read
+    assert (n_tokens < inputs.numel()) == (n_prompt > 1)
+    alone = [sequence_logprobs(small_model, inputs[[i]], targets[[i]], reduction) for i in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-5)
+    weights = torch.tensor([0.5, -2.0, 1.0])
+    gradients = [
+        torch.autograd.grad((weights * logps).sum(), list(small_model.parameters()))
+        for logps in (together, torch.cat(alone))
+    ]
+    once, per_row = (torch.cat([part.flatten() for part in parts]) for parts in gradients)
+    assert (once - per_row).norm() <= 1e-6 * per_row.norm()
+
+
+def test_with_dropout_each_row_drops_its_own_activations(small_model):
+    rows = [(6, [1, 2, 3, 4, 5, 6, tail, 8]) for tail in (11, 12, 13)]
+    inputs, targets = custom_collate_response_fn(rows, pad_token_id=PAD)
+    dropping = GPTModel({**vars(small_model.config), "drop_rate": 0.5}).train()
+    n_read = []
+    dropping.tok_emb.register_forward_hook(lambda m, ids, y: n_read.append(ids[0].numel()))
+    sequence_logprobs(dropping, inputs, targets)
+    sequence_logprobs(dropping.eval(), inputs, targets)
+    assert n_read[0] == inputs.numel() > n_read[1]
+
+
 def test_logprobs_do_not_depend_on_the_padding_ids(small_model):
     rows = [(2, [1, 2, 3]), (1, [4, 5, 6, 7, 8])]
     values = [
