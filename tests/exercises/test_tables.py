@@ -32,7 +32,7 @@ class Recorder:
         def wrapper(*arguments, **options):
             given = copied((arguments, options))
             result = self.function(*arguments, **options)
-            self.calls.append((*given, copied(result)))
+            self.calls.append((*given, copied(detached(result))))
             return result
 
         return wrapper
@@ -43,6 +43,15 @@ def copied(values):
     flat = values[0] if isinstance(values, tuple) and values else ()
     kept = [v for v in flat if hasattr(v, "encode_ordinary")] if isinstance(flat, tuple) else []
     return copy.deepcopy(values, {id(value): value for value in kept})
+
+
+def detached(result):
+    """A result whose tensors have no gradient, since others can't be copied."""
+    if isinstance(result, torch.Tensor):
+        return result.detach()
+    if isinstance(result, tuple | list):
+        return type(result)(detached(part) for part in result)
+    return result
 
 
 def possible_tables(exercise, arguments, options, result):
@@ -86,7 +95,8 @@ def test_each_exhibits_table_shows_what_the_solution_returns(exhibit):
     if inspect.isclass(exhibit.code) and exhibit.exercise != "InstructionDataset":
         assert not diagnose(exhibit.exercise, exhibit.code).table  # a module or a cache
         return
-    assert_table_is_the_exercises_own(exhibit.exercise, exhibit.code)
+    report = assert_table_is_the_exercises_own(exhibit.exercise, exhibit.code)
+    assert report.diagnosis == exhibit.diagnosis  # watching the code has not changed what it does
 
 
 def test_most_exhibits_have_a_table():
