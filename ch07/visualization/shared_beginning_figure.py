@@ -86,7 +86,8 @@ def _draw_rows(axes: Axes, lengths: Sequence[int], beginning: Sequence[str]) -> 
     words = [drawable_text(_shortened(word)) for word in beginning]
     axes.set_xticks(places, words, rotation=90, fontsize=7, family=FONT)
     axes.xaxis.tick_top()
-    axes.set_yticks([row + 0.43 for row in range(len(lengths))], range(len(lengths)), fontsize=7)
+    rows = range(len(lengths))
+    axes.set_yticks([row + 0.43 for row in rows], [str(row) for row in rows], fontsize=7)
     axes.set(xlim=(-0.2, T), ylim=(len(lengths), -0.2), ylabel="row", aspect="equal")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
