@@ -78,7 +78,7 @@ def test_what_is_exact_is_what_can_be():
     }
     trained = {("04", name) for name in ("train", "weights")}
     trained |= {("05", name) for name in ("book-loop", "one-sum", "step", "train")}
-    trained |= {("05", name) for name in ("roles", "response", "grid")}
+    trained |= {("05", name) for name in ("roles", "response", "shared-time", "grid")}
     trained |= {("06", name) for name in ("train", "write", "cache", "sampling")}
     trained |= {("06", name) for name in ("temperatures", "cutoffs", "intervals")}
     trained |= {("09", name) for name in ("spectrum", "dpo-3", "dpo-drawn")}

@@ -30,6 +30,7 @@ from ch07.exercises.checks.generation import check_generate
 from ch07.exercises.checks.kv_cache import check_cache
 from ch07.exercises.checks.loss import check_loss_batch
 from ch07.exercises.checks.loss_loader import check_loss_loader
+from ch07.exercises.checks.shared_beginning import check_shared_beginning
 from ch07.exercises.checks.text import check_dataset, check_format
 from ch07.exercises.checks.train_step import check_train_step
 from ch07.exercises.learner_code import describe_error
@@ -50,6 +51,7 @@ CHECKS: dict[str, Callable[[Callable[..., Any]], None]] = {
     "train_step": check_train_step,
     "generate": check_generate,
     "KVCache": check_cache,
+    "sum_loss_with_shared_beginning": check_shared_beginning,
 }
 MAX_PRINTED = 200  # characters of a learner's own output that a report repeats
 

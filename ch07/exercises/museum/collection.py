@@ -11,6 +11,7 @@ from ch07.exercises.museum import (
     loss,
     padding_mask,
     prompt_mask,
+    shared_beginning,
     text,
     train_step,
 )
@@ -26,6 +27,7 @@ MODULES = (
     attention,
     block_and_cache,
     generation,
+    shared_beginning,
 )
 
 
