@@ -209,4 +209,4 @@ def _is_tied(weights: StoredWeights, token: str, stored_config: dict[str, Any] |
         return True
     embedding = f"{token}.weight"
     same_shape = weights.shapes[head] == weights.shapes[embedding]
-    return same_shape and torch.equal(weights.read(head), weights.read(embedding))
+    return same_shape and torch.equal(*weights.read([head, embedding]))
