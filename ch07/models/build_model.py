@@ -40,7 +40,7 @@ def check_shapes(path: str | Path, weights: StoredWeights, config: GPTConfig) ->
         )
     ours = _parameters(config)
     expected = {
-        row.published: tuple(row.join([ours[name] for name in row.ours]).shape)
+        row.published: row.joined_shape([ours[name].shape for name in row.ours])
         for row in rename_table(weights, config)
     }
     optional = {"out_head.weight", HEAD[0].published} if config.tied_head else set()

@@ -24,7 +24,7 @@ class _WithoutInitialisation(TorchFunctionMode):
     """While it is active, initialisers return their tensor as it is.
 
     On the meta device they have no numbers to write. Yet there, the first `normal_` imports all of
-    `torch._dynamo`, which takes seconds: as long as reading the weights of a small model.
+    `torch._dynamo`, which takes longer than reading the weights of GPT-2 small.
     """
 
     def __torch_function__(
