@@ -1,20 +1,27 @@
-"""Stored tensors -> a `GPTModel`: all of them checked first, then read one by one.
+"""Stored tensors -> a `GPTModel`: all shapes checked first, then read by a few threads.
 
 The model is created without memory (on the meta device) and takes over each tensor as it is read,
 so there is never a second copy of the weights. A model is returned complete or not at all.
 """
 
 import math
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from ch07.models.empty_model import empty_model
 from ch07.models.parameter_names import HEAD, Rename, renames
 from ch07.models.weight_reader import StoredWeights, WeightsError
 from gpt_model import GPTConfig, GPTModel
 
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+LARGE = 2**18  # numbers; a tensor of at least so many is read by itself
+# More would hardly help, since memory is the limit, and each holds a stored tensor in memory.
+MAX_THREADS = 4
 
 
 def rename_table(weights: StoredWeights, config: GPTConfig) -> list[Rename]:
@@ -33,7 +40,7 @@ def check_shapes(path: str | Path, weights: StoredWeights, config: GPTConfig) ->
         )
     ours = _parameters(config)
     expected = {
-        row.published: tuple(row.join([ours[name] for name in row.ours]).shape)
+        row.published: row.joined_shape([ours[name].shape for name in row.ours])
         for row in rename_table(weights, config)
     }
     optional = {"out_head.weight", HEAD[0].published} if config.tied_head else set()
@@ -60,42 +67,53 @@ def build_model(
 ) -> GPTModel:
     """The `GPTModel` in evaluation mode; WeightsError for what doesn't fit, NaN or infinity."""
     check_shapes(path, weights, config)
-    # The largest first, while little else is in memory: each is there twice for a moment.
-    sizes = {name: math.prod(shape) for name, shape in weights.shapes.items()}
-    rows = rename_table(weights, config)
-    rows.sort(key=lambda row: -sizes[row.published])
+    n_threads = min(torch.get_num_threads(), MAX_THREADS)
     state: dict[str, torch.Tensor] = {}
-    for row in rows:
-        parts = _read_parts(path, weights, row, dtype)
-        state.update(zip(row.ours, parts, strict=True))
+    with ThreadPoolExecutor(n_threads) as pool:
+        read = partial(_read_group, path, weights, dtype)
+        for tensors in pool.map(read, _reading_groups(weights, config)):
+            state.update(tensors)
     if config.tied_head:
         state["out_head.weight"] = state["tok_emb.weight"]
-    with torch.device("meta"):
-        model = GPTModel(config)
+    model = empty_model(config)
     model.load_state_dict(state, assign=True)
     if config.tied_head:
         model.out_head.weight = model.tok_emb.weight
     return model.eval()
 
 
-def _read_parts(
-    path: str | Path, weights: StoredWeights, row: Rename, dtype: torch.dtype
-) -> list[torch.Tensor]:
-    """Our tensors from one stored tensor, in `dtype`; WeightsError if they aren't finite floats."""
-    stored = weights.read(row.published)
-    if stored.dtype not in WEIGHT_DTYPES:
-        raise WeightsError(
-            f"{path}: {row.published} holds {stored.dtype}, but weights must be floating-point "
-            "numbers of 16, 32 or 64 bits: convert a quantised model back first"
-        )
-    parts = row.split(stored, dtype)
-    for part in parts:
-        if not all(torch.isfinite(bound) for bound in part.aminmax()):
-            raise WeightsError(f"{path}: {row.published} holds NaN or infinity, as {dtype}")
-    return parts
+def _reading_groups(weights: StoredWeights, config: GPTConfig) -> list[list[Rename]]:
+    """What is read together: each large tensor alone, and all small ones.
+
+    The largest come first, while little else is in memory: each is there twice for a moment.
+    """
+    sizes = {name: math.prod(shape) for name, shape in weights.shapes.items()}
+    rows = sorted(rename_table(weights, config), key=lambda row: -sizes[row.published])
+    large = [[row] for row in rows if sizes[row.published] >= LARGE]
+    small = [row for row in rows if sizes[row.published] < LARGE]
+    return [*large, small] if small else large
 
 
-def _parameters(config: GPTConfig) -> dict[str, nn.Parameter]:
+def _read_group(
+    path: str | Path, weights: StoredWeights, dtype: torch.dtype, rows: list[Rename]
+) -> dict[str, torch.Tensor]:
+    """Our tensors from some stored ones, in `dtype`; WeightsError if they aren't finite floats."""
+    tensors: dict[str, torch.Tensor] = {}
+    stored_tensors = weights.read([row.published for row in rows])
+    for row, stored in zip(rows, stored_tensors, strict=True):
+        if stored.dtype not in WEIGHT_DTYPES:
+            raise WeightsError(
+                f"{path}: {row.published} holds {stored.dtype}, but weights must be floating-point "
+                "numbers of 16, 32 or 64 bits: convert a quantised model back first"
+            )
+        for name, part in zip(row.ours, row.split(stored, dtype), strict=True):
+            if not all(torch.isfinite(bound) for bound in part.aminmax()):
+                raise WeightsError(f"{path}: {row.published} holds NaN or infinity, as {dtype}")
+            tensors[name] = part
+    return tensors
+
+
+@lru_cache(maxsize=1)  # shapes are checked when a source is found, and again when it is read
+def _parameters(config: GPTConfig) -> Mapping[str, nn.Parameter]:
     """Our parameters by name, without memory; a tied output head is not listed."""
-    with torch.device("meta"):
-        return dict(GPTModel(config).named_parameters())
+    return dict(empty_model(config).named_parameters())

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ch07.models.empty_model import empty_model
 from ch07.utils.errors import InputError
 from gpt_model import GPTModel
 
@@ -134,8 +135,7 @@ def merge_lora(model: GPTModel) -> GPTModel:
     """
     layers = lora_layers(model)
     tied = model.config.tied_head and "out_head" not in layers
-    with torch.device("meta"):
-        plain = GPTModel(replace(model.config, tied_head=tied))
+    plain = empty_model(replace(model.config, tied_head=tied))
     state = {name: p for name, p in model.state_dict().items() if ".lora_" not in name}
     state |= {f"{name}.weight": layer.merged_weight() for name, layer in layers.items()}
     plain.load_state_dict(state, assign=True)

@@ -39,6 +39,11 @@ class Rename:
         whole = torch.cat(list(parts)) if len(parts) > 1 else parts[0]
         return whole.T.contiguous() if self.transposed else whole
 
+    def joined_shape(self, shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
+        """The shape of the published tensor, from the shapes of ours."""
+        whole = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        return whole[::-1] if self.transposed else whole
+
 
 def _linear(published: str, *ours: str) -> list[Rename]:
     """Weight and bias of a linear layer, whose published weight is transposed."""

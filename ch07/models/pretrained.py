@@ -62,7 +62,8 @@ def load_gpt2(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -> G
     "gpt2-small", "-medium", "-large" and "-xl" come from the Hugging Face Hub or from its cache. A
     folder can be a run or one written by `save_pretrained`; a file can be safetensors or `.pth`.
     WeightsError lists whatever doesn't fit. Needs memory for the weights in `dtype` and for one
-    more tensor. Dropout is off (`drop_rate` 0), as in the book, whatever it was in training.
+    more tensor per thread that reads, at most four. Dropout is off (`drop_rate` 0), as in the book,
+    whatever it was in training.
     """
     return find_weights(name_or_path).load(dtype)
 
@@ -209,4 +210,4 @@ def _is_tied(weights: StoredWeights, token: str, stored_config: dict[str, Any] |
         return True
     embedding = f"{token}.weight"
     same_shape = weights.shapes[head] == weights.shapes[embedding]
-    return same_shape and torch.equal(weights.read(head), weights.read(embedding))
+    return same_shape and torch.equal(*weights.read([head, embedding]))

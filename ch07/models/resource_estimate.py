@@ -12,9 +12,10 @@ from functools import lru_cache, partial
 import torch
 
 from ch07.config import ANSWER_TOKENS
+from ch07.models.empty_model import empty_model
 from ch07.utils.compute_choice import FeedForwardWork
 from ch07.utils.errors import UserError
-from gpt_model import GPTConfig, GPTModel
+from gpt_model import GPTConfig
 
 OPTIMIZER_BYTES = {"adamw": 8, "muon": 4}  # per parameter: two float32 moments, or one
 # Fitted to the peak memory of training steps of four model sizes (`python -m benchmarks.sizes`):
@@ -88,8 +89,7 @@ class Batches:
 @lru_cache
 def count_parameters(config: GPTConfig) -> tuple[int, int]:
     """(all parameters, those of the blocks); nothing is allocated."""
-    with torch.device("meta"):
-        model = GPTModel(config)
+    model = empty_model(config)
     in_blocks = sum(p.numel() for p in model.trf_blocks.parameters())
     return sum(p.numel() for p in model.parameters()), in_blocks
 

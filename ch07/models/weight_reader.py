@@ -8,10 +8,12 @@ which creates tensors and runs no code.
 import io
 import pickle
 import pickletools
+import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,10 @@ INDEX_FILE = "model.safetensors.index.json"
 WEIGHT_FILES = ("model.safetensors", INDEX_FILE, "pytorch_model.bin", "model.pth")
 
 
+# `catch_warnings` changes the whole process, and several threads may read weights.
+_warnings_lock = threading.Lock()
+
+
 class WeightsError(UserError, ValueError):
     """These weights can't be used; the message says what is wrong and what to do."""
 
@@ -42,7 +48,7 @@ class StoredWeights:
         path: Path,
         files: Sequence[Path],
         shapes: Mapping[str, Sequence[int]],
-        read: Callable[[str], torch.Tensor],
+        read: Callable[[Sequence[str]], Iterator[torch.Tensor]],
     ) -> None:
         self.files = files
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -58,9 +64,13 @@ class StoredWeights:
             self._stored_names[plain] = name
             self.shapes[plain] = tuple(shape)
 
-    def read(self, name: str) -> torch.Tensor:
-        """One tensor; it may be mapped from the file, so copy it to keep it."""
-        return self._read(self._stored_names[name])
+    def read(self, names: Sequence[str]) -> Iterator[torch.Tensor]:
+        """The tensors of these names, one by one; several threads may read at the same time.
+
+        A tensor may be mapped from the file, so copy it to keep it. What was read of a mapped file
+        counts as memory until the iterator ends, so ask for one large tensor, or for small ones.
+        """
+        return self._read([self._stored_names[name] for name in names])
 
 
 def open_weights(path: str | Path) -> StoredWeights:
@@ -157,10 +167,11 @@ def _open_safetensors(path: Path, shards: Mapping[str, Path]) -> StoredWeights:
                     raise WeightsError(f"{shard} lacks {name}, which {path.name} says it holds")
                 shapes[name] = file.get_slice(name).get_shape()
 
-    def read(name: str) -> torch.Tensor:
-        # Opened anew each time: what was read of a mapped file counts as memory until it closes.
-        with _open_one_safetensors(shards[name]) as file:
-            return file.get_tensor(name)
+    def read(names: Sequence[str]) -> Iterator[torch.Tensor]:
+        for shard, names_in_shard in groupby(names, shards.__getitem__):
+            with _open_one_safetensors(shard) as file:
+                for name in names_in_shard:
+                    yield file.get_tensor(name)
 
     return StoredWeights(path, files, shapes, read)
 
@@ -177,9 +188,14 @@ def _open_torch(path: Path) -> StoredWeights:
     _check_tensors(path, state, file_bytes)
     shapes = {name: tensor.shape for name, tensor in state.items()}
     if not zipfile.is_zipfile(path):  # the format before 2020 can't be mapped: it stays in memory
-        return StoredWeights(path, [path], shapes, state.__getitem__)
-    del state  # opened anew for each tensor, as safetensors files are
-    return StoredWeights(path, [path], shapes, lambda name: _torch_state(path)[name])
+        return StoredWeights(path, [path], shapes, lambda names: map(state.__getitem__, names))
+
+    def read(names: Sequence[str]) -> Iterator[torch.Tensor]:
+        state = _torch_state(path)
+        for name in names:
+            yield state[name]
+
+    return StoredWeights(path, [path], shapes, read)
 
 
 def _check_tensors(path: Path, state: Mapping[Any, Any], file_bytes: int) -> None:
@@ -255,7 +271,7 @@ def _torch_state(path: Path) -> dict[str, torch.Tensor]:
     """The state dict of a .pth file, mapped from the file where its format allows that."""
     state: Any
     try:
-        with warnings.catch_warnings():  # about old pickles, which are refused below
+        with _warnings_lock, warnings.catch_warnings():  # about old pickles, refused below
             warnings.simplefilter("ignore")
             can_be_mapped = zipfile.is_zipfile(path)  # torch.save's format since 2020
             state = torch.load(

@@ -12,11 +12,12 @@ from ch07.data.loaded_rows import TokenizedRows
 from ch07.data.shared_tokens import count_shared_tokens
 from ch07.models import resource_estimate as est
 from ch07.models.adapters import add_adapter
+from ch07.models.empty_model import empty_model
 from ch07.training.muon import count_operations
 from ch07.training.run_plan import RunPlan
 from ch07.utils import distributed
 from ch07.utils.device import available_memory
-from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
+from gpt_model import MODEL_SIZES, GPTConfig
 from train_loop import sum_loss, total_steps
 
 ROWS_COMPARED = 100  # to find out how many tokens all rows of a dataset share
@@ -80,7 +81,7 @@ def count_trained_parameters(config: GPTConfig, options: FinetuneOptions) -> int
     if options.method == "full":
         return None
     with torch.device("meta"):
-        model = add_adapter(GPTModel(config), options)
+        model = add_adapter(empty_model(config), options)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -104,8 +105,7 @@ def _muon_operations(config: GPTConfig, options: FinetuneOptions) -> int:
     """The operations of Muon's update of all matrices of the blocks; 0 for another optimizer."""
     if options.chosen_optimizer != "muon":
         return 0
-    with torch.device("meta"):
-        blocks = GPTModel(config).trf_blocks
+    blocks = empty_model(config).trf_blocks
     return sum(count_operations(p.shape) for p in blocks.parameters() if p.ndim == 2)
 
 

@@ -21,8 +21,10 @@ from published import (
 )
 from safetensors.torch import load_file, save_file
 
+from ch07.models import build_model
+from ch07.models.empty_model import empty_model
 from ch07.models.hub_download import PUBLISHED
-from ch07.models.parameter_names import from_published, renames, to_published
+from ch07.models.parameter_names import from_published, plain_name, renames, to_published
 from ch07.models.pretrained import find_weights, load_gpt2
 from ch07.models.weight_reader import WeightsError
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
@@ -222,6 +224,90 @@ def test_the_table_names_each_tensor_once():
     ours = [name for row in rows for name in row.ours]
     assert len(ours) == len(set(ours)) == len(dict(GPTModel(CONFIG).named_parameters()))
     assert {row.published for row in rows} == set(published_shapes(CONFIG, masks=False))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_shape_of_joined_tensors_is_known_without_joining_them(tied):
+    config = GPTConfig(**{**SMALL, "tied_head": tied})
+    state = GPTModel(config).state_dict()
+    for row in renames(config):
+        parts = [state[name] for name in row.ours]
+        assert row.joined_shape([p.shape for p in parts]) == row.join(parts).shape
+
+
+# --- threads, and a model without memory --------------------------------------------------------
+
+
+@pytest.fixture
+def four_threads(monkeypatch):
+    """Four threads read, and every tensor is large enough to be read by itself."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    monkeypatch.setattr(build_model, "LARGE", 1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("form", ["published", "shards", "zip", "old"])
+def test_several_threads_read_the_same_model(tmp_path, peer, form, four_threads, monkeypatch):
+    path = tmp_path
+    if form == "published":
+        write(path, random_tensors(published_shapes(CONFIG)), hf_config(CONFIG))
+    elif form == "shards":
+        peer.save_pretrained(path, max_shard_size="40KB")
+    else:
+        path = tmp_path / "gpt.pth"
+        state = GPTModel({**MODEL_SIZES["gpt2-tiny"], "vocab_size": 211}).state_dict()
+        torch.save(state, path, _use_new_zipfile_serialization=form == "zip")
+    in_threads = load_gpt2(path).state_dict()
+    monkeypatch.setattr(build_model, "LARGE", 2**40)
+    torch.set_num_threads(1)
+    one_by_one = load_gpt2(path).state_dict()
+    assert in_threads.keys() == one_by_one.keys()
+    assert all(torch.equal(in_threads[name], one_by_one[name]) for name in one_by_one)
+    assert all(tensor.is_contiguous() for tensor in in_threads.values())
+
+
+def test_what_one_of_several_threads_finds_is_reported(tmp_path, four_threads):
+    tensors = random_tensors(published_shapes(CONFIG))
+    tensors["h.0.attn.c_attn.weight"][3, 70] = torch.inf
+    folder = write(tmp_path, tensors, hf_config(CONFIG))
+    refused(folder, "h.0.attn.c_attn.weight holds NaN or infinity")
+
+
+def test_tensors_are_read_in_the_order_asked_for(tmp_path, peer):
+    peer.save_pretrained(tmp_path, max_shard_size="40KB")
+    weights = find_weights(tmp_path).weights
+    names = sorted(weights.shapes, key=lambda name: name[::-1])  # every shard more than once
+    state = {plain_name(name): tensor for name, tensor in peer.state_dict().items()}
+    for name, tensor in zip(names, weights.read(names), strict=True):
+        assert torch.equal(tensor, state[name])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_empty_model_is_the_model_without_numbers(tied):
+    config = GPTConfig(**{**SMALL, "tied_head": tied})
+    empty, model = empty_model(config), GPTModel(config)
+    assert empty.config == config
+    assert (empty.out_head.weight is empty.tok_emb.weight) == tied
+    shapes = {name: (p.shape, p.dtype, p.requires_grad) for name, p in empty.named_parameters()}
+    assert shapes == {
+        name: (p.shape, p.dtype, p.requires_grad) for name, p in model.named_parameters()
+    }
+    assert all(p.is_meta for p in empty.parameters())
+    weights = GPTModel(config, torch.Generator().manual_seed(0))  # nothing stays switched off
+    assert weights.pos_emb.weight.std() > 0
+
+
+def test_loading_imports_no_compiler(tmp_path, run_command):
+    """PyTorch's meta device imports its compiler for some operations, which takes seconds."""
+    write(tmp_path, random_tensors(published_shapes(CONFIG)), hf_config(CONFIG))
+    code = (
+        "import sys; from ch07.models.pretrained import load_gpt2; load_gpt2(sys.argv[1]); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    done = run_command("-c", code, tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 # --- what doesn't fit ---------------------------------------------------------------------------
