@@ -1,7 +1,6 @@
-"""The speedrun: what is counted, when a threshold counts as reached, and what an entry may not do."""
+"""The speedrun: what is counted, when a threshold is reached, and what an entry may not do."""
 
 import json
-import math
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import speedrun
 from benchmarks.speedrun import (
     COSTS,
-    EXTRA_TOKENS,
     LOGIT_OPERATIONS,
     UPDATE_OPERATIONS,
     Evaluation,
@@ -149,7 +147,8 @@ def test_a_threshold_that_is_not_reached_has_no_cost_and_is_named():
 
 
 def test_the_markdown_row_has_steps_operations_and_seconds():
-    runs = [[Evaluation(1450, 1, 30_100_000_000_000, 99.6, 0.96), evaluation(1500, 0.97)]]
+    first = Evaluation(1450, 1, 30_100_000_000_000, 99.6, 0.96)
+    runs = [[first, Evaluation(1500, 1, 2_250_000_000_000, 60.4, 0.97)]]
     assert (
         markdown_row("an entry", runs)
         == "| an entry | 1,450 / 1,500 | 30.1 / 1.5e-06 | 100 / 750 |"
