@@ -49,7 +49,7 @@ COSTS = ("steps", "tokens", "operations", "seconds")
 # The settings that an entry may change. All others are those of the default run.
 OPEN_SETTINGS = (
     "epochs batch_size lr warmup_steps weight_decay optimizer accumulation_steps loss_on device "
-    "dtype shared_beginning threads max_steps"
+    "dtype shared_beginning threads max_steps beta2 chunk_batches"
 ).split()
 # An answer ends with one end-of-text token, and may end with white space, which doesn't count.
 EXTRA_TOKENS = 3
