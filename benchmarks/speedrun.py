@@ -29,7 +29,7 @@ from torch import nn
 
 from benchmarks.harness import parser, report, row
 from ch07.commands.argument_types import SEED, add_settings
-from ch07.config import MAX_COUNT, RANDOM_START, FinetuneOptions
+from ch07.config import MAX_COUNT, RANDOM_START, FinetuneOptions, flag_of
 from ch07.data.entries import load_entries
 from ch07.data.entry_checks import Entry
 from ch07.data.splits import overlap, split_entries
@@ -278,6 +278,16 @@ def markdown_row(name: str, runs: Sequence[Sequence[Evaluation]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def flags_of(settings: Mapping[str, Any]) -> str:
+    """The flags that give these settings, in backquotes.
+
+    >>> flags_of({"lr": 0.01, "max_steps": 750}), flags_of({})
+    ('`--lr 0.01 --max-steps 750`', 'default settings')
+    """
+    flags = " ".join(f"{flag_of(name)} {value}" for name, value in settings.items())
+    return f"`{flags}`" if flags else "default settings"
+
+
 def read_baseline(path: str | None) -> dict[str, float]:
     """{what: cost} of the rows in a JSON file that this benchmark wrote; empty without one."""
     if path is None:
@@ -289,7 +299,7 @@ def read_baseline(path: str | None) -> dict[str, float]:
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--seeds", type=SEED, nargs="+", default=[1, 2, 3], help="one run each")
-    arguments.add_argument("--name", default="the default settings", help="what the row is called")
+    arguments.add_argument("--name", help="what the row is called; else, its flags")
     arguments.add_argument("--baseline", metavar="FILE", help="JSON of the default run")
     closed = [field.name for field in fields(FinetuneOptions) if field.name not in OPEN_SETTINGS]
     add_settings(arguments, FinetuneOptions, "finetune", recipes=("random",), leave_out=closed)
@@ -301,7 +311,7 @@ def main() -> None:
         print(f"seed {seed}", flush=True)
         runs.append(measure(FinetuneOptions(**settings, seed=seed)))
     report(cost_rows(runs, baseline), given["json"])
-    print(markdown_row(given["name"], runs))
+    print(markdown_row(given["name"] or flags_of(settings), runs))
 
 
 if __name__ == "__main__":

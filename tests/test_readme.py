@@ -186,7 +186,7 @@ def test_the_commands_in_the_reference_are_those_there_are(capsys):
 OTHERS_FLAGS = set(  # of pip, torchrun, pytest, and of notebooks/build.py and benchmarks/
     "--index-url --no-deps --no-index --find-links --wheel-dir --dest --nproc-per-node --nnodes "
     "--rdzv-backend --rdzv-endpoint --max-restarts --impl --repository --rounds --seeds "
-    "--busy".split()
+    "--busy --name --baseline".split()
 )
 
 

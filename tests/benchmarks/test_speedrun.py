@@ -18,6 +18,7 @@ from benchmarks.speedrun import (
     check_rows,
     cost_rows,
     first_reaching,
+    flags_of,
     markdown_row,
     measure,
     median_cost,
@@ -153,6 +154,11 @@ def test_the_markdown_row_has_steps_operations_and_seconds():
         markdown_row("an entry", runs)
         == "| an entry | 1,450 / 1,500 | 30.1 / 1.5e-06 | 100 / 750 |"
     )
+
+
+def test_a_row_without_a_name_is_called_by_its_flags():
+    assert flags_of({"lr": 0.01, "max_steps": 750}) == "`--lr 0.01 --max-steps 750`"
+    assert flags_of({}) == "default settings"
 
 
 def test_the_baseline_is_a_file_that_the_benchmark_wrote(tmp_path):
