@@ -194,14 +194,14 @@ def test_flags_and_settings_they_name_exist(capsys):
     known = printed_help(capsys)
     known += "".join(printed_help(capsys, command) for command in COMMAND_ROWS)
     for name, text in TEXTS.items():
-        for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - OTHERS_FLAGS:
+        for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) - OTHERS_FLAGS:
             assert flag in known, f"{name}: {flag}"
 
 
 def test_the_settings_in_the_reference_are_those_there_are(capsys):
     finetune, prefer = TEXTS["docs/reference/settings.md"].split("## `prefer`")
     for command, text in (("finetune", finetune), ("prefer", prefer)):
-        known = set(re.findall(r"--[a-z][a-z-]+", printed_help(capsys, command)))
+        known = set(re.findall(r"--[a-z][a-z0-9-]+", printed_help(capsys, command)))
         rows = set(re.findall(r"^\| `(--[a-z-]+)`", text, flags=re.M))
         assert known - {"--help", "--verbose", "--resume", "--like"} <= rows <= known
 
