@@ -185,6 +185,13 @@ class FinetuneOptions:
         50, help="updates until the learning rate reaches its peak", commands=ROWS, minimum=0
     )
     weight_decay: float = setting(0.1, help="AdamW's weight decay", commands=ROWS, minimum=0)
+    beta2: float = setting(
+        0.95,
+        help="how much of AdamW's average of squared gradients an update keeps",
+        commands=ROWS,
+        minimum=0,
+        maximum=0.99999,
+    )
     method: str = setting(
         "full",
         help="train all weights, or only an adapter: LoRA or a prefix",
@@ -211,6 +218,11 @@ class FinetuneOptions:
     )
     accumulation_steps: int = count_setting(
         1, help="batches that make up one update", commands=ROWS
+    )
+    chunk_batches: int = count_setting(
+        50,
+        help="sort rows by length within so many batches, to save padding; 1: lengths are mixed",
+        commands=ROWS,
     )
     train_rows: int | None = count_setting(
         None,

@@ -186,7 +186,7 @@ def test_the_commands_in_the_reference_are_those_there_are(capsys):
 OTHERS_FLAGS = set(  # of pip, torchrun, pytest, and of notebooks/build.py and benchmarks/
     "--index-url --no-deps --no-index --find-links --wheel-dir --dest --nproc-per-node --nnodes "
     "--rdzv-backend --rdzv-endpoint --max-restarts --impl --repository --rounds --seeds "
-    "--busy".split()
+    "--busy --name --baseline".split()
 )
 
 
@@ -194,15 +194,15 @@ def test_flags_and_settings_they_name_exist(capsys):
     known = printed_help(capsys)
     known += "".join(printed_help(capsys, command) for command in COMMAND_ROWS)
     for name, text in TEXTS.items():
-        for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - OTHERS_FLAGS:
+        for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) - OTHERS_FLAGS:
             assert flag in known, f"{name}: {flag}"
 
 
 def test_the_settings_in_the_reference_are_those_there_are(capsys):
     finetune, prefer = TEXTS["docs/reference/settings.md"].split("## `prefer`")
     for command, text in (("finetune", finetune), ("prefer", prefer)):
-        known = set(re.findall(r"--[a-z][a-z-]+", printed_help(capsys, command)))
-        rows = set(re.findall(r"^\| `(--[a-z-]+)`", text, flags=re.M))
+        known = set(re.findall(r"--[a-z][a-z0-9-]+", printed_help(capsys, command)))
+        rows = set(re.findall(r"^\| `(--[a-z0-9-]+)`", text, flags=re.M))
         assert known - {"--help", "--verbose", "--resume", "--like"} <= rows <= known
 
 

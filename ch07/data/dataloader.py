@@ -26,16 +26,24 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # inputs and targets (B, T), int64
 class LengthGroupedBatches(Sampler[list[int]]):
     """Batches of row numbers: shuffle, sort within chunks by length, shuffle the batches.
 
-    Every row comes once per epoch; at most one batch is shorter. Source of the idea:
-    `LengthGroupedSampler` of Hugging Face transformers.
+    Every row comes once per epoch; at most one batch is shorter. A chunk is `chunk_batches` batches
+    (None: `BATCHES_PER_CHUNK`). Source of the idea: `LengthGroupedSampler` of Hugging Face
+    transformers.
 
     >>> list(LengthGroupedBatches([3, 9, 4, 8], batch_size=2, seed=0))
     [[0, 2], [3, 1]]
     """
 
-    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        batch_size: int,
+        seed: int,
+        chunk_batches: int | None = None,
+    ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}, but must be at least 1")
+        self.chunk_batches = chunk_batches
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self.batch_size = batch_size
         self.seed = seed
@@ -52,7 +60,7 @@ class LengthGroupedBatches(Sampler[list[int]]):
         generator = torch.Generator().manual_seed((self.seed << 32) + self.epoch)
         rows = torch.randperm(len(self.lengths), generator=generator).numpy()
         size = self.batch_size
-        chunk_size = BATCHES_PER_CHUNK * size
+        chunk_size = (self.chunk_batches or BATCHES_PER_CHUNK) * size
         for start in range(0, len(rows), chunk_size):
             chunk = rows[start : start + chunk_size]
             chunk[:] = chunk[self.lengths[chunk].argsort(kind="stable")]  # sorts `rows` in place
@@ -105,13 +113,15 @@ def make_loader(
     allowed_max_length: int | None = None,
     *,
     seed: int | None = None,
+    chunk_batches: int | None = None,
     num_workers: int = 0,
     share: tuple[int, int] = (0, 1),
 ) -> DataLoader[Batch]:
     """A DataLoader of (inputs, targets): in order without a seed, length-grouped with one.
 
     `loss_on` is "all" or "response"; for the latter the dataset's items must contain prompt
-    lengths. With `share` (rank, world size) every batch has that rank's rows only.
+    lengths. `chunk_batches` is that of `LengthGroupedBatches`. With `share` (rank, world
+    size) every batch has that rank's rows only.
     """
     if loss_on not in COLLATE_BY_LOSS:
         raise InputError(f"loss_on is {loss_on!r}: choose 'all' or 'response'")
@@ -121,7 +131,7 @@ def make_loader(
     if seed is None:
         batches = BatchSampler(range(len(dataset)), batch_size, drop_last=False)
     else:
-        batches = LengthGroupedBatches(dataset.lengths, batch_size, seed)
+        batches = LengthGroupedBatches(dataset.lengths, batch_size, seed, chunk_batches)
     if share != (0, 1):
         rank, world_size = share
         batches = ShareOfBatches(batches, rank, world_size)

@@ -75,6 +75,7 @@ def dry_run(plan: RunPlan, options: FinetuneOptions) -> DryRun:
         settings.peak_lr,
         options.weight_decay,
         settings.dtype,
+        options.beta2,
     )
     seconds = 0.0
     for _ in range(2):

@@ -184,4 +184,5 @@ def _make_optimizer(
         plan.settings.peak_lr,
         options.weight_decay,
         plan.settings.dtype,
+        options.beta2,
     )

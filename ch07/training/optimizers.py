@@ -16,6 +16,7 @@ from ch07.utils.errors import InputError
 from train_loop import make_optimizer
 
 OPTIMIZERS = ("adamw", "muon")
+BETA1 = 0.9  # of AdamW, in every run
 
 
 class CombinedOptimizer(torch.optim.Optimizer):
@@ -41,19 +42,26 @@ class CombinedOptimizer(torch.optim.Optimizer):
 
 
 def choose_optimizer(
-    name: str, model: nn.Module, lr: float, weight_decay: float, dtype: str = "float32"
+    name: str,
+    model: nn.Module,
+    lr: float,
+    weight_decay: float,
+    dtype: str = "float32",
+    beta2: float = 0.95,
 ) -> torch.optim.Optimizer:
     """ "adamw": AdamW for everything; "muon": Muon for the blocks' matrices, AdamW for the rest.
 
-    `dtype` is the number format in which Muon iterates. ValueError for any other name.
+    `dtype` is the number format in which Muon iterates, `beta2` is AdamW's. ValueError for
+    any other name.
     """
     if name not in OPTIMIZERS:
         raise InputError(f"no optimizer {name!r}; choose one of {', '.join(OPTIMIZERS)}")
+    betas = (BETA1, beta2)
     if name == "adamw":
-        return make_optimizer(model.parameters(), lr, weight_decay)
+        return make_optimizer(model.parameters(), lr, weight_decay, betas)
     blocks = model.get_submodule("trf_blocks")
     matrices = [p for p in blocks.parameters() if p.ndim == 2 and p.requires_grad]
     chosen = set(matrices)
     rest = [p for p in model.parameters() if p not in chosen]
     muon = Muon(matrices, lr, weight_decay, dtype)
-    return CombinedOptimizer(make_optimizer(rest, lr, weight_decay), muon)
+    return CombinedOptimizer(make_optimizer(rest, lr, weight_decay, betas), muon)

@@ -120,7 +120,8 @@ def _make_loaders(
         allowed_max_length=allowed_max_length,
         share=(distributed.get_rank(), distributed.get_world_size()),
     )
-    return make(rows.datasets["train"], seed=options.seed), make(rows.datasets["validation"])
+    train = make(rows.datasets["train"], seed=options.seed, chunk_batches=options.chunk_batches)
+    return train, make(rows.datasets["validation"])
 
 
 def _model_config(name: str, source: WeightSource | None) -> GPTConfig:

@@ -45,6 +45,24 @@ def test_grouping_saves_padding():
     assert padding(LengthGroupedBatches(lengths, 8, 0)) < 0.1 * plain
 
 
+def test_in_chunks_of_one_batch_a_batch_is_any_rows():
+    """The rows of a shuffle in order, each batch sorted by itself: lengths are mixed."""
+    lengths = torch.randint(40, 92, (100,), generator=torch.Generator().manual_seed(0)).tolist()
+    batches = list(LengthGroupedBatches(lengths, 8, seed=3, chunk_batches=1))
+    generator = torch.Generator().manual_seed(3 << 32)
+    shuffled = torch.randperm(100, generator=generator).split(8)
+    at_random = {tuple(sorted(batch.tolist())) for batch in shuffled}
+    assert {tuple(sorted(batch)) for batch in batches} == at_random
+    assert all(batch == sorted(batch, key=lengths.__getitem__) for batch in batches)
+
+
+def test_the_usual_chunk_is_the_default():
+    lengths = torch.randint(40, 92, (1000,), generator=torch.Generator().manual_seed(0)).tolist()
+    usual = list(LengthGroupedBatches(lengths, 8, seed=3))
+    assert usual == list(LengthGroupedBatches(lengths, 8, seed=3, chunk_batches=50))
+    assert usual != list(LengthGroupedBatches(lengths, 8, seed=3, chunk_batches=1))
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(tokenizer, entries, workers):
     dataset = InstructionDataset(entries * 5, tokenizer, with_prompt_length=True)

@@ -83,3 +83,13 @@ def test_where_it_cannot_be_compiled_it_is_said(job, small_model, monkeypatch):
         distribute_job(job, FinetuneOptions(compile=True), said.append).trained_model is small_model
     )
     assert said == ["torch.compile doesn't work here (no C++ compiler); training without it"]
+
+
+def test_a_jobs_optimizer_and_batches_are_those_of_the_options(number_data):
+    options = FinetuneOptions(
+        data=str(number_data), threads=1, dtype="float32", beta2=0.98, chunk_batches=3
+    )
+    job = build_job(options, lambda text: None)
+    adamw = [group for group in job.optimizer.param_groups if "betas" in group]
+    assert {group["betas"] for group in adamw} == {(0.9, 0.98)}
+    assert job.plan.train_loader.batch_sampler.chunk_batches == 3

@@ -13,9 +13,9 @@ IDS = torch.arange(12)[None]
 BATCH = [(IDS, IDS + 1)]
 
 
-def made(name, seed=0):
+def made(name, seed=0, **options):
     model = GPTModel(CONFIG, torch.Generator().manual_seed(seed))
-    return model, choose_optimizer(name, model, 1e-2, 0.1)
+    return model, choose_optimizer(name, model, 1e-2, 0.1, **options)
 
 
 def step(model, optimizer, n=1):
@@ -44,6 +44,14 @@ def test_muon_gets_the_matrices_of_the_blocks_and_nothing_else():
     assert {names[id(p)].split(".")[0] for p in muon.param_groups[0]["params"]} == {"trf_blocks"}
     decayed = {names[id(p)] for p in adamw.param_groups[0]["params"]}
     assert decayed == {"tok_emb.weight", "pos_emb.weight"}
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize(("given", "expected"), [({}, 0.95), ({"beta2": 0.99}, 0.99)])
+def test_beta2_is_adamws(name, given, expected):
+    _, optimizer = made(name, **given)
+    groups = [group for group in optimizer.param_groups if "betas" in group]  # Muon has none
+    assert groups and all(group["betas"] == (0.9, expected) for group in groups)
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])

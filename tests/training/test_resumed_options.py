@@ -36,3 +36,9 @@ def test_a_repeated_run_has_the_threads_and_format_of_the_first(monkeypatch, tmp
     options = options_from_run(tmp_path, {})
     assert (options.threads, options.dtype) == (2, "float32")
     assert FinetuneOptions().threads is None
+
+
+def test_a_run_from_before_a_setting_existed_has_the_value_that_was_fixed_then():
+    options = resumed_options(config_of(1), {"out": "runs/1"})
+    assert (options.beta2, options.chunk_batches) == (0.95, 50)
+    assert options.shared_beginning == "per-row"
