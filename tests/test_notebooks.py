@@ -81,6 +81,7 @@ def test_what_is_exact_is_what_can_be():
     trained |= {("05", name) for name in ("roles", "response", "shared-time", "grid")}
     trained |= {("06", name) for name in ("train", "write", "cache", "sampling")}
     trained |= {("06", name) for name in ("temperatures", "cutoffs", "intervals")}
+    trained |= {("06", name) for name in ("bits-row", "bits-answers", "bits-speed")}
     trained |= {("09", name) for name in ("spectrum", "dpo-3", "dpo-drawn")}
     assert loose == trained
 
