@@ -21,6 +21,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,11 @@ from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.evaluation.held_out_answers import answer_entries
 from ch07.evaluation.metrics import exact_match
+from ch07.models.empty_model import empty_model
 from ch07.training.job import Job, build_job
 from ch07.training.muon import count_operations
 from ch07.utils.errors import DataError
-from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
+from gpt_model import MODEL_SIZES, GPTConfig
 from train_loop import Record, TrainState, total_steps, train_model
 
 SHARES = (0.95, 0.97)  # of the held-out prompts, answered right
@@ -67,12 +69,17 @@ def forward_operations(config: GPTConfig, shape: Sequence[int], n_keys: int, n_l
     how many positions the output head is computed.
     """
     rows, columns = shape
-    with torch.device("meta"):
-        blocks = GPTModel(config).trf_blocks
-    weights = sum(p.numel() for p in blocks.parameters() if p.ndim == 2)
+    weights = _block_weights(config)
     attention = 2 * config.n_layers * columns * n_keys * config.emb_dim  # Q K^T, and times V
     head = config.emb_dim * config.vocab_size * n_logits
     return 2 * (rows * (columns * weights + attention) + head)
+
+
+@lru_cache
+def _block_weights(config: GPTConfig) -> int:
+    """The number of weights in all matrices of the blocks."""
+    blocks = empty_model(config).trf_blocks
+    return sum(p.numel() for p in blocks.parameters() if p.ndim == 2)
 
 
 def update_operations(model: nn.Module, optimizer: str) -> int:

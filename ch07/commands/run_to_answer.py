@@ -10,8 +10,8 @@ from ch07.utils.device import choose_device
 def load_run_to_answer(folder: str, device: str, weights: str) -> Run:
     """The run in `folder` on a device ("auto" chooses one), with `weights` as `--weights` says.
 
-    Says so on standard error if the format brings no speed here. OptionError for a format that
-    needs another device, RunFolderError if there is no finished run.
+    If the format isn't faster on this processor, a line on standard error says so. OptionError for
+    a format that needs another device, RunFolderError if there is no finished run.
     """
     if weights != "float32" and device == "auto":
         device = "cpu"  # the only one that has these formats

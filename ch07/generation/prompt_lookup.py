@@ -1,10 +1,11 @@
 """Greedy answers that repeat their prompt, several tokens per call: the same answer, fewer calls.
 
 The one idea: to check k guessed tokens, a model needs one call, as for a single token, because all
-k are read at once. Who corrects a sentence or sorts a list writes many words a second time, so the
-guess comes from the text itself: where the last two tokens occurred before, the same tokens may
-follow again. The model computes what it would have written at each place. Guesses are kept as far
-as they agree with that, so the answer is the one of ordinary greedy decoding, whatever was guessed:
+k are read at once. An answer that corrects a sentence or sorts a list repeats many words of its
+prompt, so the text itself supplies the guess: where the last two tokens occurred before, the tokens
+that followed them may follow again. The call also says what the model would have written at each
+place. The guess is kept as far as it agrees with that, so the answer is always the one of ordinary
+greedy decoding:
 
     so far    Correct: he go home. Answer: he goes
     guess                                           home .

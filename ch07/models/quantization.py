@@ -12,8 +12,8 @@ a scale of its own, so that its largest weight becomes 127 or -127, and rounded 
 
 The activations of each token are rounded in the same way when they arrive, but to the range from
 -63 to 63: processors without special units (AVX2) add pairs of products in 16 bits, where larger
-numbers would overflow. So the product is one of whole numbers, and it is exact; all that is lost is
-lost in the two roundings. A token's result doesn't depend on the other tokens of its batch.
+numbers would overflow. The product is then one of whole numbers, which is exact, so the only errors
+are those of the two roundings. A token's result doesn't depend on the other tokens of its batch.
 
 Both formats use the packed kernels of PyTorch (FBGEMM), which need an x86 processor. Elsewhere the
 same numbers are computed with ordinary operations: the same answers, but no faster.
@@ -84,7 +84,7 @@ class Int8Linear(nn.Module):
     def _product(self, x: Tensor) -> Tensor:
         """Activations between -1 and 1, rounded, times the weights."""
         if self.packed is not None:
-            return _int8_product(x, 1 / MAX_ACTIVATION, ZERO, self.packed)
+            return _packed_int8_product(x, self.packed)
         rounded = (x * MAX_ACTIVATION).round()
         return F.linear(rounded, self.values.to(x.dtype)) * (self.scales / MAX_ACTIVATION)
 
@@ -202,7 +202,7 @@ def _pack_int8(values: Tensor, scales: Tensor) -> Any:
         return torch.ops.quantized.linear_prepack(stored, None)
 
 
-def _int8_product(x: Tensor, scale: float, zero: int, packed: Any) -> Tensor:
-    """Round x to multiples of `scale` and multiply by the packed weights; the result is float32."""
-    operator = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
-    return operator(x, scale, zero, packed)
+def _packed_int8_product(x: Tensor, packed: Any) -> Tensor:
+    """Activations between -1 and 1, rounded, times packed weights; the result is float32."""
+    multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+    return multiply(x, 1 / MAX_ACTIVATION, ZERO, packed)

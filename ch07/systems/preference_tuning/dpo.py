@@ -69,7 +69,7 @@ def sequence_logprobs(
         row = int(n_counted.argmin())
         raise InputError(f"row {row} of the batch has no counted target, so it has no probability")
     rows, columns = counted.nonzero(as_tuple=True)
-    P = _shared_length(model, inputs, int(columns.min()))
+    P = _shared_length(model, inputs, targets, int(columns.min()))
     if P == 0:
         logits = model(inputs, wanted=(rows, columns))  # (B, T) -> (N, V)
     else:
@@ -79,14 +79,14 @@ def sequence_logprobs(
     return total if reduction == "sum" else total / n_counted
 
 
-def _shared_length(model: nn.Module, inputs: Tensor, first_counted: int) -> int:
+def _shared_length(model: nn.Module, inputs: Tensor, targets: Tensor, first_counted: int) -> int:
     """How many columns before the first counted one to read once for all rows (`choose_length`).
 
     0 for a model that drops activations, which would be others in each copy of a column.
     """
     if not isinstance(model, GPTModel) or (model.training and model.config.drop_rate > 0):
         return 0
-    n_shared = count_shared_columns(inputs, inputs)
+    n_shared = count_shared_columns(inputs, targets)
     return choose_length(min(n_shared, first_counted), *inputs.shape)
 
 
