@@ -128,14 +128,21 @@ def matrix_peak(dtype, size=2048, tries=20):
     return 2 * size**3 / statistics.median(seconds)
 
 
-def bandwidth(n_bytes=256 * 2**20, tries=10):
-    """Bytes per second read at present when summing many numbers: the median of tries."""
+def bandwidth(n_bytes=512 * 2**20, tries=10):
+    """Bytes per second read at present, the median of tries.
+
+    What is timed is a matrix times a vector, as when a model writes a single token. (Summing the
+    numbers reads them at half that speed on some processors.)
+    """
     import torch
 
-    numbers, seconds = torch.ones(n_bytes // 4), []
+    width = 1024
+    matrix = torch.ones(n_bytes // (4 * width), width)
+    vector = torch.ones(width)
+    seconds = []
     for _ in range(tries):
         started = time.perf_counter()
-        numbers.sum()
+        matrix @ vector
         seconds.append(time.perf_counter() - started)
     return n_bytes / statistics.median(seconds)
 

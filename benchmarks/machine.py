@@ -71,12 +71,11 @@ def contest(dtype, threads, waiting, size):
     from ch07.generation.decoding import generate
     from ch07.training.optimizers import choose_optimizer
     from ch07.training.run_plan import build_plan
-    from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
+    from ch07.utils.malloc_tuning import keep_freed_memory
     from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
     from train_loop import train_step
 
     keep_freed_memory()
-    limit_kernel_cache()
     given = {"dtype": dtype, "threads": None if threads == "auto" else int(threads)}
     plan = build_plan(FinetuneOptions(batch_size=BATCH_SIZE, **given), lambda text: None)
     model = GPTModel(GPTConfig(**MODEL_SIZES[size]), torch.Generator().manual_seed(0)).train()

@@ -12,6 +12,7 @@ The limit of the speed is six operations per weight and real token (Kaplan et al
 """
 
 import time
+from functools import partial
 
 import torch
 
@@ -23,6 +24,7 @@ from ch07.data.splits import positional_split
 from ch07.data.tokenizer import load_tokenizer
 from ch07.models.resource_estimate import count_parameters
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
+from ch07.training.repeated_shapes import kernels_to_keep, should_round
 from ch07.training.shared_beginning import sum_loss_with_shared_beginning
 from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
 from collate import custom_collate_fn
@@ -47,9 +49,11 @@ class Ours:
     def __init__(self, model, dataset, dtype):
         keep_freed_memory()
         self.model, loss = model.train(), summed_cross_entropy_in_place
-        self.settings = TrainSettings(
-            dtype=dtype, cross_entropy=loss, batch_loss=sum_loss_with_shared_beginning
+        batch_loss = partial(
+            sum_loss_with_shared_beginning,
+            round_sizes=should_round(torch.device("cpu"), dtype, model.config.emb_dim),
         )
+        self.settings = TrainSettings(dtype=dtype, cross_entropy=loss, batch_loss=batch_loss)
         self.optimizer = make_optimizer(model.parameters(), LR, DECAY)
         self.loader = make_loader(dataset, BATCH_SIZE, "all", seed=123)
 
@@ -117,7 +121,7 @@ CONTESTANTS = {"ours": Ours, "book": Book, "transformers": Transformers}
 def contest(who, dtype, size, data):
     """One contestant in a process of its own: prints its loss, then one line per turn."""
     if who == "ours":
-        limit_kernel_cache()
+        limit_kernel_cache(kernels_to_keep(MODEL_SIZES[size]["emb_dim"]))
     dataset, empty = rows_of(data), harness.memory("VmRSS")
     start = GPTModel(GPTConfig(**MODEL_SIZES[size]), torch.Generator().manual_seed(0))
     contestant = CONTESTANTS[who](start, dataset, dtype)

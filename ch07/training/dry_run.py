@@ -17,7 +17,7 @@ from ch07.models.adapters import add_adapter
 from ch07.training.cost_estimate import training_batches
 from ch07.training.optimizers import choose_optimizer
 from ch07.training.run_plan import RunPlan
-from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
+from ch07.utils.malloc_tuning import keep_freed_memory
 from gpt_model import GPTModel
 from train_loop import calc_loss_batch, train_step
 
@@ -51,7 +51,6 @@ def dry_run(plan: RunPlan, options: FinetuneOptions) -> DryRun:
     """The `DryRun` of a plan; RuntimeError if the device or its memory fails,
     FloatingPointError if it computes no finite number."""
     keep_freed_memory()
-    limit_kernel_cache()
     generator = torch.Generator().manual_seed(options.seed)
     model = GPTModel(plan.config, generator) if plan.source is None else plan.source.load()
     model = add_adapter(model, options)

@@ -23,7 +23,7 @@ from ch07.training.run_plan import RunPlan, build_plan
 from ch07.utils import distributed
 from ch07.utils.console import count
 from ch07.utils.device import versions
-from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
+from ch07.utils.malloc_tuning import keep_freed_memory
 from gpt_model import GPTConfig, GPTModel
 from instruction_dataset import PromptStyle
 from train_loop import TrainSettings
@@ -61,7 +61,6 @@ def build_job(options: FinetuneOptions, report: Report, new: bool = True) -> Job
     """
     if not options.shard:  # with --shard, the freed weights of gathered blocks would add up
         keep_freed_memory()
-    limit_kernel_cache()
     plan = build_plan(options, report)
     _check_cost(options, plan, report, new)
     model, start_sha256 = _make_model(options, plan)

@@ -13,7 +13,8 @@ Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural netw
 the update is that of Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -27,21 +28,37 @@ LINEAR = 3.4445
 CUBIC = -4.775
 QUINTIC = 2.0315
 SMALLEST_NORM = 1e-7  # a gradient of zeros can't be divided by its norm
+STACKED_NUMBERS = 2**20  # in matrices that are computed together; large ones gain nothing by it
 
 
-def orthogonalize(matrix: Tensor, dtype: str) -> Tensor:
-    """The matrix with all its singular values near 1, computed in "float32" or "bfloat16"."""
-    X = matrix.to(getattr(torch, dtype), copy=True)
-    is_tall = X.shape[0] > X.shape[1]
+def orthogonalize(matrices: Tensor, dtype: str) -> Tensor:
+    """Matrices (K, m, n) with all singular values near 1, computed in "float32" or "bfloat16"."""
+    X = matrices.to(getattr(torch, dtype), copy=True)
+    is_tall = X.shape[1] > X.shape[2]
     if is_tall:  # the products below are smaller if X is wide
-        X = X.T
-    X.div_(X.norm().clamp(min=SMALLEST_NORM))  # then no singular value exceeds 1
+        X = X.mT
+    norms = torch.stack([matrix.norm() for matrix in X])[:, None, None]
+    X = X / norms.clamp(min=SMALLEST_NORM)  # then no singular value exceeds 1
     for _ in range(ITERATIONS):
-        gram = X @ X.T
+        gram = X @ X.mT
         # CUBIC * gram + QUINTIC * gram @ gram
-        polynomial = torch.addmm(gram, gram, gram, beta=CUBIC, alpha=QUINTIC)
-        X = torch.addmm(X, polynomial, X, beta=LINEAR)  # LINEAR * X + polynomial @ X
-    return X.T if is_tall else X
+        polynomial = torch.baddbmm(gram, gram, gram, beta=CUBIC, alpha=QUINTIC)
+        X = torch.baddbmm(X, polynomial, X, beta=LINEAR)  # LINEAR * X + polynomial @ X
+    return X.mT if is_tall else X
+
+
+def stacks_of_equal_shape(matrices: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """The matrices in lists whose members have one shape, and together few numbers.
+
+    The products of small matrices take less time than starting them, so they are computed together.
+    """
+    by_shape: dict[tuple[int, ...], list[Tensor]] = {}
+    for matrix in matrices:
+        by_shape.setdefault(tuple(matrix.shape), []).append(matrix)
+    for shape, alike in by_shape.items():
+        size = max(1, STACKED_NUMBERS // math.prod(shape))
+        for start in range(0, len(alike), size):
+            yield alike[start : start + size]
 
 
 def count_operations(shape: Sequence[int]) -> int:
@@ -69,17 +86,25 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:  # type: ignore[override]  # there is no closure here
         """One update of every matrix that has a gradient."""
         for group in self.param_groups:
-            for matrix in group["params"]:
-                if matrix.grad is not None:
-                    self._update(matrix, matrix.grad, group)
+            with_gradient = [matrix for matrix in group["params"] if matrix.grad is not None]
+            for matrices in stacks_of_equal_shape(with_gradient):
+                directions = torch.stack([self._direction(matrix) for matrix in matrices])
+                updates = orthogonalize(directions, self.dtype)
+                for matrix, update in zip(matrices, updates, strict=True):
+                    self._apply(update, matrix, group)
 
-    def _update(self, matrix: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _direction(self, matrix: Tensor) -> Tensor:
+        """The gradient, and its average over earlier steps, with Nesterov's momentum."""
+        gradient = matrix.grad
+        assert gradient is not None
         state = self.state[matrix]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(gradient)
         momentum = state["momentum_buffer"]
         momentum.lerp_(gradient, 1 - MOMENTUM)
-        direction = orthogonalize(gradient.lerp(momentum, MOMENTUM), self.dtype)
+        return gradient.lerp(momentum, MOMENTUM)
+
+    def _apply(self, update: Tensor, matrix: Tensor, group: dict[str, Any]) -> None:
         scale = 0.2 * max(matrix.shape) ** 0.5
         matrix.mul_(1 - group["lr"] * group["weight_decay"])
-        matrix.add_(direction, alpha=-group["lr"] * scale)
+        matrix.add_(update, alpha=-group["lr"] * scale)

@@ -23,11 +23,13 @@ from ch07.data.tokenizer import load_tokenizer
 from ch07.models.pretrained import WeightSource, find_weights
 from ch07.models.weight_reader import WeightsError
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
+from ch07.training.repeated_shapes import kernels_to_keep, should_round
 from ch07.training.shared_beginning import sum_loss_with_shared_beginning
 from ch07.utils import distributed
 from ch07.utils.compute_choice import ComputeChoice, cached_choice
 from ch07.utils.device import choose_device
 from ch07.utils.errors import OptionError
+from ch07.utils.malloc_tuning import limit_kernel_cache
 from ch07.utils.run_log import RunLog
 from gpt_model import MODEL_SIZES, GPTConfig
 from instruction_dataset import PromptStyle
@@ -79,6 +81,7 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
         log=log,
     )
     train_loader, val_loader = _make_loaders(options, rows, allowed_max_length)
+    limit_kernel_cache(kernels_to_keep(config.emb_dim))  # before the products of the measurement
     compute = _choose_compute(options, config, rows, device)
     return RunPlan(
         config=config,
@@ -90,7 +93,7 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
         val_loader=val_loader,
         device=device,
         compute=compute,
-        settings=_settings(options, config, compute.dtype, train_loader),
+        settings=_settings(options, config, device, compute.dtype, train_loader),
         log=log,
     )
 
@@ -166,7 +169,9 @@ def _context_length(options: FinetuneOptions, config: GPTConfig) -> int:
     return context_length
 
 
-def _batch_loss(options: FinetuneOptions, config: GPTConfig) -> BatchLoss:
+def _batch_loss(
+    options: FinetuneOptions, config: GPTConfig, device: torch.device, dtype: str
+) -> BatchLoss:
     """What computes the loss of a batch.
 
     With dropout, each copy of a beginning would have its own activations dropped, so it can't be
@@ -174,11 +179,19 @@ def _batch_loss(options: FinetuneOptions, config: GPTConfig) -> BatchLoss:
     """
     if options.shared_beginning == "per-row" or config.drop_rate > 0:
         return sum_loss
-    return partial(sum_loss_with_shared_beginning, prefix_length=options.prefix_columns)
+    return partial(
+        sum_loss_with_shared_beginning,
+        prefix_length=options.prefix_columns,
+        round_sizes=should_round(device, dtype, config.emb_dim),
+    )
 
 
 def _settings(
-    options: FinetuneOptions, config: GPTConfig, dtype: str, train_loader: DataLoader[Batch]
+    options: FinetuneOptions,
+    config: GPTConfig,
+    device: torch.device,
+    dtype: str,
+    train_loader: DataLoader[Batch],
 ) -> TrainSettings:
     settings = TrainSettings(
         num_epochs=options.epochs,  # type: ignore[arg-type]  # set by the recipe, if not given
@@ -189,7 +202,7 @@ def _settings(
         dtype=dtype,
         seed=options.seed,
         cross_entropy=summed_cross_entropy_in_place,
-        batch_loss=_batch_loss(options, config),
+        batch_loss=_batch_loss(options, config, device, dtype),
         reduce=distributed.all_reduce_sum,
     )
     # a short run warms up for a tenth of its steps, so that it learns at full rate for most of it

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
+from ch07.training.repeated_shapes import COLUMNS, pad_targets
 from gpt_model import KVCache
 from train_loop import (
     IGNORE_INDEX,
@@ -53,17 +54,21 @@ def count_shared_columns(input_batch: Tensor, target_batch: Tensor) -> int:
     return int(different_columns[0]) if len(different_columns) else input_batch.shape[1]
 
 
-def choose_length(n_shared: int, B: int, T: int) -> int:
+def choose_length(n_shared: int, B: int, T: int, multiple: int = 1) -> int:
     """How many of the shared columns to read once, P, so that the rectangle is smallest.
 
-    0 if that would save next to nothing. Each rest keeps at least one token.
+    0 if that would save next to nothing. Each rest keeps at least one token, and a number of
+    tokens that is a `multiple`.
 
     >>> choose_length(n_shared=24, B=48, T=50), choose_length(n_shared=24, B=1, T=50)
     (24, 0)
     >>> choose_length(n_shared=24, B=8, T=47)  # with 24, a second row for one last token
     23
+    >>> choose_length(n_shared=24, B=48, T=50, multiple=4)  # 28 columns remain
+    22
     """
-    sizes = {P: _count_tokens(P, B, T) for P in range(1, min(n_shared, T - 1) + 1)}
+    lengths = range(1, min(n_shared, T - 1) + 1)
+    sizes = {P: _count_tokens(P, B, T) for P in lengths if (T - P) % multiple == 0}
     if not sizes:
         return 0
     P = min(sizes, key=sizes.__getitem__)
@@ -162,16 +167,18 @@ def sum_loss_with_shared_beginning(
     dtype: str = "float32",
     cross_entropy: Callable[..., Tensor] = summed_cross_entropy_in_place,
     prefix_length: int = 0,
+    round_sizes: bool = False,
 ) -> tuple[Tensor, int]:
     """As `train_loop.sum_loss`, whose result it equals up to rounding.
 
     A target in the beginning is the same for all B rows: its loss is computed once and counts B
     times. The model is one that takes a `cache`, as `GPTModel` does, without dropout, which would
     drop other activations of each copy of the beginning. `cross_entropy` takes how often each
-    target counts as a third argument.
+    target counts as a third argument. `round_sizes` is explained in `repeated_shapes`.
     """
     B, T = input_batch.shape
-    P = choose_length(count_shared_columns(input_batch, target_batch), B, T)
+    n_shared = count_shared_columns(input_batch, target_batch)
+    P = choose_length(n_shared, B, T, multiple=COLUMNS if round_sizes else 1)
     if P == 0:
         options = {"ignore_index": ignore_index, "dtype": dtype, "cross_entropy": cross_entropy}
         return sum_loss(input_batch, target_batch, model, device, **options)
@@ -179,12 +186,15 @@ def sum_loss_with_shared_beginning(
     targets = fold_beginning(target_batch, P, fill=ignore_index)
     wanted, counted = counted_positions(targets, ignore_index, device)
     token_ids = to_device(fold_beginning(input_batch, P, fill=0), device)
-    with torch.autocast(token_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-        logits = model(token_ids, wanted=wanted, cache=cache)  # (M + B, R) -> (N, V)
     times = torch.ones(len(token_ids), dtype=torch.long, device=token_ids.device)  # (M + B,)
     times[: cache.M] = B
     times = times[wanted[0]]  # (N,): how often each target counts
-    return cross_entropy(logits, counted, times), int(times.sum())
+    n_targets = int(times.sum())
+    if round_sizes:
+        wanted, counted, times = pad_targets(wanted, counted, times)
+    with torch.autocast(token_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+        logits = model(token_ids, wanted=wanted, cache=cache)  # (M + B, R) -> (N, V)
+    return cross_entropy(logits, counted, times), n_targets
 
 
 def logits_of_rests(

@@ -7,7 +7,6 @@ import ctypes
 import os
 from contextlib import suppress
 
-KERNEL_CACHE_SIZE = "8"  # kernels; one layer's forward or backward pass uses fewer at a time
 M_TRIM_THRESHOLD = -1  # parameters of mallopt, from glibc's malloc.h
 M_MMAP_MAX = -4
 MAX_TRIM_THRESHOLD = 2**31 - 1  # bytes: never trim
@@ -26,15 +25,15 @@ def keep_freed_memory() -> bool:
     return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, MAX_TRIM_THRESHOLD))
 
 
-def limit_kernel_cache() -> None:
-    """Let oneDNN keep the compiled kernels of a few shapes only; call before the first product.
+def limit_kernel_cache(n_kernels: int) -> None:
+    """Let oneDNN keep so many compiled kernels only; call before the first product.
 
     oneDNN compiles a kernel for each shape of a matrix product and keeps the last 1,024 in two
-    caches. The shapes of our batches hardly ever repeat, so the caches grow to 2 GB without being
-    used; and as each kernel lies between large blocks that were freed, these can't be merged.
+    caches. If the shapes of batches hardly ever repeat, the caches grow to 2 GB without being used;
+    and as each kernel lies between large blocks that were freed, these can't be merged.
     """
     for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(cache, KERNEL_CACHE_SIZE)
+        os.environ.setdefault(cache, str(n_kernels))
 
 
 def release_freed_memory() -> None:

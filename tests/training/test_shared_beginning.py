@@ -80,8 +80,10 @@ def loss_and_gradients(batch_loss, batch, model):
     return loss.item(), n, gradients
 
 
-def shared_loss(prefix_length=0):
-    return partial(sum_loss_with_shared_beginning, prefix_length=prefix_length)
+def shared_loss(prefix_length=0, round_sizes=False):
+    return partial(
+        sum_loss_with_shared_beginning, prefix_length=prefix_length, round_sizes=round_sizes
+    )
 
 
 def allocate_double(cache, part):
@@ -96,10 +98,11 @@ def allocate_double(cache, part):
     n_rows=st.integers(1, 6),
     n_shared=st.integers(0, 30),
     longest=st.integers(1, 12),
+    round_sizes=st.booleans(),
     seed=st.integers(0, 2**31),
 )
 def test_loss_gradient_and_count_are_those_of_the_plain_way(
-    kind, loss_on, n_rows, n_shared, longest, seed
+    kind, loss_on, n_rows, n_shared, longest, round_sizes, seed
 ):
     """Compared in float64, where rounding can't hide a mistake."""
     model, prefix_length = make_model(kind)
@@ -109,7 +112,8 @@ def test_loss_gradient_and_count_are_those_of_the_plain_way(
         patch.setattr("gpt_model.attention_in_float32", F.scaled_dot_product_attention)
         patch.setattr("gpt_model.KVCache._allocate", allocate_double)
         loss, n, gradients = loss_and_gradients(sum_loss, batch, model)
-        ours, our_n, our_gradients = loss_and_gradients(shared_loss(prefix_length), batch, model)
+        batch_loss = shared_loss(prefix_length, round_sizes)
+        ours, our_n, our_gradients = loss_and_gradients(batch_loss, batch, model)
     assert our_n == n
     assert ours == pytest.approx(loss, rel=1e-12)
     assert gradients.keys() == our_gradients.keys()
@@ -279,9 +283,12 @@ def test_a_model_with_dropout_reads_each_row(tmp_path):
     from ch07.training.run_plan import _batch_loss
     from gpt_model import GPTConfig
 
-    assert _batch_loss(FinetuneOptions(), GPTConfig(drop_rate=0.1)) is sum_loss
+    cpu = torch.device("cpu")
+    assert _batch_loss(FinetuneOptions(), GPTConfig(drop_rate=0.1), cpu, "float32") is sum_loss
 
 
 def test_a_job_trains_with_it(tmp_path):
-    job = build_job(FinetuneOptions(max_steps=1, out=str(tmp_path / "run")), lambda text: None)
-    assert job.plan.settings.batch_loss.keywords == {"prefix_length": 0}
+    options = FinetuneOptions(max_steps=1, dtype="float32", out=str(tmp_path / "run"))
+    job = build_job(options, lambda text: None)
+    keywords = job.plan.settings.batch_loss.keywords
+    assert keywords == {"prefix_length": 0, "round_sizes": False}

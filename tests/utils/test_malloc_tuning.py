@@ -31,7 +31,7 @@ class Heap(ctypes.Structure):  # glibc's mallinfo2
 heap = ctypes.CDLL("libc.so.6").mallinfo2
 heap.restype = Heap
 if sys.argv[1] == "limited":
-    limit_kernel_cache()
+    limit_kernel_cache(8)
 weight = torch.ones(256, 256, dtype=torch.bfloat16)
 used = []
 for n in range(600):
