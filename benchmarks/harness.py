@@ -71,14 +71,22 @@ def serve(first, work):
         print(json.dumps(work()), flush=True)
 
 
-def in_turns(module, contestants, options, rounds):
+def in_turns(module, contestants, options, rounds, optional=()):
     """Run the contestants in turns; two dicts: each one's first line, and its turns' results.
 
     A contestant is a tuple of words; `python -m MODULE --as CONTESTANT OPTIONS` is its worker. The
-    first round is a warm-up and is not counted.
+    first round is a warm-up and is not counted. An `optional` contestant that can't start is named
+    and left out.
     """
-    workers = {c: Worker(module, "--as", *c, *options) for c in contestants}
-    turns = {c: [] for c in contestants}
+    workers = {}
+    for c in contestants:
+        try:
+            workers[c] = Worker(module, "--as", *c, *options)
+        except RuntimeError as error:
+            if c not in optional:
+                raise
+            print(f"{' '.join(map(str, c))} takes no part: {error}", flush=True)
+    turns = {c: [] for c in workers}
     for i in range(rounds + 1):
         for c, worker in workers.items():
             turn = worker.turn()

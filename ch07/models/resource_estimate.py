@@ -1,21 +1,23 @@
 """The memory and the time that a run will need, estimated from the shapes of model and batches.
 
-Memory is counted in bytes per parameter, per token and per counted target; time in floating-point
-operations, divided by the speed that one layer reaches here in a short measurement.
+Memory is counted in bytes per parameter, per token and per counted target. Time is that of one
+block and its share of the output head, measured here with batches of the run's own size, or as much
+of it as takes a moment; it then counts for the whole model.
 """
 
+import math
+import statistics
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import torch
 
 from ch07.config import ANSWER_TOKENS
 from ch07.models.empty_model import empty_model
-from ch07.utils.compute_choice import FeedForwardWork
 from ch07.utils.errors import UserError
-from gpt_model import GPTConfig
+from gpt_model import GPTConfig, GPTModel
 
 OPTIMIZER_BYTES = {"adamw": 8, "muon": 4}  # per parameter: two float32 moments, or one
 # Fitted to the peak memory of training steps of four model sizes (`python -m benchmarks.sizes`):
@@ -23,18 +25,23 @@ ACTIVATION_BYTES = {"float32": 100, "bfloat16": 70}  # per token, layer and unit
 LOGIT_BYTES = 16  # the logit in both formats, its softmax, and their gradients
 # Batches of different shapes fragment the memory: as measured, a batch needs twice its own size.
 FRAGMENTATION_FACTOR = 2
-# Fitted likewise: what else a step costs, in operations of a float32 matrix product.
-SOFTMAX_OPERATIONS = 100  # per logit
-ADAMW_OPERATIONS = 300  # per parameter
-SHARE_OF_LAYER_SPEED = 0.95  # of the speed of a feed-forward layer, in a whole model
-SECONDS_PER_LAYER = 0.012  # of Python and of starting operations, however small they are
+# What else a step costs: bytes that are read and written, at the speed of adding two arrays.
+SOFTMAX_BYTES = 60  # per logit, forward and backward
+UPDATE_BYTES = 40  # per parameter: norm and clipping of the gradient, then AdamW
+SLICE_OPERATIONS = 2.5e10  # at most, of the measured part of a model
+SLICE_COLUMNS = 32
+# Of the speed of that part, in a whole run: its batches differ in size, so caches don't fit, and in
+# bfloat16 kernels are compiled. Fitted to training of gpt2-tiny and gpt2-small.
+SHARE_OF_SLICE_SPEED = {"float32": 0.9, "bfloat16": 0.75}
+MAX_SLICE_WIDTH = 768  # wider models differ little from it
+HEAD_SIZE = 64  # of the measured part
 PROCESS_BYTES = 300e6  # Python, PyTorch, and the rows of the data
 MAX_CACHE_BYTES = 2e9  # of the KV cache of answers that are generated together
 MAX_ANSWERS_AT_ONCE = 64  # enough to keep the hardware busy
 OPERATIONS_OF_SHORT_RUNS = 2e11  # some seconds: not worth measuring how many
 USUAL_SPEED = 5e10  # operations per second
 MEASURING_SECONDS = 0.25
-MIN_MEASUREMENTS = 5
+MIN_MEASUREMENTS = 3
 
 
 class TooLarge(UserError, ValueError):
@@ -194,30 +201,89 @@ def step_seconds(
     """
     n_parameters, in_blocks = count_parameters(config)
     tokens = sum(batches.tokens) / len(batches.tokens)
-    logits = config.vocab_size * sum(batches.targets) / len(batches.targets)
+    targets = sum(batches.targets) / len(batches.targets)
     # Six operations per parameter and token (Kaplan et al. 2020, section 2.1), of which two compute
     # the gradient of the parameter itself.
     per_parameter = 6 if trained is None else 4
-    products = per_parameter * (in_blocks * tokens + config.emb_dim * logits)
-    # What is no product of the run's number format is computed in float32, whatever the format.
-    others = SOFTMAX_OPERATIONS * logits + ADAMW_OPERATIONS * (trained or n_parameters)
-    others += muon_operations
-    if n_steps is not None and n_steps * (products + others) < OPERATIONS_OF_SHORT_RUNS:
-        return (products + others) / USUAL_SPEED
-    speed = layer_speed(device, config.emb_dim, dtype)
-    speed_of_others = layer_speed(device, config.emb_dim, "float32")
-    computing = products / (SHARE_OF_LAYER_SPEED * speed) + others / speed_of_others
-    return computing + SECONDS_PER_LAYER * config.n_layers
+    products = per_parameter * (in_blocks * tokens + config.emb_dim * config.vocab_size * targets)
+    if n_steps is not None and n_steps * products < OPERATIONS_OF_SHORT_RUNS:
+        return products / USUAL_SPEED
+    part = slice_speed(config, round(tokens), round(targets), dtype, device)
+    speed = SHARE_OF_SLICE_SPEED[dtype] * part
+    n_bytes = SOFTMAX_BYTES * config.vocab_size * targets + UPDATE_BYTES * (trained or n_parameters)
+    return (products + muon_operations) / speed + n_bytes / adding_speed(device)
+
+
+class ModelSlice:
+    """The part of a model that is timed: one block, and its share of the output head.
+
+    `tokens` and `targets` are those of a batch. Both are scaled down if one try would take long,
+    and so is the width.
+    """
+
+    def __init__(self, config: GPTConfig, tokens: int, targets: int, device: torch.device) -> None:
+        width = min(config.emb_dim, MAX_SLICE_WIDTH)
+        vocab_size = max(1, config.vocab_size // config.n_layers)
+        shape = replace(
+            config,
+            emb_dim=width,
+            n_heads=math.gcd(width, max(1, width // HEAD_SIZE)),
+            n_layers=1,
+            vocab_size=vocab_size,
+            context_length=SLICE_COLUMNS,
+        )
+        generator = torch.Generator().manual_seed(0)
+        self.model = GPTModel(shape, generator).to(device).train()
+        _, in_block = count_parameters(shape)
+        operations = 6 * (in_block * tokens + width * vocab_size * targets)
+        scale = min(1.0, SLICE_OPERATIONS / operations)
+        n_rows = max(1, round(scale * tokens / SLICE_COLUMNS))
+        columns = min(SLICE_COLUMNS, max(1, tokens))
+        n_targets = min(n_rows * columns, max(1, round(scale * targets)))
+        self.operations = 6 * (in_block * n_rows * columns + width * vocab_size * n_targets)
+        ids = torch.randint(0, vocab_size, (n_rows, columns), generator=generator)
+        self.token_ids = ids.to(device)
+        places = torch.arange(n_targets, device=device)
+        self.wanted = (places // columns, places % columns)
+
+    def step(self, dtype: str) -> None:
+        """Compute the logits and all gradients; returns when a GPU has finished."""
+        with torch.autocast(
+            self.token_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"
+        ):
+            logits = self.model(self.token_ids, wanted=self.wanted)
+        logits.backward(torch.ones_like(logits))
+        gradient = self.model.pos_emb.weight.grad
+        assert gradient is not None
+        gradient[0, 0].item()  # reading a number waits for a GPU
+        self.model.zero_grad(set_to_none=True)
 
 
 @lru_cache
-def layer_speed(device: torch.device, width: int, dtype: str) -> float:
-    """Operations per second that a feed-forward layer reaches here, forward and backward.
+def slice_speed(
+    config: GPTConfig, tokens: int, targets: int, dtype: str, device: torch.device
+) -> float:
+    """Operations per second that a part of the model reaches here, forward and backward."""
+    part = ModelSlice(config, tokens, targets, device)
+    return part.operations / _seconds(partial(part.step, dtype))
 
-    The best of some tries: a pause of one of them says nothing about the rest of the run.
-    """
-    layer = FeedForwardWork(device, width)
-    job = partial(layer.step, dtype)
+
+@lru_cache
+def adding_speed(device: torch.device) -> float:
+    """Bytes read and written per second when an array is added to another one."""
+    n = 2**23
+    target = torch.zeros(n, device=device)
+    source = torch.ones(n, device=device)
+
+    def add() -> None:
+        target.add_(source)
+        target[0].item()  # waits for a GPU
+
+    return 3 * target.nbytes / _seconds(add)
+
+
+def _seconds(job: Callable[[], None]) -> float:
+    """How long a job takes: the median of some tries, so that a pause of one says nothing."""
     job()  # the first time also loads libraries
     seconds = []
     end = time.perf_counter() + MEASURING_SECONDS
@@ -225,7 +291,7 @@ def layer_speed(device: torch.device, width: int, dtype: str) -> float:
         started = time.perf_counter()
         job()
         seconds.append(time.perf_counter() - started)
-    return layer.operations / min(seconds)
+    return statistics.median(seconds)
 
 
 # --- for people ---------------------------------------------------------------------------------

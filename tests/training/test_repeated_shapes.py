@@ -7,7 +7,6 @@ import torch
 
 from ch07.config import FinetuneOptions
 from ch07.training.repeated_shapes import (
-    COLUMNS,
     KERNELS_OF_NARROW_MODELS,
     TARGETS,
     kernels_to_keep,
@@ -89,7 +88,3 @@ def test_what_is_added_does_not_count(n):
     assert wanted[0][:n].equal(rows) and wanted[1][:n].equal(rows + 1)
     assert targets[:n].equal(rows + 2) and padded_times[:n].equal(times)
     assert not padded_times[n:].any()
-
-
-def test_columns_are_a_number_that_repeats():
-    assert COLUMNS > 1 and 1024 % COLUMNS == 0
