@@ -4,8 +4,9 @@ PyTorch divides a matrix product among threads, and the first to finish waits fo
 default a thread waits by trying again and again, for milliseconds, and so keeps its core from
 whatever else has work. Beside one busy process (a browser, a second test process) that stops the
 very thread that is being waited for. With a spin of some microseconds, training beside such a
-process was 1.5 times as fast, and as fast as before on a quiet machine (two cores, Linux: `python
--m benchmarks.machine`).
+process was 1.5 times as fast; on a quiet machine it was as fast as before (AMD), or up to 8 %
+slower (Intel; two cores, Linux: `python -m benchmarks.machine`). A spin of 16 times that length
+gains 7 % there, but halves the speed beside a busy process.
 """
 
 import os
