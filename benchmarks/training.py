@@ -48,12 +48,15 @@ class Ours:
 
     def __init__(self, model, dataset, dtype):
         keep_freed_memory()
-        self.model, loss = model.train(), summed_cross_entropy_in_place
-        batch_loss = partial(
-            sum_loss_with_shared_beginning,
-            round_sizes=should_round(torch.device("cpu"), dtype, model.config.emb_dim),
+        self.model = model.train()
+        self.settings = TrainSettings(
+            dtype=dtype,
+            cross_entropy=summed_cross_entropy_in_place,
+            batch_loss=partial(
+                sum_loss_with_shared_beginning,
+                round_sizes=should_round(torch.device("cpu"), dtype, model.config.emb_dim),
+            ),
         )
-        self.settings = TrainSettings(dtype=dtype, cross_entropy=loss, batch_loss=batch_loss)
         self.optimizer = make_optimizer(model.parameters(), LR, DECAY)
         self.loader = make_loader(dataset, BATCH_SIZE, "all", seed=123)
 

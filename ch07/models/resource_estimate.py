@@ -5,7 +5,6 @@ block and its share of the output head, measured here with batches of the run's 
 of it as takes a moment; it then counts for the whole model.
 """
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -30,11 +29,12 @@ SOFTMAX_BYTES = 60  # per logit, forward and backward
 UPDATE_BYTES = 40  # per parameter: norm and clipping of the gradient, then AdamW
 SLICE_OPERATIONS = 2.5e10  # at most, of the measured part of a model
 SLICE_COLUMNS = 32
-# Of the speed of that part, in a whole run: its batches differ in size, so caches don't fit, and in
-# bfloat16 kernels are compiled. Fitted to training of gpt2-tiny and gpt2-small.
+# The share of that part's speed that a whole run reaches: its batches differ in size, less of the
+# model is in the processor's cache, and in bfloat16 kernels are compiled. Fitted to training steps
+# of gpt2-tiny and gpt2-small on an Intel Xeon.
 SHARE_OF_SLICE_SPEED = {"float32": 0.9, "bfloat16": 0.75}
 MAX_SLICE_WIDTH = 768  # wider models differ little from it
-HEAD_SIZE = 64  # of the measured part
+HEAD_SIZE = 64  # of the measured part, if it is narrower than the model
 PROCESS_BYTES = 300e6  # Python, PyTorch, and the rows of the data
 MAX_CACHE_BYTES = 2e9  # of the KV cache of answers that are generated together
 MAX_ANSWERS_AT_ONCE = 64  # enough to keep the hardware busy
@@ -227,7 +227,7 @@ class ModelSlice:
         shape = replace(
             config,
             emb_dim=width,
-            n_heads=math.gcd(width, max(1, width // HEAD_SIZE)),
+            n_heads=config.n_heads if width == config.emb_dim else width // HEAD_SIZE,
             n_layers=1,
             vocab_size=vocab_size,
             context_length=SLICE_COLUMNS,

@@ -37,7 +37,7 @@ def orthogonalize(matrices: Tensor, dtype: str) -> Tensor:
     is_tall = X.shape[1] > X.shape[2]
     if is_tall:  # the products below are smaller if X is wide
         X = X.mT
-    norms = torch.stack([matrix.norm() for matrix in X])[:, None, None]
+    norms = X.norm(dim=(1, 2), keepdim=True)  # (K, 1, 1)
     X = X / norms.clamp(min=SMALLEST_NORM)  # then no singular value exceeds 1
     for _ in range(ITERATIONS):
         gram = X @ X.mT

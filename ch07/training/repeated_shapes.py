@@ -18,8 +18,8 @@ from torch.nn.functional import pad
 
 COLUMNS = 2  # the columns of a batch become a multiple of this many
 TARGETS = 32  # likewise the counted targets: the rows of logits
-NARROW = 512  # the largest width for which it pays
-KERNELS_OF_NARROW_MODELS = 320  # to be kept: those of all sizes of the default run
+NARROW = 512  # the largest width that is rounded: it pays for 128, not for 768
+KERNELS_OF_NARROW_MODELS = 320  # enough for all sizes of the default run
 KERNELS_OF_WIDE_MODELS = 8  # one layer's forward or backward pass uses fewer at a time
 
 
