@@ -8,10 +8,12 @@ BIN := $(VENV)/bin
 run: $(VENV)/.run-installed
 	$(BIN)/python -m ch07
 
+# A test that crashes or hangs (pyproject.toml says when that is) ends the run and is named.
 test: $(VENV)/.test-installed
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
+		--durations=10
 
 # While you work: style, types and the chapter's own tests but the slow ones. One thread for the
 # tests, because the types are checked at the same time.

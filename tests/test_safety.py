@@ -12,7 +12,8 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,13 @@ import strangers
 import torch
 from strangers import SHAPE, a_run, altered, refused
 
+from ch07.data import json_reader
 from ch07.data.entries import load_entries
 from ch07.models.hf_export import export_hf
 from ch07.runs import run_folder
 from ch07.runs.checkpoint import save_checkpoint
 from ch07.utils.atomic_files import read_json, sha256_of, write_json, write_tensors
+from ch07.utils.errors import DataError
 from gpt_model import GPTModel
 from train_loop import TrainState, make_optimizer
 
@@ -119,18 +122,38 @@ def test_bombs_end_in_a_sentence_and_not_in_memory(tmp_path, run_command):
 
 
 @posix
-def test_a_pipe_that_somebody_writes_to_is_read(tmp_path, number_data):
-    """`--data <(...)`: the words come when they come."""
+@pytest.mark.parametrize("first", ["reader", "writer"])
+def test_a_pipe_that_somebody_writes_to_is_read(tmp_path, number_data, monkeypatch, first):
+    """`--data <(...)`, or a pipe with a name: the words come when they come."""
+    monkeypatch.setattr(json_reader, "WRITER_SECONDS", 60.0)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    writer = subprocess.Popen(["sh", "-c", 'cat "$1" > "$2"', "sh", number_data, pipe])
-    while True:
-        try:
-            assert load_entries(pipe) == load_entries(number_data)
-            break
-        except ValueError as error:  # the other process has not opened it yet
-            assert "no process writes to" in str(error)
-    assert writer.wait() == 0
+
+    data = number_data.read_bytes()
+    written = []
+
+    def write():
+        if first == "reader":
+            time.sleep(0.2)
+        with open(pipe, "wb") as file:  # waits for the reader
+            time.sleep(0.1)
+            written.append(file.write(data))
+
+    writing = threading.Thread(target=write, daemon=True)
+    writing.start()
+    if first == "writer":
+        time.sleep(0.2)
+    assert load_entries(pipe) == load_entries(number_data)
+    writing.join(60)
+    assert written == [len(data)]
+
+
+@posix
+def test_a_pipe_that_nobody_writes_to_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_reader, "WRITER_SECONDS", 0.1)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="no process writes to"):
+        load_entries(tmp_path / "pipe")
 
 
 # --- shapes and prompts -------------------------------------------------------------------------

@@ -9,9 +9,9 @@ import json
 import os
 import re
 import stat
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -26,6 +26,8 @@ COMPRESSED_FORMATS = {"gzip": b"\x1f\x8b", "Parquet": b"PAR1"}
 
 # If more rows than these, and more than half, are faulty, the file isn't instruction data.
 MAX_FAULTY_ROWS = 100_000
+WRITER_SECONDS = 1.0  # how long a pipe may be without a process that writes to it
+POLL_SECONDS = 0.01
 
 Level = Literal["error", "dropped", "note"]
 
@@ -90,13 +92,28 @@ def _read_at_most(path: Path | str, n_bytes: int) -> bytes:
     with open(path, "rb", opener=open_without_waiting) as file:
         if not stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
             return file.read(n_bytes)
-        first = b""
-        with suppress(BlockingIOError):  # a process has it open, but has written nothing yet
-            first = os.read(file.fileno(), 1)
-            if not first:
-                raise DataError(f"{path} is a pipe that no process writes to")
+        first = _first_byte_of_pipe(file.fileno(), path)
         os.set_blocking(file.fileno(), True)
         return first + file.read(n_bytes)
+
+
+def _first_byte_of_pipe(descriptor: int, path: Path | str) -> bytes:
+    """The first byte, or nothing if a process has opened the pipe but written nothing yet.
+
+    A process that was started together with this one has a moment to open the pipe. Closing it
+    earlier would end that process, which would then be writing to nobody.
+    """
+    end = time.monotonic() + WRITER_SECONDS
+    while True:
+        try:
+            first = os.read(descriptor, 1)
+        except BlockingIOError:
+            return b""
+        if first:
+            return first
+        if time.monotonic() >= end:
+            raise DataError(f"{path} is a pipe that no process writes to")
+        time.sleep(POLL_SECONDS)
 
 
 # --- text to rows ---------------------------------------------------------------------------------
