@@ -118,9 +118,11 @@ def faster_dtype():
     """The number format in which a model of GPT-2 small's width trains faster here."""
     import torch
 
-    from ch07.utils.compute_choice import choose_compute
+    from ch07.models.model_slice import choose_for_training
+    from gpt_model import MODEL_SIZES, GPTConfig
 
-    return choose_compute(torch.device("cpu"), width=768, tokens=512).dtype
+    small = GPTConfig(**MODEL_SIZES["gpt2-small"])
+    return choose_for_training(small, 512, 128, torch.device("cpu")).dtype
 
 
 def matrix_peak(dtype, size=2048, tries=20):

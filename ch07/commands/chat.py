@@ -14,8 +14,8 @@ from ch07.config import ANSWER_TOKENS
 from ch07.data.entry_checks import MAX_FIELD_CHARACTERS
 from ch07.generation.decoding import Sampling
 from ch07.generation.respond import Answer, respond
+from ch07.models.model_slice import use_fastest_threads
 from ch07.models.saved_run import Run
-from ch07.utils.compute_choice import use_fastest_threads
 from ch07.utils.console import terminal_line, terminal_safe
 from ch07.utils.errors import InputError, UserError
 from ch07.utils.validation import has_lone_surrogate
@@ -50,7 +50,7 @@ def chat(folder: str, device: str = "auto", weights: str = "float32", **options:
     """Read instructions line by line and print answers until the input ends; returns 0."""
     run = load_run_to_answer(folder, device, weights)
     device_used = next(run.model.parameters()).device
-    use_fastest_threads(device_used, run.model.config.emb_dim, rows=1)
+    use_fastest_threads(run.model.config, 1, device_used)
     interactive = sys.stdin.isatty()
     if interactive:
         _print_note(HELP)

@@ -23,13 +23,13 @@ from ch07.generation.backends import open_backend
 from ch07.generation.completion import Complete
 from ch07.generation.respond import respond
 from ch07.models.lora import unmerge
+from ch07.models.model_slice import use_fastest_threads
 from ch07.models.peft_format import load_adapter
 from ch07.models.resource_estimate import MAX_ANSWERS_AT_ONCE
 from ch07.models.saved_run import Run, load_run
 from ch07.runs import run_folder
 from ch07.training.resume import check_data, options_from_run, report_version_changes
 from ch07.training.run_plan import build_plan
-from ch07.utils.compute_choice import use_fastest_threads
 from ch07.utils.console import count, terminal_line
 from ch07.utils.device import choose_device, versions
 from ch07.utils.errors import InputError, OptionError, RunFolderError
@@ -67,7 +67,7 @@ def evaluate(
     run = load_run_to_answer(folder, device, weights)
     entries = _entries_to_score(run, data, skip_bad_rows)
     device_used = next(run.model.parameters()).device
-    use_fastest_threads(device_used, run.model.config.emb_dim, MAX_ANSWERS_AT_ONCE)
+    use_fastest_threads(run.model.config, MAX_ANSWERS_AT_ONCE, device_used)
     answers = respond(run.model, run.tokenizer, entries, run.style, max_new_tokens)
     texts = [answer.text for answer in answers]
     stopped = [answer.stopped == "end" for answer in answers]

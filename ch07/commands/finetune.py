@@ -34,6 +34,7 @@ from ch07.evaluation.score_report import (
     print_scores,
 )
 from ch07.generation.respond import Answer, respond
+from ch07.models.model_slice import choose_for_training
 from ch07.models.saved_run import save_model
 from ch07.runs import run_folder
 from ch07.runs.new_run_folder import check_new_folder, new_run_folder
@@ -61,7 +62,6 @@ from ch07.training.resume import (
 from ch07.training.run_plan import RunPlan
 from ch07.utils import distributed
 from ch07.utils.atomic_files import write_bytes
-from ch07.utils.compute_choice import choose_compute
 from ch07.utils.console import count, log_rank0, terminal_line
 from ch07.utils.device import choose_device
 from ch07.utils.errors import DivergedError, OptionError
@@ -70,7 +70,9 @@ from gpt_model import MODEL_SIZES, GPTConfig
 from instruction_dataset import Entry
 from train_loop import Record, TrainState, plot_losses, total_steps, train_model
 
-USUAL_TOKENS = 512  # of a batch, to choose a number format before the data is read
+# Of a batch, to choose a number format before the data is read:
+USUAL_TOKENS = 512
+USUAL_TARGETS = 128
 SAMPLE_TOKENS = 40  # the longest answer that is shown at an evaluation
 
 
@@ -104,7 +106,7 @@ def _dtype_for_all_ranks(given: dict[str, Any]) -> str:
         return dtype
     shape = GPTConfig(**MODEL_SIZES.get(given.get("model", RANDOM_START), {}))
     device = choose_device(given.get("device", "auto"))
-    return choose_compute(device, shape.emb_dim, USUAL_TOKENS, threads=1).dtype
+    return choose_for_training(shape, USUAL_TOKENS, USUAL_TARGETS, device, threads=1).dtype
 
 
 def _prepare(given: dict[str, Any], like: str | None) -> tuple[FinetuneOptions, Job, Config]:

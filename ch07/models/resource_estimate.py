@@ -8,15 +8,16 @@ of it as takes a moment; it then counts for the whole model.
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import torch
 
 from ch07.config import ANSWER_TOKENS
 from ch07.models.empty_model import empty_model
+from ch07.models.model_slice import ModelSlice
 from ch07.utils.errors import UserError
-from gpt_model import GPTConfig, GPTModel
+from gpt_model import GPTConfig
 
 OPTIMIZER_BYTES = {"adamw": 8, "muon": 4}  # per parameter: two float32 moments, or one
 # Fitted to the peak memory of training steps of four model sizes (`python -m benchmarks.sizes`):
@@ -27,14 +28,11 @@ FRAGMENTATION_FACTOR = 2
 # What else a step costs: bytes that are read and written, at the speed of adding two arrays.
 SOFTMAX_BYTES = 60  # per logit, forward and backward
 UPDATE_BYTES = 40  # per parameter: norm and clipping of the gradient, then AdamW
-SLICE_OPERATIONS = 2.5e10  # at most, of the measured part of a model
-SLICE_COLUMNS = 32
-# The share of that part's speed that a whole run reaches: its batches differ in size, less of the
+# The share of a slice's speed that a whole run reaches: its batches differ in size, less of the
 # model is in the processor's cache, and in bfloat16 kernels are compiled. Fitted to training steps
-# of gpt2-tiny and gpt2-small on an Intel Xeon.
+# of gpt2-tiny and gpt2-small on an Intel Xeon with AMX; on an AMD EPYC with bfloat16 units, what is
+# told is then 0.9 to 1.2 times what a run takes.
 SHARE_OF_SLICE_SPEED = {"float32": 0.9, "bfloat16": 0.75}
-MAX_SLICE_WIDTH = 768  # wider models differ little from it
-HEAD_SIZE = 64  # of the measured part, if it is narrower than the model
 PROCESS_BYTES = 300e6  # Python, PyTorch, and the rows of the data
 MAX_CACHE_BYTES = 2e9  # of the KV cache of answers that are generated together
 MAX_ANSWERS_AT_ONCE = 64  # enough to keep the hardware busy
@@ -212,51 +210,6 @@ def step_seconds(
     speed = SHARE_OF_SLICE_SPEED[dtype] * part
     n_bytes = SOFTMAX_BYTES * config.vocab_size * targets + UPDATE_BYTES * (trained or n_parameters)
     return (products + muon_operations) / speed + n_bytes / adding_speed(device)
-
-
-class ModelSlice:
-    """The part of a model that is timed: one block, and its share of the output head.
-
-    `tokens` and `targets` are those of a batch. Both are scaled down if one try would take long,
-    and so is the width.
-    """
-
-    def __init__(self, config: GPTConfig, tokens: int, targets: int, device: torch.device) -> None:
-        width = min(config.emb_dim, MAX_SLICE_WIDTH)
-        vocab_size = max(1, config.vocab_size // config.n_layers)
-        shape = replace(
-            config,
-            emb_dim=width,
-            n_heads=config.n_heads if width == config.emb_dim else width // HEAD_SIZE,
-            n_layers=1,
-            vocab_size=vocab_size,
-            context_length=SLICE_COLUMNS,
-        )
-        generator = torch.Generator().manual_seed(0)
-        self.model = GPTModel(shape, generator).to(device).train()
-        _, in_block = count_parameters(shape)
-        operations = 6 * (in_block * tokens + width * vocab_size * targets)
-        scale = min(1.0, SLICE_OPERATIONS / operations)
-        n_rows = max(1, round(scale * tokens / SLICE_COLUMNS))
-        columns = min(SLICE_COLUMNS, max(1, tokens))
-        n_targets = min(n_rows * columns, max(1, round(scale * targets)))
-        self.operations = 6 * (in_block * n_rows * columns + width * vocab_size * n_targets)
-        ids = torch.randint(0, vocab_size, (n_rows, columns), generator=generator)
-        self.token_ids = ids.to(device)
-        places = torch.arange(n_targets, device=device)
-        self.wanted = (places // columns, places % columns)
-
-    def step(self, dtype: str) -> None:
-        """Compute the logits and all gradients; returns when a GPU has finished."""
-        with torch.autocast(
-            self.token_ids.device.type, torch.bfloat16, enabled=dtype == "bfloat16"
-        ):
-            logits = self.model(self.token_ids, wanted=self.wanted)
-        logits.backward(torch.ones_like(logits))
-        gradient = self.model.pos_emb.weight.grad
-        assert gradient is not None
-        gradient[0, 0].item()  # reading a number waits for a GPU
-        self.model.zero_grad(set_to_none=True)
 
 
 @lru_cache

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -20,13 +21,14 @@ from ch07.data.row_loading import load_rows
 from ch07.data.token_store import TokenStore, is_store
 from ch07.data.token_store_dataset import open_store
 from ch07.data.tokenizer import load_tokenizer
+from ch07.models.model_slice import choose_for_training
 from ch07.models.pretrained import WeightSource, find_weights
 from ch07.models.weight_reader import WeightsError
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
 from ch07.training.repeated_shapes import kernels_to_keep, should_round
 from ch07.training.shared_beginning import sum_loss_with_shared_beginning
 from ch07.utils import distributed
-from ch07.utils.compute_choice import ComputeChoice, cached_choice
+from ch07.utils.compute_choice import ComputeChoice
 from ch07.utils.device import choose_device
 from ch07.utils.errors import OptionError
 from ch07.utils.malloc_tuning import limit_kernel_cache
@@ -105,9 +107,14 @@ def _choose_compute(
 
     From here on PyTorch computes with so many threads.
     """
-    lengths = rows.datasets["train"].lengths
-    tokens = int(options.batch_size * lengths.mean()) if len(lengths) else 1
-    compute = cached_choice(device, config.emb_dim, tokens, options.dtype, options.threads)
+    dataset = rows.datasets["train"]
+    tokens = targets = 1
+    if len(dataset):
+        assert options.batch_size is not None  # set by the recipe, if not given
+        tokens = targets = int(options.batch_size * np.mean(dataset.lengths))
+        if options.loss_on == "response":
+            targets -= int(options.batch_size * np.mean(dataset.prompt_lengths))
+    compute = choose_for_training(config, tokens, targets, device, options.dtype, options.threads)
     torch.set_num_threads(compute.threads)
     return compute
 
