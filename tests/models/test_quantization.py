@@ -16,6 +16,7 @@ from ch07.models.quantization import (
     Float16Linear,
     Int8Linear,
     bytes_per_token,
+    largest_magnitude,
     linear_layers,
     quantize_layers,
     quantize_rows,
@@ -59,6 +60,15 @@ def test_a_row_is_rounded_by_at_most_half_a_step(n_rows, n_columns, size, seed):
     step = weight.abs().amax(1, keepdim=True) / 127
     assert ((values * scales[:, None] - weight).abs() <= 0.5001 * step).all()
     assert (values.abs().amax(1) == 127).all()  # the largest weight of a row uses the whole range
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 768), (3, 5, 7), (0, 8), (4, 1)])
+def test_the_largest_magnitude_is_the_infinity_norm(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    norm = torch.linalg.vector_norm(x, torch.inf, dim=-1, keepdim=True)
+    assert torch.equal(largest_magnitude(x), norm)
+    x[..., 0] = torch.nan
+    assert torch.isnan(largest_magnitude(x)).all()
 
 
 def test_a_row_of_zeros_stays_zero():
