@@ -25,9 +25,9 @@ from ch07.config import FinetuneOptions
 from ch07.data.prompt_styles import get_style
 from ch07.data.token_store import write_store
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
-from ch07.training.repeated_shapes import kernels_to_keep
+from ch07.training.repeated_shapes import limit_kernels
 from ch07.training.run_plan import build_plan
-from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
+from ch07.utils.malloc_tuning import keep_freed_memory
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import TrainSettings, count_tokens, make_optimizer, train_step
 
@@ -81,7 +81,7 @@ def plan(data, model):
 def steps(tokens, rows, model):
     """Make steps on rows of the given number of tokens, all counted."""
     keep_freed_memory()
-    limit_kernel_cache(kernels_to_keep(MODEL_SIZES[model]["emb_dim"]))
+    limit_kernels(MODEL_SIZES[model]["emb_dim"])
     before, stream = memory("VmRSS"), torch.Generator().manual_seed(0)
     shape = int(rows), int(tokens)
     ids = [torch.randint(0, 50257, shape, generator=stream) for _ in range(2)]

@@ -25,9 +25,9 @@ from benchmarks.training import DECAY, LR, rows_of
 from ch07.data.dataloader import make_loader
 from ch07.models.resource_estimate import count_parameters
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
-from ch07.training.repeated_shapes import kernels_to_keep
+from ch07.training.repeated_shapes import limit_kernels
 from ch07.utils import distributed
-from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
+from ch07.utils.malloc_tuning import keep_freed_memory
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import TrainSettings, count_tokens, make_optimizer, train_step
 
@@ -45,7 +45,7 @@ def contest(_, what, size, data):
     """Run as one of several ranks; rank 0 prints the speed and memory of some steps."""
     if what == "copies":  # as `ch07/training/job.py` does
         keep_freed_memory()
-    limit_kernel_cache(kernels_to_keep(MODEL_SIZES[size]["emb_dim"]))
+    limit_kernels(MODEL_SIZES[size]["emb_dim"])
     torch.set_num_threads(1)
     with distributed.process_group():
         result = _steps(what == "parts", size, data)

@@ -19,9 +19,9 @@ from benchmarks.harness import in_a_process, memory, parser, report, row
 from ch07.generation.decoding import generate
 from ch07.models import resource_estimate as est
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
-from ch07.training.repeated_shapes import kernels_to_keep
+from ch07.training.repeated_shapes import limit_kernels
 from ch07.utils.device import available_memory
-from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
+from ch07.utils.malloc_tuning import keep_freed_memory
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from train_loop import TrainSettings, make_optimizer, train_step
 
@@ -49,7 +49,7 @@ def random_model(name):
 def train(name, dtype):
     """Print seconds per step (median without the first) and peak memory as JSON."""
     keep_freed_memory()
-    limit_kernel_cache(kernels_to_keep(MODEL_SIZES[name]["emb_dim"]))
+    limit_kernels(MODEL_SIZES[name]["emb_dim"])
     before = memory("VmRSS")
     model = random_model(name).train()
     optimizer = make_optimizer(model.parameters(), 5e-5, 0.1)

@@ -24,9 +24,9 @@ from ch07.data.splits import positional_split
 from ch07.data.tokenizer import load_tokenizer
 from ch07.models.resource_estimate import count_parameters
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
-from ch07.training.repeated_shapes import kernels_to_keep, should_round
+from ch07.training.repeated_shapes import limit_kernels, should_round
 from ch07.training.shared_beginning import sum_loss_with_shared_beginning
-from ch07.utils.malloc_tuning import keep_freed_memory, limit_kernel_cache
+from ch07.utils.malloc_tuning import keep_freed_memory
 from collate import custom_collate_fn
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel
 from instruction_dataset import InstructionDataset
@@ -124,7 +124,7 @@ CONTESTANTS = {"ours": Ours, "book": Book, "transformers": Transformers}
 def contest(who, dtype, size, data):
     """One contestant in a process of its own: prints its loss, then one line per turn."""
     if who == "ours":
-        limit_kernel_cache(kernels_to_keep(MODEL_SIZES[size]["emb_dim"]))
+        limit_kernels(MODEL_SIZES[size]["emb_dim"])
     dataset, empty = rows_of(data), harness.memory("VmRSS")
     start = GPTModel(GPTConfig(**MODEL_SIZES[size]), torch.Generator().manual_seed(0))
     contestant = CONTESTANTS[who](start, dataset, dtype)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ch07.utils.malloc_tuning import limit_kernel_cache
+
 COLUMNS = 2  # the columns of a batch become a multiple of this many
 TARGETS = 32  # likewise the counted targets: the rows of logits
 NARROW = 512  # the largest width that is rounded: it pays for 128, not for 768
@@ -23,9 +25,9 @@ KERNELS_OF_NARROW_MODELS = 320  # enough for all sizes of the default run
 KERNELS_OF_WIDE_MODELS = 8  # one layer's forward or backward pass uses fewer at a time
 
 
-def kernels_to_keep(width: int) -> int:
-    """How many compiled kernels to keep for a model of this width."""
-    return KERNELS_OF_NARROW_MODELS if width <= NARROW else KERNELS_OF_WIDE_MODELS
+def limit_kernels(width: int) -> None:
+    """Let oneDNN keep as many kernels as a model of this width uses; call before any product."""
+    limit_kernel_cache(KERNELS_OF_NARROW_MODELS if width <= NARROW else KERNELS_OF_WIDE_MODELS)
 
 
 def should_round(device: torch.device, dtype: str, width: int) -> bool:

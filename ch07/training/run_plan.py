@@ -25,13 +25,12 @@ from ch07.models.model_slice import choose_for_training
 from ch07.models.pretrained import WeightSource, find_weights
 from ch07.models.weight_reader import WeightsError
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
-from ch07.training.repeated_shapes import kernels_to_keep, should_round
+from ch07.training.repeated_shapes import limit_kernels, should_round
 from ch07.training.shared_beginning import sum_loss_with_shared_beginning
 from ch07.utils import distributed
 from ch07.utils.compute_choice import ComputeChoice
 from ch07.utils.device import choose_device
 from ch07.utils.errors import OptionError
-from ch07.utils.malloc_tuning import limit_kernel_cache
 from ch07.utils.run_log import RunLog
 from gpt_model import MODEL_SIZES, GPTConfig
 from instruction_dataset import PromptStyle
@@ -83,7 +82,7 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
         log=log,
     )
     train_loader, val_loader = _make_loaders(options, rows, allowed_max_length)
-    limit_kernel_cache(kernels_to_keep(config.emb_dim))  # before the products of the measurement
+    limit_kernels(config.emb_dim)  # before the products of the measurement
     compute = _choose_compute(options, config, rows, device)
     return RunPlan(
         config=config,

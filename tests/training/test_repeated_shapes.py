@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from ch07.config import FinetuneOptions
+from ch07.training import repeated_shapes
 from ch07.training.repeated_shapes import (
     KERNELS_OF_NARROW_MODELS,
     TARGETS,
-    kernels_to_keep,
+    limit_kernels,
     pad_targets,
     should_round,
 )
@@ -75,7 +76,14 @@ def test_only_narrow_models_in_bfloat16_on_a_cpu_are_rounded():
     assert rounded == ["gpt2-tiny"]
     assert not should_round(cpu, "float32", 128)
     assert not should_round(torch.device("cuda"), "bfloat16", 128)
-    assert kernels_to_keep(128) > kernels_to_keep(768) > 0
+
+
+def test_a_narrow_model_keeps_more_kernels(monkeypatch):
+    kept = []
+    monkeypatch.setattr(repeated_shapes, "limit_kernel_cache", kept.append)
+    limit_kernels(128)
+    limit_kernels(768)
+    assert kept[0] > kept[1] > 0
 
 
 @pytest.mark.parametrize("n", [0, 1, TARGETS - 1, TARGETS, TARGETS + 1])
