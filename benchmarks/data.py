@@ -14,6 +14,7 @@ import time
 
 import torch
 
+from benchmarks import peers
 from benchmarks.harness import parser, report, row, speeds
 from ch07.data.entries import load_entries
 from ch07.data.tokenizer import load_tokenizer
@@ -64,6 +65,7 @@ def bytes_held(thing, seen):
 
 
 def compare(given):
+    peers.require_book()
     data, tokenizer = load_entries(given.data), load_tokenizer()
     batches = [epoch(*build(data, tokenizer)) for build in (ours, book)]
     for one, other in zip(*batches, strict=True):

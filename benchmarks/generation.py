@@ -177,6 +177,7 @@ def best_of_transformers(given):
 
 def compare(given):
     """All rows of the table."""
+    peers.require_book()
     fast = harness.faster_dtype()
     size, data, rounds = given.model, given.data, given.rounds
     formats = [fast, *QUANTIZED]
@@ -192,14 +193,14 @@ def compare(given):
         rows.append(speeds(what, turns[mine], turns[book], "the book's generate", many_limit))
         rows.append(speeds(what, turns[mine], turns[best], name, many_limit))
     ours = {d: ("ours", d, 1, 1) for d in formats}
-    peers = [("transformers", d, 1, 1) for d in ("bfloat16", "float32")]
+    others = [("transformers", d, 1, 1) for d in ("bfloat16", "float32")]
     if importlib.util.find_spec("llama_cpp"):
-        peers += [("llama.cpp", d, 1, 1) for d in ("f16", "q8_0")]
+        others += [("llama.cpp", d, 1, 1) for d in ("f16", "q8_0")]
     else:
         print("without llama.cpp: pip install llama-cpp-python builds it, which takes minutes")
-    turns = run_contest([*ours.values(), *peers], rounds, size, data, optional=peers)
+    turns = run_contest([*ours.values(), *others], rounds, size, data, optional=others)
     for d, mine in ours.items():
-        for peer in [p for p in peers if p in turns]:
+        for peer in [p for p in others if p in turns]:
             what = f"one prompt, tokens/s ({d})"
             name = f"{peer[0]}, {peer[1]}"
             rows.append(speeds(what, turns[mine], turns[peer], name, one_limit[d]))

@@ -4,6 +4,7 @@ The one idea: a peer is used as its own documentation shows it, neither slowed d
 get the same weights and must compute the same loss.
 """
 
+import importlib.util
 from dataclasses import asdict
 
 import torch
@@ -12,6 +13,15 @@ from torch.utils.data import DataLoader
 from ch07.models.parameter_names import plain_name, to_published
 
 END = 50256
+BOOK = "llms_from_scratch"  # the package with the book's own code
+
+
+def require_book():
+    """End with a sentence if the book's code is not installed."""
+    if importlib.util.find_spec(BOOK) is None:
+        raise SystemExit(
+            "The book's code is missing: python -m pip install --no-deps -r requirements-bench.txt"
+        )
 
 
 def book_model(model):

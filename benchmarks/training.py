@@ -174,6 +174,7 @@ def _weights_at_work(config):
 
 def compare(given):
     """All rows of the table."""
+    peers.require_book()
     fast = harness.faster_dtype()
     ours, book, hf = ("ours", fast), ("book", "float32"), ("transformers", "float32")
     tuned = ("transformers", fast)

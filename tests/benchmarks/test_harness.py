@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import harness
+from benchmarks import harness, peers
 
 
 class Contestant:
@@ -44,3 +44,11 @@ def test_any_other_contestant_that_cannot_start_ends_the_contest():
 def test_the_bandwidth_is_that_of_reading_a_matrix():
     """On any machine between a slow disk and the fastest memory."""
     assert 1e8 < harness.bandwidth(n_bytes=2**24, tries=3) < 1e13
+
+
+def test_a_missing_peer_is_named_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(peers, "BOOK", "no_such_package")
+    with pytest.raises(SystemExit, match="pip install .*requirements-bench.txt"):
+        peers.require_book()
+    monkeypatch.setattr(peers, "BOOK", "json")
+    peers.require_book()
