@@ -48,7 +48,7 @@ def test_the_bandwidth_is_that_of_reading_a_matrix():
 
 def test_a_missing_peer_is_named_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setattr(peers, "BOOK", "no_such_package")
-    with pytest.raises(SystemExit, match="pip install .*requirements-bench.txt"):
+    with pytest.raises(SystemExit, match="requirements-bench"):
         peers.require_book()
     monkeypatch.setattr(peers, "BOOK", "json")
     peers.require_book()
