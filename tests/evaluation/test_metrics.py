@@ -1,6 +1,7 @@
 """Metrics: bounds, symmetry, hand-counted cases, coverage of the intervals."""
 
 import random
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from ch07.evaluation.metrics import (
     score_answers,
     token_f1,
     wilson_interval,
+    words,
 )
 
 texts = st.lists(st.sampled_from(["the", "cat", "sat", "on", "a", "mat"]), max_size=8).map(" ".join)
@@ -44,6 +46,42 @@ def test_the_interval_of_a_single_value_is_0_to_1():
 def test_chinese_and_accented_text_is_scored():
     assert rouge_l("我喜欢猫", "我喜欢狗") == pytest.approx(0.75)
     assert token_f1("été", "été") == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("\u0926\u093f\u0932", "\u0926\u093e\u0932"),  # Hindi: heart and lentils
+        ("\u0e01\u0e34\u0e19", "\u0e01\u0e31\u0e19"),  # Thai: to eat, and "each other"
+        ("\u05e9\u05c1", "\u05e9\u05c2"),  # Hebrew: shin and sin
+        ("\u0995\u09bf", "\u0995\u09be"),  # Bengali: two vowels of one consonant
+        ("re\u0301sume\u0301", "resume"),
+    ],
+)
+def test_marks_belong_to_their_letters(one, other):
+    assert token_f1(one, other) == rouge_l(one, other) == exact_match(one, other) == 0
+    assert token_f1(one, one) == rouge_l(one, one) == exact_match(one, one) == 1
+    assert words(f"{one} {other}") == [*words(one), *words(other)]
+
+
+@given(st.text(max_size=40))
+def test_the_encoding_of_a_letter_does_not_matter(text):
+    decomposed = unicodedata.normalize("NFD", text)
+    composed = unicodedata.normalize("NFC", text)
+    assert exact_match(decomposed, composed) == 1
+    assert token_f1(decomposed, composed) == rouge_l(decomposed, composed) == 1
+    assert words(decomposed) == words(composed)
+
+
+def test_letter_case_does_not_matter_in_any_script():
+    assert words("\u0130STANBUL") == words("\u0130stanbul") == words("istanbul") == ["istanbul"]
+    assert words("STRASSE") == words("Stra\u00dfe")
+    assert words("ΟΔΟΣ") == words("οδος") == words("οδοσ")
+
+
+def test_joiners_do_not_take_a_word_apart():
+    persian = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+    assert words(persian) == [persian]
 
 
 @given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
