@@ -250,23 +250,37 @@ def reduce_single_process(number: Number) -> Number:
     return number
 
 
+def samplers_of(data_loader: Iterable[Batch]) -> list[Any]:
+    """What may decide the order of a loader's rows: its samplers, and its batch sampler's own."""
+    batch_sampler = getattr(data_loader, "batch_sampler", None)
+    inner = getattr(batch_sampler, "sampler", None)
+    found = [getattr(data_loader, "sampler", None), batch_sampler, inner]
+    return [sampler for sampler in found if sampler is not None]
+
+
+def gpus_of(model: nn.Module) -> list[torch.device]:
+    """The GPUs that a model lies on, where dropout draws its random numbers."""
+    return list({p.device for p in model.parameters() if p.device.type == "cuda"})
+
+
 @contextlib.contextmanager
 def preserve_state(model: nn.Module, data_loader: Iterable[Batch]) -> Iterator[None]:
     """Evaluation mode within the `with`; afterwards modes and random generators are restored.
 
-    The generators are the loader's own and PyTorch's global ones. Merely starting a DataLoader
-    draws a number, from its own generator or from the global one.
+    The generators are PyTorch's global ones and those of the loader and its samplers. Merely
+    starting a DataLoader draws a number, from its own generator or from the global one.
     """
     modes = {module: module.training for module in model.modules()}
-    # A loader without a generator of its own: a spare one takes its place below.
-    generator = getattr(data_loader, "generator", None) or torch.Generator()
-    random_state = generator.get_state()
+    owners = [data_loader, *samplers_of(data_loader)]
+    generators = [getattr(owner, "generator", None) for owner in owners]
+    random_states = [(own, own.get_state()) for own in generators if own is not None]
     model.eval()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=gpus_of(model)):
             yield
     finally:
-        generator.set_state(random_state)
+        for generator, random_state in random_states:
+            generator.set_state(random_state)
         for module, training in modes.items():
             module.training = training
 
@@ -505,13 +519,13 @@ def total_steps(train_loader: Sized, settings: TrainSettings) -> int:
 def remaining_batches(train_loader: DataLoader[Batch], state: TrainState) -> Iterator[Batch]:
     """The batches of the current epoch that have not been trained on yet.
 
-    To resume within an epoch, the order must depend on the epoch's number alone: the batch sampler
-    is told that number, if it has a method `set_epoch`. With a plain `shuffle=True`, the rest of
-    the epoch comes in another order.
+    To resume within an epoch, the order must depend on the epoch's number alone: every sampler that
+    has a method `set_epoch` is told that number. With a plain `shuffle=True`, the rest of the epoch
+    comes in another order.
     """
-    set_epoch = getattr(train_loader.batch_sampler, "set_epoch", None)
-    if set_epoch is not None:
-        set_epoch(state.epoch)
+    for sampler in samplers_of(train_loader):
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(state.epoch)
     return islice(iter(train_loader), state.batch, None)
 
 
@@ -522,14 +536,20 @@ def group_into_windows(batches: Iterator[Batch], size: int) -> Iterator[list[Bat
 
 
 @contextlib.contextmanager
-def seeded_step(seed: int, step: int) -> Iterator[None]:
+def seeded_step(seed: int, step: int, device: Device = "cpu") -> Iterator[None]:
     """Dropout's random numbers follow from the seed and the step alone.
 
     So nothing that happens between two steps can change them, and a resumed run needs no stored
-    random state. Afterwards the global stream, from which dropout draws, is as it was.
+    random state. Afterwards the global streams from which dropout draws are as they were: that of
+    the CPU, and that of the `device` if it is a GPU.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed((seed << 32) + step)  # a different number for each pair (seed, step)
+    device = torch.device(device)
+    number = (seed << 32) + step  # a different one for each pair (seed, step)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if device.type == "cpu":
+            torch.default_generator.manual_seed(number)  # `torch.manual_seed` reaches all GPUs, too
+        else:
+            torch.manual_seed(number)
         yield
 
 
@@ -611,7 +631,7 @@ def train_model(
                 remaining_batches(train_loader, state), settings.accumulation_steps
             ):
                 lr = learning_rate(state.step, n_steps, settings)
-                with seeded_step(settings.seed, state.step):
+                with seeded_step(settings.seed, state.step, device):
                     loss = train_step(window, model, optimizer, device, lr, settings)
                 record_step(state, window, loss, settings)
                 state.seconds = time.monotonic() - started

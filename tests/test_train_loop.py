@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler
+from torch.utils.data.distributed import DistributedSampler
 
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
 from collate import custom_collate_fn
@@ -27,6 +28,8 @@ from train_loop import (
     learning_rate,
     make_optimizer,
     plot_losses,
+    remaining_batches,
+    seeded_step,
     sum_loss,
     summed_cross_entropy,
     takes_wanted,
@@ -183,6 +186,88 @@ def test_evaluation_changes_no_bit(drop_rate):
         return gpt
 
     assert_same_bits(run(1), run(1000))
+
+
+def generators_own_order(generator):
+    return loader(rows(), sampler=RandomSampler(rows(), generator=generator))
+
+
+def generators_own_batches(generator):
+    sampler = BatchSampler(RandomSampler(rows(), generator=generator), 4, drop_last=False)
+    return DataLoader(rows(), batch_sampler=sampler, collate_fn=collate)
+
+
+@pytest.mark.parametrize("make_loader", [generators_own_order, generators_own_batches])
+def test_evaluation_draws_nothing_from_a_samplers_own_generator(make_loader):
+    def run(eval_freq):
+        gpt = model()
+        data = make_loader(torch.Generator().manual_seed(1))
+        settings = TrainSettings(num_epochs=2, eval_freq=eval_freq)
+        optimizer = make_optimizer(gpt.parameters())
+        train_model(gpt, data, None, optimizer, settings=settings, progress=False)
+        return gpt
+
+    assert_same_bits(run(1), run(1000))
+
+
+class Recorded(Sampler):
+    """Any sampler whose order depends on the epoch, as DistributedSampler's does."""
+
+    def __init__(self):
+        self.epochs = []
+
+    def set_epoch(self, epoch):
+        self.epochs.append(epoch)
+
+    def __iter__(self):
+        return iter(range(24))
+
+    def __len__(self):
+        return 24
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_every_sampler_is_told_the_epoch(inside):
+    sampler = Recorded()
+    if inside:  # of a batch sampler that knows nothing of epochs
+        batches = BatchSampler(sampler, 4, drop_last=False)
+        data = DataLoader(rows(), batch_sampler=batches, collate_fn=collate)
+    else:
+        data = loader(rows(), sampler=sampler)
+    gpt = model()
+    settings = TrainSettings(num_epochs=3, eval_freq=1000)
+    train_model(
+        gpt, data, None, make_optimizer(gpt.parameters()), settings=settings, progress=False
+    )
+    assert sorted(set(sampler.epochs)) == [0, 1, 2]
+
+
+def test_a_distributed_sampler_gives_each_epoch_an_order_of_its_own():
+    data = loader(rows(), sampler=DistributedSampler(rows(), num_replicas=2, rank=0, seed=3))
+    orders = []
+    for epoch in (0, 1, 0):
+        batches = remaining_batches(data, TrainState(epoch=epoch))
+        orders.append([inputs.tolist() for inputs, _ in batches])
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_a_step_seeds_no_gpu_that_it_does_not_use(monkeypatch):
+    """Others may draw there; and to keep the streams of many GPUs takes time at every step."""
+
+    def fail(*arguments):
+        raise AssertionError("another device's stream was touched")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", fail)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", fail)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    before = torch.get_rng_state()
+    with seeded_step(1, 2):
+        one = torch.rand(3)
+    with seeded_step(1, 2):
+        assert torch.equal(torch.rand(3), one)
+    assert torch.equal(torch.get_rng_state(), before)
+    calc_loss_loader(loader(rows(5)), model(), "cpu")
 
 
 def test_evaluation_restores_modes_and_generator_even_if_it_fails():

@@ -145,9 +145,13 @@ def choose_tokens(
     if sampling.top_k is not None:
         k = min(sampling.top_k, logits.shape[-1])
         kth = logits.topk(k).values[:, -1:]  # (B, 1)
-        logits = logits.masked_fill(logits < kth, -torch.inf)
+        above = logits > kth
+        tied = logits == kth
+        places_left = k - above.sum(dim=-1, keepdim=True)
+        kept = above | tied & (tied.cumsum(dim=-1) <= places_left)  # the first ones, as in argmax
+        logits = logits.masked_fill(~kept, -torch.inf)
     if sampling.top_p is not None:
-        probs, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
+        probs, order = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
         # A token is excluded if those before it hold top_p already; the likeliest always stays.
         excluded = probs.cumsum(dim=-1) - probs >= sampling.top_p
         logits = logits.masked_fill(excluded.scatter(-1, order, excluded), -torch.inf)

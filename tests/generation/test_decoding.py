@@ -190,6 +190,16 @@ def test_sampling_follows_the_distribution():
         torch.testing.assert_close(sampled(logits, temperature=t), expected, atol=0.02, rtol=0)
 
 
+@pytest.mark.parametrize("k", [1, 3, 8])
+def test_top_k_leaves_k_tokens_even_of_equal_ones(k):
+    equal = torch.zeros(8)
+    assert (sampled(equal, temperature=1.0, top_k=k) > 0).tolist() == [True] * k + [False] * (8 - k)
+    some_equal = torch.tensor([1.0, 2.0, 1.0, 1.0, 2.0, 0.0, 0.0, 0.0])
+    order = [1, 4, 0, 2, 3, 5, 6, 7]  # of equal ones, the first comes first
+    left = sampled(some_equal, temperature=1.0, top_k=k) > 0
+    assert set(left.nonzero()[:, 0].tolist()) == set(order[:k])
+
+
 def test_top_k_and_top_p_leave_the_right_tokens():
     logits = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
     assert (sampled(logits, temperature=1.0, top_k=2) > 0).tolist() == [True, True, False, False]
