@@ -118,11 +118,11 @@ def faster_dtype():
     """The number format in which a model of GPT-2 small's width trains faster here."""
     import torch
 
-    from ch07.models.model_slice import choose_for_training
+    from ch07.models.model_slice import USUAL_TARGETS, USUAL_TOKENS, choose_for_training
     from gpt_model import MODEL_SIZES, GPTConfig
 
     small = GPTConfig(**MODEL_SIZES["gpt2-small"])
-    return choose_for_training(small, 512, 128, torch.device("cpu")).dtype
+    return choose_for_training(small, USUAL_TOKENS, USUAL_TARGETS, torch.device("cpu")).dtype
 
 
 def matrix_peak(dtype, size=2048, tries=20):

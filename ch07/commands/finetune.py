@@ -34,7 +34,7 @@ from ch07.evaluation.score_report import (
     print_scores,
 )
 from ch07.generation.respond import Answer, respond
-from ch07.models.model_slice import choose_for_training
+from ch07.models.model_slice import USUAL_TARGETS, USUAL_TOKENS, choose_for_training
 from ch07.models.saved_run import save_model
 from ch07.runs import run_folder
 from ch07.runs.new_run_folder import check_new_folder, new_run_folder
@@ -47,6 +47,7 @@ from ch07.training.interruption import (
     stop_on_signal,
 )
 from ch07.training.job import Job, build_job, describe_job, distribute_job, gather_job
+from ch07.training.repeated_shapes import limit_kernels
 from ch07.training.resume import (
     check_same_on_all_ranks,
     check_sources,
@@ -70,9 +71,6 @@ from gpt_model import MODEL_SIZES, GPTConfig
 from instruction_dataset import Entry
 from train_loop import Record, TrainState, plot_losses, total_steps, train_model
 
-# Of a batch, to choose a number format before the data is read:
-USUAL_TOKENS = 512
-USUAL_TARGETS = 128
 SAMPLE_TOKENS = 40  # the longest answer that is shown at an evaluation
 
 
@@ -106,6 +104,7 @@ def _dtype_for_all_ranks(given: dict[str, Any]) -> str:
         return dtype
     shape = GPTConfig(**MODEL_SIZES.get(given.get("model", RANDOM_START), {}))
     device = choose_device(given.get("device", "auto"))
+    limit_kernels(shape.emb_dim)
     return choose_for_training(shape, USUAL_TOKENS, USUAL_TARGETS, device, threads=1).dtype
 
 

@@ -30,8 +30,7 @@ SOFTMAX_BYTES = 60  # per logit, forward and backward
 UPDATE_BYTES = 40  # per parameter: norm and clipping of the gradient, then AdamW
 # The share of a slice's speed that a whole run reaches: its batches differ in size, less of the
 # model is in the processor's cache, and in bfloat16 kernels are compiled. Fitted to training steps
-# of gpt2-tiny and gpt2-small on an Intel Xeon with AMX; on an AMD EPYC with bfloat16 units, what is
-# told is then 0.9 to 1.2 times what a run takes.
+# of gpt2-tiny and gpt2-small on an Intel Xeon with AMX.
 SHARE_OF_SLICE_SPEED = {"float32": 0.9, "bfloat16": 0.75}
 PROCESS_BYTES = 300e6  # Python, PyTorch, and the rows of the data
 MAX_CACHE_BYTES = 2e9  # of the KV cache of answers that are generated together
@@ -78,10 +77,10 @@ class Batches:
             shared = min(n_shared, max(cut) - 1)
             tokens.append(shared + len(rows) * (max(cut) - shared))
             targets.append(sum(counted))
-        if not tokens:  # one of several processes, which gets no row of any batch
+        if not tokens:  # there are no rows, or another process gets all of them
             tokens = [1]
             targets = [0]
-        longest = max(lengths)
+        longest = max(lengths, default=0)
         return cls(tokens, targets, longest if limit is None else min(longest, limit))
 
     def of_one_row(self, batch_size: int) -> "Batches":

@@ -8,19 +8,16 @@ from dataclasses import dataclass
 import torch
 
 from ch07.config import FinetuneOptions
-from ch07.data.loaded_rows import TokenizedRows
-from ch07.data.shared_tokens import count_shared_tokens
 from ch07.models import resource_estimate as est
 from ch07.models.adapters import add_adapter
 from ch07.models.empty_model import empty_model
+from ch07.training.batch_sizes import count_batch_sizes
 from ch07.training.muon import count_operations
 from ch07.training.run_plan import RunPlan
 from ch07.utils import distributed
 from ch07.utils.device import available_memory
 from gpt_model import MODEL_SIZES, GPTConfig
 from train_loop import sum_loss, total_steps
-
-ROWS_COMPARED = 100  # to find out how many tokens all rows of a dataset share
 
 
 @dataclass(frozen=True)
@@ -87,17 +84,12 @@ def count_trained_parameters(config: GPTConfig, options: FinetuneOptions) -> int
 
 def training_batches(plan: RunPlan, options: FinetuneOptions) -> est.Batches:
     """The sizes of an epoch's batches."""
-    dataset = plan.rows.datasets["train"]
-    lengths = dataset.lengths.tolist()
-    prompt_lengths = [0] * len(lengths)
-    if options.loss_on == "response":
-        prompt_lengths = dataset.prompt_lengths.tolist()
-    return est.Batches.from_lengths(
+    return count_batch_sizes(
+        plan.rows.datasets["train"],
         plan.train_loader.batch_sampler or (),
-        lengths,
-        prompt_lengths,
-        plan.allowed_max_length,
-        n_shared=0 if plan.settings.batch_loss is sum_loss else _shared_tokens(dataset),
+        limit=plan.allowed_max_length,
+        loss_on=options.loss_on,
+        share_beginning=plan.settings.batch_loss is not sum_loss,
     )
 
 
@@ -107,14 +99,6 @@ def _muon_operations(config: GPTConfig, options: FinetuneOptions) -> int:
         return 0
     blocks = empty_model(config).trf_blocks
     return sum(count_operations(p.shape) for p in blocks.parameters() if p.ndim == 2)
-
-
-def _shared_tokens(dataset: TokenizedRows) -> int:
-    """With how many tokens all rows of a dataset begin, judged from some of them."""
-    step = max(1, len(dataset) // ROWS_COMPARED)
-    items = [dataset[i] for i in range(0, len(dataset), step)]
-    # an item is token ids, or (prompt_length, token_ids)
-    return count_shared_tokens([item[1] if isinstance(item, tuple) else item for item in items])
 
 
 def check_memory(options: FinetuneOptions, plan: RunPlan, costs: Costs) -> None:

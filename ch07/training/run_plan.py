@@ -5,11 +5,12 @@ it is about. A model's shape is enough to look at the data and to estimate what 
 nothing is loaded, or downloaded, for a run that can't start.
 """
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -23,7 +24,9 @@ from ch07.data.token_store_dataset import open_store
 from ch07.data.tokenizer import load_tokenizer
 from ch07.models.model_slice import choose_for_training
 from ch07.models.pretrained import WeightSource, find_weights
+from ch07.models.resource_estimate import Batches
 from ch07.models.weight_reader import WeightsError
+from ch07.training.batch_sizes import count_batch_sizes
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
 from ch07.training.repeated_shapes import limit_kernels, should_round
 from ch07.training.shared_beginning import sum_loss_with_shared_beginning
@@ -35,6 +38,8 @@ from ch07.utils.run_log import RunLog
 from gpt_model import MODEL_SIZES, GPTConfig
 from instruction_dataset import PromptStyle
 from train_loop import BatchLoss, TrainSettings, sum_loss, total_steps
+
+BATCHES_COUNTED = 100  # to know the usual size of one
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,14 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
     )
     train_loader, val_loader = _make_loaders(options, rows, allowed_max_length)
     limit_kernels(config.emb_dim)  # before the products of the measurement
-    compute = _choose_compute(options, config, rows, device)
+    sizes = count_batch_sizes(
+        rows.datasets["train"],
+        islice(train_loader.batch_sampler or (), BATCHES_COUNTED),
+        limit=allowed_max_length,
+        loss_on=options.loss_on,
+        share_beginning=_shares_beginning(options, config),
+    )
+    compute = _choose_compute(options, config, sizes, device)
     return RunPlan(
         config=config,
         source=source,
@@ -100,19 +112,14 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
 
 
 def _choose_compute(
-    options: FinetuneOptions, config: GPTConfig, rows: LoadedRows, device: torch.device
+    options: FinetuneOptions, config: GPTConfig, sizes: Batches, device: torch.device
 ) -> ComputeChoice:
     """Number format and threads, measured where the options leave them open.
 
     From here on PyTorch computes with so many threads.
     """
-    dataset = rows.datasets["train"]
-    tokens = targets = 1
-    if len(dataset):
-        assert options.batch_size is not None  # set by the recipe, if not given
-        tokens = targets = int(options.batch_size * np.mean(dataset.lengths))
-        if options.loss_on == "response":
-            targets -= int(options.batch_size * np.mean(dataset.prompt_lengths))
+    tokens = round(statistics.mean(sizes.tokens))
+    targets = round(statistics.mean(sizes.targets))
     compute = choose_for_training(config, tokens, targets, device, options.dtype, options.threads)
     torch.set_num_threads(compute.threads)
     return compute
@@ -175,15 +182,19 @@ def _context_length(options: FinetuneOptions, config: GPTConfig) -> int:
     return context_length
 
 
+def _shares_beginning(options: FinetuneOptions, config: GPTConfig) -> bool:
+    """Whether what all rows of a batch begin with is read once.
+
+    With dropout, each copy of a beginning would have its own activations dropped, so it can't be.
+    """
+    return options.shared_beginning == "once" and config.drop_rate == 0
+
+
 def _batch_loss(
     options: FinetuneOptions, config: GPTConfig, device: torch.device, dtype: str
 ) -> BatchLoss:
-    """What computes the loss of a batch.
-
-    With dropout, each copy of a beginning would have its own activations dropped, so it can't be
-    read once for all.
-    """
-    if options.shared_beginning == "per-row" or config.drop_rate > 0:
+    """What computes the loss of a batch."""
+    if not _shares_beginning(options, config):
         return sum_loss
     return partial(
         sum_loss_with_shared_beginning,

@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 import torch
@@ -19,12 +19,14 @@ from ch07.utils.device import has_bfloat16_units
 
 MEASURING_SECONDS = 0.25  # for each of the two choices
 MIN_ROUNDS = 3
-HOPELESS = 5.0  # a candidate that takes so many times as long when first timed leaves the race
+TRIES = 2  # so that one pause decides nothing
+HOPELESS = 3.0  # a candidate that takes so many times as long in each try leaves the race
 WORTHWHILE = 1.03  # a candidate that is listed later must be so many times as fast
 AVAILABLE_THREADS = torch.get_num_threads()  # cores, or what OMP_NUM_THREADS says
 
 Candidate = TypeVar("Candidate")
 Clock = Callable[[], float]
+Work = Callable[[str], None]  # computed once, in the number format that is given
 
 
 @dataclass(frozen=True)
@@ -44,20 +46,23 @@ def time_in_turns(
     """The median seconds of each candidate's work, done in turns until `seconds` have passed.
 
     A first, untimed round loads libraries and compiles kernels. A candidate that is far slower in
-    the second round is not tried again.
+    both of the next two rounds is not tried again.
     """
     for job in work.values():
         job()
     end = clock() + seconds
-    times = {candidate: [_timed(job, clock)] for candidate, job in work.items()}
-    hopeless = HOPELESS * min(first for (first,) in times.values())
-    in_the_race = [c for c, (first,) in times.items() if first <= hopeless]
-    rounds = 1
-    while len(in_the_race) > 1 and (rounds < MIN_ROUNDS or clock() < end):
+    times: dict[Candidate, list[float]] = {candidate: [] for candidate in work}
+    in_the_race = list(work)
+    rounds = 0
+    while rounds < TRIES or (len(in_the_race) > 1 and (rounds < MIN_ROUNDS or clock() < end)):
         for candidate in in_the_race:
             times[candidate].append(_timed(work[candidate], clock))
         rounds += 1
-    return {candidate: statistics.median(measured) for candidate, measured in times.items()}
+        if rounds == TRIES:
+            best = {candidate: min(tries) for candidate, tries in times.items()}
+            limit = HOPELESS * min(best.values())
+            in_the_race = [candidate for candidate in work if best[candidate] <= limit]
+    return {c: statistics.median(tries) for c, tries in times.items()}
 
 
 def _timed(job: Callable[[], None], clock: Clock) -> float:
@@ -85,30 +90,32 @@ def fastest(times: Mapping[Candidate, float]) -> Candidate:
 
 def choose_compute(
     device: torch.device,
-    work: Callable[[str], None],
+    make_work: Callable[[], Work],
     dtype: str = "auto",
     threads: int | None = None,
     clock: Clock = time.perf_counter,
 ) -> ComputeChoice:
     """The fastest number format and number of threads for a piece of work.
 
-    `work(dtype)` does it once, in a number format. A given `dtype` or number of threads is kept.
-    Afterwards PyTorch has as many threads as before.
+    `make_work()` is only called if something is left open; what it returns does the work once when
+    called with a number format. A given `dtype` or number of threads is kept. Afterwards PyTorch
+    has as many threads as before.
     """
+    make_work = cache(make_work)  # the same for both choices
     reasons = []
     before = torch.get_num_threads()
     try:
         if threads is None:
             threads = AVAILABLE_THREADS
             if device.type == "cpu" and threads > 1:
-                times = time_in_turns(_work_by_threads(work, dtype), clock=clock)
+                times = time_in_turns(_work_by_threads(make_work(), dtype), clock=clock)
                 threads = fastest(times)
                 reasons.append(_comparison(times, threads, "threads"))
         torch.set_num_threads(threads)
         if dtype == "auto":
             dtype = "float32"
             if has_bfloat16_units(device):
-                times = time_in_turns(_work_by_dtype(work), clock=clock)
+                times = time_in_turns(_work_by_dtype(make_work()), clock=clock)
                 dtype = fastest(times)
                 reasons.append(_comparison(times, dtype))
     finally:
@@ -129,7 +136,7 @@ def thread_counts(available: int) -> list[int]:
     return [n for n in dict.fromkeys(counts) if n >= 1]
 
 
-def _work_by_threads(work: Callable[[str], None], dtype: str) -> dict[int, Callable[[], None]]:
+def _work_by_threads(work: Work, dtype: str) -> dict[int, Callable[[], None]]:
     number_format = "float32" if dtype == "auto" else dtype
 
     def work_with(n: int) -> None:
@@ -139,7 +146,7 @@ def _work_by_threads(work: Callable[[str], None], dtype: str) -> dict[int, Calla
     return {n: partial(work_with, n) for n in thread_counts(AVAILABLE_THREADS)}
 
 
-def _work_by_dtype(work: Callable[[str], None]) -> dict[str, Callable[[], None]]:
+def _work_by_dtype(work: Work) -> dict[str, Callable[[], None]]:
     # float32 first: it is exact, so bfloat16 has to be faster to be taken
     return {dtype: partial(work, dtype) for dtype in ("float32", "bfloat16")}
 
