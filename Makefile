@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 run: $(VENV)/.run-installed
 	$(BIN)/python -m ch07
 
-# A test that crashes or hangs (pyproject.toml says when that is) ends the run and is named.
+# A test that crashes, or runs longer than `faulthandler_timeout` in pyproject.toml, ends the run and
+# is named.
 test: $(VENV)/.test-installed
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .

@@ -65,7 +65,7 @@ def bytes_held(thing, seen):
 
 
 def compare(given):
-    peers.require_book()
+    peers.require_peers()
     data, tokenizer = load_entries(given.data), load_tokenizer()
     batches = [epoch(*build(data, tokenizer)) for build in (ours, book)]
     for one, other in zip(*batches, strict=True):

@@ -177,7 +177,7 @@ def best_of_transformers(given):
 
 def compare(given):
     """All rows of the table."""
-    peers.require_book()
+    peers.require_peers()
     fast = harness.faster_dtype()
     size, data, rounds = given.model, given.data, given.rounds
     formats = [fast, *QUANTIZED]

@@ -13,14 +13,17 @@ from torch.utils.data import DataLoader
 from ch07.models.parameter_names import plain_name, to_published
 
 END = 50256
-BOOK = "llms_from_scratch"  # the package with the book's own code
+PACKAGES = ("llms_from_scratch", "transformers")  # the book's own code, and Hugging Face's
 
 
-def require_book():
-    """End with a sentence if the book's code is not installed."""
-    if importlib.util.find_spec(BOOK) is None:
+def require_peers():
+    """End with a sentence if a peer is not installed."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
         raise SystemExit(
-            "The book's code is missing: python -m pip install --no-deps -r requirements-bench.txt"
+            f"Not installed: {', '.join(missing)}. The peers come with:\n"
+            "  python -m pip install -r requirements-dev.txt\n"
+            "  python -m pip install --no-deps -r requirements-bench.txt"
         )
 
 

@@ -174,7 +174,7 @@ def _weights_at_work(config):
 
 def compare(given):
     """All rows of the table."""
-    peers.require_book()
+    peers.require_peers()
     fast = harness.faster_dtype()
     ours, book, hf = ("ours", fast), ("book", "float32"), ("transformers", "float32")
     tuned = ("transformers", fast)

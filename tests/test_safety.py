@@ -110,7 +110,7 @@ def test_the_program_would_run_if_it_were_let(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak")
 def test_bombs_end_in_a_sentence_and_not_in_memory(tmp_path, run_command):
-    """Each in a process of its own; a second is usual, 300 MB the limit."""
+    """Each in a process of its own; a second of computing is usual, 300 MB the limit."""
     done = run_command(strangers.__file__, tmp_path)
     found = json.loads(done.stdout)
     assert len(found) == 35, done.stderr
@@ -136,13 +136,12 @@ def test_a_pipe_that_somebody_writes_to_is_read(tmp_path, number_data, monkeypat
         if first == "reader":
             time.sleep(0.2)
         with open(pipe, "wb") as file:  # waits for the reader
-            time.sleep(0.1)
             written.append(file.write(data))
 
     writing = threading.Thread(target=write, daemon=True)
     writing.start()
     if first == "writer":
-        time.sleep(0.2)
+        time.sleep(0.2)  # if that is too short, the reader waits
     assert load_entries(pipe) == load_entries(number_data)
     writing.join(60)
     assert written == [len(data)]

@@ -100,8 +100,8 @@ def _read_at_most(path: Path | str, n_bytes: int) -> bytes:
 def _first_byte_of_pipe(descriptor: int, path: Path | str) -> bytes:
     """The first byte, or nothing if a process has opened the pipe but written nothing yet.
 
-    A process that was started together with this one has a moment to open the pipe. Closing it
-    earlier would end that process, which would then be writing to nobody.
+    A process that was started together with this one has a moment to open the pipe. If the pipe
+    were closed at once, a process that had just opened it would be killed by SIGPIPE.
     """
     end = time.monotonic() + WRITER_SECONDS
     while True:

@@ -47,6 +47,16 @@ def has_packed_kernels() -> bool:
     return FBGEMM in torch.backends.quantized.supported_engines
 
 
+def largest_magnitude(x: Tensor) -> Tensor:
+    """The largest absolute value of each row: (..., I) -> (..., 1).
+
+    >>> largest_magnitude(torch.tensor([[1.0, -3.0], [2.0, 0.0]])).tolist()
+    [[3.0], [2.0]]
+    """
+    # For many rows several times as fast as `torch.linalg.vector_norm(x, torch.inf, dim=-1)`.
+    return torch.maximum(x.amax(dim=-1, keepdim=True), -x.amin(dim=-1, keepdim=True))
+
+
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """int8 values (O, I) and scales (O,) with weight = values * scales up to rounding.
 
@@ -55,20 +65,9 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     tensor([[127, -64,   5],
             [  0,   0,   0]], dtype=torch.int8)
     """
-    largest = weight.abs().amax(dim=1).clamp(min=SMALLEST)  # (O,)
+    largest = largest_magnitude(weight)[:, 0].clamp(min=SMALLEST)  # (O,)
     scales = largest / MAX_WEIGHT
     return (weight / scales[:, None]).round().to(torch.int8), scales
-
-
-def largest_magnitude(x: Tensor) -> Tensor:
-    """The largest absolute value of each token's activations: (..., I) -> (..., 1).
-
-    >>> largest_magnitude(torch.tensor([[1.0, -3.0], [2.0, 0.0]])).tolist()
-    [[3.0], [2.0]]
-    """
-    # For many tokens 15 times as fast as `torch.linalg.vector_norm(x, torch.inf)`, which PyTorch
-    # computes one number at a time.
-    return torch.maximum(x.amax(dim=-1, keepdim=True), -x.amin(dim=-1, keepdim=True))
 
 
 class Int8Linear(nn.Module):

@@ -46,9 +46,10 @@ def test_the_bandwidth_is_that_of_reading_a_matrix():
     assert 1e8 < harness.bandwidth(n_bytes=2**24, tries=3) < 1e13
 
 
-def test_a_missing_peer_is_named_with_the_command_that_installs_it(monkeypatch):
-    monkeypatch.setattr(peers, "BOOK", "no_such_package")
-    with pytest.raises(SystemExit, match="requirements-bench"):
-        peers.require_book()
-    monkeypatch.setattr(peers, "BOOK", "json")
-    peers.require_book()
+def test_missing_peers_are_named_with_the_commands_that_install_them(monkeypatch):
+    monkeypatch.setattr(peers, "PACKAGES", ("json", "no_such_package", "nor_this"))
+    with pytest.raises(SystemExit, match="no_such_package, nor_this") as ended:
+        peers.require_peers()
+    assert "requirements-bench.txt" in str(ended.value)
+    monkeypatch.setattr(peers, "PACKAGES", ("json",))
+    peers.require_peers()
