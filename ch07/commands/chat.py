@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from ch07.commands.run_to_answer import load_run_to_answer
-from ch07.config import ANSWER_TOKENS
+from ch07.config import ANSWER_TOKENS, flag_of
 from ch07.data.entry_checks import MAX_FIELD_CHARACTERS
 from ch07.generation.decoding import Sampling
 from ch07.generation.respond import Answer, respond
 from ch07.models.model_slice import use_fastest_threads
 from ch07.models.saved_run import Run
 from ch07.utils.console import terminal_line, terminal_safe
-from ch07.utils.errors import InputError, UserError
+from ch07.utils.errors import InputError, OptionError, UserError
 from ch07.utils.validation import has_lone_surrogate
 
 HELP = """Each line is an instruction; what follows " | " is its input. The model was tuned on
@@ -41,6 +41,7 @@ def respond_once(
     **options: Any,
 ) -> int:
     """Print the answer to one instruction; `options` are those of `_answer`. Returns 0."""
+    _check_sampling(options)
     run = load_run_to_answer(folder, device, weights)
     _print_answer(_answer(run, instruction, text, **options))
     return 0
@@ -48,6 +49,7 @@ def respond_once(
 
 def chat(folder: str, device: str = "auto", weights: str = "float32", **options: Any) -> int:
     """Read instructions line by line and print answers until the input ends; returns 0."""
+    _check_sampling(options)
     run = load_run_to_answer(folder, device, weights)
     device_used = next(run.model.parameters()).device
     use_fastest_threads(run.model.config, 1, device_used)
@@ -96,6 +98,17 @@ def _entry(instruction: str, text: str) -> dict[str, str]:
     if has_lone_surrogate(instruction + text):
         raise InputError("the text contains half a character (a lone surrogate): type it as UTF-8")
     return {"instruction": instruction.strip(), "input": text.strip()}
+
+
+def _check_sampling(options: dict[str, Any]) -> None:
+    """OptionError for what would do nothing: at temperature 0 no token is drawn."""
+    given = [name for name in ("top_k", "top_p", "seed") if options.get(name) is not None]
+    if given and not options.get("temperature"):
+        flags = " and ".join(map(flag_of, given))
+        raise OptionError(
+            f"without --temperature the likeliest token is always taken, so {flags} would do "
+            "nothing: add --temperature 1.0, or a lower one"
+        )
 
 
 def _answer(

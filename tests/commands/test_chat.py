@@ -58,3 +58,24 @@ def test_a_fault_of_the_program_is_not_taken_for_a_refusal(talk, monkeypatch):
     monkeypatch.setattr("ch07.commands.chat._entry", lambda *fields: int("not a number"))
     asked, err = talk("Name a colour.", "Name another.", code=1)
     assert asked == [] and "ValueError: invalid literal" in err and "This is a bug in ch07" in err
+
+
+@pytest.mark.parametrize("command", [["respond", "RUN", "Name a colour."], ["chat", "RUN"]])
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--top-k", "5"], "--top-k"),
+        (["--top-p", "0.9", "--seed", "1"], "--top-p and --seed"),
+        (["--top-k", "5", "--temperature", "0"], "--top-k"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(command, flags, named, run, capsys):
+    command = [str(run) if word == "RUN" else word for word in command]
+    assert main([*command, *flags]) != 0
+    error = capsys.readouterr().err
+    assert f"so {named} would do nothing: add --temperature" in error
+
+
+def test_flags_of_sampling_are_taken_with_a_temperature(run, capsys):
+    flags = ["--top-k", "5", "--top-p", "0.9", "--seed", "1", "--temperature", "0.7"]
+    assert main(["respond", str(run), "Write 7 as a word.", *flags]) == 0
