@@ -19,6 +19,7 @@ from typing import Any
 from ch07.evaluation.metrics import exact_match, rouge_l, token_f1
 from ch07.evaluation.rank_correlation import kendall, spearman
 from ch07.generation.completion import Completion
+from ch07.generation.thoughts import drop_thoughts
 from ch07.utils.errors import UserError
 
 METRICS = {"exact_match": exact_match, "token_f1": token_f1, "rouge_l": rouge_l}
@@ -86,12 +87,13 @@ def parse_score(reply: str, scale: Scale = HUNDRED) -> float | None:
     The first match decides: a fraction ("85/100", "17 out of 20"), a number after a word such as
     "score" or "rating", a number at the start of the reply, the only number in it. On a scale from
     0, a fraction of 5, 10 or 20 is converted, so "7/10" is 70; other fractions are ignored. The
-    score must be on the scale: no negative number, no year, no part of a word.
+    score must be on the scale: no negative number, no year, no part of a word. What a reasoning
+    model thought before its reply doesn't count.
 
     >>> [parse_score(text) for text in ("85", "**Score:** 85.", "I'd give it a 7/10", "1985", "?")]
     [85.0, 85.0, 70.0, None, None]
     """
-    text = " ".join(re.sub(r"[*_`]", "", reply).split())
+    text = " ".join(re.sub(r"[*_`]", "", drop_thoughts(reply)).split())
     scale_range = rf"\b{scale.low} ?(?:-|\u2013|to) ?{scale.high}\b"  # the judge may repeat it
     text = re.sub(scale_range, "", text, flags=REGEX_FLAGS)
     if re.search(NUMBER_RANGE, text, REGEX_FLAGS):

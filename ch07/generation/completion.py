@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from ch07.config import ANSWER_TOKENS
 from ch07.data.tokenizer import load_tokenizer
+from ch07.generation.thoughts import drop_thoughts
 from ch07.utils.errors import InputError, UserError
 from ch07.utils.validation import has_lone_surrogate
 
@@ -41,7 +42,7 @@ class Completion:
     """What was written, and why it ends: "stop" (by itself, or at a stop string) or "length".
 
     Half a character (a lone surrogate, which a server can send) is replaced by U+FFFD, as decoders
-    do.
+    do. Thoughts before the answer are dropped.
     """
 
     text: str
@@ -50,7 +51,8 @@ class Completion:
     def __post_init__(self) -> None:
         if self.finish_reason not in FINISH_REASONS:
             raise InputError(f"finish_reason is {self.finish_reason!r}, but must be stop or length")
-        object.__setattr__(self, "text", re.sub("[\ud800-\udfff]", "\ufffd", self.text))
+        answer = drop_thoughts(self.text)
+        object.__setattr__(self, "text", re.sub("[\ud800-\udfff]", "\ufffd", answer))
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def finished_completion(text: str, finish_reason: str, stop: Sequence[str]) -> C
     >>> finished_completion("one\n2. two", "length", ["\n2.", "two"])
     Completion(text='one', finish_reason='stop')
     """
+    text = drop_thoughts(text)  # a stop string in a thought doesn't end the answer
     positions = [text.find(stop_string) for stop_string in stop]
     found = [position for position in positions if position >= 0]
     return Completion(text[: min(found)]) if found else Completion(text, finish_reason)
