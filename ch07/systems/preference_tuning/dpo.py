@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -32,7 +33,14 @@ from ch07.training.shared_beginning import (
 from ch07.utils.errors import DivergedError, InputError
 from ch07.utils.evaluation_mode import evaluation_mode
 from gpt_model import GPTModel
-from train_loop import IGNORE_INDEX, TrainSettings, TrainState, learning_rate, total_steps
+from train_loop import (
+    IGNORE_INDEX,
+    TrainSettings,
+    TrainState,
+    learning_rate,
+    samplers_of,
+    total_steps,
+)
 
 REDUCTIONS = ("sum", "mean")
 
@@ -210,31 +218,31 @@ def train_on_pairs(
     Both loaders yield pairs, as in `pair_logprobs`. A record of the state's history has step,
     epoch, lr, seconds, and loss, margin and accuracy of the first training pairs
     (`settings.eval_iter` batches) and of all held-out pairs; `on_eval(history)` is called after
-    each. `restore_state()` is called once the reference has been computed: it may load the model
-    and optimizer of an interrupted run. Training stops when `on_step(state)` returns true. Dropout
-    stays off, so that policy and reference are compared as the same network.
+    each. `restore_state()` is called once the reference is known: it may load an interrupted run's
+    model and optimizer. Training stops when `on_step(state)` returns true. Dropout stays off:
+    both are the same network. InputError for a setting that would do nothing.
     """
+    _check_settings(settings)
     reference = pair_logprobs(model, loader, device, dpo.reduction)
-    first_pairs = _first_pairs(loader, settings.eval_iter)
-    evaluate = _pair_evaluator(model, first_pairs, held_out, dpo, device)
+    evaluate = _pair_evaluator(model, loader, held_out, settings, dpo, device)
     state = restore_state()
     end = total_steps(loader, settings)
+    steps_per_epoch = _steps_per_epoch(loader, settings)
     started = time.monotonic() - state.seconds
 
     def record(lr: float) -> None:
-        position = {"step": state.step, "epoch": state.step / len(loader), "tokens_seen": None}
+        position = {"step": state.step, "epoch": state.step / steps_per_epoch, "tokens_seen": None}
         state.history.append({**position, "lr": lr, "seconds": state.seconds, **evaluate()})
         on_eval(state.history)
 
     with evaluation_mode(model), tqdm(total=end, initial=state.step, disable=not progress) as bar:
         if not state.history:
             record(lr=0.0)
-        for batch in _batches(loader, state.step, end):
+        for window in _windows(loader, settings, state.step, end):
             lr = learning_rate(state.step, end, settings)
-            _update(model, batch, reference, optimizer, lr=lr, settings=settings, dpo=dpo)
+            _update(model, window, reference, optimizer, lr=lr, settings=settings, dpo=dpo)
             state.seconds = round(time.monotonic() - started, 2)
-            state.step += 1
-            state.epoch, state.batch = divmod(state.step, len(loader))
+            _count_step(state, steps_per_epoch, settings)
             bar.update()
             if state.step % settings.eval_freq == 0 or state.step == end:
                 record(lr)
@@ -247,11 +255,12 @@ def _pair_evaluator(
     model: nn.Module,
     train: DataLoader[Any],
     held_out: DataLoader[Any],
+    settings: TrainSettings,
     dpo: DPOSettings,
     device: torch.device | str,
 ) -> Callable[[], dict[str, float | None]]:
-    """A function that evaluates both loaders against the model as it is now."""
-    loaders = {"train": train, "val": held_out}
+    """A function that evaluates first training pairs and held-out pairs against this model."""
+    loaders = {"train": _first_pairs(train, settings.eval_iter), "val": held_out}
     references = {
         name: pair_logprobs(model, loader, device, dpo.reduction)
         for name, loader in loaders.items()
@@ -282,22 +291,50 @@ def _first_pairs(loader: DataLoader[Any], n_batches: int | None) -> DataLoader[A
     return DataLoader(pairs, batch_size, collate_fn=loader.collate_fn)
 
 
-def _batches(loader: DataLoader[Any], start: int, end: int) -> Iterator[PairBatch]:
-    """Batches number `start` to `end`, epoch by epoch, each epoch in its own order."""
-    first_epoch = start // len(loader)
-    n_epochs = math.ceil(end / len(loader))
-    for epoch in range(first_epoch, n_epochs):
-        batch_sampler: Any = loader.batch_sampler
-        if hasattr(batch_sampler, "set_epoch"):
-            batch_sampler.set_epoch(epoch)
-        for number, batch in enumerate(loader, start=epoch * len(loader)):
+def _windows(
+    loader: DataLoader[Any], settings: TrainSettings, start: int, end: int
+) -> Iterator[list[PairBatch]]:
+    """The batches of the steps from number `start` to `end`: `accumulation_steps` to a step.
+
+    Epoch by epoch, each in its own order; the last step of an epoch may have fewer.
+    """
+    steps_per_epoch = _steps_per_epoch(loader, settings)
+    for epoch in range(start // steps_per_epoch, math.ceil(end / steps_per_epoch)):
+        for sampler in samplers_of(loader):
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(epoch)
+        batches = iter(loader)
+        number = epoch * steps_per_epoch
+        while window := list(islice(batches, settings.accumulation_steps)):
             if start <= number < end:
-                yield batch
+                yield window
+            number += 1
+
+
+def _steps_per_epoch(loader: DataLoader[Any], settings: TrainSettings) -> int:
+    return math.ceil(len(loader) / settings.accumulation_steps)
+
+
+def _count_step(state: TrainState, steps_per_epoch: int, settings: TrainSettings) -> None:
+    state.step += 1
+    state.epoch, steps_of_epoch = divmod(state.step, steps_per_epoch)
+    state.batch = steps_of_epoch * settings.accumulation_steps
+
+
+def _check_settings(settings: TrainSettings) -> None:
+    """InputError for a setting that another loop obeys, but that would do nothing here."""
+    defaults = TrainSettings()
+    for name in ("dtype", "ignore_index", "cross_entropy", "batch_loss", "reduce"):
+        if getattr(settings, name) != getattr(defaults, name):
+            raise InputError(
+                f"{name} is {getattr(settings, name)!r}, but training on pairs doesn't use it: "
+                "leave it out"
+            )
 
 
 def _update(
     model: nn.Module,
-    batch: PairBatch,
+    window: list[PairBatch],
     reference: Tensor,
     optimizer: torch.optim.Optimizer,
     *,
@@ -305,15 +342,20 @@ def _update(
     settings: TrainSettings,
     dpo: DPOSettings,
 ) -> None:
-    """One optimizer step on the mean loss of a batch of pairs."""
-    indices = batch[2]
-    policy = _batch_logprobs(model, batch, reference.device, dpo.reduction)
-    loss = dpo_loss(
-        *policy, *reference[indices].T, beta=dpo.beta, label_smoothing=dpo.label_smoothing
-    ).mean()
-    loss.backward()
+    """One optimizer step on the mean loss of all pairs in a list of batches."""
+    n_pairs = sum(len(indices) for _, _, indices in window)
+    total = 0.0
+    for batch in window:
+        indices = batch[2]
+        policy = _batch_logprobs(model, batch, reference.device, dpo.reduction)
+        losses = dpo_loss(
+            *policy, *reference[indices].T, beta=dpo.beta, label_smoothing=dpo.label_smoothing
+        )
+        loss = losses.sum() / n_pairs
+        loss.backward()  # adds to the gradients of earlier batches
+        total += loss.item()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
-    if not math.isfinite(float(norm) + loss.item()):
+    if not math.isfinite(float(norm) + total):
         raise DivergedError("loss or gradient is not finite; try a lower learning rate")
     for group in optimizer.param_groups:
         group["lr"] = lr

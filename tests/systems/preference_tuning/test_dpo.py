@@ -39,7 +39,7 @@ from ch07.systems.preference_tuning.preference_data import (
 )
 from ch07.systems.preference_tuning.toy_preferences import FORMS, toy_preferences
 from ch07.utils.atomic_files import read_json
-from ch07.utils.errors import DataError
+from ch07.utils.errors import DataError, InputError
 from collate import custom_collate_fn, custom_collate_response_fn
 from gpt_model import GPTModel
 from instruction_dataset import RESPONSE_HEADER, encode_prompt
@@ -307,6 +307,63 @@ def test_training_equals_training_with_a_frozen_second_model(small_model):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
     moved = (twin.tok_emb.weight - frozen.tok_emb.weight).abs().max()
     assert moved > 1e-3, "far beyond the tolerance"
+
+
+@pytest.mark.parametrize("accumulation_steps", [2, 3])
+def test_batches_of_one_step_count_as_one_large_batch(small_model, accumulation_steps):
+    """Every pair of every epoch is used, also those of a last, shorter step."""
+    twin = copy.deepcopy(small_model)
+    pairs = some_pairs(40)
+
+    def train(model, batch_size, accumulation_steps):
+        settings = TrainSettings(
+            num_epochs=3, peak_lr=0.1, eval_freq=1000, accumulation_steps=accumulation_steps
+        )
+        loader = make_pair_loader(pairs, batch_size)  # in the order of the pairs
+        optimizer = torch.optim.SGD(model.parameters())
+        empty = make_pair_loader(Pairs())
+        return train_on_pairs(model, loader, empty, optimizer, settings, progress=False)
+
+    several = train(small_model, 4, accumulation_steps)
+    one = train(twin, 4 * accumulation_steps, 1)
+    assert several.step == one.step == 3 * math.ceil(10 / accumulation_steps)
+    assert several.history[-1]["epoch"] == one.history[-1]["epoch"] == 3
+    for a, b in zip(small_model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_a_run_of_accumulated_steps_is_resumed_within_an_epoch(small_model):
+    twin = copy.deepcopy(small_model)
+    settings = TrainSettings(num_epochs=2, peak_lr=0.1, eval_freq=1000, accumulation_steps=2)
+
+    def train(model, **options):
+        loader = make_pair_loader(some_pairs(40), 4, seed=1)
+        optimizer = torch.optim.SGD(model.parameters())
+        empty = make_pair_loader(Pairs())
+        return train_on_pairs(model, loader, empty, optimizer, settings, progress=False, **options)
+
+    train(small_model)
+    reached = copy.deepcopy(twin)
+    stopped = train(reached, on_step=lambda state: state.step == 3)
+    assert (stopped.epoch, stopped.batch) == (0, 6)
+
+    def restore():
+        twin.load_state_dict(reached.state_dict())
+        return stopped
+
+    train(twin, restore_state=restore)
+    for a, b in zip(small_model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "unused", [{"dtype": "bfloat16"}, {"ignore_index": -1}, {"reduce": lambda number: number}]
+)
+def test_settings_that_would_do_nothing_are_refused(small_model, unused):
+    (name,) = unused
+    empty = make_pair_loader(Pairs())
+    with pytest.raises(InputError, match=f"{name} is .* training on pairs doesn't use it"):
+        train_on_pairs(small_model, empty, empty, None, TrainSettings(**unused), progress=False)
 
 
 def test_dropout_is_off_and_evaluation_changes_nothing(small_model):
