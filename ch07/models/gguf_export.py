@@ -7,6 +7,7 @@ constants.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ GGUF_NAMES = {  # by published name
     "mlp.c_proj": "ffn_down",
 }
 FORMATS = {"f32": 0, "f16": 1, "q8_0": 7}  # and llama.cpp's number for a file of this type
+# The largest weight that a format holds. The scale of a block of q8_0 is a float16, and a 127th of
+# its largest weight.
+LARGEST = {"F32": math.inf, "F16": 65504.0, "Q8_0": 127 * 65504.0}
 BLOCK = 32  # q8_0: weights of a row that share a scale; each is stored in 8 bits
 ALWAYS_FLOAT32 = ("position_embd.weight",)  # in every format, as llama.cpp's converter does
 NORMAL_TOKEN = 1  # GGUF's types of tokens
@@ -73,7 +77,9 @@ def write_gguf(
             _add_tokenizer(writer)
             writer.add_chat_template(chat_template(style))
             for gguf_name, tensor in named_tensors(model):
-                kind = gguf.GGMLQuantizationType[_tensor_format(gguf_name, tensor, number_format)]
+                tensor_format = _tensor_format(gguf_name, tensor, number_format)
+                _check_range(gguf_name, tensor, tensor_format)
+                kind = gguf.GGMLQuantizationType[tensor_format]
                 stored = gguf.quants.quantize(tensor.float().numpy(), kind)
                 writer.add_tensor(gguf_name, stored, raw_dtype=kind)
             writer.write_header_to_file()
@@ -94,6 +100,18 @@ def _tensor_format(gguf_name: str, tensor: torch.Tensor, number_format: str) -> 
     if number_format == "q8_0" and tensor.shape[1] % BLOCK:
         return "F16"
     return number_format.upper()
+
+
+def _check_range(gguf_name: str, tensor: torch.Tensor, tensor_format: str) -> None:
+    """InputError for NaN, infinity, and what would become infinity in this format."""
+    largest = float(tensor.abs().max())  # NaN if there is one
+    if not math.isfinite(largest):
+        raise InputError(f"{gguf_name} holds NaN or infinity: this model can't answer")
+    if largest > LARGEST[tensor_format]:
+        raise InputError(
+            f"{gguf_name} has a weight of {largest:.3g}, but {tensor_format} ends at "
+            f"{LARGEST[tensor_format]:.3g}: use --gguf f32"
+        )
 
 
 def named_tensors(model: GPTModel) -> Iterator[tuple[str, torch.Tensor]]:

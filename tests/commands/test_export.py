@@ -29,6 +29,7 @@ from ch07.models.hub_download import PUBLISHED
 from ch07.models.model_card import model_card
 from ch07.models.pretrained import load_gpt2
 from ch07.models.saved_run import load_run
+from ch07.utils.errors import InputError
 from gpt_model import GPTConfig, GPTModel
 from instruction_dataset import PromptStyle, encode_prompt
 
@@ -392,6 +393,32 @@ def test_q8_0_stores_what_has_no_blocks_of_32_as_f16(tmp_path):
     fields = {name: field.contents() for name, field in reader.fields.items()}
     assert fields["general.file_type"] == 7
     assert fields["general.quantization_version"] == gguf.GGML_QUANT_VERSION
+
+
+@pytest.mark.parametrize(("number_format", "largest"), [("f16", 65504.0), ("q8_0", 127 * 65504.0)])
+def test_gguf_refuses_what_would_become_infinity(tmp_path, number_format, largest):
+    path = tmp_path / "large.gguf"
+    model = GPTModel(GPTConfig(emb_dim=64, n_heads=4, n_layers=1, context_length=64))
+    weight = model.trf_blocks[0].ff.layers[0].weight
+
+    def write(number_format):
+        gguf_export.write_gguf(model, path, STYLES["book"], name="x", number_format=number_format)
+
+    with torch.no_grad():
+        weight[3, 5] = -largest
+        write(number_format)
+        tensors = {t.name: t for t in gguf.GGUFReader(path).tensors}
+        stored = torch.tensor(read_back(tensors["blk.0.ffn_up.weight"]))
+        assert stored.isfinite().all() and stored[3, 5] == pytest.approx(-largest, rel=0.01)
+        path.unlink()
+        weight[3, 5] = -1.01 * largest
+        with pytest.raises(InputError, match=r"blk.0.ffn_up.weight has a weight of .* use --gguf"):
+            write(number_format)
+        assert not path.exists()
+        write("f32")
+        weight[3, 5] = torch.nan
+        with pytest.raises(InputError, match="holds NaN"):
+            write("f32")
 
 
 def test_gguf_without_the_package(run, tmp_path, monkeypatch, capsys):

