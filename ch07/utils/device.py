@@ -2,15 +2,12 @@
 
 import os
 import platform
-from pathlib import Path
 
-import psutil
 import torch
 import torch.distributed as dist
 
 from ch07.utils.errors import InputError
-
-CONTROL_GROUP = Path("/sys/fs/cgroup")  # a container's own limits (Linux, control groups v2)
+from ch07.utils.memory import free_memory
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -47,19 +44,7 @@ def available_memory(device: torch.device) -> int:
     """Free memory in bytes: of the GPU, else of the machine or the container that we run in."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free_on_machine = psutil.virtual_memory().available
-    try:
-        stat = dict(line.split() for line in _control_group_value("stat").splitlines())
-        file_cache = int(stat["inactive_file"])  # Linux frees it when memory runs short
-        used = int(_control_group_value("current"))
-        free_in_container = int(_control_group_value("max")) - used + file_cache
-    except (OSError, ValueError, KeyError):  # no control group, or its limit is "max": unlimited
-        return free_on_machine
-    return min(free_on_machine, free_in_container)
-
-
-def _control_group_value(name: str) -> str:
-    return (CONTROL_GROUP / f"memory.{name}").read_text(encoding="utf-8")
+    return free_memory()
 
 
 def versions(device: torch.device) -> dict[str, str | int | None]:

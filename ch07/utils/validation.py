@@ -7,9 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from ch07.utils.errors import DataError
+from ch07.utils.memory import free_memory
 
 MAX_LISTED = 10  # findings or row numbers listed before "and so on"
 MAX_QUOTED_CHARACTERS = 60  # of a value quoted in a message
@@ -56,7 +55,7 @@ def check_field_types(dataclass_type: type, values: Mapping[str, Any]) -> None:
 
 def max_json_bytes() -> int:
     """The size in bytes of the largest JSON text that fits into the free memory when parsed."""
-    return psutil.virtual_memory().available // MEMORY_PER_JSON_BYTE
+    return free_memory() // MEMORY_PER_JSON_BYTE
 
 
 def check_size(path: str | Path, max_bytes: int | None = None) -> None:
