@@ -34,6 +34,7 @@ from tqdm import tqdm
 IGNORE_INDEX = -100  # a target that PyTorch's cross_entropy skips; as in collate.py
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets, (B, T) each
+Item = TypeVar("Item")  # a batch of any kind
 Device = str | torch.device
 
 
@@ -258,6 +259,13 @@ def samplers_of(data_loader: Iterable[Batch]) -> list[Any]:
     return [sampler for sampler in found if sampler is not None]
 
 
+def set_epoch(data_loader: Iterable[Batch], epoch: int) -> None:
+    """Tell every sampler that has a method `set_epoch` which epoch comes next."""
+    for sampler in samplers_of(data_loader):
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+
+
 def gpus_of(model: nn.Module) -> list[torch.device]:
     """The GPUs that a model lies on, where dropout draws its random numbers."""
     return list({p.device for p in model.parameters() if p.device.type == "cuda"})
@@ -272,14 +280,15 @@ def preserve_state(model: nn.Module, data_loader: Iterable[Batch]) -> Iterator[N
     """
     modes = {module: module.training for module in model.modules()}
     owners = [data_loader, *samplers_of(data_loader)]
-    generators = [getattr(owner, "generator", None) for owner in owners]
-    random_states = [(own, own.get_state()) for own in generators if own is not None]
+    found = [getattr(owner, "generator", None) for owner in owners]
+    generators = [generator for generator in found if generator is not None]
+    random_states = [generator.get_state() for generator in generators]
     model.eval()
     try:
         with torch.random.fork_rng(devices=gpus_of(model)):
             yield
     finally:
-        for generator, random_state in random_states:
+        for generator, random_state in zip(generators, random_states, strict=True):
             generator.set_state(random_state)
         for module, training in modes.items():
             module.training = training
@@ -523,13 +532,11 @@ def remaining_batches(train_loader: DataLoader[Batch], state: TrainState) -> Ite
     has a method `set_epoch` is told that number. With a plain `shuffle=True`, the rest of the epoch
     comes in another order.
     """
-    for sampler in samplers_of(train_loader):
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(state.epoch)
+    set_epoch(train_loader, state.epoch)
     return islice(iter(train_loader), state.batch, None)
 
 
-def group_into_windows(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+def group_into_windows(batches: Iterator[Item], size: int) -> Iterator[list[Item]]:
     """The batches in lists of `size`; the last list may be shorter."""
     while window := list(islice(batches, size)):  # takes the next ones; an empty list is the end
         yield window
@@ -546,10 +553,13 @@ def seeded_step(seed: int, step: int, device: Device = "cpu") -> Iterator[None]:
     device = torch.device(device)
     number = (seed << 32) + step  # a different one for each pair (seed, step)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        if device.type == "cpu":
-            torch.default_generator.manual_seed(number)  # `torch.manual_seed` reaches all GPUs, too
-        else:
-            torch.manual_seed(number)
+        # Not `torch.manual_seed`, which reaches all GPUs.
+        torch.default_generator.manual_seed(number)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(number)
+        elif device.type != "cpu":
+            torch.get_device_module(device).manual_seed(number)
         yield
 
 

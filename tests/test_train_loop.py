@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 
 import numpy as np
@@ -268,6 +268,32 @@ def test_a_step_seeds_no_gpu_that_it_does_not_use(monkeypatch):
         assert torch.equal(torch.rand(3), one)
     assert torch.equal(torch.get_rng_state(), before)
     calc_loss_loader(loader(rows(5)), model(), "cpu")
+
+
+def test_a_step_on_one_gpu_seeds_that_gpu_alone(monkeypatch):
+    """With stand-ins for eight GPUs, each with a stream of its own."""
+    streams = [0] * 8
+    current = [0]
+
+    @contextmanager
+    def use(device):
+        before = current[0]
+        current[0] = device.index
+        yield
+        current[0] = before
+
+    monkeypatch.setattr(torch.cuda, "device", use)
+    monkeypatch.setattr(torch.cuda, "manual_seed", lambda n: streams.__setitem__(current[0], n))
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: streams[device.index])
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, device: streams.__setitem__(device.index, state)
+    )
+    with seeded_step(1, 2, "cuda:3"):
+        assert streams == [0, 0, 0, (1 << 32) + 2, 0, 0, 0, 0]
+        drawn = torch.rand(3)
+    assert streams == [0] * 8
+    with seeded_step(1, 2):
+        assert torch.equal(torch.rand(3), drawn)
 
 
 def test_evaluation_restores_modes_and_generator_even_if_it_fails():

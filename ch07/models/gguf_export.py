@@ -17,6 +17,7 @@ import torch
 from ch07.data.tokenizer import merges_of, vocabulary_files
 from ch07.models.hf_files import END_TOKEN, LAYER_NORM_EPSILON, chat_template
 from ch07.models.parameter_names import renames
+from ch07.models.quantization import check_range
 from ch07.utils.atomic_files import atomic_write
 from ch07.utils.dependencies import import_optional
 from ch07.utils.errors import InputError
@@ -78,7 +79,8 @@ def write_gguf(
             writer.add_chat_template(chat_template(style))
             for gguf_name, tensor in named_tensors(model):
                 tensor_format = _tensor_format(gguf_name, tensor, number_format)
-                _check_range(gguf_name, tensor, tensor_format)
+                remedy = f"too large for {tensor_format}: use --gguf f32"
+                check_range(gguf_name, tensor, LARGEST[tensor_format], remedy)
                 kind = gguf.GGMLQuantizationType[tensor_format]
                 stored = gguf.quants.quantize(tensor.float().numpy(), kind)
                 writer.add_tensor(gguf_name, stored, raw_dtype=kind)
@@ -100,18 +102,6 @@ def _tensor_format(gguf_name: str, tensor: torch.Tensor, number_format: str) -> 
     if number_format == "q8_0" and tensor.shape[1] % BLOCK:
         return "F16"
     return number_format.upper()
-
-
-def _check_range(gguf_name: str, tensor: torch.Tensor, tensor_format: str) -> None:
-    """InputError for NaN, infinity, and what would become infinity in this format."""
-    largest = float(tensor.abs().max())  # NaN if there is one
-    if not math.isfinite(largest):
-        raise InputError(f"{gguf_name} holds NaN or infinity: this model can't answer")
-    if largest > LARGEST[tensor_format]:
-        raise InputError(
-            f"{gguf_name} has a weight of {largest:.3g}, but {tensor_format} ends at "
-            f"{LARGEST[tensor_format]:.3g}: use --gguf f32"
-        )
 
 
 def named_tensors(model: GPTModel) -> Iterator[tuple[str, torch.Tensor]]:

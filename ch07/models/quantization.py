@@ -23,6 +23,7 @@ Multiplication for Transformers at Scale", section 2.1 (vector-wise quantization
 et al. 2021, "FBGEMM: Enabling High-Performance Low-Precision Deep Learning Inference".
 """
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,6 +123,7 @@ class Float16Linear(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
+LARGEST = {"float16": torch.finfo(torch.float16).max, "int8": math.inf}  # weight of each format
 QUANTIZED_LAYERS = {"float16": Float16Linear, "int8": Int8Linear}
 
 
@@ -143,7 +145,7 @@ def quantize_layers(model: LanguageModel, number_format: str) -> LanguageModel:
     if embedding.dtype != torch.float32:
         raise InputError(f"the weights are {embedding.dtype}, but must be torch.float32 at first")
     for name, layer in linear_layers(base):
-        _check_range(name, layer.weight, number_format)
+        check_range(name, layer.weight, LARGEST[number_format], "too large for float16: use int8")
     for name, layer in linear_layers(base):
         parent, _, child = name.rpartition(".")
         setattr(base.get_submodule(parent), child, QUANTIZED_LAYERS[number_format](layer))
@@ -180,13 +182,13 @@ def bytes_per_token(model: nn.Module) -> int:
     return n_bytes
 
 
-def _check_range(name: str, weight: Tensor, number_format: str) -> None:
-    """InputError for NaN, infinity, and what is too large for float16."""
+def check_range(name: str, weight: Tensor, limit: float, remedy: str) -> None:
+    """InputError for NaN, infinity, and what is beyond a number format's limit."""
     largest = float(weight.detach().abs().amax())  # NaN if there is one
-    if number_format == "float16" and largest > torch.finfo(torch.float16).max:
-        raise InputError(f"{name} has a weight of {largest:.3g}, too large for float16: use int8")
     if not largest < torch.inf:
         raise InputError(f"{name} holds NaN or infinity: this model can't answer")
+    if largest > limit:
+        raise InputError(f"{name} has a weight of {largest:.3g}, {remedy}")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ class ControlGroupFiles:
     file_cache: str  # memory that Linux frees when it runs short
 
 
-VERSIONS = (
+CONTROL_GROUP_VERSIONS = (
     ControlGroupFiles("memory.max", "memory.current", "memory.stat", "inactive_file"),
     ControlGroupFiles(
         "memory/memory.limit_in_bytes",
@@ -32,7 +32,7 @@ VERSIONS = (
 def free_memory() -> int:
     """Bytes that can be allocated: no more than the machine has, or the container may use."""
     free = psutil.virtual_memory().available
-    for files in VERSIONS:
+    for files in CONTROL_GROUP_VERSIONS:
         try:
             free = min(free, _free_in_container(files))
         except (OSError, ValueError, KeyError):  # not this version, or its limit is "max": none

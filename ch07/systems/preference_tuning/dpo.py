@@ -16,7 +16,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import torch
@@ -37,8 +36,9 @@ from train_loop import (
     IGNORE_INDEX,
     TrainSettings,
     TrainState,
+    group_into_windows,
     learning_rate,
-    samplers_of,
+    set_epoch,
     total_steps,
 )
 
@@ -300,15 +300,11 @@ def _windows(
     """
     steps_per_epoch = _steps_per_epoch(loader, settings)
     for epoch in range(start // steps_per_epoch, math.ceil(end / steps_per_epoch)):
-        for sampler in samplers_of(loader):
-            if hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(epoch)
-        batches = iter(loader)
-        number = epoch * steps_per_epoch
-        while window := list(islice(batches, settings.accumulation_steps)):
+        set_epoch(loader, epoch)
+        windows = group_into_windows(iter(loader), settings.accumulation_steps)
+        for number, window in enumerate(windows, start=epoch * steps_per_epoch):
             if start <= number < end:
                 yield window
-            number += 1
 
 
 def _steps_per_epoch(loader: DataLoader[Any], settings: TrainSettings) -> int:
