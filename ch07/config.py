@@ -98,6 +98,17 @@ def count_setting(
     return setting(default, help=help, commands=commands, minimum=1, maximum=MAX_COUNT, **options)
 
 
+def listed(data: str | Sequence[str] | None) -> list[str]:
+    """The files of the setting `data`: none, one or several.
+
+    >>> listed(None), listed("a.json"), listed(["a.json", "b.json"])
+    ([], ['a.json'], ['a.json', 'b.json'])
+    """
+    if data is None:
+        return []
+    return [data] if isinstance(data, str) else list(data)
+
+
 def flag_of(name: str) -> str:
     """The flag of a setting: `--max-steps` for `max_steps`."""
     return "--" + name.replace("_", "-")
@@ -156,10 +167,10 @@ class FinetuneOptions:
     of the run's start decides (`RECIPES`); after construction they hold its values.
     """
 
-    data: str | None = setting(
+    data: str | list[str] | None = setting(  # noqa: RUF009  (its default is None, not a list)
         None,
-        help="JSON or JSONL file in Alpaca format, a token store, or hf:NAME[:SPLIT], a dataset "
-        "on the Hugging Face Hub",
+        help="files of rows (JSON, JSONL, CSV, Parquet and more), a folder of them, - for standard "
+        "input, a token store, or hf:NAME[:SPLIT], a dataset on the Hugging Face Hub",
         default_means="the bundled toy instructions",
         commands=FINETUNE,
         may_change_on_resume=True,
@@ -346,11 +357,11 @@ class FinetuneOptions:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         check_ranges(self)
-        for name in ("data", "model", "out"):
-            if getattr(self, name) == "":
+        paths = [("data", path) for path in listed(self.data)]
+        for name, path in [*paths, ("model", self.model), ("out", self.out)]:
+            if path == "":
                 raise OptionError(f"{name} is empty: give a path, or leave the option out")
-        for name in ("data", "model"):
-            if has_lone_surrogate(getattr(self, name) or ""):  # config.json couldn't store it
+            if name != "out" and has_lone_surrogate(path or ""):  # config.json couldn't store it
                 raise OptionError(f"the path of {name} isn't valid UTF-8: rename the file")
         if self.text and (self.loss_on != "all" or self.train_rows is not None):
             raise OptionError(

@@ -14,7 +14,7 @@ import train_loop as loop
 from ch07.commands.cli import main
 from ch07.config import FinetuneOptions
 from ch07.data.dataloader import make_loader
-from ch07.data.entries import DataError, read_data
+from ch07.data.entries import read_data
 from ch07.data.prompt_styles import STYLES
 from ch07.data.row_checks import check_lengths
 from ch07.data.splits import positional_split, split_entries
@@ -25,6 +25,7 @@ from ch07.models.saved_run import load_run, save_model
 from ch07.runs import run_folder
 from ch07.training.job import build_job
 from ch07.utils.atomic_files import write_json
+from ch07.utils.errors import DataError
 from gpt_model import MODEL_SIZES, GPTModel
 from instruction_dataset import InstructionDataset
 
@@ -50,19 +51,18 @@ def test_every_way_to_have_no_input_is_the_same_prompt(style):
     ("row", "said"),
     [
         ({"output": "y", "input": "z"}, "'instruction' is missing; keys found: 'output', 'input'"),
-        ({"conversations": []}, "'instruction' and 'output' are missing; keys found: 'conv"),
-        ({**GOOD, "instruction": None}, "'instruction' is a null, but must be text"),
-        ({**GOOD, "output": None}, "'output' is a null, but must be text"),
+        ({"conversations": []}, "'conversations': the list is empty"),
+        ({**GOOD, "instruction": None}, "'instruction' is null; keys found: 'instruction', 'inp"),
+        ({**GOOD, "output": None}, "'output' is null; keys found: 'instruction', 'input', 'outp"),
     ],
 )
 def test_a_row_without_an_instruction_or_an_answer_is_named(tmp_path, row, said):
     with pytest.raises(DataError) as caught:
         read_data(written(tmp_path, [GOOD, row]))
     assert f"row 2: {said}" in str(caught.value)
-    assert ("looks like a chat" in str(caught.value)) == ("conversations" in row)
 
 
-@pytest.mark.parametrize("bad", [LINE[:-1], LINE[:-1] + ",}", LINE.replace('"', "'"), LINE + ","])
+@pytest.mark.parametrize("bad", [LINE[:-1], LINE[:-1] + ",}", LINE.replace('"', "'"), LINE + ";"])
 def test_a_bad_line_is_told_with_its_column_and_what_stands_there(tmp_path, bad):
     with pytest.raises(json.JSONDecodeError) as expected:
         json.loads(bad)

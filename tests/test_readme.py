@@ -11,6 +11,8 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from test_architecture import ORDER
@@ -100,7 +102,7 @@ def test_make_run_says_what_it_installs_before_it_does():
 def shortened(arguments, few_answers):
     """What makes a command short: few steps and, where it names no data, few rows."""
     command = next(iter(arguments[2:3]), "finetune")
-    named = {"--data", "--like", "my.json"} & set(arguments)
+    named = {"--data", "--like", "my.json", "one.jsonl"} & set(arguments)
     if command == "finetune" and "--resume" not in arguments:
         return SHORT if named else [*SHORT, "--data", str(few_answers)]
     return [str(few_answers)] if command == "doctor" and not named else []
@@ -118,6 +120,11 @@ def test_the_commands_run_as_printed(folder, run_command, few_answers, monkeypat
     )
     rows = json.loads(few_answers.read_text(encoding="utf-8"))
     (folder / "my.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (folder / "one.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (folder / "two.csv").write_text("question,answer\nSay hi.,Hi\n", encoding="utf-8")
+    (folder / "data").mkdir()
+    table = pyarrow.Table.from_pylist([{"question": "Say hi.", "answer": "Hi"}])
+    pyarrow.parquet.write_table(table, folder / "data" / "one.parquet")
     ran = set()
     for number, arguments in enumerate(map(list, OURS)):
         more = shortened(arguments, few_answers)
@@ -220,8 +227,11 @@ def test_the_error_they_show_is_the_error_there_is(tmp_path, monkeypatch, capsys
     rows = [{"instruction": "a", "output": output} for output in ("b", "c", 5)]
     Path("my.json").write_text(json.dumps(rows), encoding="utf-8")
     assert main(["finetune", "--data", "my.json"]) == 1
-    error = capsys.readouterr().err.strip()
-    assert error in README and error in TEXTS["docs/guides/own_data.md"]
+    assert capsys.readouterr().err.strip() in README
+    rows = [{"question": "a", "answer": 5 if i in (3, 8, 11) else "b"} for i in range(1, 12)]
+    Path("my.json").write_text(json.dumps(rows), encoding="utf-8")
+    assert main(["finetune", "--data", "my.json"]) == 1
+    assert capsys.readouterr().err.strip() in TEXTS["docs/guides/own_data.md"]
 
 
 def naive(batch, pad_token_id=50256, ignore_index=-100, allowed_max_length=None, device="cpu"):

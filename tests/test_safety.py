@@ -21,7 +21,7 @@ import strangers
 import torch
 from strangers import SHAPE, a_run, altered, refused
 
-from ch07.data import json_reader
+from ch07.data import opened_file
 from ch07.data.entries import load_entries
 from ch07.models.hf_export import export_hf
 from ch07.runs import run_folder
@@ -125,7 +125,7 @@ def test_bombs_end_in_a_sentence_and_not_in_memory(tmp_path, run_command):
 @pytest.mark.parametrize("first", ["reader", "writer"])
 def test_a_pipe_that_somebody_writes_to_is_read(tmp_path, number_data, monkeypatch, first):
     """`--data <(...)`, or a pipe with a name: the words come when they come."""
-    monkeypatch.setattr(json_reader, "WRITER_SECONDS", 60.0)
+    monkeypatch.setattr(opened_file, "WRITER_SECONDS", 60.0)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
 
@@ -149,7 +149,7 @@ def test_a_pipe_that_somebody_writes_to_is_read(tmp_path, number_data, monkeypat
 
 @posix
 def test_a_pipe_that_nobody_writes_to_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(json_reader, "WRITER_SECONDS", 0.1)
+    monkeypatch.setattr(opened_file, "WRITER_SECONDS", 0.1)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match="no process writes to"):
         load_entries(tmp_path / "pipe")

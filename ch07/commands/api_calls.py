@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ch07.data.entries import load_entries, read_data, summarize_findings
+from ch07.data.entries import load_entries, read_data
+from ch07.data.findings import summarize_findings
 from ch07.data.toy_instructions.build import as_json as entries_json
 from ch07.generation.respond import respond
 from ch07.models.saved_run import load_run

@@ -29,7 +29,7 @@ TOP_P = number(float, 1e-9, 1.0)
 
 
 class StoreOnce(argparse.Action):
-    """Stores a value; giving it a second time, under whichever name, is an error."""
+    """Stores a value, as "store" does; giving the option a second time is an error."""
 
     def __call__(
         self,
@@ -38,24 +38,50 @@ class StoreOnce(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        if hasattr(namespace, self.dest):
-            first = getattr(namespace, self.dest)
-            parser.error(f"two data files are given, {first} and {values}: give one")
+        given: set[str] = vars(namespace).setdefault(GIVEN, set())
+        if option_string is not None and self.dest in given:
+            parser.error(f"{option_string} is given twice: give it once")
+        given.add(self.dest)
         setattr(namespace, self.dest, values)
 
 
-def add_data_file(parser: argparse.ArgumentParser, help: str) -> None:
-    """The data file, as an argument or with --data; absent from the result if it isn't given."""
+GIVEN = "_given"  # the options that were seen; `forget_given` removes it from the result
+
+
+def forget_given(namespace: argparse.Namespace) -> None:
+    """Remove what `StoreOnce` noted."""
+    vars(namespace).pop(GIVEN, None)
+
+
+class AddFiles(argparse.Action):
+    """Adds files to those given before: one is stored as text, several as a list."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest, None) or []
+        files = [before] if isinstance(before, str) else list(before)
+        files += [values] if isinstance(values, str) else values
+        if files:
+            setattr(namespace, self.dest, files[0] if len(files) == 1 else files)
+
+
+def add_data_files(parser: argparse.ArgumentParser, help: str) -> None:
+    """The data files, as arguments or with --data; absent from the result if none is given."""
     parser.add_argument(
-        "data", nargs="?", action=StoreOnce, default=argparse.SUPPRESS, help=help, metavar="FILE"
+        "data", nargs="*", action=AddFiles, default=argparse.SUPPRESS, help=help, metavar="FILE"
     )
+    add_data_option(parser, "the same", default=argparse.SUPPRESS)
+
+
+def add_data_option(parser: argparse.ArgumentParser, help: str, default: str | None = None) -> None:
+    """--data, which may be given several times."""
     parser.add_argument(
-        "--data",
-        dest="data",
-        action=StoreOnce,
-        default=argparse.SUPPRESS,
-        metavar="FILE",
-        help="the same",
+        "--data", dest="data", action=AddFiles, default=default, metavar="FILE", help=help
     )
 
 

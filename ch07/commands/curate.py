@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ch07.data.entries import read_data, summarize_findings, write_entries
+from ch07.data.entries import read_data, write_entries
+from ch07.data.findings import summarize_findings
 from ch07.systems.data_curation.lima_filters import (
     LIMA_LENGTHS,
     LIMA_PATTERNS,

@@ -7,7 +7,8 @@ from ch07.commands.argument_types import (
     SEED,
     TEMPERATURE,
     TOP_P,
-    add_data_file,
+    add_data_files,
+    add_data_option,
     add_device,
     add_json,
     add_settings,
@@ -21,12 +22,13 @@ from ch07.exercises.sandbox_limits import EXERCISE_SECONDS
 
 MAGPIE_TEMPLATES = (*PROMPT_STYLES, "llama-3")
 DOCUMENTS = ("none", "oracle", "bm25")
-BUNDLED = "JSON or JSONL file (default: the bundled data)"
+ROWS = "a file of rows: JSON, JSONL, CSV, Parquet and more; a folder; - for standard input"
+BUNDLED = f"{ROWS} (default: the bundled data)"
 
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
     """The arguments of `doctor`: the data file and the settings of a run."""
-    add_data_file(parser, help=setting_help(FinetuneOptions.__dataclass_fields__["data"]))
+    add_data_files(parser, help=setting_help(FinetuneOptions.__dataclass_fields__["data"]))
     parser.add_argument("--write-clean", metavar="FILE", help="write the rows that can be used")
     add_json(parser)
     add_settings(parser, FinetuneOptions, "doctor")
@@ -34,7 +36,7 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 
 def add_grid(parser: argparse.ArgumentParser) -> None:
     """The arguments of `grid`."""
-    add_data_file(parser, help=BUNDLED)
+    add_data_files(parser, help=BUNDLED)
     parser.add_argument("--rows", type=number(int, 1, 1000), default=3, help="the first N rows")
     parser.add_argument(
         "--run", dest="folder", metavar="RUN", help="use the run's prompt style and show its losses"
@@ -54,7 +56,7 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
 
 def add_prepare_data(parser: argparse.ArgumentParser) -> None:
     """The arguments of `prepare-data`."""
-    parser.add_argument("path", metavar="FILE", help="JSONL (gzip or not) or Parquet, of any size")
+    parser.add_argument("path", metavar="FILE", help=f"{ROWS}; of any size")
     parser.add_argument("out", metavar="OUT", help="the new file")
     parser.add_argument("--limit", type=number(int, 1, 10**12), help="read only the first N rows")
     add_skip_bad_rows(parser)
@@ -62,7 +64,7 @@ def add_prepare_data(parser: argparse.ArgumentParser) -> None:
 
 def add_tokenize(parser: argparse.ArgumentParser) -> None:
     """The arguments of `tokenize`."""
-    parser.add_argument("path", metavar="FILE", help="JSONL (gzip or not), read line by line")
+    parser.add_argument("path", metavar="FILE", help=f"{ROWS}; of any size")
     parser.add_argument("folder", metavar="STORE", help="the new folder")
     parser.add_argument("--prompt-style", choices=PROMPT_STYLES)
     add_skip_bad_rows(parser)
@@ -70,7 +72,7 @@ def add_tokenize(parser: argparse.ArgumentParser) -> None:
 
 def add_curate(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate`."""
-    parser.add_argument("path", metavar="FILE", help="JSON or JSONL file")
+    parser.add_argument("path", metavar="FILE", help=ROWS)
     parser.add_argument("target", metavar="NEW", help="the new file, .json or .jsonl")
     parser.add_argument("--keep", type=COUNT, required=True, help="rows to choose")
     parser.add_argument(
@@ -114,9 +116,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 def add_api_calls(parser: argparse.ArgumentParser) -> None:
     """The arguments of `api-calls`."""
     parser.add_argument("run", metavar="RUN", nargs="?", help="a run folder, or a responses.json")
-    parser.add_argument(
-        "--data", help="answer this file's test entries (default: the stored answers)"
-    )
+    add_data_option(parser, "answer this file's test entries (default: the stored answers)")
     add_json(parser)
     add_device(parser)
     parser.add_argument(
@@ -134,7 +134,7 @@ def add_api_calls(parser: argparse.ArgumentParser) -> None:
 
 def add_self_instruct(parser: argparse.ArgumentParser) -> None:
     """The arguments of `self-instruct`."""
-    parser.add_argument("--seeds", help="JSON or JSONL file of tasks (default: 36 bundled ones)")
+    parser.add_argument("--seeds", help="a file of tasks (default: 36 bundled ones)")
     parser.add_argument(
         "--examples",
         dest="n_examples",
@@ -167,7 +167,7 @@ def add_magpie(parser: argparse.ArgumentParser) -> None:
 
 def add_reflect(parser: argparse.ArgumentParser) -> None:
     """The arguments of `reflect`."""
-    parser.add_argument("path", metavar="DATA", help="JSON or JSONL file")
+    parser.add_argument("path", metavar="DATA", help=ROWS)
     parser.add_argument("out", metavar="OUT", help="JSONL file for the rows; resumed if it exists")
     parser.add_argument(
         "--what",

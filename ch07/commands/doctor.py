@@ -21,8 +21,9 @@ from ch07.commands.doctor_checks import (
     check_run,
     check_tokens,
 )
-from ch07.config import FinetuneOptions
+from ch07.config import FinetuneOptions, listed
 from ch07.data.entries import write_entries
+from ch07.data.opened_file import STANDARD_INPUT
 from ch07.data.token_store import is_store
 from ch07.training.run_plan import RunPlan, build_plan
 from ch07.utils.console import json_text, terminal_safe
@@ -150,17 +151,20 @@ def _command_line(command: str, flags: Mapping[str, Any]) -> str:
     words = [f"python -m ch07 {command}"]
     for name, value in flags.items():
         flag = "--" + name.replace("_", "-")
-        if command == "doctor" and name == "data":
-            words.append(shlex.quote(value))
+        if name == "data":
+            before = "" if command == "doctor" else f"{flag} "
+            words += [before + shlex.quote(path) for path in listed(value)]
         else:
             words.append(flag if value is True else f"{flag} {shlex.quote(str(value))}")
     return " ".join(words)
 
 
 # --- the rows that can be used ------------------------------------------------------------------
-def _unused_name(data: str | None) -> str:
+def _unused_name(data: str | list[str] | None) -> str:
     """A name for a clean copy of a data file that no file in this folder has."""
-    path = Path((data or "data.json").replace(":", "-"))
+    files = listed(data)
+    name = files[0] if len(files) == 1 and files[0] != STANDARD_INPUT else "data.json"
+    path = Path(name.replace(":", "-").replace("*", "all"))
     suffix = ".jsonl" if path.suffix == ".jsonl" else ".json"
     name = f"{path.stem}.clean{suffix}"
     for number in itertools.count(2):

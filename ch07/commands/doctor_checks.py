@@ -17,7 +17,7 @@ import torch
 from ch07.config import FinetuneOptions
 from ch07.data import dataset_statistics
 from ch07.data.dataset_statistics import RowPair
-from ch07.data.entries import group_by_kind
+from ch07.data.findings import group_by_kind
 from ch07.data.row_checks import BOUNDARY_MERGE
 from ch07.data.splits import normalised_prompt
 from ch07.data.tokenizer import TokenizerError, load_tokenizer

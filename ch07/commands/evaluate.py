@@ -13,8 +13,8 @@ from torch import nn
 
 from ch07.commands.run_to_answer import load_run_to_answer
 from ch07.config import ANSWER_TOKENS
-from ch07.data.entries import load_entries, summarize_findings
-from ch07.data.sources import read_source
+from ch07.data.entries import load_entries, read_data
+from ch07.data.findings import summarize_findings
 from ch07.evaluation.llm_judge import HUNDRED, SCALES, judgement_lines, summarise
 from ch07.evaluation.llm_judge import judge as judge_answers
 from ch07.evaluation.metrics import score_answers
@@ -184,7 +184,7 @@ def _last_evaluation(folder: str) -> dict[str, Any]:
 def _entries_to_score(run: Run, data: str | None, skip_bad_rows: bool) -> Sequence[Entry]:
     """The entries of the file, or else the run's own held-out ones."""
     if data is not None:
-        file = read_source(data, skip_bad_rows)
+        file = read_data(data, skip_bad_rows)
         for line in summarize_findings(file.findings):
             _log(f"data: {line}")
         return file.entries

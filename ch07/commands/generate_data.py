@@ -19,7 +19,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ch07.data.entries import lost_rows, read_data, summarize_findings
+from ch07.data.entries import read_data
+from ch07.data.findings import lost_rows, summarize_findings
 from ch07.data.prompt_styles import STYLES
 from ch07.generation.backends import SCRIPT_PREFIX, check_backend_name, open_backend
 from ch07.generation.completion import Complete, CompletionError

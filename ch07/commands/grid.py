@@ -8,10 +8,9 @@ import sys
 
 from torch import nn
 
-from ch07.data.entries import summarize_findings
-from ch07.data.json_reader import Finding
+from ch07.data.entries import read_data
+from ch07.data.findings import Finding, summarize_findings
 from ch07.data.prompt_styles import get_style
-from ch07.data.sources import read_source
 from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.models.saved_run import load_run
@@ -39,7 +38,7 @@ def grid(
     With a run folder, its prompt style is used, and its model's loss is shown for each token.
     """
     model, style = _model_and_style(folder, prompt_style)
-    file = read_source(DATA_FILE if data is None else data, skip_bad_rows)
+    file = read_data(DATA_FILE if data is None else data, skip_bad_rows)
     for line in summarize_findings(file.findings):
         print(f"data: {terminal_line(line, width=None)}", file=sys.stderr)
     token_grid = batch_grid(

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from ch07 import __version__
 from ch07.commands import data_arguments, run_arguments
+from ch07.commands.argument_types import StoreOnce, forget_given
 from ch07.utils.console import terminal_safe
 from ch07.utils.exit_codes import EXIT_USAGE
 
@@ -77,13 +78,13 @@ COMMANDS = (
     ),
     Command(
         "prepare-data",
-        "convert rows in other formats to JSONL in Alpaca format",
+        "convert rows, however many, to JSONL in Alpaca format",
         "ch07.commands.prepare_data:prepare_data",
         data_arguments.add_prepare_data,
     ),
     Command(
         "tokenize",
-        "write a JSONL file of any size as a token store to train on",
+        "write rows of any number as a token store to train on",
         "ch07.commands.tokenize_data:tokenize_data",
         data_arguments.add_tokenize,
     ),
@@ -148,11 +149,17 @@ TARGETS = {command.name: command.target for command in COMMANDS}
 class _Parser(argparse.ArgumentParser):
     """A parser that suggests what a mistyped flag may have meant."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.register("action", None, StoreOnce)
+        self.register("action", "store", StoreOnce)
+
     def parse_known_args(
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
         """Parse the arguments; an unknown one is an error here, where the command is known."""
         parsed, unknown = super().parse_known_args(args, namespace)
+        forget_given(parsed)
         if unknown and unknown[0].startswith("-"):
             self.error(
                 f"no flag {unknown[0]}{did_you_mean(unknown[0], self._option_string_actions)}"

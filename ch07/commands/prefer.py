@@ -17,8 +17,8 @@ from typing import Any
 from torch.optim import Optimizer
 
 from ch07.config import PREFER_LR, PREFER_LR_OF_SMALL_MODELS, PreferOptions
-from ch07.data.entries import DataFile, summarize_findings
-from ch07.data.json_reader import Finding
+from ch07.data.entries import DataFile
+from ch07.data.findings import Finding, summarize_findings
 from ch07.data.splits import split_rows
 from ch07.evaluation.held_out_answers import sample_indices
 from ch07.evaluation.score_report import print_before_after

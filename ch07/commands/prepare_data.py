@@ -3,8 +3,8 @@
 import shlex
 import sys
 
-from ch07.data.column_mapping import prepared_rows
-from ch07.data.entries import FindingCounts
+from ch07.data.findings import FindingCounts
+from ch07.data.prepared_rows import prepared_rows
 from ch07.utils.atomic_files import write_jsonl
 from ch07.utils.console import count, terminal_safe
 from ch07.utils.paths import check_new_file

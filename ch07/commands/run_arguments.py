@@ -7,7 +7,8 @@ from ch07.commands.argument_types import (
     SEED,
     TEMPERATURE,
     TOP_P,
-    add_data_file,
+    add_data_files,
+    add_data_option,
     add_device,
     add_json,
     add_settings,
@@ -25,7 +26,7 @@ RUN = "a run folder"
 
 def add_finetune(parser: argparse.ArgumentParser) -> None:
     """The arguments of `finetune`."""
-    add_data_file(parser, help=setting_help(FinetuneOptions.__dataclass_fields__["data"]))
+    add_data_files(parser, help=setting_help(FinetuneOptions.__dataclass_fields__["data"]))
     add_settings(parser, FinetuneOptions, "finetune", leave_out=("data",))
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="resume the run in --out")
@@ -59,7 +60,7 @@ def add_prefer(parser: argparse.ArgumentParser) -> None:
         "data",
         nargs="?",
         default=argparse.SUPPRESS,
-        help="JSON or JSONL rows of instruction, input, chosen, rejected (default: toy pairs)",
+        help="a file of rows with a prompt, chosen and rejected (default: toy pairs)",
     )
     parser.add_argument("--resume", action="store_true", help="resume the run in --out")
     add_settings(parser, PreferOptions, "prefer", recipes=())
@@ -109,7 +110,7 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """The arguments of `evaluate`."""
     parser.add_argument("folder", metavar="RUN", help=RUN)
-    parser.add_argument("--data", help="JSON or JSONL file (default: the run's held-out entries)")
+    add_data_option(parser, "a file of rows (default: the run's held-out entries)")
     add_json(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--losses", action="store_true", help="compute the last logged losses again")

@@ -1,4 +1,4 @@
-"""`python -m ch07 tokenize FILE STORE`: a JSONL file of any size becomes a token store."""
+"""`python -m ch07 tokenize FILE STORE`: rows of any number become a token store."""
 
 import shlex
 import sys

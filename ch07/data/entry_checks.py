@@ -4,129 +4,110 @@ The one idea: nothing is changed, dropped or cut silently. Whatever was noticed 
 a `Finding` with its place. Knows nothing of files or tokens.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ch07.data.field_names import CHAT_KEYS, FIELD_ALIASES, FIELDS, INPUT_ALIAS, KNOWN_KEYS, SPLITS
-from ch07.data.json_reader import DUPLICATE_KEY, Finding, FindingSink, Level
+from ch07.data.field_names import FIELDS, KNOWN_KEYS, SPLIT_NAMES, SPLITS
+from ch07.data.findings import Finding, FindingSink, RowFault
+from ch07.data.json_reader import ObjectWithRepeatedKey
+from ch07.data.row_forms import FileForm, recognise_row
 from ch07.utils.validation import MAX_LISTED, has_lone_surrogate, quote, type_name
 from instruction_dataset import Entry
 
 PLACEHOLDERS = ("n/a", "<noinput>", "noinput")
 MAX_FIELD_CHARACTERS = 100_000  # of one field: no model here could read more
+ALPACA_FORM = FileForm()
 
 
-Report = Callable[[Level, str], None]
-
-
-def is_row(value: Mapping[str, Any]) -> bool:
-    """Whether a single object is itself a row, perhaps a faulty one, not a container of rows."""
-    known = (("instruction",), *FIELD_ALIASES, *((key,) for key in CHAT_KEYS))
-    return any(all(key in value for key in keys) for keys in known)
-
-
-def check_row(place: str, row: Any, findings: FindingSink) -> Entry | None:
+def check_row(
+    place: str, row: Any, findings: FindingSink, form: FileForm = ALPACA_FORM
+) -> Entry | None:
     """The row as an entry with stripped fields, or None if it can't be used.
 
     What was noticed is appended to `findings`, at `place` ("row 3").
     """
 
-    def report(level: Level, text: str) -> None:
-        findings.append(Finding(place, level, text))
+    def note(text: str) -> None:
+        findings.append(Finding(place, "note", text))
 
-    if not isinstance(row, dict):
-        report("error", f"expected an object, found a {type_name(row)}")
+    try:
+        if not isinstance(row, dict):
+            raise RowFault(f"expected an object, found a {type_name(row)}")
+        if isinstance(row, ObjectWithRepeatedKey):
+            raise RowFault(f"the key {quote(row.repeated_key)} appears twice")
+        entry, keys = recognise_row(row, form, note)
+        for name in (*FIELDS, "system", "family"):
+            if name in entry:
+                key = keys.get(name, name)
+                entry[name] = stripped_text(entry[name], key, note)
+        _check_values(entry, keys, note)
+        if "system" in entry or "history" in entry:
+            raise RowFault("a system prompt or several turns can't be trained on")
+    except RowFault as fault:
+        findings.append(Finding(place, fault.level, str(fault), fault.kind))
         return None
-    if DUPLICATE_KEY in row:
-        report("error", f"the key {quote(row[DUPLICATE_KEY])} appears twice")
-        return None
-    entry = _rename_fields(row, report)
-    if entry is None or not _strip_fields(entry, report) or not _check_values(entry, report):
-        return None
-    _report_oddities(entry, report)
+    for text in _oddities(entry, keys):
+        note(text)
     return entry
 
 
-def _rename_fields(row: Entry, report: Report) -> Entry | None:
-    """A copy of the row with "instruction", "input" and "output", or None where it lacks them."""
-    entry = dict(row)
-    if not ("instruction" in row and "output" in row):
-        names = next((keys for keys in FIELD_ALIASES if all(key in row for key in keys)), None)
-        if names is None:
-            report("error", _missing_fields(row))
-            return None
-        both = [key for key in ("instruction", "output") if key in row and key not in names]
-        if both:
-            report("error", f"{both[0]!r} is given as well as {names[0]!r} and {names[1]!r}")
-            return None
-        entry["instruction"] = entry.pop(names[0])
-        entry["output"] = entry.pop(names[1])
-        report("note", f"{names[0]}/{names[1]} read as instruction/output")
-    if "input" not in entry and isinstance(entry.get(INPUT_ALIAS), str):
-        entry["input"] = entry.pop(INPUT_ALIAS)
-        report("note", f"{INPUT_ALIAS!r} read as 'input'")
-    if entry.get("input") is None:
-        entry["input"] = ""
-    return entry
+def stripped_text(value: Any, key: str, note: Any) -> str:
+    """A field's text without outer white space; RowFault if it isn't usable text.
+
+    `key` is what the reader's file calls the field.
+    """
+    if not isinstance(value, str):
+        raise RowFault(f"{quote(key)} is a {type_name(value)}, but must be text")
+    if len(value) > MAX_FIELD_CHARACTERS:
+        raise RowFault(f"{quote(key)} has more than {MAX_FIELD_CHARACTERS:,} characters")
+    if has_lone_surrogate(value):
+        raise RowFault(f"{quote(key)} contains half a character (a lone surrogate)")
+    stripped = value.replace("\r\n", "\n").strip()
+    if stripped != value:
+        note(f"outer white space or CRLF of {quote(key)} removed")
+    return stripped
 
 
-def _missing_fields(row: Entry) -> str:
-    """Which fields a row lacks, what it has instead, and a hint where the reason is known."""
-    keys = ", ".join(map(quote, list(row)[:MAX_LISTED])) or "none"
-    missing = [repr(key) for key in ("instruction", "output") if key not in row]
-    verb = "are" if len(missing) > 1 else "is"
-    text = f"{' and '.join(missing)} {verb} missing; keys found: {keys}"
-    if "input" in row and "output" in row:
-        return text + "; if 'input' is the question: python -m ch07 prepare-data FILE OUT"
-    if "text" in row:
-        return text + "; 'text' alone is for pretraining: each row here needs a question and answer"
-    chat = next((key for key in CHAT_KEYS if key in row), None)
-    if chat is not None:
-        return text + f"; {chat!r} looks like a chat: turn it into one instruction and one output"
-    return text
-
-
-def _strip_fields(entry: Entry, report: Report) -> bool:
-    """Strip the text fields in place; False if one of them is not usable text."""
-    for key in (*FIELDS, "family") if "family" in entry else FIELDS:
-        text = entry[key]
-        if not isinstance(text, str):
-            report("error", f"{key!r} is a {type_name(text)}, but must be text")
-            return False
-        if len(text) > MAX_FIELD_CHARACTERS:
-            report("error", f"{key!r} has more than {MAX_FIELD_CHARACTERS:,} characters")
-            return False
-        if has_lone_surrogate(text):
-            report("error", f"{key!r} contains half a character (a lone surrogate)")
-            return False
-        stripped = text.replace("\r\n", "\n").strip()
-        if stripped != text:
-            report("note", f"outer white space or CRLF of {key!r} removed")
-        entry[key] = stripped
-    return True
-
-
-def _check_values(entry: Entry, report: Report) -> bool:
-    """Whether an entry's instruction and output are not empty, and its split exists."""
+def _check_values(entry: Entry, keys: Mapping[str, str], note: Any) -> None:
+    """RowFault if the instruction or the output is empty, or the split unknown."""
     if not entry["instruction"]:
-        report("error", "'instruction' is empty")
-        return False
+        raise RowFault(f"{quote(keys['instruction'])} is empty")
     if not entry["output"]:
-        report("dropped", "'output' is empty")
-        return False
-    if entry.get("split", "train") not in SPLITS:
-        split = quote(str(entry["split"]))
-        report("error", f"'split' is {split}; choose one of {', '.join(SPLITS)}")
-        return False
-    return True
+        raise RowFault(f"{quote(keys['output'])} is empty", "dropped")
+    if not entry.get("system", "system"):
+        del entry["system"]
+    if "split" not in entry:
+        return
+    split = entry["split"]
+    name = SPLIT_NAMES.get(split.strip().casefold()) if isinstance(split, str) else None
+    if name is None:
+        known = ", ".join(SPLITS)
+        raise RowFault(f"'split' is {quote(str(split))}; choose one of {known}")
+    if name != split:
+        note(f"'split' {quote(split)} read as {name!r}")
+        entry["split"] = name
 
 
-def _report_oddities(entry: Entry, report: Report) -> None:
+def _oddities(entry: Entry, keys: Mapping[str, str]) -> list[str]:
     """Notes on an entry that can be used, but may not be what its author meant."""
-    unknown = [key for key in entry if key not in KNOWN_KEYS]
-    for key in unknown[:MAX_LISTED]:
-        report("note", f"the key {quote(key)} is not trained on")
+    unknown = [key for key, value in entry.items() if key not in KNOWN_KEYS and value is not None]
+    notes = [f"the key {quote(str(key))} is not trained on" for key in unknown[:MAX_LISTED]]
     if len(unknown) > MAX_LISTED:
-        report("note", f"{len(unknown) - MAX_LISTED} more keys are not trained on")
+        notes.append(f"{len(unknown) - MAX_LISTED} more keys are not trained on")
+    for key in unknown:
+        repeated = _repeated_key_in(entry[key])
+        if repeated is not None:
+            notes.append(f"in {quote(str(key))}, a key appears twice; its last value is kept")
     if entry["input"].casefold() in PLACEHOLDERS:
-        report("note", f"'input' is the placeholder {entry['input']!r}; leave it empty instead")
+        name = quote(keys.get("input", "input"))
+        notes.append(f"{name} is the placeholder {entry['input']!r}; leave it empty instead")
+    return notes
+
+
+def _repeated_key_in(value: Any) -> str | None:
+    """A key that appears twice in an object somewhere within a value."""
+    if isinstance(value, ObjectWithRepeatedKey):
+        return value.repeated_key
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    found = (_repeated_key_in(part) for part in parts)
+    return next((key for key in found if key is not None), None)

@@ -1,195 +1,213 @@
-"""Bytes -> rows: a JSON or JSONL file, recognized by its content, whatever it is called.
+"""Text -> rows: a JSON list, JSON Lines, objects one after the other, or rows inside one object.
 
-The one idea: files from outside are read in one place, and every fault in one becomes a one-line
-error. Knows nothing of what a row should contain.
+The one idea: the form is recognised by what the text begins with. Lines are read one at a time;
+any other form is read whole. Knows nothing of what a row should contain.
 """
 
-import hashlib
 import json
-import os
 import re
-import stat
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Any
 
+from ch07.data.findings import Finding, FindingSink, RowFault, check_error_count
+from ch07.data.rows_in_object import may_hold_rows, rows_in_object
+from ch07.data.text_lines import Line, TextLines
 from ch07.utils.errors import DataError
-from ch07.utils.validation import MAX_LISTED, max_json_bytes, quote, type_name
+from ch07.utils.validation import type_name
 
-DUPLICATE_KEY = "\0duplicate key"  # marks a row in whose object a key appears twice
-
-# The first bytes of compressed files (RFC 1952; Parquet's format).
-COMPRESSED_FORMATS = {"gzip": b"\x1f\x8b", "Parquet": b"PAR1"}
-
-# If more rows than these, and more than half, are faulty, the file isn't instruction data.
-MAX_FAULTY_ROWS = 100_000
-WRITER_SECONDS = 1.0  # how long a pipe may be without a process that writes to it
-POLL_SECONDS = 0.01
-
-Level = Literal["error", "dropped", "note"]
+LINES_TRIED = 100  # whether they are JSON decides what a text is whose first line isn't
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing noticed about one row: an "error", a "dropped" row or a mere "note"."""
+class ObjectWithRepeatedKey(dict[str, Any]):
+    """A JSON object in which a key appears twice; it holds the last value."""
 
-    place: str  # "row 3", or "line 3" in JSONL
-    level: Level
-    text: str
+    repeated_key: str = ""
 
 
-class FindingSink(Protocol):
-    """Whatever collects findings: a list, or `FindingCounts` where there may be millions."""
-
-    def append(self, finding: Finding, /) -> None:
-        """Take one more."""
-        ...
-
-
-# --- bytes to text --------------------------------------------------------------------------------
-def read_utf8(path: Path | str, kind: str = "a JSON or JSONL file") -> tuple[str, str]:
-    """The file's text and the sha256 of its bytes; DataError if it isn't UTF-8, or too large.
-
-    `kind` says in messages what the file should be.
-    """
-    largest = max_json_bytes()
-    try:
-        data = _read_at_most(path, largest + 1)
-    except OSError as error:
-        if Path(path).is_dir():
-            raise DataError(f"{path} is a folder, but must be {kind}") from None
-        raise DataError(f"{path}: {error.strerror or error}") from None
-    if len(data) > largest:
-        raise DataError(
-            f"{path}: more than {largest / 1e6:,.0f} MB, which may not fit into the free "
-            "memory once it is read: split the file"
-        )
-    for packed, first_bytes in COMPRESSED_FORMATS.items():
-        if data.startswith(first_bytes):
-            raise DataError(
-                f"{path} is {packed}: convert it with: python -m ch07 prepare-data {path} OUT.jsonl"
-            )
-    try:
-        text = data.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}; "
-            "save the file with UTF-8 encoding"
-        ) from None
-    return text, hashlib.sha256(data).hexdigest()
+def _mark_repeated_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) == len(pairs):
+        return row
+    counts = Counter(key for key, _ in pairs)
+    marked = ObjectWithRepeatedKey(row)
+    marked.repeated_key = next(key for key, n in counts.items() if n > 1)
+    return marked
 
 
-def _read_at_most(path: Path | str, n_bytes: int) -> bytes:
-    """The file's first bytes; a pipe or a device can't be asked for its size."""
-
-    def open_without_waiting(path: str, flags: int) -> int:
-        """Don't wait for a pipe that nobody writes to."""
-        return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-    with open(path, "rb", opener=open_without_waiting) as file:
-        if not stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
-            return file.read(n_bytes)
-        first = _first_byte_of_pipe(file.fileno(), path)
-        os.set_blocking(file.fileno(), True)
-        return first + file.read(n_bytes)
+DECODER = json.JSONDecoder(object_pairs_hook=_mark_repeated_key)
 
 
-def _first_byte_of_pipe(descriptor: int, path: Path | str) -> bytes:
-    """The first byte, or nothing if a process has opened the pipe but written nothing yet.
-
-    A process that was started together with this one has a moment to open the pipe. If the pipe
-    were closed at once, a process that had just opened it would be killed by SIGPIPE.
-    """
-    end = time.monotonic() + WRITER_SECONDS
-    while True:
-        try:
-            first = os.read(descriptor, 1)
-        except BlockingIOError:
-            return b""
-        if first:
-            return first
-        if time.monotonic() >= end:
-            raise DataError(f"{path} is a pipe that no process writes to")
-        time.sleep(POLL_SECONDS)
-
-
-# --- text to rows ---------------------------------------------------------------------------------
-def parse_rows(
-    text: str,
-    path: Path | str,
-    findings: FindingSink,
-    is_row: Callable[[dict[str, Any]], bool],
-) -> Iterator[tuple[str, Any]]:
-    """(place, row) for each row of a JSON list or of JSONL; `is_row` accepts a single object.
+def json_rows(lines: TextLines, start: str, findings: FindingSink) -> Iterator[tuple[str, Any]]:
+    """(place, row) for each row of a text whose first character that isn't blank is `start`.
 
     Lines that aren't JSON are appended to `findings`; DataError if the whole text isn't.
     """
-    if not text.strip():
-        raise DataError(f"{path}: the file is empty")
-    value, problem = _decode_json(text)
-    if problem is not None and not text.lstrip().startswith("["):
-        lines = text.split("\n")  # splitlines() would also break at U+2028
-        rows = list(parse_jsonl_lines(lines, path, findings))
-        if any(isinstance(row, dict) for _, row in rows):
-            yield from rows
-            return
+    if start == "[" or (start == "{" and lines.next_is_too_long()):
+        return _rows_of_value(_decode_whole(lines), lines.name, findings)
+    first = next((line for line in lines if line[1].strip()), None)
+    if first is None:
+        raise DataError(f"{lines.name}: the file is empty")
+    lines.put_back(first)
+    value, problem = decode_json(first[1].rstrip().removesuffix(","))
+    if problem is None and isinstance(value, dict):
+        return _rows_of_lines(lines, findings)
+    if problem is None and not start == "{":
+        raise DataError(f"{lines.name}: expected a list of entries, found a {type_name(value)}")
+    if _are_json_lines(lines):
+        return parse_jsonl_lines(lines, lines.name, findings)
+    text = lines.rest()
+    if start == "{":
+        return _rows_of_objects(text, lines.name, findings)
+    _, problem = decode_json(text)
+    raise DataError(f"{lines.name}: not JSON: {problem}")
+
+
+def _decode_whole(lines: TextLines) -> Any:
+    value, problem = decode_json(lines.rest())
     if problem is not None:
-        raise DataError(f"{path}: not JSON: {problem}")
+        raise DataError(f"{lines.name}: not JSON: {problem}")
+    return value
+
+
+def _rows_of_value(value: Any, name: str, findings: FindingSink) -> Iterator[tuple[str, Any]]:
+    """The rows of a whole text: a list of them, or an object that is one or holds them."""
     if isinstance(value, dict):
-        if not is_row(value):
-            raise DataError(f"{path}: {_explain_object_at_top(value)}")
-        value = [value]  # JSONL of one line
+        return rows_in_object(value, name, findings)
     if not isinstance(value, list):
-        raise DataError(f"{path}: expected a list of entries, found a {type_name(value)}")
-    yield from ((f"row {i}", row) for i, row in enumerate(value, start=1))
+        raise DataError(f"{name}: expected a list of entries, found a {type_name(value)}")
+    return ((f"row {i}", row) for i, row in enumerate(value, start=1))
+
+
+# --- one object on each line ----------------------------------------------------------------------
+def _rows_of_lines(lines: TextLines, findings: FindingSink) -> Iterator[tuple[str, Any]]:
+    """JSONL; a single line may be an object that holds all rows."""
+    texts = (line for line in lines if line[1].strip())
+    first = next(texts)
+    value, _ = decode_json(first[1].rstrip().removesuffix(","))
+    if not may_hold_rows(value):
+        lines.put_back(first)
+        return parse_jsonl_lines(lines, lines.name, findings)
+    second = next(texts, None)
+    if second is None:
+        return rows_in_object(value, lines.name, findings)
+    lines.put_back(first, second)
+    return parse_jsonl_lines(lines, lines.name, findings)
 
 
 def parse_jsonl_lines(
-    lines: Iterable[str], path: Path | str, findings: FindingSink
+    lines: Iterable[Line], name: str, findings: FindingSink
 ) -> Iterator[tuple[str, Any]]:
-    """("line 3", row) for each line that is JSON; blank lines are skipped."""
+    """("line 3", row) for each object of each line; blank lines are skipped."""
     n_good = 0
     n_bad = 0
-    for number, line in enumerate(lines, start=1):
+    for number, line in lines:
         if not line.strip():
             continue
-        value, problem = _decode_json(line, with_line=False)
-        if problem is None:
-            n_good += 1
-            yield f"line {number}", value
-        else:
+        place = f"line {number}"
+        try:
+            values = _decode_line(line, place, findings)
+        except RowFault as fault:
             n_bad += 1
-            findings.append(Finding(f"line {number}", "error", f"not JSON: {problem}"))
-            check_error_count(path, n_bad, n_good)
+            findings.append(Finding(place, fault.level, str(fault), fault.kind))
+            check_error_count(name, n_bad, n_good)
+            continue
+        for value in values:
+            n_good += 1
+            yield place, value
 
 
-def check_error_count(path: Path | str, n_bad: int, n_good: int) -> None:
-    """DataError if so many rows are faulty that a list of them would help nobody."""
-    if n_bad > max(MAX_FAULTY_ROWS, n_good):
-        raise DataError(f"{path}: {n_bad:,} of its first {n_bad + n_good:,} rows can't be used")
+def _decode_line(line: str, place: str, findings: FindingSink) -> list[Any]:
+    """The objects of a line: usually one, perhaps with a comma after it; RowFault for no JSON."""
+    text = line.rstrip()
+    value, problem = decode_json(text.removesuffix(","), with_line=False)
+    if problem is None:
+        if text.endswith(","):
+            findings.append(Finding(place, "note", "the comma after the object was ignored"))
+        return [value]
+    objects = _decode_objects(text)
+    if objects is None:
+        problem = decode_json(text, with_line=False)[1] or problem
+        raise RowFault(f"not JSON: {problem}", kind=f"not JSON: {problem.split(':')[0]}")
+    return objects
 
 
-def _decode_json(text: str, with_line: bool = True) -> tuple[Any, str | None]:
+def _decode_objects(text: str) -> list[dict[str, Any]] | None:
+    """The objects that stand one after the other in a text; None if that isn't all it holds."""
+    objects: list[dict[str, Any]] = []
+    try:
+        for value in _consecutive_objects(text):
+            objects.append(value)
+    except (ValueError, RecursionError):
+        return None
+    return objects
+
+
+def _are_json_lines(lines: TextLines) -> bool:
+    """Whether at least half of the next lines are objects; the lines stay to be read."""
+    tried = list(islice((line for line in lines if line[1].strip()), LINES_TRIED))
+    lines.put_back(*tried)
+    values = [decode_json(text.rstrip().removesuffix(","))[0] for _, text in tried]
+    n_objects = sum(isinstance(value, dict) for value in values)
+    return n_objects > 0 and 2 * n_objects >= len(tried)
+
+
+# --- objects over several lines -------------------------------------------------------------------
+def _rows_of_objects(text: str, name: str, findings: FindingSink) -> Iterator[tuple[str, Any]]:
+    """Rows of objects that are written over several lines, with or without commas between them."""
+    objects = _or_data_error(_consecutive_objects(text), name)
+    first_two = list(islice(objects, 2))
+    if len(first_two) == 1:
+        return rows_in_object(first_two[0], name, findings)
+    rows = chain(first_two, objects)
+    return ((f"row {i}", row) for i, row in enumerate(rows, start=1))
+
+
+def _or_data_error(objects: Iterator[Any], name: str) -> Iterator[Any]:
+    try:
+        yield from objects
+    except json.JSONDecodeError as error:
+        raise DataError(f"{name}: not JSON: {_explain(error, with_line=True)}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name}: not JSON: {error}") from None
+
+
+def _consecutive_objects(text: str) -> Iterator[dict[str, Any]]:
+    """Each object of a text that holds nothing else; ValueError where something else stands."""
+    between = re.compile(r"\s*,?\s*")
+    position = between.match(text).end()  # type: ignore[union-attr]  # it matches nothing, too
+    while position < len(text):
+        if text[position] != "{":
+            raise json.JSONDecodeError("Expecting an object", text, position)
+        value, position = DECODER.raw_decode(text, position)
+        yield value
+        position = between.match(text, position).end()  # type: ignore[union-attr]
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+def decode_json(text: str, with_line: bool = True) -> tuple[Any, str | None]:
     """(value, None), or (None, what is wrong and where).
 
     `with_line` names the line as well; in JSONL it is known already.
     """
     try:
-        return json.loads(text, object_pairs_hook=_mark_duplicate_keys), None
+        return DECODER.decode(text), None
     except json.JSONDecodeError as error:
-        snippet = error.doc[max(0, error.pos - 20) : error.pos + 20]
-        line = f"line {error.lineno}, " if with_line else ""
-        problem = f"{error.msg}: {line}column {error.colno}, near {snippet!r}"
-        if "'" in snippet and "double quotes" in error.msg:
-            return None, f"{problem} (JSON wants \" where Python also takes ')"
-        if _closes_after_comma(error.doc, error.pos):
-            return None, f"{problem} (is there a comma too many?)"
-        return None, problem
+        return None, _explain(error, with_line)
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 100,000 brackets
         return None, str(error)
+
+
+def _explain(error: json.JSONDecodeError, with_line: bool) -> str:
+    snippet = error.doc[max(0, error.pos - 20) : error.pos + 20]
+    line = f"line {error.lineno}, " if with_line else ""
+    problem = f"{error.msg}: {line}column {error.colno}, near {snippet!r}"
+    if "'" in snippet and "double quotes" in error.msg:
+        return f"{problem} (JSON wants \" where Python also takes ')"
+    if _closes_after_comma(error.doc, error.pos):
+        return f"{problem} (is there a comma too many?)"
+    return problem
 
 
 def _closes_after_comma(text: str, position: int) -> bool:
@@ -197,18 +215,3 @@ def _closes_after_comma(text: str, position: int) -> bool:
     at_comma = text[position : position + 1] == ","
     start = position if at_comma else len(text[:position].rstrip()) - 1
     return re.compile(r",\s*[\]}]").match(text, max(0, start)) is not None
-
-
-def _mark_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        counts = Counter(key for key, _ in pairs)
-        row[DUPLICATE_KEY] = next(key for key, n in counts.items() if n > 1)
-    return row
-
-
-def _explain_object_at_top(value: dict[str, Any]) -> str:
-    lists = [key for key, item in value.items() if isinstance(item, list)]
-    hint = f"; are the entries in its {quote(lists[0])}?" if lists else ""
-    keys = ", ".join(map(quote, list(value)[:MAX_LISTED]))
-    return f"the top level is one object with the keys {keys}; expected a list of entries{hint}"

@@ -15,7 +15,7 @@ from torch.utils.data import Subset
 
 from ch07.data.entries import DataFile
 from ch07.data.entry_checks import Entry
-from ch07.data.json_reader import Finding
+from ch07.data.findings import Finding
 
 T = TypeVar("T")
 

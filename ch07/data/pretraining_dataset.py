@@ -19,9 +19,12 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
+from ch07.data.data_files import holds_rows, source_rows
 from ch07.data.entries import DataFile
-from ch07.data.json_reader import read_utf8
+from ch07.data.findings import Finding, FindingCounts, raise_faulty_rows
 from ch07.data.loaded_rows import LazySequence, LoadedRows, SplitDataset
+from ch07.data.opened_file import Digest
+from ch07.data.text_lines import whole_text
 from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.corpus import make_corpus
 from ch07.utils.console import count
@@ -80,16 +83,35 @@ class PretrainingDataset(Dataset):
 
 
 def read_documents(path: Path | str) -> tuple[list[str], str]:
-    """(documents, sha256) of a file of plain text; DataError if it contains none.
+    """(documents, sha256) of a file of plain text, or of rows of "text"; DataError if it has none.
 
-    Documents are separated by <|endoftext|> where the text has it, else by blank lines.
+    In plain text, documents are separated by <|endoftext|> where the text has it, else by blank
+    lines.
     """
-    text, sha256 = read_utf8(path, "a file of plain text")
+    digest = hashlib.sha256()
+    if holds_rows(path):
+        return _texts_of_rows(path, digest), digest.hexdigest()
+    text, sha256 = whole_text(path, "a file of plain text")
     parts = text.split(SEPARATOR) if SEPARATOR in text else re.split(r"\n\s*\n", text)
     documents = [part.strip() for part in parts if part.strip()]
     if not documents:
         raise DataError(f"{path}: the file is empty")
     return documents, sha256
+
+
+def _texts_of_rows(path: Path | str, digest: Digest) -> list[str]:
+    """The "text" of each row of a data file, as published corpora have it."""
+    findings = FindingCounts()
+    documents: list[str] = []
+    for place, row in source_rows(path, findings, in_memory=True, digest=digest):
+        text = row.get("text") if isinstance(row, dict) else None
+        if isinstance(text, str):
+            documents.append(text)
+        else:
+            findings.append(Finding(place, "error", "there is no text under 'text'"))
+    if findings.n_errors:
+        raise_faulty_rows(path, findings)
+    return [text for text in documents if text.strip()]
 
 
 def token_stream(documents: Iterable[str], tokenizer: Tokenizer) -> np.ndarray:

@@ -7,8 +7,8 @@ first step. All such rows come in one report, each once, with its place in the r
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ch07.data.entries import DataFile, group_by_kind
-from ch07.data.json_reader import Finding, Level
+from ch07.data.entries import DataFile
+from ch07.data.findings import Finding, Level, group_by_kind
 from ch07.data.loaded_rows import SplitDataset, TokenizedRows
 from ch07.utils.console import count
 from ch07.utils.errors import DataError, InputError

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 
 from ch07.config import FinetuneOptions
 from ch07.data import dataset_statistics
-from ch07.data.entries import summarize_findings
+from ch07.data.entries import read_data
 from ch07.data.entry_checks import Entry
+from ch07.data.findings import summarize_findings
 from ch07.data.loaded_rows import LoadedRows
 from ch07.data.pretraining_dataset import load_pretraining_data
 from ch07.data.row_checks import check_splits
-from ch07.data.sources import read_source
 from ch07.data.splits import (
     describe_split_field,
     overlap,
@@ -53,6 +53,7 @@ def load_rows(
     """
     if options.text:
         assert allowed_max_length is not None, "plain text is cut into rows of that length"
+        assert not isinstance(options.data, list), "a corpus is one file"
         rows = load_pretraining_data(options.data, allowed_max_length, log)
     elif store is not None:
         rows = _load_store(store, options, context_length, allowed_max_length, log)
@@ -105,7 +106,7 @@ def _load_file(
     log: RunLog,
 ) -> LoadedRows:
     """The rows of a file or a dataset, all of them in memory."""
-    file = read_source(options.data or DATA_FILE, options.skip_bad_rows)
+    file = read_data(options.data or DATA_FILE, options.skip_bad_rows)
     for line in summarize_findings(file.findings):
         log.finding(line)
     splits = _split_entries(file.entries, options, log)

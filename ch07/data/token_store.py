@@ -1,4 +1,4 @@
-"""Rows as tokens on disk: written once, line by line, and read through memory maps.
+"""Rows as tokens on disk: written once, row by row, and read through memory maps.
 
 The one idea: to make a batch, all one needs of a row is where its ids begin and end. These numbers
 are plain arrays in files, of which the system keeps in memory what is being read; so rows that
@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -20,14 +21,14 @@ from typing import Any, BinaryIO
 import numpy as np
 import psutil
 
-from ch07.data.entries import FindingCounts, no_usable_row, raise_faulty_rows
-from ch07.data.entry_checks import Entry, check_row
+from ch07.data.data_files import STORE_FILE, Source, source_name
+from ch07.data.entry_checks import Entry
 from ch07.data.field_names import SPLITS
-from ch07.data.json_reader import Finding, FindingSink, parse_jsonl_lines
+from ch07.data.findings import Finding, FindingCounts, FindingSink
+from ch07.data.prepared_rows import usable_rows
 from ch07.data.prompt_styles import get_style
 from ch07.data.row_checks import BOUNDARY_MERGE
 from ch07.data.splits import normalised_prompt
-from ch07.data.streaming import Digest, read_lines
 from ch07.data.token_boundaries import boundary_merge_rows
 from ch07.data.tokenizer import load_tokenizer
 from ch07.utils.atomic_files import (
@@ -39,7 +40,7 @@ from ch07.utils.atomic_files import (
 from ch07.utils.errors import DataError, InputError
 from instruction_dataset import InstructionDataset, PromptStyle
 
-ABOUT = "store.json"
+ABOUT = STORE_FILE
 TEXT = "entries.jsonl"
 ARRAYS = {  # the type codes of the module array: 2, 8, 4, 8, 8, 8 and 1 bytes
     "ids": "H",  # all rows, one after the other
@@ -47,22 +48,22 @@ ARRAYS = {  # the type codes of the module array: 2, 8, 4, 8, 8, 8 and 1 bytes
     "prompts": "I",  # how many ids of each row are its prompt
     "keys": "Q",  # a hash of each row's prompt, equal for rows that ask the same
     "starts": "Q",  # where each row begins in entries.jsonl
-    "lines": "Q",  # its line in the reader's file
+    "lines": "Q",  # its number in the reader's file; `place` has the words before it
     "splits": "B",  # 0, or which of SPLITS the row's "split" field names, from 1
 }
 CHUNK_ROWS = 1000  # rows in memory while a store is written
 
 
-def is_store(path: Path | str | None) -> bool:
-    """Whether a folder is a store that `write_store` finished."""
-    return path is not None and (Path(path) / ABOUT).is_file()
+def is_store(source: Source | None) -> bool:
+    """Whether a source is the folder of a store that `write_store` finished."""
+    return isinstance(source, Path | str) and (Path(source) / ABOUT).is_file()
 
 
 # --- writing --------------------------------------------------------------------------------------
 def write_store(
-    source: Path | str, folder: Path | str, style: PromptStyle, skip_bad_rows: bool = False
+    source: Source, folder: Path | str, style: PromptStyle, skip_bad_rows: bool = False
 ) -> "TokenStore":
-    """Read JSONL, plain or gzip-compressed, line by line into a new folder; its `TokenStore`.
+    """Read a file, or several, row by row into a new folder; its `TokenStore`.
 
     DataError names the rows that can't be used, unless `skip_bad_rows` leaves them out. Needs
     memory for a thousand rows, and 8 bytes for each row.
@@ -77,7 +78,7 @@ def write_store(
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     try:
         new.mkdir(parents=True)
-        about = _write_files(Path(source), new, style, skip_bad_rows)
+        about = _write_files(source, new, style, skip_bad_rows)
         about["sha256"] = {name: sha256_of(new / name) for name in _file_names()}
         write_json_with_checksum(new / ABOUT, about)
         fsync_folder(new)
@@ -94,7 +95,7 @@ def _file_names() -> list[str]:
 
 
 def _write_files(
-    source: Path, new: Path, style: PromptStyle, skip_bad_rows: bool
+    source: Source, new: Path, style: PromptStyle, skip_bad_rows: bool
 ) -> dict[str, Any]:
     """Write all files but store.json; returns the content of that."""
     digest = hashlib.sha256()
@@ -102,7 +103,7 @@ def _write_files(
     entry_hashes = array("Q")
     with ExitStack() as stack:
         files = {name: stack.enter_context(open(new / name, "wb")) for name in _file_names()}
-        rows = _usable_rows(source, digest, findings)
+        rows = usable_rows(source, findings, skip_bad_rows=skip_bad_rows, digest=digest)
         writer = ChunkWriter(files, style)
         while chunk := list(islice(rows, CHUNK_ROWS)):
             writer.write(chunk, findings)
@@ -112,19 +113,16 @@ def _write_files(
         for file in files.values():
             file.flush()
             os.fsync(file.fileno())
-    if findings.n_errors and not skip_bad_rows:
-        raise_faulty_rows(source, findings.n_errors, findings.errors)
-    if writer.n_rows == 0:
-        raise no_usable_row(source, findings.lines())
     lines = findings.lines()
     n_repeated = writer.n_rows - len(np.unique(np.asarray(entry_hashes)))
     if n_repeated:
         lines.append(f"{n_repeated} rows are the same as an earlier one")
     return {
-        "source": source.name,
+        "source": Path(source_name(source)).name,
         "source_sha256": digest.hexdigest(),
         "findings": lines,
         "rows": writer.n_rows,
+        "places": writer.places,
         "style": style.name,
         "tokenizer": writer.tokenizer.name,
     }
@@ -139,20 +137,24 @@ class ChunkWriter:
         self.tokenizer = load_tokenizer()
         self.n_rows = 0
         self.n_ids = 0
+        self.places: list[tuple[int, str]] = []  # from which row on a place begins with what words
 
-    def write(self, chunk: Sequence[tuple[int, Entry]], findings: FindingSink) -> None:
-        """Tokenize and write (line, entry) pairs; rows that would merge tokens are noted."""
+    def write(self, chunk: Sequence[tuple[str, Entry]], findings: FindingSink) -> None:
+        """Tokenize and write (place, entry) pairs; rows that would merge tokens are noted."""
         entries = [entry for _, entry in chunk]
         dataset = InstructionDataset(entries, self.tokenizer, self.style)
         for i in boundary_merge_rows(entries, self.tokenizer, self.style):
-            findings.append(Finding(f"line {chunk[i][0]}", "note", BOUNDARY_MERGE))
+            findings.append(Finding(chunk[i][0], "note", BOUNDARY_MERGE))
         parts = {name: array(code) for name, code in ARRAYS.items()}
-        for i, (line, entry) in enumerate(chunk):
+        for i, (place, entry) in enumerate(chunk):
+            words, number = _split_place(place)
+            if not self.places or self.places[-1][1] != words:
+                self.places.append((self.n_rows + i, words))
             parts["ids"].extend(dataset[i])
             parts["ends"].append(self.n_ids + len(parts["ids"]))
             parts["keys"].append(_hash(normalised_prompt(entry)))
             parts["starts"].append(self.files[TEXT].tell())
-            parts["lines"].append(line)
+            parts["lines"].append(number)
             split = entry.get("split")
             parts["splits"].append(1 + SPLITS.index(split) if split else 0)
             self.files[TEXT].write(json.dumps(entry, ensure_ascii=True).encode() + b"\n")
@@ -167,14 +169,14 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def _usable_rows(
-    source: Path, digest: Digest, findings: FindingSink
-) -> Iterator[tuple[int, Entry]]:
-    """(line, entry) for each row that can be used."""
-    for place, row in parse_jsonl_lines(read_lines(source, digest), source, findings):
-        entry = check_row(place, row, findings)
-        if entry is not None:
-            yield int(place.removeprefix("line ")), entry
+def _split_place(place: str) -> tuple[str, int]:
+    """A place as its words and the number at its end.
+
+    >>> _split_place("rows.csv line 12")
+    ('rows.csv line ', 12)
+    """
+    words = place.rstrip("0123456789")
+    return words, int(place[len(words) :])
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -218,6 +220,12 @@ class TokenStore:
     def bounds(self, row: int) -> tuple[int, int]:
         """Where the row's ids begin and end."""
         return int(self.ends[row - 1]) if row else 0, int(self.ends[row])
+
+    def place(self, row: int) -> str:
+        """Where the row stands in the reader's file: "line 3"."""
+        starts = self.about.get("places", [[0, "line "]])
+        last = bisect_right(starts, row, key=lambda start: start[0]) - 1
+        return f"{starts[last][1]}{self.lines[row]}"
 
     def entry(self, row: int) -> Entry:
         """The row as text."""

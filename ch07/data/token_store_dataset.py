@@ -60,7 +60,7 @@ def data_file_of_store(store: TokenStore) -> DataFile:
     return DataFile(
         path=store.folder,
         entries=LazySequence(numbers, store.entry),
-        places=LazySequence(numbers, lambda row: f"line {store.lines[row]}"),
+        places=LazySequence(numbers, store.place),
         findings=[],
         sha256=store.about["source_sha256"],
     )

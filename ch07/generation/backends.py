@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ch07.data.json_reader import read_utf8
+from ch07.data.text_lines import whole_text
 from ch07.generation.completion import (
     Complete,
     Completion,
@@ -121,7 +121,7 @@ def read_script(path: str | Path) -> list[Completion]:
 
     DataError, with the number of the answer, for anything else.
     """
-    text, _ = read_utf8(path)
+    text, _ = whole_text(path, "a JSON list of answers")
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError) as error:

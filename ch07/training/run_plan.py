@@ -70,7 +70,7 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
     source = None if options.model in MODEL_SIZES else find_weights(options.model)
     config = _model_config(options.model, source)
     store = None
-    if options.data is not None and is_store(options.data):
+    if isinstance(options.data, str) and is_store(options.data):
         store = open_store(options.data, options.prompt_style)
     style = _choose_style(options, source, store, log)
     context_length = _context_length(options, config)

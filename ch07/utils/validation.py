@@ -24,7 +24,7 @@ def has_lone_surrogate(text: str) -> bool:
     >>> has_lone_surrogate("a\ud83d"), has_lone_surrogate("\U0001f600")
     (True, False)
     """
-    return any("\ud800" <= letter <= "\udfff" for letter in text)
+    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def runtime_types(annotation: Any) -> tuple[type, ...]:
@@ -49,7 +49,10 @@ def check_field_types(dataclass_type: type, values: Mapping[str, Any]) -> None:
     annotations = typing.get_type_hints(dataclass_type)
     for field in fields(dataclass_type):
         value = values.get(field.name, field.default)
-        if not isinstance(value, runtime_types(annotations[field.name])):
+        is_valid = isinstance(value, runtime_types(annotations[field.name]))
+        if isinstance(value, list) and list[str] in typing.get_args(annotations[field.name]):
+            is_valid = bool(value) and all(isinstance(item, str) for item in value)
+        if not is_valid:
             raise TypeError(f"the option {field.name} is {quote(str(value))}")
 
 

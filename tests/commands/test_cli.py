@@ -211,7 +211,7 @@ def test_help_is_a_command_and_a_flag(command, capsys):
         (["doctor", "--skip-bad-row5"], "no flag --skip-bad-row5 (did you mean --skip-bad-rows?)"),
         (["finetune", "--learning=3"], "no flag --learning=3"),
         (["grid", "--zzz"], "no flag --zzz"),
-        (["finetune", "a.json", "b"], "unexpected argument 'b'"),
+        (["chat", "run", "b"], "unexpected argument 'b'"),
         (["fin\x1b[31m"], r"no command 'fin\x1b[31m'"),
     ],
 )
@@ -231,12 +231,35 @@ def test_a_data_file_without_a_command_is_told_the_command(capsys, tmp_path, mon
 
 
 @pytest.mark.parametrize("command", ["finetune", "doctor", "grid"])
-def test_a_data_file_is_given_with_or_without_its_flag_but_once(command, capsys):
+def test_data_files_are_given_with_or_without_the_flag(command):
     parse = make_parser().parse_args
     assert parse([command, "a.json"]) == parse([command, "--data", "a.json"])
     assert not hasattr(parse([command]), "data"), "so that a resumed run keeps its own"
-    (error, _) = usage_error([command, "a.json", "--data", "b.json"], capsys)
-    assert error == "error: two data files are given, a.json and b.json: give one"
+    for words in (["a", "b"], ["a", "--data", "b"], ["--data", "a", "--data", "b"]):
+        assert parse([command, *words]).data == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["finetune", "--epochs", "1", "--epochs", "2"],
+        ["pretrain", "--corpus", "a", "--corpus", "b"],
+        ["grid", "--rows", "2", "--rows=2"],
+        ["evaluate", "run", "--judge", "a", "--judge", "b"],
+    ],
+)
+def test_an_option_that_is_given_twice_is_refused(words, capsys):
+    (error, _) = usage_error(words, capsys)
+    flag = words[-2] if "=" not in words[-1] else "--rows"
+    assert error == f"error: {flag} is given twice: give it once"
+
+
+def test_a_parser_forgets_what_it_has_seen():
+    parser = make_parser()
+    for _ in range(2):
+        arguments = vars(parser.parse_args(["finetune", "--epochs", "1"]))
+        assert arguments == {"command": "finetune", "verbose": False, "resume": False,
+                             "like": None, "epochs": 1}  # fmt: skip
 
 
 def test_another_interpreter_is_named_if_the_project_has_one(capsys, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from command_lines import with_options
 from completion_server import ollama, openai, serving
 
 from ch07.commands.cli import main
@@ -71,15 +72,16 @@ def test_stopped_after_any_request_magpie_ends_with_the_same_file(tmp_path, caps
         folder = whole if k == len(TOLD) else tmp_path / str(k)
         folder.mkdir()
         # the same name for the script, since the file says who wrote it
-        command = [*magpie(tmp_path, "--number", "2", answers=TOLD[:k]), "--out"]
-        command = [*command, str(folder / "new.jsonl")]
+        command = magpie(tmp_path, "--number", "2", answers=TOLD[:k])
+        command = with_options(command, "--out", str(folder / "new.jsonl"))
         assert main(command) == (0 if k == len(TOLD) else 1)
         if k < len(TOLD):
             assert "the script has no more answers" in capsys.readouterr().err
     magpie(tmp_path)  # all answers
     for k in range(len(TOLD)):
         folder = tmp_path / str(k)
-        command = [*magpie(tmp_path, "--number", "2"), "--out", str(folder / "new.jsonl")]
+        command = magpie(tmp_path, "--number", "2")
+        command = with_options(command, "--out", str(folder / "new.jsonl"))
         assert main(command) == 0, k
         for name in names:
             assert (folder / name).read_bytes() == (whole / name).read_bytes(), k

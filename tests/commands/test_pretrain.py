@@ -344,7 +344,10 @@ def test_the_toy_corpus_is_read_where_no_file_is_given(corpus):
         (b"", "the file is empty"),
         (b" \n\n \n", "the file is empty"),
         (b"<|endoftext|>\n<|endoftext|>", "the file is empty"),
-        (b"Caf\xe9 noir, and so on", "not UTF-8: byte 3 is 0xe9; save the file with UTF-8"),
+        (
+            b"Caf\xe9 noir, and so on",
+            "not UTF-8: byte 3 is 0xe9 (in line 1); save the file with UTF-8",
+        ),
         (b"One two three.", "4 tokens of text, but a row takes 16 and one more"),
         (None, "No such file"),
     ],

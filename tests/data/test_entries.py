@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ch07.data.entries import DataError, load_entries, read_data, summarize_findings
+from ch07.data.entries import load_entries, read_data
+from ch07.data.findings import summarize_findings
+from ch07.utils.errors import DataError
 
 GOOD = {"instruction": "Name a colour.", "input": "", "output": "Red"}
 
@@ -78,18 +80,13 @@ def test_missing_keys_name_the_row_and_the_keys_found(write):
     path = write([GOOD, {"instruction": "x", "text": "y"}])
     refused(path, "row 2: 'output' is missing; keys found: 'instruction', 'text'")
     refused(write([GOOD, {}]), "row 2: 'instruction' and 'output' are missing; keys found: none")
-    chat = {"messages": [{"role": "user", "content": "x"}]}
-    refused(write([GOOD, chat]), "'messages' looks like a chat")
 
 
 @pytest.mark.parametrize("key", ["messages", "conversations"])
-def test_a_chat_of_a_single_line_gets_the_same_hint_as_two(write, key):
+def test_a_chat_of_a_single_line_gets_the_same_words_as_two(write, key):
     chat = {key: [{"role": "user", "content": "x"}]}
-    refused(
-        write(jsonl(chat)), f"row 1: 'instruction' and 'output' are missing; keys found: {key!r}"
-    )
-    for text in (jsonl(chat), jsonl(chat, chat)):
-        refused(write(text), f"{key!r} looks like a chat")
+    refused(write(jsonl(chat)), f"row 1: {key!r}: the conversation has no answer")
+    refused(write(jsonl(chat, chat)), f"line 1: {key!r}: the conversation has no answer (and 1 mo")
 
 
 @pytest.mark.parametrize(
@@ -248,12 +245,12 @@ def test_keys_that_are_not_trained_on_are_said(write):
     assert "not trained on" not in notes(write([{**GOOD, "family": "x", "split": "test"}]))
 
 
-@pytest.mark.parametrize("bad", [3, ["a"], None])
+@pytest.mark.parametrize("bad", [3, ["a"]])
 def test_a_family_is_text(write, bad):
     refused(write([{**GOOD, "family": bad}]), "row 1: 'family' is a")
 
 
-@pytest.mark.parametrize("bad", ["dev", 3, ["test"]])
+@pytest.mark.parametrize("bad", ["first", 3, ["test"]])
 def test_a_split_is_one_of_three(write, bad):
     refused(write([GOOD, {**GOOD, "split": bad}]), "row 2: 'split' is", "choose one of train, test")
 
@@ -268,11 +265,9 @@ def test_a_key_that_stands_twice_is_refused(write):
 
 def test_one_schema_never_overwrites_another(write):
     row = {"question": "q", "answer": "a", "output": "the true one"}
-    refused(write([row]), "row 1: 'output' is given as well as 'question' and 'answer'")
-    refused(
-        write([{"instruction": "x", "question": "q", "answer": "a"}]),
-        "'instruction' is given as well",
-    )
+    refused(write([row]), "row 1: 'output' and 'answer' both hold the answer: leave one of them")
+    row = {"instruction": "x", "question": "q", "answer": "a"}
+    refused(write([row]), "'instruction' and 'question' both hold the question")
 
 
 def test_a_field_beyond_all_models_is_refused(write):
@@ -293,8 +288,14 @@ def test_a_broken_first_line_is_one_fault_among_lines(write):
 
 
 def test_all_faults_come_in_one_report(write):
-    path = write([{**GOOD, "output": i} for i in range(15)] + [GOOD])
-    refused(path, "15 faulty rows", "row 1:", "row 10:", "... and 5 more")
+    path = write([{**GOOD, "output": i} for i in range(15)] + [{"input": 3}, GOOD])
+    others = ", ".join(f"row {i}" for i in range(2, 11))
+    refused(
+        path,
+        "16 faulty rows",
+        f"\n  row 1: 'output' is a number, but must be text (and 14 more: {others}, ...)\n",
+        "\n  row 16: 'instruction' and 'output' are missing",
+    )
     assert load_entries(path, skip_bad_rows=True) == [GOOD]
 
 

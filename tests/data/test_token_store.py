@@ -9,7 +9,7 @@ import pytest
 
 from ch07.commands.cli import main
 from ch07.config import FinetuneOptions
-from ch07.data import streaming, token_store
+from ch07.data import text_lines, token_store
 from ch07.data.prompt_styles import get_style
 from ch07.data.token_store import TokenStore, is_store, write_store
 from ch07.training.run_plan import build_plan
@@ -104,15 +104,14 @@ def test_what_was_found_in_the_file_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no usable row"),
-        (b'[{"instruction": "a", "output": "b"}]', "a JSON list must be read whole.* jq -c"),
-        (b'{"instruction": "a", "output": "\xff"}\n', "line 1 is not UTF-8"),
-        (b'{"instruction": "' + b"a" * 100, "line 1 is longer than"),
+        (b"", "the file is empty"),
+        (b'{"instruction": "a", "output": "\xff"}\n', "byte 32 is 0xff .in line 1."),
+        (b'{"a": 1}\n{"instruction": "' + b"a" * 100, "line 2 is longer than"),
         (None, "No such file"),
     ],
 )
 def test_files_that_are_no_jsonl(tmp_path, monkeypatch, content, message):
-    monkeypatch.setattr(streaming, "MAX_LINE_BYTES", 90)
+    monkeypatch.setattr(text_lines, "MAX_LINE_BYTES", 90)
     if content is not None:
         (tmp_path / "rows.jsonl").write_bytes(content)
     with pytest.raises(DataError, match=message):
@@ -225,6 +224,6 @@ def test_a_full_disk_leaves_no_store(tmp_path, monkeypatch):
 def test_other_commands_say_what_a_folder_is_not(tmp_path, capsys):
     write_store(write_rows(tmp_path / "rows.jsonl"), tmp_path / "store", get_style("book"))
     assert main(["grid", str(tmp_path / "store")]) == 1
-    assert "is a folder, but must be a JSON or JSONL file" in capsys.readouterr().err
+    assert "is a token store: give the file that it was made from" in capsys.readouterr().err
     assert main(["tokenize", str(tmp_path / "store"), str(tmp_path / "other")]) == 1
-    assert "is not a regular file" in capsys.readouterr().err
+    assert "is a token store: give the file that it was made from" in capsys.readouterr().err

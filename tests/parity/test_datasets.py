@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from ch07.commands.cli import main
 from ch07.config import FinetuneOptions
-from ch07.data import sources
-from ch07.data.entries import load_entries
-from ch07.data.sources import read_source
+from ch07.data import hub_dataset
+from ch07.data.data_files import stream_rows
+from ch07.data.entries import load_entries, read_data
 from ch07.data.splits import hf_split
-from ch07.data.streaming import stream_rows
 from ch07.training.job import build_job, describe_job
 from ch07.training.resume import check_sources, check_unchanged, options_from_run
 from ch07.utils.atomic_files import write_json, write_jsonl
@@ -125,7 +124,7 @@ def test_a_column_of_nothing_but_dates_becomes_dates_in_their_hands(tmp_path):
     assert load_entries(tmp_path / "rows.jsonl") == rows
     assert loaded(tmp_path / "rows.jsonl") != rows
     with pytest.raises(DataError, match="row 1: 'output' is a datetime, but must be text"):
-        read_source(f"hf:{tmp_path}")
+        read_data(f"hf:{tmp_path}")
 
 
 def test_three_rows_of_a_large_parquet_file(tmp_path):
@@ -171,7 +170,7 @@ def docs(tmp_path):
 
 
 def test_a_dataset_stands_where_a_file_may(docs):
-    file = read_source(f"hf:{docs}")
+    file = read_data(f"hf:{docs}")
     wanted = [
         {"instruction": row["question"], "input": "", "output": row["answer"], "split": part}
         for part, rows in (("train", DOCS), ("test", DOCS[:1]))
@@ -182,10 +181,10 @@ def test_a_dataset_stands_where_a_file_may(docs):
     seen = {(finding.place, finding.text) for finding in file.findings}
     assert ("all rows", "the key 'labels' is not trained on") in seen
     assert ("test row 1", "the same as an earlier row; first as train row 1") in seen
-    one = read_source(f"hf:{docs}:test")
+    one = read_data(f"hf:{docs}:test")
     assert one.places == ["row 1"] and "split" not in one.entries[0]
-    assert len(read_source(f"hf:{docs}:train[:3]").entries) == 3
-    assert read_source(f"hf:{docs}").sha256 == file.sha256 != one.sha256
+    assert len(read_data(f"hf:{docs}:train[:3]").entries) == 3
+    assert read_data(f"hf:{docs}").sha256 == file.sha256 != one.sha256
 
 
 def test_splits_that_we_do_not_know(docs):
@@ -196,15 +195,15 @@ def test_splits_that_we_do_not_know(docs):
         encoding="utf-8",
     )
     with pytest.raises(DataError, match=r"'train_sft', 'extra': choose one, as in hf:.*:train_sft"):
-        read_source(f"hf:{docs}")
-    assert len(read_source(f"hf:{docs}:train_sft").entries) == 8
+        read_data(f"hf:{docs}")
+    assert len(read_data(f"hf:{docs}:train_sft").entries) == 8
     with pytest.raises(DataError, match="can't be loaded: Unknown split"):
-        read_source(f"hf:{docs}:test")
+        read_data(f"hf:{docs}:test")
 
 
 def test_input_and_output_are_read_as_the_whole_dataset_has_them(tmp_path):
     write_jsonl(tmp_path / "rows.jsonl", [{"input": "Q", "output": "A"}])
-    (entry,) = read_source(f"hf:{tmp_path}").entries
+    (entry,) = read_data(f"hf:{tmp_path}").entries
     assert entry == {"instruction": "Q", "input": "", "output": "A"}
 
 
@@ -234,13 +233,13 @@ def test_whatever_fails_is_one_sentence(monkeypatch, capsys, error, message):
 def test_offline_is_one_sentence():
     """The real thing: the tests forbid the Hub."""
     with pytest.raises(DataError, match="can't be reached"):
-        read_source("hf:lamini/lamini_docs")
+        read_data("hf:lamini/lamini_docs")
 
 
 def test_a_dataset_that_does_not_fit(docs, monkeypatch):
-    monkeypatch.setattr(sources, "max_json_bytes", lambda: 10)
+    monkeypatch.setattr(hub_dataset, "max_json_bytes", lambda: 10)
     with pytest.raises(DataError, match="may not fit into the free memory"):
-        read_source(f"hf:{docs}")
+        read_data(f"hf:{docs}")
 
 
 def test_a_run_on_a_dataset_goes_on_and_is_done_again(docs, tmp_path, monkeypatch):
@@ -252,11 +251,11 @@ def test_a_run_on_a_dataset_goes_on_and_is_done_again(docs, tmp_path, monkeypatc
     config = describe_job(options, job)
     write_json(tmp_path / "config.json", config)
     assert options_from_run(tmp_path, {}).data == options.data
-    assert config["facts"]["data_sha256"] == read_source(options.data).sha256
+    assert config["facts"]["data_sha256"] == read_data(options.data).sha256
     check_sources(tmp_path, config)  # of --like
     check_unchanged(tmp_path, config, describe_job(options, job), said.append)  # of --resume
     write_jsonl(docs / "train.jsonl", [{**DOCS[0], "answer": "changed"}, *DOCS[1:]])
-    changed = read_source(options.data).sha256
+    changed = read_data(options.data).sha256
     now = {**config, "facts": config["facts"] | {"data_sha256": changed}}
     with pytest.raises(ValueError, match="data_sha256 was"):
         check_sources(tmp_path, now)
@@ -265,10 +264,10 @@ def test_a_run_on_a_dataset_goes_on_and_is_done_again(docs, tmp_path, monkeypatc
 
 
 def test_the_rows_hash_is_of_what_is_trained_on(docs):
-    before = read_source(f"hf:{docs}").sha256
+    before = read_data(f"hf:{docs}").sha256
     write_jsonl(docs / "train.jsonl", [{**row, "labels": [0]} for row in DOCS])
-    assert read_source(f"hf:{docs}").sha256 == before
+    assert read_data(f"hf:{docs}").sha256 == before
     rows = [json.loads(json.dumps(row)) for row in DOCS]
     rows[3]["answer"] = "other"
     write_jsonl(docs / "train.jsonl", rows)
-    assert read_source(f"hf:{docs}").sha256 != before
+    assert read_data(f"hf:{docs}").sha256 != before

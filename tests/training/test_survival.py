@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from command_lines import with_options
 from crashes import Forks
 
 from ch07.commands.cli import main
@@ -133,7 +134,7 @@ def test_a_run_that_is_asked_to_stop_keeps_all_it_has(
     """In the midst of a checkpoint that is written; or, with SIGTERM, long before one is due."""
     folder, said = place / name, len(forks.said())
     late, at = ([], operations // 2) if name != "SIGTERM" else (["--checkpoint-minutes", "99"], 12)
-    assert forks([*arguments, *late, "--out", folder], name, at) == 130
+    assert forks(with_options(arguments, *late, "--out", folder), name, at) == 130
     words = forks.said()[said:]
     assert f"python -m ch07 finetune --resume --out {folder}" in words and "Traceback" not in words
     assert (folder / run_folder.PLOT).exists() and run_folder.read_metrics(folder)

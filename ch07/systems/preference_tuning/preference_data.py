@@ -11,8 +11,9 @@ have two equal answers: they teach nothing, so such rows are dropped here, and c
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import tiktoken
@@ -20,10 +21,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
+from ch07.data.data_files import Source
 from ch07.data.dataloader import LengthGroupedBatches
-from ch07.data.entries import DataFile, check_rows, load_entries, raise_faulty_rows
-from ch07.data.entry_checks import check_row
-from ch07.data.json_reader import DUPLICATE_KEY, Finding, parse_rows, read_utf8
+from ch07.data.entries import DataFile, load_entries, read_data
+from ch07.data.entry_checks import ALPACA_FORM, Entry, check_row
+from ch07.data.field_names import PAIR_NAMES, QUESTION_NAMES
+from ch07.data.findings import Finding, FindingCounts, FindingSink, RowFault, raise_faulty_rows
+from ch07.data.json_reader import ObjectWithRepeatedKey
+from ch07.data.row_forms import FileForm, NamedValues
 from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.systems.preference_tuning.toy_preferences import toy_preferences
@@ -32,32 +37,21 @@ from collate import custom_collate_response_fn
 from instruction_dataset import BOOK_STYLE, InstructionDataset, PromptStyle
 
 Pair = dict[str, Any]
-SIDES = ("chosen", "rejected")
+SIDES = PAIR_NAMES
+HH_SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):[ ]?")  # in the texts of HH-RLHF
 REQUIRED_KEYS = ("instruction", *SIDES)
 N_TOY_TRAINING_PAIRS = 400
 N_TOY_HELD_OUT_PAIRS = 50
 
 
-def read_preferences(path: str | Path, skip_bad_rows: bool = False) -> DataFile:
-    """The pairs of a JSON or JSONL file as a `DataFile`; DataError lists the faulty rows.
+def read_preferences(source: Source, skip_bad_rows: bool = False) -> DataFile:
+    """The pairs of a file, or of several, as a `DataFile`; DataError lists the faulty rows.
 
     A pair is a dict with "instruction", "input", "chosen" and "rejected". With `skip_bad_rows`
     faulty rows are dropped; rows with an empty answer or two equal answers always are.
     """
-    path = Path(path)
-    findings: list[Finding] = []
-    text, digest = read_utf8(path)
-    rows = parse_rows(text, path, findings, lambda row: set(REQUIRED_KEYS) <= set(row))
     fields = ("input", *REQUIRED_KEYS)
-    return check_rows(
-        path,
-        rows,
-        digest,
-        findings,
-        skip_bad_rows=skip_bad_rows,
-        check=check_pair,
-        fields=fields,
-    )
+    return read_data(source, skip_bad_rows, check=check_pair, fields=fields)
 
 
 def load_toy_preferences(seed: int) -> DataFile:
@@ -74,35 +68,86 @@ def load_toy_preferences(seed: int) -> DataFile:
     return DataFile(DATA_FILE, pairs, [f"pair {i}" for i in range(len(pairs))], [], digest)
 
 
-def check_pair(where: str, row: Any, findings: list[Finding]) -> Pair | None:
+def check_pair(
+    where: str, row: Any, findings: FindingSink, form: FileForm = ALPACA_FORM
+) -> Pair | None:
     """The row as a pair with stripped fields, or None; what was found is added to `findings`."""
-    if not isinstance(row, dict) or DUPLICATE_KEY in row:
+    if not isinstance(row, dict) or isinstance(row, ObjectWithRepeatedKey):
         return check_row(where, row, findings)  # adds what is wrong with the row
-    missing = [repr(key) for key in REQUIRED_KEYS if key not in row]
-    if missing:
-        keys = ", ".join(map(quote, list(row)[:MAX_LISTED])) or "none"
-        what = f"missing: {', '.join(missing)}; keys found: {keys}"
-        findings.append(Finding(where, "error", what))
+    try:
+        rows = rows_of_sides(row)
+    except RowFault as fault:
+        findings.append(Finding(where, fault.level, str(fault), fault.kind))
         return None
-    shared = {key: value for key, value in row.items() if key not in (*SIDES, "output")}
-    answers: dict[str, str | None] = {}
+    prompts: list[Entry] = []
+    answers: dict[str, str] = {}
     pair_findings: dict[Finding, None] = {}  # an ordered set: both sides may give the same finding
     for side in SIDES:
         side_findings: list[Finding] = []
-        entry = check_row(where, {**shared, "output": row[side]}, side_findings)
+        entry = check_row(where, rows[side], side_findings, form)
         for finding in side_findings:
-            text = finding.text.replace("'output'", repr(side))
-            pair_findings[Finding(finding.place, finding.level, text)] = None
-        if entry is None:
-            answers[side] = None
-        else:
+            text = finding.text.replace("'output'", repr(side)).replace("'messages'", repr(side))
+            pair_findings[replace(finding, text=text)] = None
+        if entry is not None:
             answers[side] = entry.pop("output")
-            shared = entry
-    if None not in answers.values() and answers["chosen"] == answers["rejected"]:
+            prompts.append(entry)
+    if len(answers) == 2 and prompts[0] != prompts[1]:
+        text = "'chosen' and 'rejected' answer different questions"
+        pair_findings[Finding(where, "error", text)] = None
+    elif len(answers) == 2 and answers["chosen"] == answers["rejected"]:
         pair_findings[Finding(where, "dropped", "'chosen' and 'rejected' are the same")] = None
-    findings += pair_findings
+    for finding in pair_findings:
+        findings.append(finding)
     unusable = any(finding.level != "note" for finding in pair_findings)
-    return None if unusable else {**shared, **answers}
+    return None if unusable else {**prompts[0], **answers}
+
+
+def rows_of_sides(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """{side: a row with the prompt and that side's answer}; RowFault if there is no such pair.
+
+    The forms of TRL: the prompt is a text or messages, and so are the answers, which may also hold
+    the prompt (then it is implicit, as in HH-RLHF and UltraFeedback).
+    """
+    values = NamedValues(row)
+    missing = [side for side in SIDES if side not in values]
+    has_prompt = values.first_of(QUESTION_NAMES) is not None
+    implicit = not missing and all(read_dialogue(values[side]) is not None for side in SIDES)
+    if missing or not (has_prompt or implicit):
+        lacking = [] if has_prompt else ["instruction"]
+        keys = ", ".join(quote(str(key)) for key in list(row)[:MAX_LISTED]) or "none"
+        names = ", ".join(map(repr, [*lacking, *missing]))
+        raise RowFault(f"missing: {names}; keys found: {keys}")
+    left_out = {values.keys[side] for side in SIDES} | {"output"}
+    shared = {key: value for key, value in row.items() if key not in left_out}
+    if not implicit:
+        return {side: {**shared, "output": values[side]} for side in SIDES}
+    prompt = row.get(values.keys.get("prompt", ""), [])
+    shared = {key: value for key, value in shared.items() if key != values.keys.get("prompt")}
+    rows = {}
+    for side in SIDES:
+        messages = read_dialogue(values[side])
+        assert messages is not None  # it is implicit
+        if len(messages) == 1:  # the answer alone
+            before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+            messages = [*before, *messages]
+        rows[side] = {**shared, "messages": messages}
+    return rows
+
+
+def read_dialogue(value: Any) -> list[Any] | None:
+    r"""The messages that an answer consists of; None for a plain text.
+
+    >>> read_dialogue("\n\nHuman: Hi\n\nAssistant: Ho")
+    [{'role': 'Human', 'content': 'Hi'}, {'role': 'Assistant', 'content': 'Ho'}]
+    """
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, str) or not HH_SPEAKER.match(value):
+        return None
+    _, *parts = HH_SPEAKER.split(value)
+    return [
+        {"role": role, "content": text} for role, text in zip(parts[::2], parts[1::2], strict=True)
+    ]
 
 
 class PairDataset(Dataset[tuple[Any, Any, int]]):
@@ -159,7 +204,7 @@ def fitting_pairs(
     text = f"more tokens than the model's context of {context_length}"
     findings = [Finding(file.places[rows[i]], "error", text) for i in sorted(too_long)]
     if not skip_bad_rows:
-        raise_faulty_rows(file.path, len(findings), findings[:MAX_LISTED])
+        raise_faulty_rows(file.path, FindingCounts(findings))
     fitting = [pair for i, pair in enumerate(dataset.pairs) if i not in too_long]
     return PairDataset(fitting, load_tokenizer(), style), findings
 

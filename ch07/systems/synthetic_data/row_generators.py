@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ch07.data.entries import lost_rows, read_data, summarize_findings
+from ch07.data.entries import read_data
+from ch07.data.findings import lost_rows, summarize_findings
 from ch07.evaluation.metrics import words
 from ch07.generation.completion import (
     Completion,

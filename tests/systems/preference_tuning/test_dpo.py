@@ -419,12 +419,12 @@ def write(path, rows):
     ("row", "message"),
     [
         ({"instruction": "a", "chosen": "b"}, "missing: 'rejected'; keys found: 'instruction'"),
-        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "missing: 'instruction'; keys"),
+        ({"title": "a", "chosen": "b", "rejected": "c"}, "missing: 'instruction'; keys"),
         ({**PAIR, "chosen": 3}, "'chosen' is a number, but must be text"),
-        ({**PAIR, "rejected": None}, "'rejected' is a null, but must be text"),
+        ({**PAIR, "rejected": None}, "missing: 'rejected'; keys found"),
         ({**PAIR, "instruction": " "}, "'instruction' is empty"),
         ({**PAIR, "input": []}, "'input' is a list"),
-        ({**PAIR, "split": "dev"}, "'split' is 'dev'"),
+        ({**PAIR, "split": "first"}, "'split' is 'first'"),
         (["a"], "expected an object, found a list"),
     ],
 )

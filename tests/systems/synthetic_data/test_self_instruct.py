@@ -6,6 +6,7 @@ from contextlib import suppress
 from functools import partial
 
 import pytest
+from command_lines import with_options
 
 from ch07.commands.cli import main
 from ch07.data.entries import load_entries
@@ -559,7 +560,7 @@ def test_bad_arguments_give_one_line_and_no_file(
     monkeypatch.chdir(tmp_path)
     row = {"instruction": "x", "output": "y"}
     (tmp_path / "two.json").write_text(json.dumps([row]), encoding="utf-8")
-    assert main([*command, *arguments]) == code
+    assert main(with_options(command, *arguments)) == code
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and message in error and "secret" not in error
     assert not (tmp_path / "new.jsonl").exists()

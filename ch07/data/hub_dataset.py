@@ -1,60 +1,42 @@
-"""Where entries come from: a file, or a dataset that Hugging Face's `datasets` loads by name.
+"""A dataset that Hugging Face's `datasets` loads by name -> rows.
 
 The one idea: "hf:NAME" may be given wherever a data file may, and its rows pass the same checks.
-Such data is recognized by a hash of what is trained on, so a run is repeated or resumed only with
+Such data is recognised by a hash of what is trained on, so a run is repeated or resumed only with
 the rows that it had. The package `datasets` is optional; it is imported when a dataset is loaded.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ch07.data.column_mapping import TEXT, input_as_instruction
-from ch07.data.entries import DataFile, check_rows, read_data
-from ch07.data.field_names import CHAT_KEYS, FIELD_ALIASES, INPUT_ALIAS, KNOWN_KEYS, SPLITS
-from ch07.data.json_reader import Finding
+from ch07.data.field_names import READ_NAMES, SPLITS
+from ch07.data.findings import Finding, FindingSink
+from ch07.data.opened_file import Digest
 from ch07.utils.dependencies import import_optional
 from ch07.utils.errors import DataError
 from ch07.utils.validation import max_json_bytes, quote
 
 HUB_PREFIX = "hf:"
-READ_COLUMNS = {
-    *KNOWN_KEYS,
-    *CHAT_KEYS,
-    INPUT_ALIAS,
-    TEXT,
-    *(name for names in FIELD_ALIASES for name in names),
-}
 
 
-def read_source(source: Path | str, skip_bad_rows: bool = False) -> DataFile:
-    """The `DataFile` of a file, or of "hf:NAME" or "hf:NAME:SPLIT"; NAME may be a folder.
+def hub_rows(
+    source: str, findings: FindingSink, digest: Digest | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, row) for each row of "hf:NAME" or "hf:NAME:SPLIT"; NAME may be a folder.
 
     Without SPLIT all splits are read, and each row says which it is in ("train", "test" or
-    "validation"). DataError says what can't be loaded, MissingPackage what must be installed.
+    "validation"). `digest` is updated with what may be trained on of each row. DataError says what
+    can't be loaded, MissingPackage what must be installed.
     """
-    if not str(source).startswith(HUB_PREFIX):
-        return read_data(source, skip_bad_rows)
-    source = str(source)
-    findings: list[Finding] = []
-    rows: list[tuple[str, Any]] = []
-    digest = hashlib.sha256()
-    for place, row in _hub_rows(source, findings):
-        digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
-        rows.append((place, row))
-    return check_rows(
-        source,
-        input_as_instruction(rows, findings),
-        digest.hexdigest(),
-        findings,
-        skip_bad_rows=skip_bad_rows,
-    )
+    for place, row in _rows_of_splits(source, findings):
+        if digest is not None:
+            digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
+        yield place, row
 
 
-def _hub_rows(source: str, findings: list[Finding]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows_of_splits(source: str, findings: FindingSink) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row) for each row, with the columns that may be read."""
     name, split = _name_and_split(source)
     parts = _load_dataset(source, name, split)
@@ -69,7 +51,7 @@ def _hub_rows(source: str, findings: list[Finding]) -> Iterator[tuple[str, dict[
             f"{source} may not fit into the free memory: choose one split, or a part of it"
         )
     for part, dataset in parts.items():
-        unread = [column for column in dataset.column_names if column not in READ_COLUMNS]
+        unread = [column for column in dataset.column_names if column.casefold() not in READ_NAMES]
         for column in unread:
             text = f"the key {quote(column)} is not trained on"
             findings.append(Finding("all rows", "note", text))
@@ -104,6 +86,10 @@ def _load_dataset(source: str, name: str, split: str | None) -> dict[str, Any]:
     datasets = import_optional("datasets", f"loading {source}", "datasets==5.2.0")
     try:
         loaded = datasets.load_dataset(name, split=split)
+        if _comes_from_csv(
+            loaded
+        ):  # read again: pandas has taken `NA` and `007` for something else
+            loaded = datasets.load_dataset(name, split=split, dtype=str, keep_default_na=False)
         return {split: loaded} if split else dict(loaded)
     except datasets.exceptions.DatasetNotFoundError:
         raise DataError(
@@ -117,3 +103,9 @@ def _load_dataset(source: str, name: str, split: str | None) -> dict[str, Any]:
     except Exception as error:  # datasets, pyarrow and the network share no exception type
         cause = str(error.__cause__ or error).strip().split("\n")[0]
         raise DataError(f"{source} can't be loaded: {cause or type(error).__name__}") from None
+
+
+def _comes_from_csv(loaded: Any) -> bool:
+    """Whether `datasets` made these rows of CSV files."""
+    parts = loaded.values() if isinstance(loaded, dict) else [loaded]
+    return any(part.info.builder_name == "csv" for part in parts)

@@ -1,0 +1,234 @@
+"""Messages in the forms that services and datasets write -> a conversation in turns.
+
+The one idea: whatever the keys and roles are called, a conversation is an optional system prompt
+and turns, each a user's text and the assistant's answer to it. What isn't that (a tool's call, a
+picture, an answer to nothing) is refused by its name, and nothing is dropped unsaid.
+
+Forms: OpenAI's `messages` (role, content; `weight`; parts of content), ShareGPT's `conversations`
+(from, value), lists of texts (LIMA, UltraChat), pairs (Firefly, MOSS), and marks within one text
+(ChatML, Llama 2, "### Human:").
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ch07.data.findings import RowFault
+from ch07.utils.validation import quote, type_name
+
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+}
+TOOL_ROLES = ("tool", "function", "function_call", "observation", "ipython", "tool_response")
+ROLE_KEYS = ("role", "from", "speaker")
+TEXT_KEYS = ("content", "value", "text")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message: its role is "system", "user" or "assistant"."""
+
+    role: str
+    text: str
+    counts: bool = True  # False for an answer that the loss must not count ("weight": 0)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a user said, and the assistant's answer to it."""
+
+    user: str
+    assistant: str
+    counts: bool = True
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """An optional system prompt, and at least one turn."""
+
+    system: str | None
+    turns: tuple[Turn, ...]
+    notes: tuple[str, ...] = ()  # what is not in it
+
+
+def read_messages(value: Any) -> Conversation:
+    """The conversation in a list of messages; RowFault if it isn't one.
+
+    >>> read_messages([{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}])
+    Conversation(system=None, turns=(Turn(user='Hi', assistant='Ho', counts=True),), notes=())
+    >>> read_messages(["Hi", "Ho"]).turns[0].assistant
+    'Ho'
+    """
+    if not isinstance(value, list):
+        raise RowFault(f"it is a {type_name(value)}, but must be a list of messages")
+    if not value:
+        raise RowFault("the list is empty")
+    messages: list[Message] = []
+    for i, item in enumerate(value):
+        messages += _read_item(item, i)
+    return group_into_turns(messages)
+
+
+def _read_item(item: Any, i: int) -> list[Message]:
+    """The message that an item of the list is; two where it holds question and answer."""
+    if isinstance(item, str):  # LIMA, UltraChat: they take turns
+        return [Message("user" if i % 2 == 0 else "assistant", item)]
+    place = f"message {i + 1}"
+    if not isinstance(item, dict):
+        raise RowFault(
+            f"{place} is a {type_name(item)}, but must be an object",
+            kind=f"a message is a {type_name(item)}, but must be an object",
+        )
+    role = next((item[key] for key in ROLE_KEYS if key in item), None)
+    if role is None:
+        both = {ROLES[name]: name for name in item if isinstance(name, str) and name in ROLES}
+        if set(both) >= {"user", "assistant"}:
+            return [
+                Message(kind, _text_of(item[both[kind]], place)) for kind in ("user", "assistant")
+            ]
+        keys = ", ".join(map(quote, list(map(str, item))[:5])) or "none"
+        raise RowFault(f"{place} has no role; keys found: {keys}", kind="a message has no role")
+    return [_read_message(item, str(role).strip().casefold(), place)]
+
+
+def _read_message(item: Mapping[str, Any], role: str, place: str) -> Message:
+    if role in TOOL_ROLES or item.get("tool_calls") or item.get("function_call"):
+        raise RowFault(
+            f"{place} is a tool's call or answer, which can't be trained on here",
+            kind="tool calls can't be trained on here",
+        )
+    if role not in ROLES:
+        raise RowFault(
+            f"{place} has the role {quote(role)}; known: system, user and assistant",
+            kind=f"no role {quote(role)} is known",
+        )
+    key = next((key for key in TEXT_KEYS if key in item), None)
+    if key is None:
+        raise RowFault(f"{place} has no text", kind="a message has no text")
+    weight = item.get("weight")
+    if weight not in (None, 0, 1):
+        raise RowFault(
+            f"{place} has the weight {weight!r}: only 0 and 1 are known",
+            kind="a weight is not 0 or 1",
+        )
+    return Message(ROLES[role], _text_of(item[key], place), counts=weight != 0)
+
+
+def _text_of(value: Any, place: str) -> str:
+    """The text of a message, which may come in parts."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        texts = []
+        for part in value:
+            kind = part.get("type", "text") if isinstance(part, dict) else type_name(part)
+            if isinstance(part, str):
+                texts.append(part)
+            elif isinstance(part, dict) and isinstance(part.get("text"), str):
+                texts.append(part["text"])
+            else:
+                raise RowFault(
+                    f"{place} has a part that is no text: {quote(str(kind))}",
+                    kind=f"a part of a message is no text: {quote(str(kind))}",
+                )
+        return "".join(texts)
+    raise RowFault(
+        f"{place} is a {type_name(value)}, but must be text",
+        kind=f"a message is a {type_name(value)}, but must be text",
+    )
+
+
+def group_into_turns(messages: Sequence[Message]) -> Conversation:
+    """The messages as turns; RowFault if user and assistant don't take turns.
+
+    Several system messages at the start are one. A last question that nobody answers is left out
+    and said.
+    """
+    rest = list(messages)
+    systems: list[str] = []
+    while rest and rest[0].role == "system":
+        systems.append(rest.pop(0).text.strip())
+    notes: list[str] = []
+    if rest and rest[-1].role == "user":
+        rest.pop()
+        notes.append("the last question, which has no answer, is not trained on")
+    if not rest:
+        raise RowFault("the conversation has no answer")
+    turns: list[Turn] = []
+    for i in range(0, len(rest), 2):
+        pair = rest[i : i + 2]
+        if [message.role for message in pair] != ["user", "assistant"]:
+            roles = ", ".join(message.role for message in messages[:6])
+            raise RowFault(
+                f"user and assistant don't take turns: {roles}{', ...' * (len(messages) > 6)}",
+                kind="user and assistant don't take turns",
+            )
+        turns.append(Turn(pair[0].text, pair[1].text, pair[1].counts))
+    system = "\n\n".join(text for text in systems if text) or None
+    return Conversation(system, tuple(turns), tuple(notes))
+
+
+# --- marks within one text ------------------------------------------------------------------------
+CHATML = re.compile(
+    r"<\|im_start\|>[ \t]*(\w+)\s*\n(.*?)(?:<\|im_end\|>|(?=<\|im_start\|>)|\Z)", re.S
+)
+LLAMA_2 = re.compile(r"\[INST\](.*?)\[/INST\](.*?)(?=<s>|</s>|\[INST\]|\Z)", re.S)
+LLAMA_2_SYSTEM = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.S)
+HEADINGS = re.compile(r"###[ \t]*(System|Human|User|Assistant)[ \t]*:[ \t]*", re.I)
+
+
+def read_marked_text(text: str) -> Conversation | None:
+    r"""The conversation that marks divide a text into; None if it has no marks.
+
+    >>> read_marked_text("### Human: Hi### Assistant: Ho").turns
+    (Turn(user='Hi', assistant='Ho', counts=True),)
+    >>> read_marked_text("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHo").turns
+    (Turn(user='Hi', assistant='Ho', counts=True),)
+    >>> read_marked_text("<s>[INST] Hi [/INST] Ho </s>").turns
+    (Turn(user='Hi', assistant='Ho', counts=True),)
+    """
+    if "<|im_start|>" in text:
+        return _read_parts([(match[1], match[2]) for match in CHATML.finditer(text)])
+    if "[INST]" in text and "[/INST]" in text:
+        return _read_llama_2(text)
+    headings = list(HEADINGS.finditer(text))
+    if len(headings) < 2:
+        return None
+    ends = [heading.start() for heading in headings[1:]] + [len(text)]
+    before = text[: headings[0].start()].strip()
+    parts = [("system", before)] if before else []
+    parts += [
+        (heading[1], text[heading.end() : end]) for heading, end in zip(headings, ends, strict=True)
+    ]
+    return _read_parts(parts)
+
+
+def _read_llama_2(text: str) -> Conversation:
+    parts: list[tuple[str, str]] = []
+    for match in LLAMA_2.finditer(text):
+        question = match[1]
+        system = LLAMA_2_SYSTEM.match(question)
+        if system is not None:
+            parts.append(("system", system[1]))
+            question = question[system.end() :]
+        parts += [("user", question), ("assistant", match[2])]
+    return _read_parts(parts)
+
+
+def _read_parts(parts: Sequence[tuple[str, str]]) -> Conversation:
+    return group_into_turns(
+        [
+            _read_message({"content": text.strip()}, role.casefold(), f"message {i}")
+            for i, (role, text) in enumerate(parts, start=1)
+        ]
+    )

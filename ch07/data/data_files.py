@@ -1,0 +1,270 @@
+"""Whatever a reader names as data -> (place, row) pairs: the one way in, for every command.
+
+The one idea: a file is opened, unpacked and recognised by its content in the same way for all
+commands, so none reads what another refuses. Several files, a folder or a pattern are read one
+after the other; "hf:NAME" is a dataset of Hugging Face.
+"""
+
+import glob
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ch07.data.field_names import SPLIT_NAMES
+from ch07.data.file_formats import COLUMNAR, TEXT
+from ch07.data.findings import Finding, FindingSink
+from ch07.data.hub_dataset import HUB_PREFIX, hub_rows
+from ch07.data.json_reader import ObjectWithRepeatedKey, decode_json, json_rows
+from ch07.data.opened_file import (
+    STANDARD_INPUT,
+    WORKBOOK,
+    Digest,
+    OpenedFile,
+    PeekableFile,
+    display_name,
+    open_unpacked,
+)
+from ch07.data.table_reader import columnar_rows, csv_rows, delimiter_of, workbook_rows
+from ch07.data.text_lines import TextLines
+from ch07.utils.console import count
+from ch07.utils.errors import DataError, InputError
+from ch07.utils.validation import max_json_bytes, quote, type_name
+
+SUFFIXES = {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".tab", ".parquet", ".arrow", ".xlsx"}
+PACKED_SUFFIXES = {".gz", ".bz2", ".xz", ".zst", ".zip"}
+STORE_FILE = "store.json"  # of a token store, which only `finetune` reads
+# What `datasets` writes beside the rows (`save_to_disk`).
+METADATA_FILES = {"dataset_info.json", "dataset_dict.json", "state.json", "dataset_infos.json"}
+
+Source = Path | str | Sequence[str]
+T = TypeVar("T")
+
+
+# --- rows of one file -----------------------------------------------------------------------------
+def file_rows(
+    source: Path | str | PeekableFile,
+    findings: FindingSink,
+    max_bytes: int | None = None,
+    digest: Digest | None = None,
+) -> Iterator[tuple[str, Any]]:
+    """("line 3" or "row 3", row) for each row of a file, read as they are asked for.
+
+    Lines that can't be read go to `findings`. `max_bytes` and `digest` are those of
+    `open_unpacked`.
+    """
+    with open_unpacked(source, max_bytes, digest) as opened:
+        yield from _rows_of(opened, findings)
+
+
+def _rows_of(opened: OpenedFile, findings: FindingSink) -> Iterator[tuple[str, Any]]:
+    if opened.format in COLUMNAR:
+        return columnar_rows(opened)
+    if opened.format == WORKBOOK:
+        return workbook_rows(opened, findings)
+    lines = TextLines(opened)
+    start = lines.skip_blank_lines()
+    if not start:
+        raise DataError(f"{opened.name}: the file is empty")
+    if start not in "[{":
+        header = next(lines)
+        lines.put_back(header)
+        delimiter = delimiter_of(header[1], Path(opened.name).name)
+        if delimiter is not None:
+            return csv_rows(lines, delimiter, findings)
+    return json_rows(lines, start, findings)
+
+
+def holds_rows(path: Path | str) -> bool:
+    """Whether a file is a table or begins as JSON or CSV do: rows, and not plain text.
+
+    DataError if it can't be opened.
+    """
+    with open_unpacked(path, max_json_bytes(), kind="a file of plain text") as opened:
+        if opened.format != TEXT:
+            return True
+        lines = TextLines(opened)
+        if not lines.skip_blank_lines():
+            return False
+        _, first = next(lines)
+        value, problem = decode_json(first.rstrip().removesuffix(","))
+        if problem is None and isinstance(value, dict | list):
+            return True
+        return delimiter_of(first, Path(opened.name).name) is not None
+
+
+def stream_rows(
+    source: Path | str | PeekableFile, limit: int | None = None
+) -> Iterator[dict[str, Any]]:
+    r"""The first `limit` rows of a file, or all, as dicts, read as they are asked for.
+
+    `source` is a path or a buffered binary file. Its first bytes tell its format. DataError names
+    the line that isn't a JSON object.
+
+    >>> from io import BufferedReader, BytesIO
+    >>> file = BufferedReader(BytesIO(b'{"text": "one"}\n{"text": "two"}\n'))
+    >>> list(stream_rows(file, limit=1))
+    [{'text': 'one'}]
+    """
+    return islice(_objects(source), limit)
+
+
+def in_batches(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` rows, of which the last may be shorter; ValueError for a size below 1.
+
+    >>> list(in_batches(range(5), 2))
+    [[0, 1], [2, 3], [4]]
+    """
+    if size < 1:
+        raise InputError(f"a batch has {size} rows, but must have at least 1")
+    remaining = iter(rows)
+    return iter(lambda: list(islice(remaining, size)), [])
+
+
+def _objects(source: Path | str | PeekableFile) -> Iterator[dict[str, Any]]:
+    """The rows; DataError for the first that isn't an object."""
+    name = display_name(source)
+    for place, row in file_rows(source, _RaiseFindings(name)):
+        if not isinstance(row, dict):
+            raise DataError(f"{name}: {place}: expected an object, found a {type_name(row)}")
+        if isinstance(row, ObjectWithRepeatedKey):
+            raise DataError(f"{name}: {place}: the key {quote(row.repeated_key)} appears twice")
+        yield row
+
+
+class _RaiseFindings:
+    """Stands in for a list of findings, and raises the first fault as a DataError."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def append(self, finding: Finding, /) -> None:
+        if finding.level != "note":
+            raise DataError(f"{self._name}: {finding.place}: {finding.text}")
+
+
+# --- several files --------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class DataPart:
+    """One of the files that are read, what its places begin with, and the split it is for."""
+
+    path: str
+    prefix: str = ""
+    split: str | None = None
+
+
+def source_rows(
+    source: Source, findings: FindingSink, *, in_memory: bool, digest: Digest | None = None
+) -> Iterator[tuple[str, Any]]:
+    """(place, row) for each row of a file, of several, of a folder, a pattern or "hf:NAME".
+
+    With `in_memory`, a file is refused if its rows may not fit into the free memory. Places name
+    the file where there are several. Rows of files called train, test and so on say so in "split".
+    """
+    for part in find_parts(source):
+        sink = _PrefixedFindings(findings, part.prefix) if part.prefix else findings
+        if part.path.startswith(HUB_PREFIX):
+            rows = hub_rows(part.path, sink, digest)
+        else:
+            max_bytes = max_json_bytes() if in_memory else None
+            rows = file_rows(part.path, sink, max_bytes, digest)
+        if part.split is not None:
+            text = f"its rows go to the split {part.split!r}, as the file's name says"
+            sink.append(Finding("the file", "note", text))
+        for place, row in rows:
+            if part.split is not None and isinstance(row, dict) and not row.get("split"):
+                row = {**row, "split": part.split}
+            yield part.prefix + place, row
+
+
+class _PrefixedFindings:
+    """Passes findings on, with the file's name in front of their places."""
+
+    def __init__(self, findings: FindingSink, prefix: str) -> None:
+        self._findings = findings
+        self._prefix = prefix
+
+    def append(self, finding: Finding, /) -> None:
+        self._findings.append(replace(finding, place=self._prefix + finding.place))
+
+
+def source_name(source: Source) -> str:
+    """What messages call the data: a path, or the first of several and how many more."""
+    if isinstance(source, str | Path):
+        return display_name(source)
+    first, *others = source
+    if not others:
+        return display_name(first)
+    return f"{first} and {count(len(others), 'other file')}"
+
+
+def find_parts(source: Source) -> list[DataPart]:
+    """The files of a source, in order; DataError if there is none."""
+    sources = [str(source)] if isinstance(source, str | Path) else [str(item) for item in source]
+    paths = [path for item in sources for path in _paths_of(item)]
+    if len(paths) == 1:
+        return [DataPart(paths[0])]
+    splits = [_split_named_by(path) for path in paths]
+    if "train" not in splits or set(splits) <= {"train", None}:
+        splits = [None] * len(paths)
+    names = _short_names(paths)
+    return [
+        DataPart(path, f"{name} ", split)
+        for path, name, split in zip(paths, names, splits, strict=True)
+    ]
+
+
+def _paths_of(item: str) -> list[str]:
+    """The file itself, or the files of a folder or pattern."""
+    if item == STANDARD_INPUT or item.startswith(HUB_PREFIX):
+        return [item]
+    path = Path(item)
+    if path.is_dir():
+        return _files_in(path)
+    if not path.exists() and glob.has_magic(item):
+        found = sorted(glob.glob(item, recursive=True))
+        if not found:
+            raise DataError(f"{item}: no file has such a name")
+        return [inner for name in found for inner in _paths_of(name)]
+    return [item]
+
+
+def _files_in(folder: Path) -> list[str]:
+    """The data files in a folder and its folders, by name."""
+    if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+        raise DataError(f"{folder} is a run or a model, not data")
+    if (folder / STORE_FILE).is_file():
+        raise DataError(f"{folder} is a token store: give the file that it was made from")
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and path.name not in METADATA_FILES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and _is_data_name(path)
+    ]
+    if not files:
+        known = ", ".join(sorted(SUFFIXES))
+        raise DataError(f"{folder} is a folder without a data file: none ends in {known}")
+    return [str(path) for path in files]
+
+
+def _is_data_name(path: Path) -> bool:
+    suffixes = [suffix.casefold() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in PACKED_SUFFIXES:
+        suffixes.pop()
+    return bool(suffixes) and suffixes[-1] in SUFFIXES
+
+
+def _split_named_by(path: str) -> str | None:
+    """The split that a file is named after ("test-00001.parquet"), or else its folder ("test")."""
+    word = re.split(r"[-_. ]", Path(path).name.casefold())[0]
+    return SPLIT_NAMES.get(word, SPLIT_NAMES.get(Path(path).parent.name.casefold()))
+
+
+def _short_names(paths: Sequence[str]) -> list[str]:
+    """The files' names if they differ, else their paths."""
+    names = [Path(path).name for path in paths]
+    return names if len(set(names)) == len(names) else list(paths)

@@ -1,0 +1,398 @@
+"""A row under whatever names its file uses -> a row in Alpaca's form, and what each name was.
+
+The one idea: every form of a row is recognised here, from one table of names (`field_names`), so
+all commands read and refuse the same rows, with the same words. A message names the key that
+stands in the reader's file.
+"""
+
+import json
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+from ch07.data.conversations import Conversation, read_marked_text, read_messages
+from ch07.data.field_names import (
+    ANSWER_NAMES,
+    BESIDE,
+    CHAT_NAMES,
+    FIELDS,
+    INPUT_NAMES,
+    INPUT_OF_QUESTION,
+    INSTANCE_NAMES,
+    KNOWN_KEYS,
+    LABEL_NAME,
+    PAIR_NAMES,
+    QUESTION_NAMES,
+    SHORT_NAMES,
+    SYSTEM_NAMES,
+    TEXT_NAME,
+)
+from ch07.data.findings import RowFault
+from ch07.utils.errors import DataError
+from ch07.utils.validation import MAX_LISTED, quote
+
+ROWS_LOOKED_AT = 1000  # to know whether "input" asks the question in this file
+
+ALPACA_KEYS = {*FIELDS, "family", "split"}
+
+Row = dict[str, Any]
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class FileForm:
+    """What holds for all rows of a file."""
+
+    name: str = "FILE"  # the file's path, for commands that a message suggests
+    input_asks: bool = False  # "input" holds the question: no row has another name for it
+
+
+class NamedValues:
+    """The values of a row by the folded names of their keys; a null is an absent value."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self.row = row
+        self.keys: dict[str, str] = {}  # of each name, the key in the row
+        for key, value in row.items():
+            name = key.strip().casefold() if isinstance(key, str) else ""
+            if value is not None and (name not in self.keys or key == name):
+                self.keys[name] = key
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.keys
+
+    def __getitem__(self, name: str) -> Any:
+        return self.row[self.keys[name]]
+
+    def all_of(self, names: Sequence[str]) -> list[str]:
+        """Those of the names that the row has, in their order."""
+        return [name for name in names if name in self.keys]
+
+    def first_of(self, names: Sequence[str]) -> str | None:
+        """The first of the names that the row has."""
+        return next((name for name in names if name in self.keys), None)
+
+    def holds_text(self, name: str) -> bool:
+        """Whether the value is anything but blank text."""
+        value = self[name]
+        return not isinstance(value, str) or bool(value.strip())
+
+    def chat_key(self) -> str | None:
+        """The name of the row's conversation, unless Alpaca's fields are there as well."""
+        if "instruction" in self and "output" in self:
+            return None
+        return self.first_of(CHAT_NAMES)
+
+
+# --- all rows of a file ---------------------------------------------------------------------------
+def form_of_file(
+    name: str, rows: Iterable[tuple[str, Any]]
+) -> tuple[FileForm, Iterator[tuple[str, Any]]]:
+    """(the file's form, all its (place, row) pairs, with instances apart).
+
+    The first rows decide for all whether "input" asks: in Alpaca's form it doesn't, and a row
+    without an instruction is faulty, wherever it stands.
+    """
+    parts = (part for place, row in rows for part in _instances(place, row))
+    first = list(islice(parts, ROWS_LOOKED_AT))
+    objects = [NamedValues(row) for _, row in first if isinstance(row, dict)]
+    has_question = any(row.first_of(QUESTION_NAMES) or row.chat_key() for row in objects)
+    has_input = any("input" in row and row.first_of(ANSWER_NAMES) for row in objects)
+    form = FileForm(name, input_asks=has_input and not has_question)
+    rest = _check_form(parts, name) if form.input_asks else parts
+    return form, chain(first, rest)
+
+
+def _check_form(rows: Iterable[tuple[str, Any]], name: str) -> Iterator[tuple[str, Any]]:
+    """The rows; DataError where one contradicts what the first ones said about "input"."""
+    for place, row in rows:
+        question = NamedValues(row).first_of(QUESTION_NAMES) if isinstance(row, dict) else None
+        if question is not None:
+            raise DataError(
+                f"{name}: {place} has {quote(question)}, but the first {ROWS_LOOKED_AT:,} rows "
+                "have only 'input', which was read as the instruction: use one form in the file"
+            )
+        yield place, row
+
+
+def _instances(place: str, row: Any) -> Iterator[tuple[str, Any]]:
+    """The row, or one row for each of its instances (Self-Instruct, SQuAD as published)."""
+    parts = _parts_of(row) if isinstance(row, dict) else None
+    if parts is None:
+        yield place, row
+    elif len(parts) == 1:
+        yield place, parts[0]
+    else:
+        yield from ((f"{place}, instance {i}", part) for i, part in enumerate(parts, start=1))
+
+
+def _parts_of(row: Row) -> list[Row] | None:
+    if not any(isinstance(value, list | dict) for value in row.values()):
+        return None
+    values = NamedValues(row)
+    name = values.first_of(INSTANCE_NAMES)
+    if name is not None:
+        instances = values[name] if isinstance(values[name], list) else [values[name]]
+        if instances and all(isinstance(instance, dict) for instance in instances):
+            rest = {key: value for key, value in row.items() if key != values.keys[name]}
+            return [{**rest, **_with_answers(instance)} for instance in instances]
+    if isinstance(row.get("paragraphs"), list):
+        return _squad_questions(row["paragraphs"])
+    return None
+
+
+def _with_answers(instance: Row) -> Row:
+    """An instance whose output is a list, of which each is right, has "answers" instead."""
+    if not isinstance(instance.get("output"), list):
+        return instance
+    return {"answers" if key == "output" else key: value for key, value in instance.items()}
+
+
+def _squad_questions(paragraphs: list[Any]) -> list[Row] | None:
+    """The questions of an article, as SQuAD is published."""
+    try:
+        return [
+            {"context": paragraph["context"], **question}
+            for paragraph in paragraphs
+            for question in paragraph["qas"]
+        ]
+    except (TypeError, KeyError):
+        return None
+
+
+# --- one row --------------------------------------------------------------------------------------
+def is_row(value: Mapping[str, Any]) -> bool:
+    """Whether a single object is itself a row, perhaps a faulty one, not a container of rows."""
+    values = NamedValues(value)
+    if values.first_of((*CHAT_NAMES, *INSTANCE_NAMES, *PAIR_NAMES, "instruction")):
+        return True
+    if values.first_of((*QUESTION_NAMES, "input")) and values.first_of(ANSWER_NAMES):
+        return True
+    return isinstance(value.get(TEXT_NAME), str)
+
+
+def recognise_row(row: Row, form: FileForm, note: Note) -> tuple[Row, dict[str, str]]:
+    """(the row in Alpaca's form, for each of its fields the key in the file).
+
+    The fields may still be of any type. `note` is told under which names they were found. RowFault
+    if the row has no known form.
+    """
+    if _is_in_alpaca_form(row):
+        return {**row, "input": row.get("input", "")}, dict(zip(FIELDS, FIELDS, strict=True))
+    values = NamedValues(row)
+    _check_label(values)
+    conversation = _conversation(values)
+    if conversation is not None:
+        return _from_conversation(values, *conversation, note)
+    question = _question_name(values, form)
+    answer = _answer_name(values)
+    if question is None or answer is None:
+        raise RowFault(_missing_fields(values, question, answer, form))
+    fields = {"instruction": question, "output": answer}
+    source = _input_name(values, question, note)
+    if source is not None:
+        fields["input"] = source
+    system = values.first_of(SYSTEM_NAMES)
+    if system is not None:
+        fields["system"] = system
+    keys = {name: values.keys[source] for name, source in fields.items()}
+    if (keys["instruction"], keys["output"]) != ("instruction", "output"):
+        note(f"{keys['instruction']}/{keys['output']} read as instruction/output")
+    for name in ("input", "system"):
+        if keys.get(name, name) != name:
+            note(f"{quote(keys[name])} read as {name!r}")
+    entry = _renamed(row, keys)
+    entry["output"] = _first_answer(entry["output"], keys["output"], note)
+    return entry, keys
+
+
+def _is_in_alpaca_form(row: Row) -> bool:
+    """Whether there is nothing to look for, as in most rows: all keys are ours, none is null."""
+    if not (row.keys() <= ALPACA_KEYS and "instruction" in row and "output" in row):
+        return False
+    return None not in row.values() and bool(row.get("split", True)) and bool(row.get("family", 1))
+
+
+def _renamed(row: Row, keys: Mapping[str, str]) -> Row:
+    """The row with its fields under our names; other keys are kept, in their order."""
+    name_of = {key: name for name, key in keys.items()}
+    entry: Row = {}
+    for key, value in row.items():
+        if key in name_of:
+            entry[name_of[key]] = value
+            continue
+        folded = key.strip().casefold() if isinstance(key, str) else key
+        if folded in KNOWN_KEYS and (value is None or value == "" or folded in FIELDS):
+            continue  # absent; or blank beside another name that holds the field
+        entry[folded if folded in KNOWN_KEYS else key] = value
+    entry.setdefault("input", "")
+    return entry
+
+
+# --- which name holds which field -----------------------------------------------------------------
+def _question_name(values: NamedValues, form: FileForm) -> str | None:
+    if form.input_asks:
+        return "input" if "input" in values else None
+    names = values.all_of(QUESTION_NAMES)
+    for question, about in INPUT_OF_QUESTION.items():
+        if question in names and about in names:
+            names.remove(about)
+    if "instruction" in names and "output" in values:
+        return "instruction"
+    return _only_one(values, names, "question")
+
+
+def _answer_name(values: NamedValues) -> str | None:
+    names = values.all_of(ANSWER_NAMES)
+    if "instruction" in values and "output" in names:
+        return "output"
+    return _only_one(values, names, "answer")
+
+
+def _only_one(values: NamedValues, names: list[str], what: str) -> str | None:
+    """The first of the names; RowFault if another one holds such a text as well."""
+    if not names:
+        return None
+    first, *others = names
+    for other in others:
+        if other in SHORT_NAMES or other in BESIDE.get(first, ()) or not values.holds_text(other):
+            continue
+        if values[other] != values[first]:
+            raise RowFault(
+                f"{quote(values.keys[first])} and {quote(values.keys[other])} both hold the "
+                f"{what}: leave one of them out"
+            )
+    return first
+
+
+def _input_name(values: NamedValues, question: str, note: Note) -> str | None:
+    """The name that holds the input: of several, the first that isn't blank."""
+    known = [INPUT_OF_QUESTION[question]] if question in INPUT_OF_QUESTION else []
+    names = [name for name in values.all_of([*known, *INPUT_NAMES]) if name != question]
+    filled = [name for name in names if values.holds_text(name)]
+    for other in filled[1:]:
+        first, second = values.keys[filled[0]], values.keys[other]
+        note(f"{quote(first)} is the input; {quote(second)}, which holds text too, is not read")
+    return next(iter(filled or names), None)
+
+
+def _first_answer(value: Any, key: str, note: Note) -> Any:
+    """The text itself, or the first of several right answers, as in SQuAD."""
+    texts = value
+    if isinstance(value, dict) and isinstance(value.get("text"), list):
+        texts = value["text"]
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        texts = [item.get("text") for item in value]
+    if not isinstance(texts, list) or key.casefold() not in ("answers", "targets"):
+        return value
+    if not texts:
+        raise RowFault(f"{quote(key)} is empty", "dropped")
+    if len(set(map(str, texts))) > 1:
+        note(f"the first of several texts under {quote(key)} was read")
+    return texts[0]
+
+
+def _check_label(values: NamedValues) -> None:
+    """RowFault for an answer that is marked as a bad one, as in KTO's form."""
+    if LABEL_NAME not in values:
+        return
+    label = values[LABEL_NAME]
+    is_pair = values.first_of(QUESTION_NAMES) and values.first_of(ANSWER_NAMES)
+    rejected = label is False or (isinstance(label, str) and label.strip().casefold() == "false")
+    if "prompt" in values and "completion" in values:
+        rejected = rejected or label in (0, "0")
+    if is_pair and rejected:
+        key = values.keys[LABEL_NAME]
+        raise RowFault(f"{quote(key)} marks the answer as a bad one", "dropped")
+
+
+def _missing_fields(
+    values: NamedValues, question: str | None, answer: str | None, form: FileForm
+) -> str:
+    """Which fields a row lacks, what it has instead, and a way out where one is known."""
+    keys = ", ".join(quote(str(key)) for key in list(values.row)[:MAX_LISTED]) or "none"
+    found = {"instruction": question, "output": answer}
+    missing = [name for name, source in found.items() if source is None]
+    faults = [f"{name!r} is {'null' if name in values.row else 'missing'}" for name in missing]
+    if missing == list(found) and not any(name in values.row for name in missing):
+        faults = ["'instruction' and 'output' are missing"]
+    text = f"{' and '.join(faults)}; keys found: {keys}"
+    if all(name in values for name in PAIR_NAMES):
+        return f"{text}; this is a preference pair: python -m ch07 prefer RUN {_shell(form)}"
+    if "input" in values and answer is not None and not form.input_asks:
+        return text + "; 'input' is not the question here, because other rows have one"
+    if TEXT_NAME in values and question is None:
+        command = f"python -m ch07 pretrain --corpus {_shell(form)}"
+        return f"{text}; {TEXT_NAME!r} alone is for pretraining: {command}"
+    return text
+
+
+def _shell(form: FileForm) -> str:
+    return shlex.quote(form.name)
+
+
+# --- conversations --------------------------------------------------------------------------------
+def _conversation(values: NamedValues) -> tuple[str, Conversation] | None:
+    """(the key, the conversation under it), or None; RowFault if it can't be read."""
+    name = values.chat_key()
+    if name is not None:
+        key = values.keys[name]
+        try:
+            return key, read_messages(_decoded(values[name]))
+        except RowFault as fault:
+            raise RowFault(f"{quote(key)}: {fault}", kind=fault.kind) from None
+    if _is_messages(values, "prompt") or _is_messages(values, "completion"):
+        messages: list[Any] = []
+        for name, role in (("prompt", "user"), ("completion", "assistant")):
+            value = values.row.get(values.keys.get(name, ""), [])
+            messages += [{"role": role, "content": value}] if isinstance(value, str) else value
+        return "prompt/completion", read_messages(messages)
+    alone = TEXT_NAME in values and not values.first_of((*QUESTION_NAMES, *ANSWER_NAMES))
+    if alone and isinstance(values[TEXT_NAME], str):
+        conversation = read_marked_text(values[TEXT_NAME])
+        if conversation is not None:
+            return values.keys[TEXT_NAME], conversation
+    return None
+
+
+def _from_conversation(
+    values: NamedValues, key: str, conversation: Conversation, note: Note
+) -> tuple[Row, dict[str, str]]:
+    """The last turn as the row's fields; system prompt and earlier turns beside them."""
+    *earlier, last = conversation.turns
+    if not any(turn.counts for turn in conversation.turns):
+        raise RowFault("no answer of the conversation has a weight other than 0", "dropped")
+    for text in conversation.notes:
+        note(text)
+    note(f"{quote(key)} read as a conversation")
+    used = key.split("/")
+    entry: Row = {"instruction": last.user, "input": "", "output": last.assistant}
+    if conversation.system:
+        entry["system"] = conversation.system
+    if earlier:
+        entry["history"] = [
+            {"instruction": turn.user, "output": turn.assistant, "counts": turn.counts}
+            for turn in earlier
+        ]
+    for other, value in values.row.items():
+        folded = other.strip().casefold() if isinstance(other, str) else other
+        if other not in used and folded not in entry and value is not None:
+            entry[folded if folded in KNOWN_KEYS else other] = value
+    keys = {name: key for name in ("instruction", "output", "system")}
+    return entry, keys
+
+
+def _is_messages(values: NamedValues, name: str) -> bool:
+    return name in values and isinstance(values[name], list)
+
+
+def _decoded(value: Any) -> Any:
+    """A conversation that a table holds as JSON text."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value

@@ -1,0 +1,206 @@
+"""Tables -> rows: CSV and TSV, Parquet and Arrow, the first sheet of an Excel workbook.
+
+The one idea: a format that a library reads is read by it. Python's csv module reads CSV, because it
+leaves every cell the text that it is, where pandas would turn `NA` into nothing and `007` into 7;
+pyarrow reads Parquet and Arrow, a few rows at a time; openpyxl reads workbooks.
+"""
+
+import csv
+import zipfile
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+from ch07.data.field_names import ANSWER_NAMES, CHAT_NAMES, FIELDS, QUESTION_NAMES, TEXT_NAME
+from ch07.data.findings import Finding, FindingSink
+from ch07.data.opened_file import READ_BYTES, OpenedFile, too_large
+from ch07.data.text_lines import Line, TextLines
+from ch07.utils.dependencies import import_optional
+from ch07.utils.errors import DataError
+from ch07.utils.validation import quote
+
+ROWS_PER_BATCH = 16  # rows of Parquet that are decoded together
+DELIMITERS = (",", "\t", ";", "|")
+KNOWN_COLUMNS = {*FIELDS, *QUESTION_NAMES, *ANSWER_NAMES, *CHAT_NAMES, TEXT_NAME}
+
+Rows = Iterator[tuple[str, Any]]
+
+
+# --- CSV and TSV ----------------------------------------------------------------------------------
+def delimiter_of(header: str, file_name: str) -> str | None:
+    """The character between the cells of a header; None if the line isn't one.
+
+    A header has two known names of columns, or one where the file's name says that it is a table.
+
+    >>> delimiter_of('"instruction",input,output', "rows"), delimiter_of("Dear all,", "rows")
+    (',', None)
+    """
+    if header.casefold().startswith("sep=") and len(header) == 5:
+        return header[4]  # Excel's own first line
+    suffixes = file_name.casefold().split(".")[1:]
+    wanted = 1 if {"csv", "tsv", "tab"} & set(suffixes) else 2
+    for delimiter in DELIMITERS:
+        try:
+            names = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
+        except csv.Error:
+            continue
+        known = {name.strip().casefold() for name in names} & KNOWN_COLUMNS
+        if len(known) >= wanted:
+            return delimiter
+    return "," if wanted == 1 and "tsv" not in suffixes else None
+
+
+def csv_rows(lines: TextLines, delimiter: str, findings: FindingSink) -> Rows:
+    """("line 3", row) for each row; every cell is text. DataError where a quote never ends."""
+    counted = _CountedLines(lines)
+    reader = csv.reader(counted, delimiter=delimiter, skipinitialspace=True, strict=True)
+    header: list[str] | None = None
+    while True:
+        begins = counted.number + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise DataError(f"{lines.name}: line {begins}: {_explain(error)}") from None
+        if cells is None:
+            return
+        if not any(cell.strip() for cell in cells):
+            continue
+        if header is None:
+            if cells[0].casefold().startswith("sep="):
+                continue
+            header = _check_header([cell.strip() for cell in cells], lines.name)
+            continue
+        place = f"line {begins}"
+        if len(cells) == len(header):
+            yield place, dict(zip(header, cells, strict=True))
+            continue
+        text = f"{len(cells)} cells, but the header names {len(header)} columns"
+        hint = "; a cell with a delimiter, quote or line end in it must be quoted"
+        kind = "a row has more or fewer cells than the header names columns" + hint
+        findings.append(Finding(place, "error", text + hint, kind=kind))
+
+
+class _CountedLines:
+    """The lines with their ends, for the csv module, and the number of the last one."""
+
+    def __init__(self, lines: Iterator[Line]) -> None:
+        self._lines = lines
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self.number, text = next(self._lines)
+        return f"{text}\n"
+
+
+def _explain(error: csv.Error) -> str:
+    text = str(error)
+    if "unexpected end" in text or "field limit" in text:
+        return "a quote that begins a cell here is never closed"
+    if "expected after" in text:
+        return 'after the quote that ends a cell stands more text: write a quote in a cell as ""'
+    return text
+
+
+def _check_header(names: Sequence[str], file_name: str) -> list[str]:
+    repeated = [name for i, name in enumerate(names) if name in names[:i]]
+    if repeated:
+        raise DataError(f"{file_name}: the column {quote(repeated[0])} appears twice")
+    return list(names)
+
+
+# --- Parquet and Arrow ----------------------------------------------------------------------------
+def columnar_rows(opened: OpenedFile) -> Rows:
+    """("row 3", row) for each row; of a large file only the parts that contain them are read."""
+    pyarrow = import_optional("pyarrow", opened.format, "pyarrow")
+    n_bytes = 0
+    number = 0
+    try:
+        for batch in _batches(opened, pyarrow):
+            n_bytes += batch.nbytes
+            if opened.max_bytes is not None and n_bytes > opened.max_bytes:
+                raise DataError(too_large(opened.name, opened.max_bytes))
+            for row in batch.to_pylist():
+                number += 1
+                yield f"row {number}", row
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        if isinstance(error, DataError):
+            raise
+        cause = str(error).strip().split("\n")[0]
+        kind = opened.format.split()[0]
+        raise DataError(f"{opened.name}: this {kind} file can't be read: {cause}") from None
+
+
+def _batches(opened: OpenedFile, pyarrow: Any) -> Iterator[Any]:
+    """Record batches, few rows at a time."""
+    if opened.format == "Parquet":
+        parquet = import_optional("pyarrow.parquet", "Parquet", "pyarrow")
+        # with pre_buffer, all that follows would be fetched in advance
+        table = parquet.ParquetFile(opened.file, pre_buffer=False, buffer_size=READ_BYTES)
+        yield from table.iter_batches(batch_size=ROWS_PER_BATCH)
+    elif opened.format == "Arrow stream":
+        yield from pyarrow.ipc.open_stream(opened.file)
+    else:
+        reader = pyarrow.ipc.open_file(opened.file)
+        for i in range(reader.num_record_batches):
+            yield reader.get_batch(i)
+
+
+# --- Excel ----------------------------------------------------------------------------------------
+def workbook_rows(opened: OpenedFile, findings: FindingSink) -> Rows:
+    """("row 3", row) for each row of the first sheet, numbered as Excel numbers them.
+
+    A number is read as the text that it shows, and said.
+    """
+    openpyxl = import_optional("openpyxl", "reading an Excel workbook", "openpyxl")
+    if opened.max_bytes is not None:
+        unpacked = sum(member.file_size for member in zipfile.ZipFile(opened.file).infolist())
+        if unpacked > opened.max_bytes:
+            raise DataError(too_large(opened.name, opened.max_bytes))
+    try:
+        book = openpyxl.load_workbook(opened.file, read_only=True, data_only=True)
+        sheets = book.worksheets
+        if not sheets:
+            raise DataError(f"{opened.name}: the workbook has no sheet with cells")
+        for sheet in sheets[1:]:
+            text = f"the sheet {quote(sheet.title)} was not read, only the first one"
+            findings.append(Finding("the file", "note", text))
+        sheets[0].reset_dimensions()  # what the file says of its size may be wrong
+        yield from _sheet_rows(sheets[0].iter_rows(values_only=True), opened.name, findings)
+    except DataError:
+        raise
+    except Exception as error:  # openpyxl, zipfile and the XML parser share no exception type
+        cause = str(error).strip().split("\n")[0] or type(error).__name__
+        raise DataError(f"{opened.name}: this workbook can't be read: {cause}") from None
+
+
+def _sheet_rows(rows: Iterator[Sequence[Any]], name: str, findings: FindingSink) -> Rows:
+    header: list[str] | None = None
+    for number, cells in enumerate(rows, start=1):
+        if all(cell is None for cell in cells):
+            continue
+        if header is None:
+            names = ["" if cell is None else str(cell).strip() for cell in cells]
+            while names and not names[-1]:
+                names.pop()
+            header = _check_header(names, name)
+            continue
+        place = f"row {number}"
+        if any(cell is not None for cell in cells[len(header) :]):
+            text = f"there are cells beyond the {len(header)} columns that the header names"
+            findings.append(Finding(place, "error", text))
+            continue
+        row = {}
+        for column, cell in zip(header, chain(cells, [None] * len(header)), strict=False):
+            row[column] = _cell_text(cell, column, place, findings)
+        yield place, row
+
+
+def _cell_text(cell: Any, column: str, place: str, findings: FindingSink) -> Any:
+    if isinstance(cell, bool) or not isinstance(cell, int | float):
+        return cell
+    text = f"numbers in the column {quote(column)} were read as text"
+    findings.append(Finding(place, "note", text))
+    return str(int(cell)) if float(cell).is_integer() else str(cell)
