@@ -18,7 +18,8 @@ from ch07.utils.errors import OptionError
 from ch07.utils.validation import has_lone_surrogate
 
 METHODS = ("full", "lora", "prefix")  # what is trained: all weights, or an adapter beside them
-PROMPT_STYLES = ("book", "alpaca", "chinese-alpaca", "question-answer", "phi3")
+PROMPT_STYLES = ("book", "alpaca", "chinese-alpaca", "question-answer", "phi3", "chatml", "llama-3")
+LOSS_ON = ("all", "response", "last-response")  # which targets are counted
 ANSWER_TOKENS = 256  # the most tokens of an answer, unless another limit is given
 RANDOM_START = "gpt2-tiny"  # the one size that no weights are published for
 
@@ -250,9 +251,9 @@ class FinetuneOptions:
     )
     loss_on: str = setting(
         "response",
-        help="count all targets, or only those of the response",
+        help="count all targets, only those of responses, or of a conversation's last response",
         commands=ROWS,
-        choices=("all", "response"),
+        choices=LOSS_ON,
     )
     allowed_max_length: int | None = count_setting(
         None, help="cut rows to this many tokens", commands=ALL

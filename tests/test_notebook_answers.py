@@ -9,8 +9,9 @@ import torch
 
 from ch07 import load_entries, load_tokenizer
 from ch07.data import dataloader
+from ch07.data.chat_dataset import token_roles
 from ch07.data.dataloader import LengthGroupedBatches, padding_share
-from ch07.data.prompt_styles import BOOK_STYLE, STYLES, PromptStyle, token_roles
+from ch07.data.prompt_styles import BOOK_STYLE, STYLES, PromptStyle
 from ch07.data.splits import overlap, split_entries
 from ch07.data.token_boundaries import boundary_merges
 from ch07.data.toy_instructions.build import DATA_FILE

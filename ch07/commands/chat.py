@@ -1,4 +1,7 @@
-"""Talk to a run: one answer, or a conversation in the terminal where each line stands alone.
+"""Talk to a run: one answer, or a conversation in the terminal.
+
+The one idea: a run remembers what it was trained to remember. If its data had conversations, the
+turns so far are part of each prompt, as in training; else each line stands alone.
 
 python -m ch07 respond RUN "instruction" [--input TEXT]
 python -m ch07 chat RUN
@@ -11,20 +14,29 @@ import torch
 
 from ch07.commands.run_to_answer import load_run_to_answer
 from ch07.config import ANSWER_TOKENS, flag_of
+from ch07.data.chat_dataset import drop_oldest_turns
+from ch07.data.chat_forms import full_prompt
 from ch07.data.entry_checks import MAX_FIELD_CHARACTERS
 from ch07.generation.decoding import Sampling
 from ch07.generation.respond import Answer, respond
 from ch07.models.model_slice import use_fastest_threads
 from ch07.models.saved_run import Run
-from ch07.utils.console import terminal_line, terminal_safe
+from ch07.utils.console import count, terminal_line, terminal_safe
 from ch07.utils.errors import InputError, OptionError, UserError
 from ch07.utils.validation import has_lone_surrogate
+from instruction_dataset import Entry
 
-HELP = """Each line is an instruction; what follows " | " is its input. The model was tuned on
-single questions, so it doesn't remember earlier lines.
-  /prompt   show each prompt exactly as the model reads it (again to hide them)
+HELP = """Each line is an instruction; what follows " | " is its input. {memory}
+  /prompt   show each prompt exactly as the model reads it (again to hide them){more}
   /help     show this
   exit      leave (so do quit, /quit and Ctrl-D)"""
+STANDS_ALONE = """The model was tuned on
+single questions, so it doesn't remember earlier lines."""
+REMEMBERS = """The model was tuned on
+conversations, so it remembers earlier lines."""
+MORE_COMMANDS = """
+  /new      begin a new conversation
+  /system   what follows is the system prompt of a new conversation"""
 EXIT_COMMANDS = ("exit", "quit", "/exit", "/quit")
 STOP_NOTES = {
     "length": "[stopped at the limit of new tokens]",
@@ -43,7 +55,7 @@ def respond_once(
     """Print the answer to one instruction; `options` are those of `_answer`. Returns 0."""
     _check_sampling(options)
     run = load_run_to_answer(folder, device, weights)
-    _print_answer(_answer(run, instruction, text, **options))
+    _print_answer(_answer(run, _entry(instruction, text), **options))
     return 0
 
 
@@ -53,10 +65,10 @@ def chat(folder: str, device: str = "auto", weights: str = "float32", **options:
     run = load_run_to_answer(folder, device, weights)
     device_used = next(run.model.parameters()).device
     use_fastest_threads(run.model.config, 1, device_used)
+    session = ChatSession(run, options)
     interactive = sys.stdin.isatty()
     if interactive:
-        _print_note(HELP)
-    show_prompt = False
+        _print_note(session.help)
     while True:
         try:
             line = input("> " if interactive else "").strip()
@@ -67,26 +79,79 @@ def chat(folder: str, device: str = "auto", weights: str = "float32", **options:
             continue
         if line in EXIT_COMMANDS:
             return 0
-        if line == "/help":
-            _print_note(HELP)
-        elif line == "/prompt":
-            show_prompt = not show_prompt
-            _print_note(f"prompts are {'shown' if show_prompt else 'hidden'}")
-        elif line.startswith("/"):
-            _print_note(f"no command {terminal_line(line)}; /help lists the commands")
+        if line.startswith("/"):
+            session.obey(line)
         elif line:
-            _answer_line(run, line, show_prompt, options)
+            session.answer(line)
 
 
-def _answer_line(run: Run, line: str, show_prompt: bool, options: dict[str, Any]) -> None:
-    """Print the answer to a line "instruction | input", or why there is none."""
-    instruction, _, text = line.partition(" | ")
-    try:
-        if show_prompt:
-            _print_note(run.style.prompt(_entry(instruction, text)))
-        _print_answer(_answer(run, instruction, text, **options))
-    except UserError as error:  # such as a prompt longer than the context: the chat goes on
-        _print_note(str(error))
+class ChatSession:
+    """A conversation with a run: its turns so far, if the run was trained on conversations."""
+
+    def __init__(self, run: Run, options: dict[str, Any]) -> None:
+        self.run = run
+        self.options = options
+        self.remembers = run.conversations is not None
+        self.history: list[Entry] = []
+        self.system = ""
+        self.show_prompt = False
+
+    @property
+    def help(self) -> str:
+        """What can be typed."""
+        memory = REMEMBERS if self.remembers else STANDS_ALONE
+        return HELP.format(memory=memory, more=MORE_COMMANDS if self.remembers else "")
+
+    def obey(self, line: str) -> None:
+        """Do what a line that starts with "/" says."""
+        command, _, text = line.partition(" ")
+        if line == "/help":
+            _print_note(self.help)
+        elif line == "/prompt":
+            self.show_prompt = not self.show_prompt
+            _print_note(f"prompts are {'shown' if self.show_prompt else 'hidden'}")
+        elif self.remembers and command in ("/new", "/system"):
+            self.history = []
+            if command == "/system":
+                self.system = text.strip()
+            _print_note("a new conversation")
+        else:
+            _print_note(f"no command {terminal_line(line)}; /help lists the commands")
+
+    def answer(self, line: str) -> None:
+        """Print the answer to a line "instruction | input", or why there is none."""
+        instruction, _, text = line.partition(" | ")
+        try:
+            entry = self._with_history(_entry(instruction, text))
+            if self.show_prompt:
+                _print_note(full_prompt(entry, self.run.style))
+            answer = _answer(self.run, entry, **self.options)
+        except UserError as error:  # such as a prompt longer than the context: the chat goes on
+            _print_note(str(error))
+            return
+        _print_answer(answer)
+        if self.remembers:
+            turn = {key: entry[key] for key in ("instruction", "input")}
+            self.history.append({**turn, "output": answer.text.strip()})
+
+    def _with_history(self, entry: Entry) -> Entry:
+        """The entry after the turns so far; the oldest go when the context gets full."""
+        if self.system:
+            entry = {**entry, "system": self.system}
+        if not self.history:
+            return entry
+        context = self.run.model.config.context_length
+        room = min(self.options.get("max_new_tokens", ANSWER_TOKENS), context // 2)
+        entry, n_dropped = drop_oldest_turns(
+            {**entry, "history": self.history, "output": ""},
+            self.run.tokenizer,
+            self.run.style,
+            max_length=context - room,
+        )
+        if n_dropped:
+            self.history = self.history[n_dropped:]
+            _print_note(f"[{count(n_dropped, 'earlier turn')} forgotten: the context is full]")
+        return entry
 
 
 def _entry(instruction: str, text: str) -> dict[str, str]:
@@ -113,8 +178,7 @@ def _check_sampling(options: dict[str, Any]) -> None:
 
 def _answer(
     run: Run,
-    instruction: str,
-    text: str,
+    entry: Entry,
     *,
     max_new_tokens: int = ANSWER_TOKENS,
     temperature: float = 0.0,
@@ -130,7 +194,7 @@ def _answer(
     (answer,) = respond(
         run.model,
         run.tokenizer,
-        [_entry(instruction, text)],
+        [entry],
         run.style,
         max_new_tokens,
         sampling=Sampling(temperature, top_k, top_p),

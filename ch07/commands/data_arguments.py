@@ -16,11 +16,11 @@ from ch07.commands.argument_types import (
     number,
     setting_help,
 )
-from ch07.config import PROMPT_STYLES, FinetuneOptions
+from ch07.config import LOSS_ON, PROMPT_STYLES, FinetuneOptions
 from ch07.data.field_names import FIELDS
 from ch07.exercises.sandbox_limits import EXERCISE_SECONDS
 
-MAGPIE_TEMPLATES = (*PROMPT_STYLES, "llama-3")
+MAGPIE_TEMPLATES = PROMPT_STYLES
 DOCUMENTS = ("none", "oracle", "bm25")
 ROWS = "a file of rows: JSON, JSONL, CSV, Parquet and more; a folder; - for standard input"
 BUNDLED = f"{ROWS} (default: the bundled data)"
@@ -49,7 +49,7 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allowed-max-length", type=number(int, 1, 10**6), help="cut rows to this many tokens"
     )
-    parser.add_argument("--loss-on", choices=("all", "response"), default="response")
+    parser.add_argument("--loss-on", choices=LOSS_ON, default="response")
     parser.add_argument("--prompt-style", choices=PROMPT_STYLES)
     add_skip_bad_rows(parser)
 

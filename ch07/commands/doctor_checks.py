@@ -19,7 +19,7 @@ from ch07.data import dataset_statistics
 from ch07.data.dataset_statistics import RowPair
 from ch07.data.findings import group_by_kind
 from ch07.data.row_checks import BOUNDARY_MERGE
-from ch07.data.splits import normalised_prompt
+from ch07.data.splits import group_key
 from ch07.data.tokenizer import TokenizerError, load_tokenizer
 from ch07.models import hub_download
 from ch07.models.hub_download import PUBLISHED
@@ -141,11 +141,11 @@ def _check_splits(plan: RunPlan) -> Iterator[Check]:
     part = "splits"
     file = plan.rows.file
     splits = {name: dataset.indices for name, dataset in plan.rows.datasets.items()}
-    trained = {normalised_prompt(file.entries[row]) for row in splits["train"]}
+    trained = {group_key(file.entries[row]) for row in splits["train"]}
     for name in ("test", "validation"):
         if not splits[name]:
             continue
-        leaks = [row for row in splits[name] if normalised_prompt(file.entries[row]) in trained]
+        leaks = [row for row in splits[name] if group_key(file.entries[row]) in trained]
         text = f"{len(leaks)} of {len(splits[name])} {name} prompts are also in training"
         if leaks:
             text += "; without a `split` field, rows are split so that this can't happen"

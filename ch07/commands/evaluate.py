@@ -13,6 +13,8 @@ from torch import nn
 
 from ch07.commands.run_to_answer import load_run_to_answer
 from ch07.config import ANSWER_TOKENS
+from ch07.data.chat_forms import entries_of_turns
+from ch07.data.data_files import Source
 from ch07.data.entries import load_entries, read_data
 from ch07.data.findings import summarize_findings
 from ch07.evaluation.llm_judge import HUNDRED, SCALES, judgement_lines, summarise
@@ -42,7 +44,8 @@ from train_loop import evaluate_model
 def evaluate(
     folder: str,
     *,
-    data: str | None = None,
+    data: str | list[str] | None = None,
+    every_turn: bool = False,
     device: str = "auto",
     max_new_tokens: int = ANSWER_TOKENS,
     as_json: bool = False,
@@ -56,16 +59,22 @@ def evaluate(
     """Answer and score every entry of `data`, or the run's own held-out entries; returns 0.
 
     With a `judge` (a backend's name), a language model scores the answers, too; returns 1 if it
-    stopped before the last one. With `losses`, the last logged losses are computed again instead.
+    stopped before the last one. Of a conversation the last answer is scored, or with `every_turn`
+    each, after the true answers before it. With `losses`, the last logged losses are computed again
+    instead.
     Changes nothing in the run folder.
     """
     if losses:
+        if every_turn:
+            raise OptionError("--losses computes as in training: leave out --every-turn")
         if weights != "float32":
             raise OptionError(f"--losses computes as in training: leave out --weights {weights}")
         return recompute_losses(folder, data, device, as_json)
     complete = _open_judge(judge, judge_model, device)
     run = load_run_to_answer(folder, device, weights)
     entries = _entries_to_score(run, data, skip_bad_rows)
+    if every_turn:
+        entries = entries_of_turns(entries)
     device_used = next(run.model.parameters()).device
     use_fastest_threads(run.model.config, MAX_ANSWERS_AT_ONCE, device_used)
     answers = respond(run.model, run.tokenizer, entries, run.style, max_new_tokens)
@@ -107,7 +116,7 @@ def _print_remaining(scores: dict[str, Any], as_json: bool) -> int:
 
 
 def recompute_losses(
-    folder: str, data: str | None = None, device: str = "auto", as_json: bool = False
+    folder: str, data: Source | None = None, device: str = "auto", as_json: bool = False
 ) -> int:
     """The losses of a run's last evaluation, computed again from its weights.
 
@@ -181,7 +190,7 @@ def _last_evaluation(folder: str) -> dict[str, Any]:
     return records[-1]
 
 
-def _entries_to_score(run: Run, data: str | None, skip_bad_rows: bool) -> Sequence[Entry]:
+def _entries_to_score(run: Run, data: Source | None, skip_bad_rows: bool) -> Sequence[Entry]:
     """The entries of the file, or else the run's own held-out ones."""
     if data is not None:
         file = read_data(data, skip_bad_rows)

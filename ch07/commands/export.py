@@ -39,14 +39,28 @@ def export(folder: str, target: str, gguf: str | None = None) -> int:
             save_adapter(new / run_folder.ADAPTER, run.model, name)
         if gguf is not None:
             model = cast(GPTModel, run.model)
-            write_gguf(model, new / GGUF, run.style, name=name, number_format=gguf)
+            write_gguf(
+                model,
+                new / GGUF,
+                run.style,
+                name=name,
+                number_format=gguf,
+                conversations=run.conversations is not None,
+            )
 
     if gguf is not None:
         import_gguf()  # a missing package is reported before anything is written
     scores = _read_if_exists(run.folder / run_folder.SCORES)
     held_out = _read_if_exists(run.folder / run_folder.RESPONSES)
     card = model_card(run, scores, held_out, name)
-    written = export_hf(base_model(run.model), target, run.style, card, add=add_files)
+    written = export_hf(
+        base_model(run.model),
+        target,
+        run.style,
+        card,
+        conversations=run.conversations is not None,
+        add=add_files,
+    )
     for path in sorted(path for path in written.rglob("*") if path.is_file()):
         print(f"{Path(target) / path.relative_to(written)}  {path.stat().st_size:,} bytes")
     needed = "transformers peft" if run_folder.has_prefix(run.config) else "transformers"

@@ -17,6 +17,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from ch07.config import PREFER_LR, PREFER_LR_OF_SMALL_MODELS, PreferOptions
+from ch07.data.chat_forms import describe_conversations, merge_descriptions
 from ch07.data.entries import DataFile
 from ch07.data.findings import Finding, summarize_findings
 from ch07.data.splits import split_rows
@@ -254,7 +255,9 @@ def _config(options: PreferOptions, job: PreferenceJob) -> Config:
 
 
 def _facts(file: DataFile, run: Run, pairs: dict[str, PairDataset]) -> dict[str, Any]:
+    conversations = merge_descriptions(run.conversations, describe_conversations(file.entries))
     return {
+        **({} if conversations is None else {"conversations": conversations}),
         "data_sha256": file.sha256,
         "start_sha256": sha256_of(run.folder / run_folder.MODEL),
         "rows": {name: len(dataset) for name, dataset in pairs.items()},

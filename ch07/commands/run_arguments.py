@@ -111,6 +111,11 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """The arguments of `evaluate`."""
     parser.add_argument("folder", metavar="RUN", help=RUN)
     add_data_option(parser, "a file of rows (default: the run's held-out entries)")
+    parser.add_argument(
+        "--every-turn",
+        action="store_true",
+        help="score every answer of a conversation, not only the last one",
+    )
     add_json(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--losses", action="store_true", help="compute the last logged losses again")

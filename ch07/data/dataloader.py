@@ -12,12 +12,17 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
+from ch07.data.chat_dataset import collate_responses
 from ch07.data.loaded_rows import TokenizedRows
 from ch07.data.row_checks import check_allowed_max_length
 from ch07.utils.errors import InputError
-from collate import custom_collate_fn, custom_collate_response_fn
+from collate import custom_collate_fn
 
-COLLATE_BY_LOSS = {"all": custom_collate_fn, "response": custom_collate_response_fn}
+COLLATE_BY_LOSS = {
+    "all": custom_collate_fn,
+    "response": collate_responses,
+    "last-response": collate_responses,  # the dataset decides which answers count
+}
 BATCHES_PER_CHUNK = 50  # sorted together: enough to save padding, few enough to stay random
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # inputs and targets (B, T), int64
@@ -119,12 +124,13 @@ def make_loader(
 ) -> DataLoader[Batch]:
     """A DataLoader of (inputs, targets): in order without a seed, length-grouped with one.
 
-    `loss_on` is "all" or "response"; for the latter the dataset's items must contain prompt
-    lengths. `chunk_batches` is that of `LengthGroupedBatches`. With `share` (rank, world
-    size) every batch has that rank's rows only.
+    `loss_on` is "all", "response" or "last-response"; for the latter two the dataset's items must
+    contain prompt lengths, or the spans that are masked. `chunk_batches` is that of
+    `LengthGroupedBatches`. With `share` (rank, world size) every batch has that rank's rows only.
     """
     if loss_on not in COLLATE_BY_LOSS:
-        raise InputError(f"loss_on is {loss_on!r}: choose 'all' or 'response'")
+        known = ", ".join(map(repr, COLLATE_BY_LOSS))
+        raise InputError(f"loss_on is {loss_on!r}: choose one of {known}")
     check_allowed_max_length(allowed_max_length)
     collate = partial(COLLATE_BY_LOSS[loss_on], allowed_max_length=allowed_max_length)
     batches: Sampler[list[int]]

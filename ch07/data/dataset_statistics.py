@@ -8,10 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ch07.data.chat_dataset import ChatDataset, token_roles
 from ch07.data.entry_checks import Entry
 from ch07.data.loaded_rows import LoadedRows, SplitDataset
 from ch07.data.near_duplicates import find_near_duplicates
-from ch07.data.prompt_styles import token_roles
 from ch07.data.splits import normalised_prompt
 from ch07.data.token_boundaries import boundary_merge_rows, boundary_merges
 from ch07.data.tokenizer import load_tokenizer
@@ -102,9 +102,18 @@ def counted_targets_by_role(
     tokenizer = load_tokenizer()
     lengths = dataset.lengths.tolist()
     prompt_lengths = dataset.prompt_lengths.tolist()
-    for entry, n, prompt_length in zip(dataset.data, lengths, prompt_lengths, strict=True):
+    source = dataset.dataset
+    spans = source.masked_spans if isinstance(source, ChatDataset) else None
+    for i, (entry, n, prompt_length) in enumerate(
+        zip(dataset.data, lengths, prompt_lengths, strict=True)
+    ):
         roles: list[str | None]
-        if loss_on == "all":  # the first token is no target, since nothing predicts it
+        if spans is not None and loss_on != "all":
+            roles = [*token_roles(entry, tokenizer, style), "end"]
+            for start, end in ((0, 1), *spans[dataset.indices[i]]):
+                roles[start:end] = [None] * (end - start)
+            del roles[0]
+        elif loss_on == "all":  # the first token is no target, since nothing predicts it
             roles = [*token_roles(entry, tokenizer, style)[1:], "end"]
         else:  # the prompt's last token predicts the answer's first
             masked = max(prompt_length - 1, 0)
@@ -177,6 +186,12 @@ def near_duplicates_within_training(
 def _similar_prompts(
     entries: Sequence[Entry], rows: Sequence[int], first: int | None = None
 ) -> list[RowPair]:
-    texts = [f"{entries[row]['instruction']} {entries[row]['input']}" for row in rows]
+    texts = [_text_of_prompt(entries[row]) for row in rows]
     pairs = find_near_duplicates(texts, SIMILARITY_THRESHOLD, first, one_each=True)
     return [(rows[i], rows[j], similarity) for i, j, similarity in pairs]
+
+
+def _text_of_prompt(entry: Entry) -> str:
+    """All that was said before the answer: "And its plural?" alone would be like any other."""
+    earlier = [f"{turn['instruction']} {turn['output']}" for turn in entry.get("history", ())]
+    return " ".join([*earlier, f"{entry['instruction']} {entry['input']}"])

@@ -41,8 +41,8 @@ def check_row(
                 key = keys.get(name, name)
                 entry[name] = stripped_text(entry[name], key, note)
         _check_values(entry, keys, note)
-        if "system" in entry or "history" in entry:
-            raise RowFault("a system prompt or several turns can't be trained on")
+        if "history" in entry:
+            _check_history(entry, note)
     except RowFault as fault:
         findings.append(Finding(place, fault.level, str(fault), fault.kind))
         return None
@@ -86,6 +86,21 @@ def _check_values(entry: Entry, keys: Mapping[str, str], note: Any) -> None:
     if name != split:
         note(f"'split' {quote(split)} read as {name!r}")
         entry["split"] = name
+
+
+def _check_history(entry: Entry, note: Any) -> None:
+    """Replace the turns before the last one by checked ones; RowFault for one that is faulty."""
+    turns = []
+    for i, turn in enumerate(entry["history"], start=1):
+        question = stripped_text(turn["instruction"], f"question {i}", note)
+        answer = stripped_text(turn["output"], f"answer {i}", note)
+        if not question:
+            raise RowFault(f"question {i} of the conversation is empty", kind="an empty question")
+        if not answer:
+            text = f"answer {i} of the conversation is empty"
+            raise RowFault(text, "dropped", kind="an answer of the conversation is empty")
+        turns.append({**turn, "instruction": question, "output": answer})
+    entry["history"] = turns
 
 
 def _oddities(entry: Entry, keys: Mapping[str, str]) -> list[str]:

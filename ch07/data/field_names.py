@@ -19,7 +19,7 @@ Where each name is used:
 """
 
 FIELDS = ("instruction", "input", "output")
-KNOWN_KEYS = (*FIELDS, "system", "history", "family", "split")
+KNOWN_KEYS = (*FIELDS, "system", "history", "counts", "family", "split")
 SPLITS = ("train", "test", "validation")
 SPLIT_NAMES = {
     "train": "train",

@@ -84,6 +84,9 @@ class SplitDataset(Subset):
         self.prompt_lengths = np.asarray(dataset.prompt_lengths, dtype=np.int64)[
             np.asarray(numbers)
         ]
+        # tokens that the loss on responses doesn't count; of a conversation, all its questions
+        masked = getattr(dataset, "masked_lengths", dataset.prompt_lengths)
+        self.masked_lengths = np.asarray(masked, dtype=np.int64)[np.asarray(numbers)]
 
     @property
     def data(self) -> LazySequence[Any]:
@@ -102,6 +105,7 @@ class LoadedRows:
     lengths: list[tuple[int, int]]
     # (held-out row, training row, similarity); None where they were not searched for
     near_duplicates: list[tuple[int, int, float]] | None
+    conversations: dict[str, Any] | None = None  # `describe_conversations` of all rows
 
     def place_of(self, split: str, i: int) -> str:
         """Where row i of a split stands in the reader's file: "row 3", "line 3"."""

@@ -1,14 +1,11 @@
-"""The prompt styles: the same entry, written as five systems write it.
+"""The prompt styles: the same entry, written as seven systems write it.
 
 Each is a `PromptStyle`; the dataset, inference and scoring accept any of them. User text is never
 searched for markers, and markers such as <|user|> are plain text to GPT-2.
 """
 
-from tiktoken import Encoding
-
-from ch07.data.entry_checks import Entry
 from ch07.utils.errors import InputError
-from instruction_dataset import BOOK_STYLE, PromptStyle, encode_prompt
+from instruction_dataset import BOOK_STYLE, PromptStyle
 
 _ALPACA_NO_INPUT = (
     "Below is an instruction that describes a task. "
@@ -49,9 +46,33 @@ PHI3_STYLE = PromptStyle(
     no_input="<|user|>\n{instruction}\n<|assistant|>:\n",
 )
 
+# ChatML, as OpenAI described it and Qwen, SmolLM2 and many others use it.
+CHATML_STYLE = PromptStyle(
+    name="chatml",
+    with_input="<|im_start|>user\n{instruction}\n{input}<|im_end|>\n<|im_start|>assistant\n",
+    no_input="<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n",
+)
+
+# Llama 3, without the token that begins a text, which GPT-2 doesn't have.
+_LLAMA_3_USER = "<|start_header_id|>user<|end_header_id|>\n\n"
+_LLAMA_3_ASSISTANT = "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+LLAMA_3_STYLE = PromptStyle(
+    name="llama-3",
+    with_input=_LLAMA_3_USER + "{instruction}\n{input}" + _LLAMA_3_ASSISTANT,
+    no_input=_LLAMA_3_USER + "{instruction}" + _LLAMA_3_ASSISTANT,
+)
+
 STYLES: dict[str, PromptStyle] = {
     style.name: style
-    for style in (BOOK_STYLE, ALPACA_STYLE, CHINESE_ALPACA_STYLE, QUESTION_STYLE, PHI3_STYLE)
+    for style in (
+        BOOK_STYLE,
+        ALPACA_STYLE,
+        CHINESE_ALPACA_STYLE,
+        QUESTION_STYLE,
+        PHI3_STYLE,
+        CHATML_STYLE,
+        LLAMA_3_STYLE,
+    )
 }
 
 
@@ -60,20 +81,3 @@ def get_style(name: str) -> PromptStyle:
     if name not in STYLES:
         raise InputError(f"no prompt style {name!r}; choose one of {', '.join(STYLES)}")
     return STYLES[name]
-
-
-def token_roles(entry: Entry, tokenizer: Encoding, style: PromptStyle = BOOK_STYLE) -> list[str]:
-    """What each token of a training row is: "template", "instruction", "input" or "answer".
-
-    A list as long as the row's ids in an `InstructionDataset`. A token that spans two parts of the
-    prompt, such as a newline and what follows it, belongs to the part where it begins.
-    """
-    role_of_byte: list[str] = []
-    for role, text in style.parts(entry):
-        role_of_byte += [role] * len(text.encode())
-    roles: list[str] = []
-    position = 0
-    for token_id in encode_prompt(entry, tokenizer, style):
-        roles.append(role_of_byte[position])
-        position += len(tokenizer.decode_single_token_bytes(token_id))
-    return roles + ["answer"] * len(tokenizer.encode_ordinary(entry["output"]))

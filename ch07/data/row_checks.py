@@ -109,7 +109,7 @@ def _token_findings(
         (report.unreadable, f"the prompt alone exceeds the model's context of {context_length}"),
         (report.too_long, f"more tokens than the model's context of {context_length}"),
     ]
-    if loss_on == "response":
+    if loss_on != "all":
         lost = f"the whole answer is cut off at {report.max_length} tokens"
         reasons.append((report.answerless, lost))
     unusable: dict[int, str] = {}

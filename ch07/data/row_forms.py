@@ -31,7 +31,7 @@ from ch07.data.field_names import (
 )
 from ch07.data.findings import RowFault
 from ch07.utils.errors import DataError
-from ch07.utils.validation import MAX_LISTED, quote
+from ch07.utils.validation import MAX_LISTED, quote, type_name
 
 ROWS_LOOKED_AT = 1000  # to know whether "input" asks the question in this file
 
@@ -204,6 +204,10 @@ def recognise_row(row: Row, form: FileForm, note: Note) -> tuple[Row, dict[str, 
         if keys.get(name, name) != name:
             note(f"{quote(keys[name])} read as {name!r}")
     entry = _renamed(row, keys)
+    if entry.get("history") is not None:
+        entry["history"] = _read_history(entry["history"])
+    if not entry.get("history"):
+        entry.pop("history", None)
     entry["output"] = _first_answer(entry["output"], keys["output"], note)
     return entry, keys
 
@@ -373,15 +377,39 @@ def _from_conversation(
         entry["system"] = conversation.system
     if earlier:
         entry["history"] = [
-            {"instruction": turn.user, "output": turn.assistant, "counts": turn.counts}
+            {
+                "instruction": turn.user,
+                "output": turn.assistant,
+                **({} if turn.counts else {"counts": False}),
+            }
             for turn in earlier
         ]
+    if not last.counts:
+        entry["counts"] = False
     for other, value in values.row.items():
         folded = other.strip().casefold() if isinstance(other, str) else other
         if other not in used and folded not in entry and value is not None:
             entry[folded if folded in KNOWN_KEYS else other] = value
     keys = {name: key for name in ("instruction", "output", "system")}
     return entry, keys
+
+
+def _read_history(value: Any) -> list[Row]:
+    """The turns before a row's own: pairs of texts (LLaMA-Factory), or objects as we write them."""
+    if not isinstance(value, list):
+        raise RowFault(f"'history' is a {type_name(value)}, but must be a list of turns")
+    turns: list[Row] = []
+    for i, turn in enumerate(value, start=1):
+        if isinstance(turn, list) and len(turn) == 2:
+            turns.append({"instruction": turn[0], "output": turn[1]})
+        elif isinstance(turn, dict) and {"instruction", "output"} <= turn.keys():
+            turns.append(turn)
+        else:
+            raise RowFault(
+                f"turn {i} of 'history' is not a pair of question and answer",
+                kind="a turn of 'history' is not a pair of question and answer",
+            )
+    return turns
 
 
 def _is_messages(values: NamedValues, name: str) -> bool:

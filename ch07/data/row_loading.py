@@ -5,12 +5,15 @@ Everything worth knowing about the data is logged on the way.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ch07.config import FinetuneOptions
 from ch07.data import dataset_statistics
-from ch07.data.entries import read_data
+from ch07.data.chat_dataset import drop_oldest_turns, make_dataset
+from ch07.data.chat_forms import describe_conversations
+from ch07.data.entries import DataFile, read_data
 from ch07.data.entry_checks import Entry
-from ch07.data.findings import summarize_findings
+from ch07.data.findings import Finding, summarize_findings
 from ch07.data.loaded_rows import LoadedRows
 from ch07.data.pretraining_dataset import load_pretraining_data
 from ch07.data.row_checks import check_splits
@@ -34,7 +37,7 @@ from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.utils.console import count
 from ch07.utils.errors import DataError
 from ch07.utils.run_log import RunLog
-from instruction_dataset import InstructionDataset, PromptStyle
+from instruction_dataset import PromptStyle, Tokenizer
 
 
 def load_rows(
@@ -83,7 +86,7 @@ def _load_store(
     file = data_file_of_store(store)
     datasets, findings = check_splits(
         file,
-        StoredDataset(store, with_prompt_length=options.loss_on == "response"),
+        StoredDataset(store, options.loss_on),
         split_store(store, options.split, options.train_rows, options.seed),
         loss_on=options.loss_on,
         context_length=context_length,
@@ -94,7 +97,14 @@ def _load_store(
         log.finding(line)
     for line in describe_stored_splits(store, datasets, options.split != "groups"):
         log.finding(line)
-    return LoadedRows(file, datasets, findings, lengths=[], near_duplicates=None)
+    return LoadedRows(
+        file,
+        datasets,
+        findings,
+        lengths=[],
+        near_duplicates=None,
+        conversations=store.conversations,
+    )
 
 
 # --- a file ---------------------------------------------------------------------------------------
@@ -111,8 +121,9 @@ def _load_file(
         log.finding(line)
     splits = _split_entries(file.entries, options, log)
     tokenizer = load_tokenizer()
-    response = options.loss_on == "response"
-    dataset = InstructionDataset(file.entries, tokenizer, style, with_prompt_length=response)
+    limit = min(allowed_max_length or context_length, context_length)
+    file = _fit_conversations(file, tokenizer, style, limit, log)
+    dataset = make_dataset(file.entries, tokenizer, style, options.loss_on)
     datasets, findings = check_splits(
         file,
         dataset,
@@ -132,9 +143,32 @@ def _load_file(
         findings=file.findings + findings,
         lengths=[lengths[row] for numbers in splits.values() for row in numbers],
         near_duplicates=dataset_statistics.near_duplicates_across_splits(file.entries, datasets),
+        conversations=describe_conversations(file.entries),
     )
     _log_resemblance(rows, log)
     return rows
+
+
+def _fit_conversations(
+    file: DataFile, tokenizer: Tokenizer, style: PromptStyle, limit: int, log: RunLog
+) -> DataFile:
+    """The file with the oldest turns left out of conversations that exceed so many tokens."""
+    entries: list[Entry] = []
+    findings: list[Finding] = []
+    for entry, place in zip(file.entries, file.places, strict=True):
+        n_dropped = 0
+        if entry.get("history"):
+            entry, n_dropped = drop_oldest_turns(entry, tokenizer, style, limit)
+        if n_dropped:
+            text = f"{count(n_dropped, 'turn')} left out, the oldest: more than {limit} tokens"
+            kind = f"the oldest turns were left out: more than {limit} tokens"
+            findings.append(Finding(place, "note", text, kind))
+        entries.append(entry)
+    if not findings:
+        return file
+    for line in summarize_findings(findings):
+        log.finding(line)
+    return replace(file, entries=entries, findings=file.findings + findings)
 
 
 def _split_entries(

@@ -24,11 +24,27 @@ T = TypeVar("T")
 def normalised_prompt(entry: Entry) -> str:
     """Instruction and input without differences of letter case and white space.
 
+    In a conversation, the system prompt and all turns before it as well.
+
     >>> normalised_prompt({"instruction": "Name  a COLOUR.", "input": ""})
     'name a colour. |'
     """
-    parts = (entry["instruction"], entry.get("input") or "")
+    parts = [entry["instruction"], entry.get("input") or ""]
+    for turn in entry.get("history", ()):
+        parts += [turn["instruction"], turn["output"]]
+    if entry.get("system"):
+        parts.append(entry["system"])
     return " | ".join(" ".join(part.casefold().split()) for part in parts).rstrip(" ")
+
+
+def group_key(entry: Entry) -> str:
+    """Equal for entries that must be in one split: those whose first question is the same.
+
+    Two conversations that begin alike have turns in common, and so have a conversation and a single
+    question that it begins with.
+    """
+    first = entry["history"][0] if entry.get("history") else entry
+    return normalised_prompt({"instruction": first["instruction"], "input": first.get("input")})
 
 
 # --- no prompt in two splits ----------------------------------------------------------------------
@@ -56,7 +72,7 @@ def split_rows(
     """
     if any("split" in entry for entry in entries):
         return _rows_by_split_field(entries)
-    return split_groups([normalised_prompt(entry) for entry in entries], fractions, seed)
+    return split_groups([group_key(entry) for entry in entries], fractions, seed)
 
 
 def split_groups(
@@ -165,10 +181,10 @@ def describe_split_field(n_with_split: int, n_rows: int, ignored: bool) -> str:
 
 
 def overlap(splits: Mapping[str, Sequence[Entry]]) -> dict[str, int]:
-    """How many entries of each held-out split share their prompt with a training entry."""
-    training_prompts = {normalised_prompt(entry) for entry in splits["train"]}
+    """How many entries of each held-out split share their first prompt with a training entry."""
+    training_prompts = {group_key(entry) for entry in splits["train"]}
     return {
-        name: sum(normalised_prompt(entry) in training_prompts for entry in splits[name])
+        name: sum(group_key(entry) in training_prompts for entry in splits[name])
         for name in SPLITS[1:]
     }
 

@@ -10,15 +10,16 @@ Knows nothing of files, limits or labels.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from tiktoken import Encoding
 
+from ch07.data.chat_forms import is_chat, prompt_parts, turns_of
 from ch07.data.token_text import token_text
 from collate import END_OF_TEXT
-from instruction_dataset import Entry, PromptStyle, Tokenizer, check_fields, encode_prompt
+from instruction_dataset import Entry, PromptStyle, Tokenizer, check_fields
 
 
 def boundary_merge_rows(
@@ -38,8 +39,20 @@ def boundary_merge_rows(
     return [
         i
         for i, entry in enumerate(entries)
-        if merge(*_text_around_boundary(style.prompt(entry), entry["output"] or ""))
+        if any(
+            merge(*_text_around_boundary(prompt, answer))
+            for prompt, answer in _prompts_and_answers(entry, style)
+        )
     ]
+
+
+def _prompts_and_answers(entry: Entry, style: PromptStyle) -> Iterator[tuple[str, str]]:
+    """The prompt and the answer of each turn."""
+    if not is_chat(entry):
+        yield style.prompt(entry), entry["output"] or ""
+        return
+    for turn, parts in zip(turns_of(entry), prompt_parts(entry, style), strict=True):
+        yield "".join(text for _, text in parts), turn["output"] or ""
 
 
 def _text_around_boundary(prompt: str, answer: str) -> tuple[str, str]:
@@ -102,12 +115,17 @@ def boundary_merges(
 def _merge_of_entry(
     row: int, entry: Entry, tokenizer: Encoding, style: PromptStyle
 ) -> BoundaryMerge:
-    """What remains of both tokenizations without the ids that they share at either end."""
-    answer = entry["output"] or ""
-    prompt_ids = encode_prompt(entry, tokenizer, style)
-    prompt_length = len(prompt_ids)
-    separate = prompt_ids + tokenizer.encode_ordinary(answer)
-    joint = tokenizer.encode_ordinary(style.prompt(entry) + answer)
+    """What remains of both tokenizations without the ids that they share at either end.
+
+    Of a conversation, at the first boundary where they differ.
+    """
+    encode = tokenizer.encode_ordinary
+    for prompt, answer in _prompts_and_answers(entry, style):
+        prompt_length = len(encode(prompt))
+        separate = encode(prompt) + encode(answer)
+        joint = encode(prompt + answer)
+        if separate != joint:
+            break
     start = _common_prefix_length(separate, joint)
     n_end = _common_prefix_length(separate[start:][::-1], joint[start:][::-1])
     separate_end = len(separate) - n_end

@@ -21,6 +21,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import psutil
 
+from ch07.data.chat_dataset import Span, make_dataset
+from ch07.data.chat_forms import describe_conversations, merge_descriptions
 from ch07.data.data_files import STORE_FILE, Source, source_name
 from ch07.data.entry_checks import Entry
 from ch07.data.field_names import SPLITS
@@ -28,7 +30,7 @@ from ch07.data.findings import Finding, FindingCounts, FindingSink
 from ch07.data.prepared_rows import usable_rows
 from ch07.data.prompt_styles import get_style
 from ch07.data.row_checks import BOUNDARY_MERGE
-from ch07.data.splits import normalised_prompt
+from ch07.data.splits import group_key
 from ch07.data.token_boundaries import boundary_merge_rows
 from ch07.data.tokenizer import load_tokenizer
 from ch07.utils.atomic_files import (
@@ -38,7 +40,7 @@ from ch07.utils.atomic_files import (
     write_json_with_checksum,
 )
 from ch07.utils.errors import DataError, InputError
-from instruction_dataset import InstructionDataset, PromptStyle
+from instruction_dataset import PromptStyle
 
 ABOUT = STORE_FILE
 TEXT = "entries.jsonl"
@@ -50,6 +52,11 @@ ARRAYS = {  # the type codes of the module array: 2, 8, 4, 8, 8, 8 and 1 bytes
     "starts": "Q",  # where each row begins in entries.jsonl
     "lines": "Q",  # its number in the reader's file; `place` has the words before it
     "splits": "B",  # 0, or which of SPLITS the row's "split" field names, from 1
+}
+# Two more, in a store that has conversations: the spans that are masked, as pairs of positions.
+CHAT_ARRAYS = {
+    "spans": "I",
+    "span_ends": "Q",  # where the numbers of each row end in spans
 }
 CHUNK_ROWS = 1000  # rows in memory while a store is written
 
@@ -79,7 +86,8 @@ def write_store(
     try:
         new.mkdir(parents=True)
         about = _write_files(source, new, style, skip_bad_rows)
-        about["sha256"] = {name: sha256_of(new / name) for name in _file_names()}
+        names = _file_names(about["conversations"] is not None)
+        about["sha256"] = {name: sha256_of(new / name) for name in names}
         write_json_with_checksum(new / ABOUT, about)
         fsync_folder(new)
         os.replace(new, folder)
@@ -90,8 +98,12 @@ def write_store(
     return TokenStore(folder)
 
 
-def _file_names() -> list[str]:
-    return [TEXT, *(f"{name}.bin" for name in ARRAYS)]
+def _file_names(chats: bool) -> list[str]:
+    return [TEXT, *(f"{name}.bin" for name in _arrays(chats))]
+
+
+def _arrays(chats: bool) -> dict[str, str]:
+    return {**ARRAYS, **CHAT_ARRAYS} if chats else ARRAYS
 
 
 def _write_files(
@@ -102,7 +114,7 @@ def _write_files(
     findings = FindingCounts()
     entry_hashes = array("Q")
     with ExitStack() as stack:
-        files = {name: stack.enter_context(open(new / name, "wb")) for name in _file_names()}
+        files = {name: stack.enter_context(open(new / name, "wb")) for name in _file_names(True)}
         rows = usable_rows(source, findings, skip_bad_rows=skip_bad_rows, digest=digest)
         writer = ChunkWriter(files, style)
         while chunk := list(islice(rows, CHUNK_ROWS)):
@@ -113,6 +125,9 @@ def _write_files(
         for file in files.values():
             file.flush()
             os.fsync(file.fileno())
+    if not writer.conversations:
+        for name in CHAT_ARRAYS:
+            (new / f"{name}.bin").unlink()
     lines = findings.lines()
     n_repeated = writer.n_rows - len(np.unique(np.asarray(entry_hashes)))
     if n_repeated:
@@ -123,6 +138,7 @@ def _write_files(
         "findings": lines,
         "rows": writer.n_rows,
         "places": writer.places,
+        "conversations": writer.conversations,
         "style": style.name,
         "tokenizer": writer.tokenizer.name,
     }
@@ -137,24 +153,32 @@ class ChunkWriter:
         self.tokenizer = load_tokenizer()
         self.n_rows = 0
         self.n_ids = 0
+        self.conversations: dict[str, Any] | None = None  # of all rows so far
+        self.n_span_numbers = 0
         self.places: list[tuple[int, str]] = []  # from which row on a place begins with what words
 
     def write(self, chunk: Sequence[tuple[str, Entry]], findings: FindingSink) -> None:
         """Tokenize and write (place, entry) pairs; rows that would merge tokens are noted."""
         entries = [entry for _, entry in chunk]
-        dataset = InstructionDataset(entries, self.tokenizer, self.style)
+        dataset = make_dataset(entries, self.tokenizer, self.style, "response")
+        self.conversations = merge_descriptions(self.conversations, describe_conversations(entries))
         for i in boundary_merge_rows(entries, self.tokenizer, self.style):
             findings.append(Finding(chunk[i][0], "note", BOUNDARY_MERGE))
-        parts = {name: array(code) for name, code in ARRAYS.items()}
+        parts = {name: array(code) for name, code in _arrays(True).items()}
         for i, (place, entry) in enumerate(chunk):
             words, number = _split_place(place)
             if not self.places or self.places[-1][1] != words:
                 self.places.append((self.n_rows + i, words))
-            parts["ids"].extend(dataset[i])
+            item: Any = dataset[i]
+            masked, ids = item
+            spans: Sequence[Span] = [(0, masked)] if isinstance(masked, int) else masked
+            parts["ids"].extend(ids)
             parts["ends"].append(self.n_ids + len(parts["ids"]))
-            parts["keys"].append(_hash(normalised_prompt(entry)))
+            parts["keys"].append(_hash(group_key(entry)))
             parts["starts"].append(self.files[TEXT].tell())
             parts["lines"].append(number)
+            parts["spans"].extend(position for span in spans for position in span)
+            parts["span_ends"].append(self.n_span_numbers + len(parts["spans"]))
             split = entry.get("split")
             parts["splits"].append(1 + SPLITS.index(split) if split else 0)
             self.files[TEXT].write(json.dumps(entry, ensure_ascii=True).encode() + b"\n")
@@ -163,6 +187,7 @@ class ChunkWriter:
             part.tofile(self.files[f"{name}.bin"])
         self.n_rows += len(chunk)
         self.n_ids += len(parts["ids"])
+        self.n_span_numbers += len(parts["spans"])
 
 
 def _hash(text: str) -> int:
@@ -190,18 +215,21 @@ class TokenStore:
     starts: np.ndarray
     lines: np.ndarray
     splits: np.ndarray
+    spans: np.ndarray  # only if `has_chats`, as `span_ends`
+    span_ends: np.ndarray
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         try:
             self.about = read_json_with_checksum(self.folder / ABOUT, checksum_required=True)
-            if sorted(self.about["sha256"]) != sorted(_file_names()):
+            self.conversations = self.about.get("conversations")
+            if sorted(self.about["sha256"]) != sorted(_file_names(self.has_chats)):
                 raise InputError(f"{ABOUT} does not list the files of a token store")
             for name, expected in self.about["sha256"].items():
                 if sha256_of(self.folder / name) != expected:
                     raise InputError(f"{name} was altered or damaged after it was written")
             self.style = get_style(self.about["style"])
-            for name, code in ARRAYS.items():
+            for name, code in _arrays(self.has_chats).items():
                 setattr(self, name, np.memmap(self.folder / f"{name}.bin", np.dtype(code), "r"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder} can't be read as a token store: {error}") from None
@@ -217,9 +245,20 @@ class TokenStore:
     def __len__(self) -> int:
         return len(self.ends)
 
+    @property
+    def has_chats(self) -> bool:
+        """Whether any of its rows is a conversation."""
+        return self.conversations is not None
+
     def bounds(self, row: int) -> tuple[int, int]:
         """Where the row's ids begin and end."""
         return int(self.ends[row - 1]) if row else 0, int(self.ends[row])
+
+    def masked_spans(self, row: int) -> tuple[Span, ...]:
+        """The spans of the row's tokens that are no targets: all questions of a conversation."""
+        start = int(self.span_ends[row - 1]) if row else 0
+        numbers = self.spans[start : int(self.span_ends[row])].tolist()
+        return tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
     def place(self, row: int) -> str:
         """Where the row stands in the reader's file: "line 3"."""

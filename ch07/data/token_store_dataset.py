@@ -6,6 +6,7 @@ number, and these are in arrays. So a store is split as the file that it was mad
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -22,20 +23,24 @@ from ch07.utils.errors import OptionError
 class StoredDataset(Dataset):
     """All rows of a store, as an `InstructionDataset` of its entries would be."""
 
-    def __init__(self, store: TokenStore, with_prompt_length: bool = False) -> None:
+    def __init__(self, store: TokenStore, loss_on: str = "all") -> None:
         self.store = store
-        self.with_prompt_length = with_prompt_length
+        self.loss_on = loss_on
         self.lengths = np.diff(store.ends.astype(np.int64), prepend=0)  # both in tokens
         self.prompt_lengths = store.prompts
 
     def __len__(self) -> int:
         return len(self.store)
 
-    def __getitem__(self, index: int) -> list[int] | tuple[int, list[int]]:
+    def __getitem__(self, index: int) -> Any:
         row = int(index)
         start, end = self.store.bounds(row)
         ids = self.store.ids[start:end].tolist()
-        return (int(self.store.prompts[row]), ids) if self.with_prompt_length else ids
+        if self.loss_on == "all":
+            return ids
+        if self.store.has_chats and self.loss_on == "response":
+            return self.store.masked_spans(row), ids
+        return int(self.store.prompts[row]), ids
 
     @property
     def data(self) -> LazySequence[Entry]:

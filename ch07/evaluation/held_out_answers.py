@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ch07.config import ANSWER_TOKENS
+from ch07.data.field_names import FIELDS
 from ch07.data.tokenizer import load_tokenizer
 from ch07.evaluation.metrics import score_answers
 from ch07.generation.respond import Answer, respond
@@ -21,6 +22,7 @@ from instruction_dataset import Entry, PromptStyle
 # Entries per rank between two exchanges of answers: a rank that finishes early waits for the
 # others, half an hour at most.
 ENTRIES_PER_ROUND = 500
+STORED_KEYS = ("system", "history", *FIELDS, "family")  # of an entry, beside its answer
 SAMPLE_SIZE = 5  # held-out entries whose answers are printed, before and after training
 SAMPLE_MAX_NEW_TOKENS = 32  # of each of these answers
 
@@ -57,7 +59,7 @@ def save_answers(
     texts = [answer.text for answer in answers]
     stopped = [answer.stopped == "end" for answer in answers]
     responses = [
-        {key: entry[key] for key in ("instruction", "input", "output", "family") if key in entry}
+        {key: entry[key] for key in STORED_KEYS if key in entry}
         | {"model_response": answer.text, "stopped": answer.stopped}
         for entry, answer in zip(entries, answers, strict=True)
     ]

@@ -11,12 +11,13 @@ import tiktoken
 import torch
 
 from ch07.config import ANSWER_TOKENS
+from ch07.data.chat_dataset import encode_chat_prompt
 from ch07.generation.decoding import GREEDY, Sampling, continue_prompts
 from ch07.generation.prompt_lookup import continue_with_lookup
 from ch07.models.adapters import LanguageModel
 from ch07.models.resource_estimate import answers_at_once
 from ch07.utils.errors import InputError
-from instruction_dataset import BOOK_STYLE, Entry, PromptStyle, encode_prompt
+from instruction_dataset import BOOK_STYLE, Entry, PromptStyle
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def respond(
     Entries are answered in order of prompt length, as many at once as fit well into memory; with
     greedy decoding the grouping changes nothing. ValueError for a prompt longer than the context.
     """
-    prompts = [encode_prompt(entry, tokenizer, style) for entry in entries]
+    prompts = [encode_chat_prompt(entry, tokenizer, style) for entry in entries]
     _check_lengths(prompts, model.config.context_length)
     longest = max(map(len, prompts), default=0)
     at_once = answers_at_once(model.config, longest + max_new_tokens)

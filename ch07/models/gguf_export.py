@@ -59,11 +59,13 @@ def write_gguf(
     *,
     name: str,
     number_format: str = "f32",
+    conversations: bool = False,
 ) -> None:
     """Write the model with its tokenizer and chat template; vectors stay float32.
 
     `name` is the model's name in the file, `number_format` "f32", "f16" or "q8_0" (else
-    ValueError). Matrices whose rows can't be divided into blocks of 32 are stored as f16 in q8_0.
+    ValueError); `conversations` is that of `chat_template`. Matrices whose rows can't be divided
+    into blocks of 32 are stored as f16 in q8_0.
     """
     if number_format not in FORMATS:
         raise InputError(f"no format {number_format!r}; choose one of {', '.join(FORMATS)}")
@@ -76,7 +78,7 @@ def write_gguf(
             if number_format == "q8_0":
                 writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
             _add_tokenizer(writer)
-            writer.add_chat_template(chat_template(style))
+            writer.add_chat_template(chat_template(style, conversations))
             for gguf_name, tensor in named_tensors(model):
                 tensor_format = _tensor_format(gguf_name, tensor, number_format)
                 remedy = f"too large for {tensor_format}: use --gguf f32"

@@ -19,11 +19,13 @@ def export_hf(
     style: PromptStyle = BOOK_STYLE,
     card: str | None = None,
     *,
+    conversations: bool = False,
     add: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write a folder that transformers loads: weights, shape, tokenizer, chat template, card.
 
-    `card` is the text of README.md; `add` is called with the folder to write more files into it.
+    `card` is the text of README.md; `conversations` says whether the model was trained on them, so
+    that the chat template accepts them; `add` is called with the folder to write more files.
     Returns the folder, which must be new or empty (else WeightsError). A new one appears complete
     or not at all; an existing empty one gets its config.json last. OSError if it can't be written.
     """
@@ -35,7 +37,7 @@ def export_hf(
     temporary = parent / f".{folder.name}.{os.getpid()}.new"
     try:
         temporary.mkdir(parents=True)
-        _write_files(temporary, model, style, card)
+        _write_files(temporary, model, style, card, conversations)
         if add is not None:
             add(temporary)
         if folder.is_dir():
@@ -51,7 +53,9 @@ def export_hf(
     return folder
 
 
-def _write_files(folder: Path, model: GPTModel, style: PromptStyle, card: str | None) -> None:
+def _write_files(
+    folder: Path, model: GPTModel, style: PromptStyle, card: str | None, conversations: bool
+) -> None:
     state = to_published(dict(model.named_parameters()), model.config)
     head = HEAD[0].published
     published = {
@@ -63,6 +67,7 @@ def _write_files(folder: Path, model: GPTModel, style: PromptStyle, card: str | 
     write_json(folder / "generation_config.json", generation_config())
     for name, data in tokenizer_files(model.config.context_length).items():
         write_bytes(folder / name, data)
-    write_bytes(folder / "chat_template.jinja", chat_template(style).encode())
+    template = chat_template(style, conversations)
+    write_bytes(folder / "chat_template.jinja", template.encode())
     if card is not None:
         write_bytes(folder / "README.md", card.encode())

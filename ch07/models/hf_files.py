@@ -11,6 +11,7 @@ from string import Formatter
 from typing import Any
 
 from ch07.config import ANSWER_TOKENS
+from ch07.data.chat_forms import chat_form
 from ch07.data.tokenizer import merges_of, vocabulary_files
 from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
@@ -143,29 +144,84 @@ one user message, optionally followed by its answer as an assistant message.') -
 """
 
 
-def chat_template(style: PromptStyle) -> str:
+CONVERSATION_TEMPLATE = """\
+{#- Perhaps a system message; then user and assistant take turns, each answer with its end. -#}
+{%- set has_system = messages and messages[0]['role'] == 'system' -%}
+{%- set turns = messages[1:] if has_system else messages -%}
+{%- if not turns -%}
+{{- raise_exception('There is no message: give a user message.') -}}
+{%- endif -%}
+{%- for message in messages -%}
+{%- if message['content'] is not string -%}
+{{- raise_exception('The content of a message must be text.') -}}
+{%- endif -%}
+{%- endfor -%}
+{%- for message in turns -%}
+{%- if message['role'] != ('user' if loop.index0 % 2 == 0 else 'assistant') -%}
+{{- raise_exception('User and assistant must take turns, after at most one system message.') -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if has_system -%}
+{%- set system = messages[0]['content'] -%}
+{{- SYSTEM -}}
+{%- endif -%}
+{%- for message in turns -%}
+{%- if message['role'] == 'assistant' -%}
+{%- generation -%}{{- message['content'] + eos_token -}}{%- endgeneration -%}
+{%- else -%}
+{%- set question = message['content'] -%}
+{%- set context = message['input'] if message['input'] is defined else '' -%}
+{%- if not loop.first -%}
+{{- BETWEEN -}}
+{%- endif -%}
+{%- if loop.first and not has_system -%}
+{%- if context and context | trim -%}
+{{- WITH_INPUT -}}
+{%- else -%}
+{{- NO_INPUT -}}
+{%- endif -%}
+{%- elif context and context | trim -%}
+{{- TURN_WITH_INPUT -}}
+{%- else -%}
+{{- TURN_NO_INPUT -}}
+{%- endif -%}
+{%- endif -%}
+{%- endfor -%}
+"""
+
+
+def chat_template(style: PromptStyle, conversations: bool = False) -> str:
     """The content of chat_template.jinja for a `PromptStyle`: its prompt, byte for byte.
 
     The instruction is the "content" of a user message; a text that it works on is the "input" of
-    the same message. An assistant message after it is followed by end-of-text. The model was
-    trained on single instructions, so the template raises an error for system messages and for
-    conversations instead of inventing a format.
+    the same message. An assistant message after it is followed by end-of-text. A model that was
+    trained on single instructions has a template that raises an error for system messages and for
+    several turns, instead of inventing a format. With `conversations`, both are written as in
+    training, and `return_assistant_tokens_mask` marks what the loss counted.
     """
     texts = {"WITH_INPUT": style.with_input, "NO_INPUT": style.no_input}
-    pieces = re.split("(WITH_INPUT|NO_INPUT)", CHAT_TEMPLATE.rstrip("\n"))
+    template = CHAT_TEMPLATE
+    if conversations:
+        form = chat_form(style)
+        template = CONVERSATION_TEMPLATE
+        texts["TURN_WITH_INPUT"] = form.turn.with_input
+        texts["TURN_NO_INPUT"] = form.turn.no_input
+        texts["BETWEEN"] = form.between
+        texts["SYSTEM"] = form.system
+    pieces = re.split(r"\b((?:TURN_)?(?:WITH|NO)_INPUT|BETWEEN|SYSTEM)\b", template.rstrip("\n"))
     return "".join(_expression(texts[piece]) if piece in texts else piece for piece in pieces)
 
 
 def _expression(template: str) -> str:
     """A template with `{instruction}` and `{input}` as a Jinja expression."""
-    names = {"instruction": "question", "input": "context"}
+    names = {"instruction": "question", "input": "context", "system": "system"}
     pieces = []
     for literal, field, _, _ in Formatter().parse(template):
         if literal:
             pieces.append(json.dumps(literal, ensure_ascii=False))  # Jinja has the same escapes
         if field is not None:
             if field not in names:
-                allowed = " and ".join(f"{{{name}}}" for name in names)
+                allowed = "{instruction} and {input}"
                 raise InputError(f"a prompt style can use {allowed}, but not {{{field}}}")
             pieces.append(names[field])
     return " + ".join(pieces) if pieces else "''"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tiktoken
 import torch
@@ -35,6 +36,11 @@ class Run:
     config: Config  # the content of config.json
     model: LanguageModel  # a `GPTModel`, behind its prefix if it has one
     style: PromptStyle
+
+    @property
+    def conversations(self) -> dict[str, Any] | None:
+        """What kind of conversations it was trained on (`describe_conversations`); None: none."""
+        return self.config["facts"].get("conversations")
 
     @property
     def tokenizer(self) -> tiktoken.Encoding:

@@ -21,20 +21,21 @@ def count_batch_sizes(
 ) -> Batches:
     """The tokens and counted targets of batches, which are given as row numbers.
 
-    `limit` is how many tokens a row may have; "response" or "all" says which targets count. With
+    `limit` is how many tokens a row may have; `loss_on` says which targets count. With
     `share_beginning`, a batch holds what all rows begin with once.
     """
     lengths = np.asarray(dataset.lengths).tolist()
-    prompt_lengths = [0] * len(lengths)
-    if loss_on == "response":
-        prompt_lengths = np.asarray(dataset.prompt_lengths).tolist()
+    masked_lengths = [0] * len(lengths)
+    if loss_on != "all":
+        masked = getattr(dataset, "masked_lengths", dataset.prompt_lengths)
+        masked_lengths = np.asarray(masked).tolist()
     n_shared = _shared_tokens(dataset) if share_beginning else 0
-    return Batches.from_lengths(batches, lengths, prompt_lengths, limit, n_shared)
+    return Batches.from_lengths(batches, lengths, masked_lengths, limit, n_shared)
 
 
 def _shared_tokens(dataset: TokenizedRows) -> int:
     """With how many tokens all rows of a dataset begin, judged from some of them."""
     step = max(1, len(dataset) // ROWS_COMPARED)
     items = [dataset[i] for i in range(0, len(dataset), step)]
-    # an item is token ids, or (prompt_length, token_ids)
+    # an item is token ids, or (prompt_length or masked spans, token_ids)
     return count_shared_tokens([item[1] if isinstance(item, tuple) else item for item in items])

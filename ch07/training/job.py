@@ -44,7 +44,9 @@ class Job:
     @property
     def facts(self) -> dict[str, Any]:
         """What made the run besides its options, for config.json."""
+        conversations = self.plan.rows.conversations
         return {
+            **({} if conversations is None else {"conversations": conversations}),
             "data_sha256": self.plan.rows.file.sha256,
             "start_sha256": self.start_sha256,
             "rows": {name: len(dataset) for name, dataset in self.plan.rows.datasets.items()},

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 ROLES = {  # role -> its letter, and a light tint of Okabe and Ito's palette (2008)
     "template": ("t", "#f7eaf1"),
+    "system": ("s", "#d9d2f0"),
     "instruction": ("i", "#8dccf0"),
     "input": ("n", "#faf7c4"),
     "answer": ("a", "#37b391"),

@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from ch07.data.chat_dataset import make_dataset, token_roles
 from ch07.data.dataloader import make_loader
-from ch07.data.prompt_styles import token_roles
 from ch07.data.token_text import token_text
 from ch07.utils.errors import InputError
 from ch07.utils.evaluation_mode import evaluation_mode
@@ -31,14 +31,14 @@ from ch07.visualization.token_grid_figure import (
     token_figure,
 )
 from collate import END_OF_TEXT
-from instruction_dataset import BOOK_STYLE, InstructionDataset, PromptStyle
+from instruction_dataset import BOOK_STYLE, PromptStyle
 from train_loop import IGNORE_INDEX
 
 
 class TokenGrid(DisplayedFigure):
     """Rows of `Cell`s from inputs and targets (B, T), both int64; targets None for draft 1.
 
-    `roles` has a list for each row, the roles of its own tokens (`prompt_styles.token_roles`); one
+    `roles` has a list for each row, the roles of its own tokens (`chat_dataset.token_roles`); one
     "end" and then "padding" follow by position. `cut_rows` are the indices of rows with more than T
     tokens. `losses` (B, T), in nats, darken the targets. Without a tokenizer a token's text is its
     id.
@@ -76,7 +76,7 @@ class TokenGrid(DisplayedFigure):
                     token_id=token_id,
                     text=token_text(token_id, tokenizer, end_id),
                     # the end-of-text token after a row is padding as an input, "end" as a target
-                    role="padding" if row_roles[i] == "end" else row_roles[i],
+                    role="padding" if i == len(own_roles) else row_roles[i],
                     target=target,
                     target_text=target_text,
                     target_role=row_roles[i + 1],
@@ -159,7 +159,7 @@ def batch_grid(
     model: nn.Module | None = None,
 ) -> TokenGrid:
     """The `TokenGrid` of all entries as one batch; with a model, also each target's loss."""
-    dataset = InstructionDataset(entries, tokenizer, style, with_prompt_length=loss_on != "all")
+    dataset = make_dataset(entries, tokenizer, style, loss_on)
     ((inputs, targets),) = make_loader(dataset, len(dataset), loss_on, allowed_max_length)
     if model is not None:
         _check_context(inputs, model)

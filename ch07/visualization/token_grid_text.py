@@ -22,7 +22,9 @@ def grid_title(number: int, cells: Sequence[Cell]) -> str:
 
 def text_grid(rows: Sequence[Sequence[Cell]]) -> str:
     """Id, text, role and target of each token in a column, wrapped to `GRID_WIDTH`."""
-    letters = ", ".join(f"{letter} {role}" for role, (letter, _) in ROLES.items())
+    has_system = any(cell.role == "system" for cells in rows for cell in cells)
+    names = [role for role in ROLES if role != "system" or has_system]
+    letters = ", ".join(f"{ROLES[role][0]} {role}" for role in names)
     lines = [f"{letters}; [target counted], {NOT_COUNTED} not counted"]
     for number, cells in enumerate(rows):
         lines.append(grid_title(number, cells))

@@ -6,27 +6,35 @@ from types import SimpleNamespace
 import pytest
 
 from ch07.commands.cli import main
+from ch07.data.chat_dataset import encode_chat_prompt
+from ch07.data.tokenizer import load_tokenizer
 from ch07.generation.respond import Answer
 from gpt_model import GPTModel
+from instruction_dataset import BOOK_STYLE
 
 
 @pytest.fixture
 def talk(monkeypatch, capsys):
     """Type lines into `chat`; the instructions that were answered, and standard error."""
 
-    def talk(*lines, code=0):
+    def talk(*lines, code=0, conversations=None, flags=(), whole=False):
         asked = []
 
         def respond(model, tokenizer, entries, *rest, **options):
-            asked.extend(entry["instruction"] for entry in entries)
+            asked.extend(dict(entry) if whole else entry["instruction"] for entry in entries)
             return [Answer("answered", "end")]
 
-        model = GPTModel({"emb_dim": 8, "n_heads": 1, "n_layers": 1, "vocab_size": 9})
-        run = SimpleNamespace(model=model, tokenizer=None, style=None)
+        shape = {"emb_dim": 8, "n_heads": 1, "n_layers": 1, "vocab_size": 9, "context_length": 128}
+        run = SimpleNamespace(
+            model=GPTModel(shape),
+            tokenizer=load_tokenizer(),
+            style=BOOK_STYLE,
+            conversations=conversations,
+        )
         monkeypatch.setattr("ch07.commands.chat.load_run_to_answer", lambda *arguments: run)
         monkeypatch.setattr("ch07.commands.chat.respond", respond)
         monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
-        assert main(["chat", "RUN"]) == code
+        assert main(["chat", "RUN", *flags]) == code
         out, err = capsys.readouterr()
         assert out == "answered\n" * len(asked)
         return asked, err
@@ -58,6 +66,62 @@ def test_a_fault_of_the_program_is_not_taken_for_a_refusal(talk, monkeypatch):
     monkeypatch.setattr("ch07.commands.chat._entry", lambda *fields: int("not a number"))
     asked, err = talk("Name a colour.", "Name another.", code=1)
     assert asked == [] and "ValueError: invalid literal" in err and "This is a bug in ch07" in err
+
+
+# --- what is remembered ---------------------------------------------------------------------------
+CHATS = {"turns": 2, "system": True}
+FIRST = {"instruction": "Name a fruit.", "input": "", "output": "answered"}
+
+
+def test_a_run_of_single_questions_remembers_nothing(talk):
+    asked, _ = talk("Name a fruit.", "And its plural?", whole=True)
+    assert [sorted(entry) for entry in asked] == [["input", "instruction"]] * 2
+
+
+def test_a_run_of_conversations_reads_the_turns_so_far(talk):
+    asked, err = talk("Name a fruit.", "And its plural?", conversations=CHATS, whole=True)
+    assert "history" not in asked[0] and asked[1]["history"] == [FIRST]
+    assert err == ""
+
+
+def test_a_new_conversation_forgets(talk):
+    lines = ["Name a fruit.", "/new", "And its plural?"]
+    asked, err = talk(*lines, conversations=CHATS, whole=True)
+    assert "history" not in asked[1] and err == "a new conversation\n"
+    _, err = talk("/new")
+    assert err.startswith("no command /new"), "there is no old one"
+
+
+def test_a_system_prompt_is_said_once_and_kept(talk):
+    lines = ["Hi.", "/system Be short. ", "Name a fruit.", "And its plural?"]
+    asked, _ = talk(*lines, conversations=CHATS, whole=True)
+    assert [entry.get("system") for entry in asked] == [None, "Be short.", "Be short."]
+    assert [len(entry.get("history", [])) for entry in asked] == [0, 0, 1]
+
+
+def test_what_no_longer_fits_is_forgotten_and_said(talk):
+    """The oldest first, never the question just asked; room is kept for the answer."""
+    lines = [f"Say {i} and nothing else, please." for i in range(8)]
+    flags = ("--max-new-tokens", "20")
+    asked, err = talk(*lines, conversations=CHATS, flags=flags, whole=True)
+    for entry in asked:
+        assert len(encode_chat_prompt(entry, load_tokenizer())) <= 128 - 20
+    kept = [len(entry.get("history", [])) for entry in asked]
+    assert kept[:3] == [0, 1, 2] and max(kept) < 7
+    assert asked[-1]["history"][-1]["instruction"] == lines[-2], "the latest stay"
+    assert err.count("earlier turn forgotten: the context is full]") == 8 - 1 - max(kept)
+
+
+def test_the_prompt_that_is_shown_has_the_turns_before(talk):
+    lines = ["/prompt", "Name a fruit.", "And its plural?"]
+    _, err = talk(*lines, conversations=CHATS)
+    assert "### Response:\nanswered\n\n### Instruction:\nAnd its plural?" in err
+
+
+def test_help_says_whether_it_remembers(talk):
+    assert "doesn't remember" in talk("/help")[1]
+    _, err = talk("/help", conversations=CHATS)
+    assert "it remembers earlier lines" in err and "/system" in err
 
 
 @pytest.mark.parametrize("command", [["respond", "RUN", "Name a colour."], ["chat", "RUN"]])

@@ -106,7 +106,7 @@ def test_a_limit_is_looked_at_before_training(tokenizer, entries):
     "bad", [{"batch_size": 0, "seed": 1}, {"batch_size": 2, "loss_on": "prompt"}]
 )
 def test_bad_calls(tokenizer, entries, bad):
-    with pytest.raises(ValueError, match=r"batch_size is 0|choose 'all' or 'response'"):
+    with pytest.raises(ValueError, match=r"batch_size is 0|choose one of 'all', 'response'"):
         make_loader(InstructionDataset(entries, tokenizer), **bad)
 
 

@@ -1,4 +1,4 @@
-"""The five styles, letter by letter."""
+"""The seven styles, letter by letter."""
 
 import pytest
 
@@ -33,6 +33,16 @@ EXPECTED = {
     "phi3": (
         "<|user|>\nGive the opposite.\nhot\n<|assistant|>:\n",
         "<|user|>\nName a colour.\n<|assistant|>:\n",
+    ),
+    "chatml": (
+        "<|im_start|>user\nGive the opposite.\nhot<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>user\nName a colour.<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "llama-3": (
+        "<|start_header_id|>user<|end_header_id|>\n\nGive the opposite.\nhot<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "<|start_header_id|>user<|end_header_id|>\n\nName a colour.<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
     ),
 }
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ch07.config import FinetuneOptions
-from ch07.data import row_loading
+from ch07.data import chat_dataset
 from ch07.data.entries import DataFile
 from ch07.data.loaded_rows import LazySequence, SplitDataset
 from ch07.data.row_checks import check_splits
@@ -54,7 +54,7 @@ def test_each_row_is_tokenized_once_also_when_some_are_refused(tmp_path, monkeyp
             super().__init__(data, *args, **kwargs)
             tokenized.append(len(self.data))
 
-    monkeypatch.setattr(row_loading, "InstructionDataset", Counting)
+    monkeypatch.setattr(chat_dataset, "InstructionDataset", Counting)
     rows = [{**SHORT, "instruction": f"Say {i}."} for i in range(30)]
     rows[4] = {**rows[4], "instruction": "long " * 1100}
     path = write(tmp_path / "rows.json", rows)

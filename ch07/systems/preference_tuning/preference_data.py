@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
+from ch07.data.chat_dataset import collate_responses, make_dataset
 from ch07.data.data_files import Source
 from ch07.data.dataloader import LengthGroupedBatches
 from ch07.data.entries import DataFile, load_entries, read_data
@@ -33,8 +34,7 @@ from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.systems.preference_tuning.toy_preferences import toy_preferences
 from ch07.utils.validation import MAX_LISTED, quote
-from collate import custom_collate_response_fn
-from instruction_dataset import BOOK_STYLE, InstructionDataset, PromptStyle
+from instruction_dataset import BOOK_STYLE, PromptStyle
 
 Pair = dict[str, Any]
 SIDES = PAIR_NAMES
@@ -164,8 +164,11 @@ class PairDataset(Dataset[tuple[Any, Any, int]]):
     ) -> None:
         self.pairs = list(pairs)
         self.sides = [
-            InstructionDataset(
-                [{**pair, "output": pair[side]} for pair in self.pairs], tokenizer, style, True
+            make_dataset(
+                [{**pair, "output": pair[side]} for pair in self.pairs],
+                tokenizer,
+                style,
+                "last-response",
             )
             for side in SIDES
         ]
@@ -214,12 +217,12 @@ def collate_pairs(
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
     """(inputs, targets) of the chosen answers, the same of the rejected ones, pair indices (B,).
 
-    Each side is padded to its own longest row. `options` are those of `custom_collate_response_fn`.
+    Each side is padded to its own longest row. `options` are those of `collate_responses`.
     """
     chosen, rejected, indices = zip(*batch, strict=True)
     return (
-        custom_collate_response_fn(chosen, **options),
-        custom_collate_response_fn(rejected, **options),
+        collate_responses(chosen, **options),
+        collate_responses(rejected, **options),
         torch.tensor(indices),
     )
 
