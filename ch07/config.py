@@ -171,7 +171,8 @@ class FinetuneOptions:
     data: str | list[str] | None = setting(  # noqa: RUF009  (its default is None, not a list)
         None,
         help="files of rows (JSON, JSONL, CSV, Parquet and more), a folder of them, - for standard "
-        "input, a token store, or hf:NAME[:SPLIT], a dataset on the Hugging Face Hub",
+        "input, a token store, toy:instructions or toy:conversations (bundled), or "
+        "hf:NAME[:SPLIT], a dataset on the Hugging Face Hub",
         default_means="the bundled toy instructions",
         commands=FINETUNE,
         may_change_on_resume=True,

@@ -33,6 +33,8 @@ from ch07.utils.console import count
 from ch07.utils.errors import DataError, InputError
 from ch07.utils.validation import max_json_bytes, quote, type_name
 
+TOY_PREFIX = "toy:"
+TOY_FILES = {"instructions": "data.json", "conversations": "conversations.json"}  # bundled
 SUFFIXES = {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".tab", ".parquet", ".arrow", ".xlsx"}
 PACKED_SUFFIXES = {".gz", ".bz2", ".xz", ".zst", ".zip"}
 STORE_FILE = "store.json"  # of a token store, which only `finetune` reads
@@ -158,7 +160,7 @@ class DataPart:
 def source_rows(
     source: Source, findings: FindingSink, *, in_memory: bool, digest: Digest | None = None
 ) -> Iterator[tuple[str, Any]]:
-    """(place, row) for each row of a file, of several, of a folder, a pattern or "hf:NAME".
+    """(place, row) for each row of what is named: files, a folder, a pattern, hf:NAME, toy:NAME.
 
     With `in_memory`, a file is refused if its rows may not fit into the free memory. Places name
     the file where there are several. Rows of files called train, test and so on say so in "split".
@@ -218,6 +220,8 @@ def find_parts(source: Source) -> list[DataPart]:
 
 def _paths_of(item: str) -> list[str]:
     """The file itself, or the files of a folder or pattern."""
+    if item.startswith(TOY_PREFIX):
+        return [_toy_file(item)]
     if item == STANDARD_INPUT or item.startswith(HUB_PREFIX):
         return [item]
     path = Path(item)
@@ -229,6 +233,14 @@ def _paths_of(item: str) -> list[str]:
             raise DataError(f"{item}: no file has such a name")
         return [inner for name in found for inner in _paths_of(name)]
     return [item]
+
+
+def _toy_file(item: str) -> str:
+    name = item.removeprefix(TOY_PREFIX)
+    if name not in TOY_FILES:
+        known = ", ".join(TOY_PREFIX + known for known in TOY_FILES)
+        raise DataError(f"no bundled data is called {item}; there are {known}")
+    return str(Path(__file__).with_name("toy_instructions") / TOY_FILES[name])
 
 
 def _files_in(folder: Path) -> list[str]:

@@ -59,9 +59,9 @@ def read_data(
 ) -> DataFile:
     """`load_entries` with the place of each entry and the findings, as a `DataFile`.
 
-    `source` is a path, "-" for standard input, "hf:NAME[:SPLIT]", a folder, a pattern such as
-    "data/*.jsonl", or several of these. `check` makes a row an entry, or None; a row with the same
-    `fields` as an earlier one is noted.
+    `source` is a path, "-" for standard input, "hf:NAME[:SPLIT]", "toy:NAME" (bundled), a folder,
+    a pattern such as "data/*.jsonl", or several of these. `check` makes a row an entry, or None; a
+    row with the same `fields` as an earlier one is noted.
     """
     findings: list[Finding] = []
     digest = hashlib.sha256()

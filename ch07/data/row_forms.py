@@ -33,6 +33,7 @@ from ch07.data.findings import RowFault
 from ch07.utils.errors import DataError
 from ch07.utils.validation import MAX_LISTED, quote, type_name
 
+MAX_TREE_DEPTH = 100  # messages in a path of a tree
 ROWS_LOOKED_AT = 1000  # to know whether "input" asks the question in this file
 
 ALPACA_KEYS = {*FIELDS, "family", "split"}
@@ -140,6 +141,8 @@ def _parts_of(row: Row) -> list[Row] | None:
             return [{**rest, **_with_answers(instance)} for instance in instances]
     if isinstance(row.get("paragraphs"), list):
         return _squad_questions(row["paragraphs"])
+    if isinstance(row.get("prompt"), dict) and "replies" in row["prompt"]:
+        return _paths_of_tree(row)
     return None
 
 
@@ -162,6 +165,22 @@ def _squad_questions(paragraphs: list[Any]) -> list[Row] | None:
         return None
 
 
+def _paths_of_tree(row: Row) -> list[Row] | None:
+    """A conversation for each path from the first message to a last answer (OpenAssistant)."""
+    paths: list[list[Any]] = []
+    pending = [[row["prompt"]]]
+    while pending:
+        path = pending.pop()
+        last = path[-1]
+        replies = last.get("replies") if isinstance(last, dict) else None
+        if isinstance(replies, list) and replies and len(path) < MAX_TREE_DEPTH:
+            pending += [[*path, reply] for reply in reversed(replies)]
+        else:
+            paths.append(path)
+    rest = {key: value for key, value in row.items() if key != "prompt"}
+    return [{**rest, "messages": path} for path in paths]
+
+
 # --- one row --------------------------------------------------------------------------------------
 def is_row(value: Mapping[str, Any]) -> bool:
     """Whether a single object is itself a row, perhaps a faulty one, not a container of rows."""
@@ -170,7 +189,7 @@ def is_row(value: Mapping[str, Any]) -> bool:
         return True
     if values.first_of((*QUESTION_NAMES, "input")) and values.first_of(ANSWER_NAMES):
         return True
-    return isinstance(value.get(TEXT_NAME), str)
+    return isinstance(value.get(TEXT_NAME), str) or isinstance(value.get("prompt"), dict)
 
 
 def recognise_row(row: Row, form: FileForm, note: Note) -> tuple[Row, dict[str, str]]:
@@ -327,6 +346,8 @@ def _missing_fields(
         return f"{text}; this is a preference pair: python -m ch07 prefer RUN {_shell(form)}"
     if "input" in values and answer is not None and not form.input_asks:
         return text + "; 'input' is not the question here, because other rows have one"
+    if "parent_id" in values:
+        return f"{text}; each row is one message of a tree: give a file of whole conversations"
     if TEXT_NAME in values and question is None:
         command = f"python -m ch07 pretrain --corpus {_shell(form)}"
         return f"{text}; {TEXT_NAME!r} alone is for pretraining: {command}"

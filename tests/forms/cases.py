@@ -377,6 +377,22 @@ ROW_FORMS = {
              "completion": [{"role": "assistant", "content": A[2]}]}),
         [FRUIT],
     ),
+    "a tree of OpenAssistant": (
+        text(
+            {
+                "message_tree_id": "1",
+                "prompt": {
+                    "role": "prompter",
+                    "text": A[0],
+                    "replies": [
+                        {"role": "assistant", "text": A[2], "replies": []},
+                        {"role": "assistant", "text": "Lime", "replies": []},
+                    ],
+                },
+            }
+        ),
+        [FRUIT, (A[0], "", "Lime")],
+    ),
     "Guanaco": (one({"text": f"### Human: {A[0]}### Assistant: {A[2]}"}), [FRUIT]),
     "ChatML in a text": (
         one({"text": f"<|im_start|>user\n{A[0]}<|im_end|>\n"
@@ -439,6 +455,10 @@ ROW_FAULTS = {
         one({"messages": [{"role": "user", "content": "x"}, {"role": "user", "content": "y"},
                           {"role": "assistant", "content": "z"}]}),
         "user and assistant don't take turns: user, user, assistant",
+    ),
+    "messages of a tree, one in each row": (
+        one({"message_id": "2", "parent_id": "1", "text": "x", "role": "assistant"}),
+        "each row is one message of a tree: give a file of whole conversations",
     ),
     "messages that are a number": (one({"messages": 3}), "'messages': it is a number, but must be"),
 }  # fmt: skip

@@ -12,6 +12,7 @@ from ch07.config import FinetuneOptions
 from ch07.data.entries import load_entries, read_data
 from ch07.data.findings import summarize_findings
 from ch07.data.token_store import write_store
+from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.training.resume import options_from_run
 from ch07.training.run_plan import build_plan
 from ch07.utils.atomic_files import read_json
@@ -150,6 +151,14 @@ def test_what_is_no_data(tmp_path, make, message):
     make(tmp_path / "data")
     with pytest.raises(DataError, match=message):
         read_data(tmp_path / "data")
+
+
+def test_the_bundled_files_have_names():
+    assert load_entries("toy:instructions") == load_entries(DATA_FILE)
+    both = read_data(["toy:instructions", "toy:conversations"])
+    assert both.places[0] == "data.json row 1" and "history" in both.entries[-1]
+    with pytest.raises(DataError, match="no bundled data is called toy:x; there are toy:instr"):
+        read_data("toy:x")
 
 
 # --- standard input -------------------------------------------------------------------------------
