@@ -98,7 +98,7 @@ def _open_judge(name: str | None, model: str | None, device: str) -> Complete | 
         return None
     if "://" in name and not model:
         raise OptionError(f"--judge {name} needs --judge-model: which of its models to ask")
-    return open_backend(name, model, raw=False, device=choose_device(device))
+    return open_backend(name, model, raw=False, device=choose_device(device), report=_log)
 
 
 def _print_remaining(scores: dict[str, Any], as_json: bool) -> int:

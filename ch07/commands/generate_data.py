@@ -71,7 +71,9 @@ class Backend:
 
     def connect(self, first_answer: int, **options: Any) -> Complete:
         """Its `complete`; a script starts with answer number `first_answer`."""
-        return open_backend(self.address, first=first_answer, **self.options, **options)
+        return open_backend(
+            self.address, first=first_answer, report=log_rank0, **self.options, **options
+        )
 
 
 def self_instruct(

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+from ch07 import __version__
 from ch07.generation.completion import (
     Complete,
     Completion,
@@ -38,6 +39,9 @@ TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
 MAX_ANSWER_BYTES = 10_000_000
 MAX_ANSWER_SECONDS = 900  # until an answer is complete, however steadily it arrives
 MAX_ERROR_BYTES = 2000  # of the body of an error that are read
+VERSION = re.compile(r"/v\d+(?:(?:alpha|beta)\d*)?(?:/|$)")  # in the path of an address
+USER_AGENT = f"ch07/{__version__}"  # some servers refuse Python's own name
+QUOTA_WORDS = ("insufficient_quota", "billing")  # in a 429 that no waiting helps
 READ_BYTES = 2**16  # of an answer, at a time
 FIRST_WAIT_SECONDS = 1.0  # before the first retry; doubled before each further one
 MAX_WAIT_SECONDS = 60.0
@@ -64,13 +68,15 @@ def complete_at_url(
     raw: bool = False,
     allow_http: bool = False,
     sleep: Callable[[float], None] = time.sleep,
+    report: Callable[[str], None] = lambda text: None,
 ) -> Complete:
     """A `complete` that asks a server; ValueError for an address or arguments that can't be used.
 
     `kind` is "openai" (with `api_key`, by default from the environment's OPENAI_API_KEY) or
     "ollama". Ollama can `stream` an answer line by line; `timeout`, in seconds, then applies to
-    each line. With `raw`, the prompt is continued as it is, without a chat template. The function
-    raises CompletionError after `retries` retries, or at once where a retry can't help.
+    each line. With `raw`, the prompt is continued as it is, without a chat template. Options that
+    the server refuses by name are left out, or renamed, from then on, and `report` is told. The
+    function raises CompletionError after `retries` retries, or at once where a retry can't help.
     """
     _check_kind(kind, model, stream)
     host = _validate_host(url, allow_http)
@@ -78,7 +84,7 @@ def complete_at_url(
     protocol = PROTOCOLS[kind]
     address = _address(url, protocol.raw_path if raw else protocol.chat_path)
     fetch = _fetcher(host)
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
     if api_key:
         headers["Authorization"] = f"Bearer {api_key}"
 
@@ -88,16 +94,58 @@ def complete_at_url(
         if raw and limits.system is not None:
             raise InputError("a raw prompt is continued as it is: it can't have a system message")
         body = protocol.request(model, prompt, limits, stream=stream, raw=raw)
-        request = urllib.request.Request(address, json.dumps(body).encode(), headers)
 
         def ask() -> Completion:
+            request = urllib.request.Request(
+                address, json.dumps(wishes.apply(body)).encode(), headers
+            )
             data = _fetch_answer(fetch, request, timeout=timeout, model=model, api_key=api_key)
             reply = protocol.read(data)
             return finished_completion(reply.text, reply.finish_reason, limits.stop)
 
-        return _with_retries(ask, host, retries, sleep)
+        return _with_retries(wishes.ask_as_wanted(ask, body), host, retries, sleep)
 
+    wishes = ServerWishes(protocol.adapt, report)
     return complete
+
+
+class ServerWishes:
+    """What a server has refused in a request, so that later requests don't have it."""
+
+    def __init__(
+        self,
+        adapt: Callable[[dict[str, Any], str], dict[str, Any] | None],
+        report: Callable[[str], None],
+    ) -> None:
+        self._adapt = adapt
+        self._report = report
+        self._refusals: list[str] = []  # the messages, in order
+
+    def apply(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The request without what was refused so far."""
+        for message in self._refusals:
+            body = self._adapt(body, message) or body
+        return body
+
+    def ask_as_wanted(
+        self, ask: Callable[[], Completion], body: dict[str, Any]
+    ) -> Callable[[], Completion]:
+        """`ask`, which asks again where a refusal names what to change."""
+
+        def ask_again() -> Completion:
+            while True:
+                try:
+                    return ask()
+                except PromptRejected as error:
+                    before = self.apply(body)
+                    after = self._adapt(before, str(error))
+                    if after is None:
+                        raise
+                    self._refusals.append(str(error))
+                    changed = ", ".join(sorted(before.keys() ^ after.keys()))
+                    self._report(f"the server refused a request, which is changed: {changed}")
+
+        return ask_again
 
 
 def _check_kind(kind: str, model: str, stream: bool) -> None:
@@ -149,17 +197,27 @@ def _resolve_api_key(url: str, host: str, kind: str, api_key: str | None) -> str
 def _address(url: str, path: str) -> str:
     """The full address, however much of the path was given.
 
+    An address with a version in its path is a base, to which only what follows the version is
+    added.
+
     >>> _address("https://api.openai.com/v1", "/v1/chat/completions")
     'https://api.openai.com/v1/chat/completions'
+    >>> _address("https://example.org/v1beta/openai/", "/v1/chat/completions")
+    'https://example.org/v1beta/openai/chat/completions'
     """
     url = url.rstrip("/")
     for known_path in PATHS:
         url = url.removesuffix(known_path)
+    for ending in ("/chat/completions", "/completions"):
+        if path.endswith(ending) and url.endswith(ending):
+            url = url.removesuffix(ending)
     names = path.split("/")
     for n in range(len(names), 1, -1):
         beginning = "/".join(names[:n])
         if url.endswith(beginning):
             return url + path.removeprefix(beginning)
+    if path.startswith("/v1/") and VERSION.search(urlsplit(url).path):
+        return url + path.removeprefix("/v1")
     return url + path
 
 
@@ -239,25 +297,44 @@ def _error_for_status(
 ) -> TransientError | CompletionError:
     """The exception for a status other than 200."""
     status = error.code
-    if status in TRANSIENT_STATUS:
+    reason = _reason_in_body(error, api_key)
+    said = f": {reason}" if reason else ""
+    if status in TRANSIENT_STATUS and not any(word in reason for word in QUOTA_WORDS):
         wait = error.headers.get("Retry-After") or ""
-        return TransientError(f"status {status}", float(wait) if wait.isdecimal() else 0.0)
+        seconds = float(wait) if wait.isdecimal() else 0.0
+        return TransientError(f"status {status}{said}", seconds)
     if 300 <= status < 400:
         return CompletionError(f"{host} redirects to another address, which is not followed")
     if status in (401, 403):
-        return CompletionError(
-            f"{host} denies access (status {status}): is {KEY_VARIABLE} set correctly?"
-        )
+        question = f"is {KEY_VARIABLE} set correctly?"
+        if status == 403 and reason:  # the key may be right, and something else not allowed
+            return CompletionError(f"{host} denies access (status 403){said}")
+        return CompletionError(f"{host} denies access (status {status}){said}; {question}")
     if status == 404:
         return CompletionError(
             f"{host} has no model {terminal_line(model, 60)!r}, "
-            "or the address is wrong (status 404)"
+            f"or the address is wrong (status 404){said}"
         )
+    error_type = PromptRejected if status in PROMPT_REJECTED_STATUS else CompletionError
+    return error_type(f"{host} answers with status {status}{said}")
+
+
+def _reason_in_body(error: urllib.error.HTTPError, api_key: str | None) -> str:
+    """What the body of an error says, on one line: its message if it is JSON, else its text."""
     body = b""
     with suppress(OSError, http.client.HTTPException):
         body = error.read(MAX_ERROR_BYTES)
     text = body.decode(errors="replace")
+    try:
+        value = json.loads(text)
+        inner = value.get("error", value)
+        if isinstance(inner, dict):
+            parts = [inner.get(name) for name in ("message", "detail", "code", "param")]
+            text = " ".join(str(part) for part in parts if part) or text
+        elif isinstance(inner, str):
+            text = inner
+    except (ValueError, AttributeError, RecursionError):
+        pass  # a page, or a plain sentence
     if api_key:
         text = text.replace(api_key, "[key]")
-    error_type = PromptRejected if status in PROMPT_REJECTED_STATUS else CompletionError
-    return error_type(f"{host} answers with status {status}: {terminal_line(text.strip(), 300)}")
+    return terminal_line(" ".join(text.split()), 300)

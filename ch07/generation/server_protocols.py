@@ -11,6 +11,7 @@ and vLLM provide, too.
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -70,6 +71,31 @@ def openai_request(
     return _without_none(body)
 
 
+# Options that a server may refuse, and that a request does without; the text is cut at the stop
+# strings here in any case.
+OPTIONAL_FIELDS = ("temperature", "top_p", "seed", "stop")
+
+
+def adapt_openai_request(body: dict[str, Any], message: str) -> dict[str, Any] | None:
+    """The request as a server wants it that has refused it with a message; None: no way is known.
+
+    Newer models take `max_completion_tokens` and only their own temperature.
+
+    >>> adapt_openai_request({"max_tokens": 9}, "Use 'max_completion_tokens' instead.")
+    {'max_completion_tokens': 9}
+    """
+    if "max_tokens" in body and "max_completion_tokens" in message:
+        rest = {name: value for name, value in body.items() if name != "max_tokens"}
+        return {**rest, "max_completion_tokens": body["max_tokens"]}
+    if "max_completion_tokens" in body and re.search(r"\bmax_tokens\b", message):
+        rest = {name: value for name, value in body.items() if name != "max_completion_tokens"}
+        return {**rest, "max_tokens": body["max_completion_tokens"]}
+    for name in OPTIONAL_FIELDS:
+        if name in body and re.search(rf"\b{name}\b", message):
+            return {field: value for field, value in body.items() if field != name}
+    return None
+
+
 def ollama_request(
     model: str, prompt: str, options: CompletionOptions, *, stream: bool, raw: bool
 ) -> dict[str, Any]:
@@ -122,11 +148,11 @@ def read_openai(data: bytes) -> Reply:
     try:
         choice = value["choices"][0]
         text = choice["text"] if "text" in choice else choice["message"]["content"]
-        return _validate_reply(text, choice["finish_reason"])
-    except (KeyError, IndexError, TypeError):
+        return _validate_reply(text, choice.get("finish_reason"))
+    except (KeyError, IndexError, TypeError, AttributeError):
         raise CompletionError(
             f"this isn't OpenAI's chat interface: its answer has {_keys(value)}, but no "
-            "choices[0].message.content (or text) and finish_reason"
+            "choices[0].message.content (or text)"
         ) from None
 
 
@@ -151,8 +177,23 @@ def read_ollama(data: bytes) -> Reply:
     raise TransientError("the answer was cut off")
 
 
+# What servers call the two reasons; a null, too, means that the answer is whole.
+OTHER_FINISH_REASONS = {
+    None: "stop",
+    "": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "max_length": "length",
+}
+
+
 def _validate_reply(text: Any, finish_reason: Any) -> Reply:
     """The reply; TypeError if it isn't text, PromptRejected if a filter stopped it."""
+    if finish_reason is None or isinstance(finish_reason, str):
+        finish_reason = OTHER_FINISH_REASONS.get(finish_reason, finish_reason)
     if isinstance(finish_reason, str) and finish_reason not in FINISH_REASONS:
         raise PromptRejected(
             f"the server gave no complete answer: {terminal_line(finish_reason, 60)}"
@@ -185,17 +226,29 @@ def _keys(value: Any) -> str:
 # --- both ---------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class ServerProtocol:
-    """The paths of an interface below its address, and its two functions."""
+    """The paths of an interface below its address, and its functions."""
 
     chat_path: str
     raw_path: str
     request: Callable[..., dict[str, Any]]
     read: Callable[[bytes], Reply]
+    # a refused request and the server's message -> another request, or None
+    adapt: Callable[[dict[str, Any], str], dict[str, Any] | None]
+
+
+def _never_adapt(body: dict[str, Any], message: str) -> None:
+    """Ollama ignores what it doesn't know, so there is nothing to change."""
 
 
 PROTOCOLS = {
     "openai": ServerProtocol(
-        "/v1/chat/completions", "/v1/completions", openai_request, read_openai
+        "/v1/chat/completions",
+        "/v1/completions",
+        openai_request,
+        read_openai,
+        adapt_openai_request,
     ),
-    "ollama": ServerProtocol("/api/chat", "/api/generate", ollama_request, read_ollama),
+    "ollama": ServerProtocol(
+        "/api/chat", "/api/generate", ollama_request, read_ollama, _never_adapt
+    ),
 }

@@ -8,6 +8,7 @@ import pytest
 import torch
 from completion_server import Handler, ollama, openai, serving
 
+from ch07 import __version__
 from ch07.generation.backends import complete_with_run, open_backend, read_script
 from ch07.generation.completion import Completion, CompletionError, scripted
 from ch07.generation.http_backend import MAX_ANSWER_BYTES, complete_at_url
@@ -110,6 +111,131 @@ def test_however_much_of_the_path_is_given_the_address_is_right(given, raw):
     assert stub.asked[0][0] == ("/v1/completions" if raw else "/v1/chat/completions")
 
 
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("/v1beta/openai", "/v1beta/openai/chat/completions"),
+        ("/v1beta/openai/chat/completions", "/v1beta/openai/chat/completions"),
+        ("/api/v3", "/api/v3/chat/completions"),
+        ("/api/v1/", "/api/v1/chat/completions"),
+        ("/compatible-mode/v1", "/compatible-mode/v1/chat/completions"),
+        ("/openai/v1/chat/completions", "/openai/v1/chat/completions"),
+        ("/v2", "/v2/chat/completions"),
+        ("/deployments/mine/chat/completions", "/deployments/mine/v1/chat/completions"),
+        ("/proxy", "/proxy/v1/chat/completions"),
+        ("/version2", "/version2/v1/chat/completions"),
+    ],
+)
+def test_a_version_in_the_address_is_taken_as_given(given, asked):
+    with serving((200, openai("ok"))) as stub:
+        ask(stub.url + given)
+    assert stub.asked[0][0] == asked
+
+
+def test_the_server_is_told_who_asks():
+    with serving((200, openai("ok"))) as stub:
+        ask(stub.url)
+    assert stub.asked[0][1]["User-Agent"] == f"ch07/{__version__}"
+
+
+def refusal(message, **more):
+    """The body of a 400 of OpenAI."""
+    return 400, json.dumps({"error": {"message": message, "type": "invalid_request_error", **more}})
+
+
+@pytest.mark.parametrize(
+    ("refused", "gone", "new"),
+    [
+        (
+            refusal("Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+                    "'max_completion_tokens' instead.", code="unsupported_parameter"),
+            {"max_tokens"}, {"max_completion_tokens": 9},
+        ),
+        (
+            refusal("Unsupported value: 'temperature' does not support 0.5 with this model.",
+                    param="temperature"),
+            {"temperature"}, {},
+        ),
+        (refusal("Invalid argument.", param="top_p"), {"top_p"}, {}),
+        (refusal("property 'seed' is unsupported"), {"seed"}, {}),
+        ((422, '{"detail": "stop: extra fields not permitted"}'), {"stop"}, {}),
+    ],
+)  # fmt: skip
+def test_a_refused_option_is_changed_and_stays_so(refused, gone, new):
+    """Asked again as the server wants it, once; later requests are right at once."""
+    options = {"max_new_tokens": 9, "temperature": 0.5, "top_p": 0.9, "seed": 1, "stop": ["x"]}
+    told = []
+    with serving(refused, (200, openai("ok"))) as stub:
+        complete = complete_at_url(stub.url, "m", report=told.append)
+        for _ in range(2):
+            assert complete("Hello", **options).text == "ok"
+    first, *later = [body for _, _, body in stub.asked]
+    assert len(later) == 2 and later[0] == later[1]
+    assert later[0] == {**{k: v for k, v in first.items() if k not in gone}, **new}
+    assert len(told) == 1 and all(name in told[0] for name in gone)
+
+
+def test_two_refusals_after_each_other_are_both_obeyed():
+    answers = [refusal("use max_completion_tokens"), refusal("temperature must be 1")]
+    with serving(*answers, (200, openai("ok"))) as stub:
+        assert ask(stub.url, options={"temperature": 0.3}).text == "ok"
+    *_, last = [body for _, _, body in stub.asked]
+    assert len(stub.asked) == 3 and "temperature" not in last and "max_completion_tokens" in last
+
+
+def test_a_server_that_wants_first_the_one_and_then_the_other_is_given_up():
+    """No request is repeated for ever."""
+    answers = [refusal("use max_completion_tokens"), refusal("use max_tokens, please")]
+    with (
+        serving(*answers, refusal("use max_completion_tokens")) as stub,
+        pytest.raises(CompletionError, match="status 400: use max_completion_tokens"),
+    ):
+        ask(stub.url)
+    assert len(stub.asked) <= 4
+
+
+@pytest.mark.parametrize("message", ["prompt is too long", "max_tokens is too large: 99", ""])
+def test_other_refusals_are_the_prompts_fault(message):
+    with serving(refusal(message)) as stub, pytest.raises(CompletionError):
+        ask(stub.url)
+    assert len(stub.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "wanted"),
+    [
+        ("eos", "stop"),
+        ("eos_token", "stop"),
+        (None, "stop"),
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("length", "length"),
+    ],
+)
+def test_the_reasons_of_other_servers_are_known(reason, wanted):
+    with serving((200, openai("ok", reason))) as stub:
+        assert ask(stub.url) == Completion("ok", wanted)
+
+
+def test_an_answer_without_a_reason_is_whole():
+    answer = json.dumps({"choices": [{"message": {"content": "ok"}}]})
+    with serving((200, answer)) as stub:
+        assert ask(stub.url) == Completion("ok", "stop")
+
+
+def test_a_quota_that_is_used_up_is_not_asked_again():
+    body = json.dumps({"error": {"message": "You exceeded your current quota", "type": "x",
+                                 "code": "insufficient_quota"}})  # fmt: skip
+    waited = []
+    with (
+        serving((429, body)) as stub,
+        pytest.raises(CompletionError, match="status 429: You exceeded your current quota insuff"),
+    ):
+        ask(stub.url, waits=waited)
+    assert len(stub.asked) == 1 and waited == []
+
+
 def test_openai_continues_a_raw_prompt_at_its_older_address():
     answer = json.dumps({"choices": [{"text": " there", "finish_reason": "stop"}]})
     with serving((200, answer)) as stub:
@@ -193,7 +319,11 @@ def test_an_incomplete_stream_is_not_an_answer():
         ((503, ""), "openai", "gave no answer in 3 attempts; the last error: status 503"),
         (Handler.hang, "openai", "no data for 0.2 seconds"),
         ((404, "no"), "openai", "has no model 'm', or the address is wrong"),
-        ((401, "no"), "openai", "is OPENAI_API_KEY set correctly"),
+        ((401, "no"), "openai", r"denies access \(status 401\): no; is OPENAI_API_KEY set corr"),
+        ((403, ""), "openai", r"status 403\); is OPENAI_API_KEY set correctly"),
+        ((403, "error code: 1010"), "openai", r"denies access \(status 403\): error code: 1010$"),
+        ((404, '{"error": "model m is gone"}'), "openai", r"\(status 404\): model m is gone"),
+        ((500, '{"message": "no memory"}'), "openai", "the last error: status 500: no memory"),
         ((400, f"bad: {KEY}\x1b[31m"), "openai", r"status 400: bad: \[key\]\\x1b\[31m"),
         ((200, "<html>Welcome"), "openai", "isn't JSON, but begins with '<html>Welcome'"),
         ((200, '{"text": "x"}'), "openai", "isn't OpenAI's chat interface: its answer has text"),

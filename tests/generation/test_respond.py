@@ -67,7 +67,9 @@ def test_half_a_character_that_is_typed_is_refused_in_a_sentence(
     model, tokenizer, monkeypatch, capsys
 ):
     """Python makes one of a byte that is no UTF-8; the tokenizer would change it in silence."""
-    run = SimpleNamespace(model=model, tokenizer=tokenizer, style=STYLES["book"])
+    run = SimpleNamespace(
+        model=model, tokenizer=tokenizer, style=STYLES["book"], conversations=None
+    )
     monkeypatch.setattr("ch07.commands.chat.load_run_to_answer", lambda *a: run)
     said = "the text contains half a character (a lone surrogate): type it as UTF-8\n"
     for asked in (["Say \udcff it."], ["Say it.", "--input", "\ud800"]):
