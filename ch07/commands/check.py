@@ -3,6 +3,7 @@
 python -m ch07 check [FILE | FOLDER | EXERCISE] [--hint NAME] [--start FOLDER]
 """
 
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -92,7 +93,7 @@ def _check(path: Path, seconds: float) -> list[Report]:
     if not files:
         raise InputError(
             f"{path} contains no Python file; "
-            f"copy the stubs there with: python -m ch07 check --start {path}"
+            f"copy the stubs there with: python -m ch07 check --start {shlex.quote(str(path))}"
         )
     reports: list[Report] = []
     with open_sandbox() as sandbox:
@@ -127,7 +128,7 @@ def _copy_stubs(folder: Path) -> int:
     note = f" ({n_existing} were there already and were not changed)" if n_existing else ""
     first = folder / exercises()[0].stub
     print(f"{len(exercises())} exercises are in {folder}{note}. Edit {first}, then run:")
-    print(f"  python -m ch07 check {first}")
+    print(f"  python -m ch07 check {shlex.quote(str(first))}")
     return 0
 
 

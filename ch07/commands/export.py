@@ -3,6 +3,7 @@
 python -m ch07 export RUN DIR [--gguf f32|f16|q8_0]
 """
 
+import shlex
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,7 +32,7 @@ def export(folder: str, target: str, gguf: str | None = None) -> int:
     if run.config["options"].get("text"):  # its card would promise answers
         raise RunFolderError(
             f"{folder} was trained on plain text only, and can't follow instructions: fine-tune "
-            f"it first, with: python -m ch07 finetune --model {folder}"
+            f"it first, with: python -m ch07 finetune --model {shlex.quote(folder)}"
         )
 
     def add_files(new: Path) -> None:

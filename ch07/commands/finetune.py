@@ -51,6 +51,7 @@ from ch07.training.repeated_shapes import limit_kernels
 from ch07.training.resume import (
     check_same_on_all_ranks,
     check_sources,
+    check_sources_exist,
     check_unchanged,
     mark_launch,
     options_from_run,
@@ -138,6 +139,10 @@ def _resume_run(given: dict[str, Any]) -> int:
         with explain_failures(folder):
             config = distributed.run_on_rank0(read_resumable_config, folder, log_rank0)
             options = distributed.all_ranks_or_raise(resumed_options, config, given)
+            how = {"model": "--model PATH", "data": "--corpus" if options.text else "--data PATH"}
+            distributed.all_ranks_or_raise(
+                check_sources_exist, given["out"], options.model, options.data, how
+            )
             job = distributed.all_ranks_or_raise(build_job, options, log_rank0, new=False)
             before = _answers_before_training(job)
             now = describe_job(options, job)

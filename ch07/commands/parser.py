@@ -5,6 +5,7 @@ Imports nothing heavy, so that `--help` answers at once.
 
 import argparse
 import difflib
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,5 +211,6 @@ def check_command(name: str) -> str | None:
     if name.startswith("-") or name in TARGETS:
         return None
     if Path(name).is_file():
-        return f"no command {name!r}; to train on that file: python -m ch07 finetune {name}"
+        command = f"python -m ch07 finetune {shlex.quote(name)}"
+        return f"no command {name!r}; to train on that file: {command}"
     return f"no command {name!r}{did_you_mean(name, TARGETS)}"

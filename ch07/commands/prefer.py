@@ -47,6 +47,7 @@ from ch07.training.interruption import (
 )
 from ch07.training.job import describe_run
 from ch07.training.resume import (
+    check_sources_exist,
     check_unchanged,
     merge_resumed_values,
     read_resumable_config,
@@ -110,6 +111,8 @@ def _resume_run(given: dict[str, Any]) -> int:
                 f"{run_folder.resume_command(folder)}"
             )
         options = _stored_options(config, given)
+        how = {"model": "prefer RUN --resume", "data": "prefer RUN DATA --resume"}
+        check_sources_exist(given["out"], options.model, options.data, how)
         job = _prepare(options)
         check_unchanged(folder, config, _config(options, job), log_rank0)
         restore = partial(

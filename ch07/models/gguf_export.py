@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ch07.data.tokenizer import merges_of, vocabulary_files
-from ch07.models.hf_files import END_TOKEN, LAYER_NORM_EPSILON, chat_template
+from ch07.models.hf_files import END_TOKEN, LAYER_NORM_EPSILON, chat_template, check_vocabulary
 from ch07.models.parameter_names import renames
 from ch07.models.quantization import check_range
 from ch07.utils.atomic_files import atomic_write
@@ -69,6 +69,7 @@ def write_gguf(
     """
     if number_format not in FORMATS:
         raise InputError(f"no format {number_format!r}; choose one of {', '.join(FORMATS)}")
+    check_vocabulary(model.config)
     gguf = import_gguf()
     with atomic_write(path) as temporary:
         writer = gguf.GGUFWriter(temporary, "gpt2")

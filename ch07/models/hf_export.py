@@ -5,7 +5,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ch07.models.hf_files import chat_template, generation_config, model_config, tokenizer_files
+from ch07.models.hf_files import (
+    chat_template,
+    check_vocabulary,
+    generation_config,
+    model_config,
+    tokenizer_files,
+)
 from ch07.models.parameter_names import HEAD, to_published
 from ch07.models.weight_reader import WeightsError
 from ch07.utils.atomic_files import write_bytes, write_json, write_tensors
@@ -27,8 +33,10 @@ def export_hf(
     `card` is the text of README.md; `conversations` says whether the model was trained on them, so
     that the chat template accepts them; `add` is called with the folder to write more files.
     Returns the folder, which must be new or empty (else WeightsError). A new one appears complete
-    or not at all; an existing empty one gets its config.json last. OSError if it can't be written.
+    or not at all; an existing empty one gets its config.json last. InputError for a model with
+    another vocabulary than the tokenizer; OSError if the folder can't be written.
     """
+    check_vocabulary(model.config)
     folder = Path(folder).resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WeightsError(f"{folder} exists and is not empty: choose another folder")
@@ -64,7 +72,7 @@ def _write_files(
     write_tensors(folder / "model.safetensors", published, {"format": "pt"})
     dtype = str(model.tok_emb.weight.dtype).removeprefix("torch.")
     write_json(folder / "config.json", model_config(model.config, dtype, style))
-    write_json(folder / "generation_config.json", generation_config())
+    write_json(folder / "generation_config.json", generation_config(model.config.context_length))
     for name, data in tokenizer_files(model.config.context_length).items():
         write_bytes(folder / name, data)
     template = chat_template(style, conversations)

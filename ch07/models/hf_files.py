@@ -10,7 +10,6 @@ import re
 from string import Formatter
 from typing import Any
 
-from ch07.config import ANSWER_TOKENS
 from ch07.data.chat_forms import chat_form
 from ch07.data.tokenizer import merges_of, vocabulary_files
 from ch07.utils.errors import InputError
@@ -58,10 +57,23 @@ def model_config(
     }
 
 
-def generation_config() -> dict[str, Any]:
-    """The content of generation_config.json: greedy, as scores are measured, up to end-of-text."""
+def generation_config(context_length: int) -> dict[str, Any]:
+    """The content of generation_config.json: greedy, as scores are measured, up to end-of-text.
+
+    The limit counts the prompt as well, so that nothing beyond the model's context is asked for.
+    """
     ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), END_OF_TEXT)
-    return {**ids, "do_sample": False, "max_new_tokens": ANSWER_TOKENS}
+    return {**ids, "do_sample": False, "max_length": context_length}
+
+
+def check_vocabulary(config: GPTConfig) -> None:
+    """InputError for a model with another number of tokens than the tokenizer beside it."""
+    n_tokens = END_OF_TEXT + 1
+    if config.vocab_size != n_tokens:
+        raise InputError(
+            f"the model has {config.vocab_size:,} tokens, but the tokenizer that is exported with "
+            f"it {n_tokens:,}: a vocabulary that was enlarged can't be exported"
+        )
 
 
 def tokenizer_files(context_length: int) -> dict[str, bytes]:

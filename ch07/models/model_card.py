@@ -23,6 +23,16 @@ TRAINED = {  # by method
     "prefix": "a prefix of {prefix_length} columns; the weights were frozen",
 }
 OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon and AdamW"}
+PREFERENCE_LOSS = (
+    "preferences: direct preference optimization (DPO) with beta {beta:g}, label smoothing "
+    "{label_smoothing:g} and the {reduction} of each answer's log-probabilities"
+)
+SINGLE_INSTRUCTIONS = """\
+The model answers one instruction at a time: it was trained neither with
+conversations nor with system messages, and its template raises an error for both."""
+CONVERSATIONS = """\
+The model was trained on conversations of up to {turns} turns{system}:
+pass all messages so far."""
 METRICS_SHOWN = ("exact_match", "token_f1", "rouge_l", "stopped")
 DEFAULT_QUESTION = {"instruction": "Name a colour."}
 
@@ -35,7 +45,7 @@ tags: [gpt2, instruction-tuning]
 
 # {title}
 
-A GPT-2 with {parameters:,} parameters ({shape}), fine-tuned to answer single instructions.
+A GPT-2 with {parameters:,} parameters ({shape}), fine-tuned to {task}.
 {start}
 
 ## How to use it
@@ -49,9 +59,9 @@ print(generate([message], return_full_text=False)[0]["generated_text"])
 (If you read this on the Hub, replace the folder's name by OWNER/NAME.) The chat template in this
 folder writes the prompt that the model was trained with (style "{style}"), so pass messages: a bare
 string is not a prompt for this model. A text that the instruction works on goes into the key
-`input` of the message. The model answers one instruction at a time: it was trained neither with
-conversations nor with system messages, and its template raises an error for both. If your text may
-contain `<|endoftext|>`, tokenize it with `split_special_tokens=True`, since it was ordinary text in
+`input` of the message. {turns}
+Prompt and answer together have at most {context:,} tokens. If your text may contain
+`<|endoftext|>`, tokenize it with `split_special_tokens=True`, since it was ordinary text in
 training.
 
 ## How it was made
@@ -62,7 +72,7 @@ training.
 | sha256 of the data file | `{data_sha256}` |
 | loss on | {loss_on} |
 | trained | {trained} |
-| training | {steps} of {batch_size} rows, peak learning rate {lr}, {optimizer} |
+| training | {steps} of {batch_size} {unit}, peak learning rate {lr}, {optimizer} |
 | precision | matrix products in {dtype}, weights in float32; seed {seed} |
 | versions | Python {python}, PyTorch {torch} |
 
@@ -117,10 +127,14 @@ def model_card(
 def _model_fields(run: Run) -> dict[str, Any]:
     """The card's fields about the model itself."""
     name = run.config["options"]["model"]  # a KeyError: the default would be a guess
+    chats = run.conversations
     origin = PUBLISHED.get(name)
     return {
         "title": f"{name}, fine-tuned by hand" if origin else "GPT-2, trained by hand",
         "base": f"base_model: {origin.repository}\n" if origin else "",
+        "task": "answer single instructions" if chats is None else "hold conversations",
+        "turns": SINGLE_INSTRUCTIONS if chats is None else _describe_turns(chats),
+        "context": run.model.config.context_length,
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "shape": _shape(run.model.config),
         "start": _start(name, run.config["facts"]["start_sha256"], origin),
@@ -133,10 +147,14 @@ def _training_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     options = FinetuneOptions(**config["options"])
     facts = config["facts"]
     settings = config["settings"]
+    preference = config.get("preference")
+    unit = "rows" if preference is None else "pairs"
+    sizes = ", ".join(f"{n:,} {name}" for name, n in facts["rows"].items())
     return {
-        "rows": ", ".join(f"{n:,} {name}" for name, n in facts["rows"].items()),
+        "rows": sizes if preference is None else f"{sizes} pairs of answers",
+        "unit": unit,
         "data_sha256": facts["data_sha256"],
-        "loss_on": options.loss_on,
+        "loss_on": options.loss_on if preference is None else PREFERENCE_LOSS.format(**preference),
         "trained": TRAINED[options.method].format(**vars(options)),
         "steps": _steps(settings, facts["rows"]["train"], options),
         "batch_size": _batch_size(options) * options.accumulation_steps,
@@ -147,6 +165,11 @@ def _training_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         "python": facts["versions"]["python"],
         "torch": facts["versions"]["torch"],
     }
+
+
+def _describe_turns(chats: Mapping[str, Any]) -> str:
+    system = ", some with a system message" if chats["system"] else ", and without system messages"
+    return CONVERSATIONS.format(turns=chats["turns"], system=system)
 
 
 def _shape(config: GPTConfig) -> str:

@@ -99,38 +99,53 @@ def _lora_files(
     """peft's config and tensors of {name: `LoRALinear`}; ValueError for what peft can't express."""
     if "out_head" in layers:
         raise InputError("peft's format for GPT-2 can't store a LoRA of the output head")
-    ranks = {layer.lora_A.shape[0] for layer in layers.values()}
-    scales = {layer.scale for layer in layers.values()}
-    if len(ranks) > 1 or len(scales) > 1:
-        raise InputError("all layers of one adapter must have the same rank and alpha")
-    rank = ranks.pop()
-    scale = scales.pop()
-    tensors: dict[str, torch.Tensor] = {}
-    target_ranks: dict[str, int] = {}  # of each target module, such as "attn.c_attn"
     n_layers = 1 + max(int(name.split(".")[1]) for name in layers)
+    tensors: dict[str, torch.Tensor] = {}
+    settings: dict[str, tuple[int, float]] = {}  # of each published layer, its rank and its scale
     for name, ours in _published_layers(n_layers):
         present = [layers[one] for one in ours if one in layers]
         if not present:
             continue
-        a = torch.cat([layer.lora_A for layer in present])  # (n * R, in)
+        scale = present[0].scale
+        a = torch.cat([layer.lora_A for layer in present])  # (sum of R, in)
         empty = a.new_zeros(present[0].out_features, 0)  # where a layer has no correction
-        b = torch.block_diag(*(layers[one].lora_B if one in layers else empty for one in ours))
+        # peft has one scale for the layer: a part with another one has it in its B
+        parts = [
+            layers[one].lora_B * (layers[one].scale / scale) if one in layers else empty
+            for one in ours
+        ]
         tensors[f"{PEFT_PREFIX}{name}.lora_A.weight"] = a.detach()
-        tensors[f"{PEFT_PREFIX}{name}.lora_B.weight"] = b.detach()
-        if target_ranks.setdefault(name.split(".", 2)[2], len(a)) != len(a):
-            raise InputError("every block must have a LoRA on the same layers")
-    config = {
+        tensors[f"{PEFT_PREFIX}{name}.lora_B.weight"] = torch.block_diag(*parts).detach()
+        settings[name] = (len(a), scale)
+    return _lora_config(layers, settings, n_layers), tensors
+
+
+def _lora_config(
+    layers: Mapping[str, LoRALinear], settings: Mapping[str, tuple[int, float]], n_layers: int
+) -> dict[str, Any]:
+    """peft's config: layers are named by their kind, or if blocks differ, each by its full name."""
+    by_kind: dict[str, list[tuple[int, float]]] = {}  # such as "attn.c_attn"
+    for name, setting in settings.items():
+        by_kind.setdefault(name.split(".", 2)[2], []).append(setting)
+    blocks_are_alike = all(
+        len(values) == n_layers and len(set(values)) == 1 for values in by_kind.values()
+    )
+    named = {kind: values[0] for kind, values in by_kind.items()} if blocks_are_alike else settings
+    first = next(iter(layers.values()))
+    rank = first.lora_A.shape[0]
+    scale = first.scale
+    others = {name: setting for name, setting in named.items() if setting != (rank, scale)}
+    return {
         "peft_type": "LORA",
         "r": rank,
         "lora_alpha": rank * scale,
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": True,  # GPT-2's published weights are transposed
-        "target_modules": list(target_ranks),
-        "rank_pattern": {name: n for name, n in target_ranks.items() if n != rank},
-        "alpha_pattern": {name: n * scale for name, n in target_ranks.items() if n != rank},
+        "target_modules": list(named),
+        "rank_pattern": {name: n for name, (n, _) in others.items()},
+        "alpha_pattern": {name: n * own_scale for name, (n, own_scale) in others.items()},
     }
-    return config, tensors
 
 
 def _published_layers(n_layers: int) -> Iterator[tuple[str, list[str]]]:

@@ -4,14 +4,18 @@ The one idea: config.json is enough to repeat a run. Each checkpoint contains a 
 damaged one loses nothing, and an altered one is noticed.
 """
 
-from collections.abc import Callable, Collection, Iterable
+import glob
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ch07.config import MAY_CHANGE_ON_RESUME, FinetuneOptions
+from ch07.config import MAY_CHANGE_ON_RESUME, FinetuneOptions, listed
+from ch07.data.data_files import TOY_PREFIX
+from ch07.data.hub_dataset import HUB_PREFIX
+from ch07.data.opened_file import STANDARD_INPUT
 from ch07.runs import run_folder
 from ch07.runs.checkpoint import load_checkpoint, newest_intact_checkpoint
 from ch07.runs.config_differences import nested_differences, setting_differences
@@ -20,6 +24,7 @@ from ch07.utils import distributed
 from ch07.utils.atomic_files import write_bytes, write_json
 from ch07.utils.compute_choice import AVAILABLE_THREADS
 from ch07.utils.errors import InputError, OptionError, RunFolderError
+from gpt_model import MODEL_SIZES
 from train_loop import TrainState
 
 LAUNCH_FILE = ".launch"  # which torchrun command started a run
@@ -106,6 +111,28 @@ def _without_model_checksum(config: Config) -> Config:
 def resumed_options(config: Config, given: dict[str, Any]) -> FinetuneOptions:
     """The options of a resumed run; OptionError names each that is given differently now."""
     return _options(merge_resumed_values(_stored_options(config), given), given["out"])
+
+
+def check_sources_exist(
+    out: str, model: str, data: str | list[str] | None, how: Mapping[str, str]
+) -> None:
+    """OptionError if what a run started from is no longer where its config says.
+
+    A path may be relative to the folder in which the run was started. `how` says for "model" and
+    "data" how to name another place.
+    """
+    missing = []
+    if model not in MODEL_SIZES and not Path(model).exists():
+        missing.append(f"the model {model}: if it moved, say where with {how['model']}")
+    for path in listed(data):
+        is_named = path == STANDARD_INPUT or path.startswith((HUB_PREFIX, TOY_PREFIX))
+        if not (is_named or glob.has_magic(path) or Path(path).exists()):
+            missing.append(f"the data {path}: if it moved, say where with {how['data']}")
+    if missing:
+        raise RunFolderError(
+            f"{out} can't be resumed here, because this is missing (paths are relative to "
+            f"{Path.cwd()}):" + "".join(f"\n  {line}" for line in missing)
+        )
 
 
 def merge_resumed_values(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,14 @@ import torch
 import transformers
 
 from ch07.generation.decoding import generate
-from ch07.models.lora import TARGETS, add_lora, lora_layers, merge_lora
+from ch07.models.lora import (
+    TARGETS,
+    LoRALinear,
+    add_lora,
+    lora_layers,
+    merge_lora,
+    replace_layers,
+)
 from ch07.models.parameter_names import from_published
 from ch07.models.peft_format import load_adapter, save_adapter
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
@@ -172,3 +179,41 @@ def test_answers_behind_a_prefix_are_peft_s():
         expected.append(ids[0, len(prompt) :].tolist())
     for use_cache in (True, False):
         assert generate(ours, prompts, 8, end_id=-1, use_cache=use_cache) == expected
+
+
+@pytest.mark.parametrize(
+    "case", ["by target", "by block", "some blocks", "within c_attn", "scales"]
+)
+def test_ranks_and_alphas_of_their_own_are_read_by_peft(case, tmp_path):
+    """And by us: logits with the adapter, in both, and once more when it is loaded again."""
+    ours, peer = both()
+    generator = torch.Generator().manual_seed(3)
+
+    def add(names, rank, alpha):
+        layers = {}
+        for name in names:
+            layer = LoRALinear(ours.get_submodule(name), rank, alpha, generator=generator)
+            layer.lora_B.data.normal_(0.0, 0.1, generator=generator)
+            layers[name] = layer
+        replace_layers(ours, layers)
+
+    block = "trf_blocks.{}.{}".format
+    if case == "by target":
+        add([block(i, "att.out_proj") for i in (0, 1)], 2, 4)
+        add([block(i, "ff.layers.0") for i in (0, 1)], 5, 15)
+    elif case == "by block":
+        add([block(0, target) for target in TARGETS], 3, 6)
+        add([block(1, target) for target in TARGETS], 4, 4)
+    elif case == "some blocks":
+        add([block(1, "ff.layers.2")], 3, 6)
+    elif case == "within c_attn":
+        add([block(0, "att.W_query")], 2, 4)
+        add([block(0, "att.W_value"), block(1, "att.W_key")], 5, 5)
+    else:
+        add([block(i, target) for i in (0, 1) for target in TARGETS[:2]], 4, 2)
+        add([block(i, TARGETS[2]) for i in (0, 1)], 4, 12)
+    save_adapter(tmp_path, ours)
+    theirs = peft.PeftModel.from_pretrained(peer, tmp_path).eval()
+    close(ours(IDS), theirs(IDS).logits)
+    again, _ = both()
+    close(load_adapter(again, tmp_path)(IDS), ours(IDS))

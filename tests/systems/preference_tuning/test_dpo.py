@@ -626,7 +626,9 @@ def test_a_run_resumes_after_its_sources_have_moved(
     small_run.rename(moved)
     Path(pairs_file).rename(pairs)
     assert main(["prefer", "--resume", "--out", str(out)]) == 1
-    assert "is not a run folder" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"the model {small_run}: if it moved, say where with prefer RUN --resume" in error
+    assert f"the data {pairs_file}: if it moved, say where with prefer RUN DATA --res" in error
     assert main(["prefer", str(moved), "--resume", "--out", str(out)]) == 1
     assert "pairs.json" in capsys.readouterr().err
     assert main(["prefer", str(moved), str(pairs), "--resume", "--out", str(out)]) == 0
