@@ -6,23 +6,30 @@ compared, and no table of all pairs is ever made. The result is exact: equal to 
 `TfidfVectorizer(analyzer="char", ngram_range=(1, 3))`, as in the book's `02_dataset-utilities`.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import regex as re
+
+from ch07.utils.unicode_text import fold_case
 
 MAX_NGRAM = 3  # characters
 # An n-gram in fewer than this share of the texts is looked up; the rest is bounded.
 RARE_SHARE = 0.05
+# Of sentences, with quotes and brackets: neither a sign within a name, nor one before a digit.
+PUNCTUATION = re.compile(r"(?![#@&%*/\\_])(?![.,]\d)(?!-\s?\d)\p{P}")
 
 
 def normalised(text: str) -> str:
-    """Lower case, without punctuation, and without repeated white space.
+    """Lower case, without the punctuation of sentences, and without repeated white space.
 
-    >>> normalised("Name  a COLOUR!")
-    'name a colour'
+    Signs that mean something stay: symbols, as in "C++", a point or minus before a digit, and the
+    marks of a letter, as Hindi has them.
+
+    >>> normalised("Name  a COLOUR!"), normalised("What is 'C#'?"), normalised("1.5 - 3 + x-y")
+    ('name a colour', 'what is c#', '1.5 - 3 + xy')
     """
-    return re.sub(r"\s\s+", " ", re.sub(r"[^\w\s]", "", text.lower()))
+    return re.sub(r"\s\s+", " ", PUNCTUATION.sub("", fold_case(text)))
 
 
 def find_near_duplicates(

@@ -15,6 +15,7 @@ import numpy as np
 from ch07.data.entry_checks import Entry
 from ch07.data.field_names import SPLITS
 from ch07.utils.errors import InputError
+from ch07.utils.unicode_text import fold_case
 
 BOOK_FRACTIONS = (0.85, 0.10, 0.05)  # in the order of SPLITS
 
@@ -34,7 +35,7 @@ def normalised_prompt(entry: Entry) -> str:
         parts += [turn["instruction"], turn["output"]]
     if entry.get("system"):
         parts.append(entry["system"])
-    return " | ".join(" ".join(part.casefold().split()) for part in parts).rstrip(" ")
+    return " | ".join(" ".join(fold_case(part).split()) for part in parts).rstrip(" ")
 
 
 def group_key(entry: Entry) -> str:

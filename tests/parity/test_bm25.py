@@ -8,9 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
-from ch07.data.near_duplicates import normalised
 from ch07.systems.tool_use.bm25 import BM25Retriever
-from ch07.systems.tool_use.toy_api_dataset import build_entries, reference, toolbox
+from ch07.systems.tool_use.toy_api_dataset import (
+    build_entries,
+    document_words,
+    reference,
+    toolbox,
+)
 
 WORDS = "the a picture smaller turn sound song words of to french map chart rows mean voice".split()
 documents = st.lists(st.lists(st.sampled_from(WORDS), max_size=12), min_size=1, max_size=12)
@@ -82,11 +86,11 @@ def test_a_text_that_was_not_split_is_refused():
 
 def test_the_toolbox_finds_the_documents_that_theirs_would():
     tools = toolbox()
-    documents = [normalised(tool.document).split() for tool in tools]
+    documents = [document_words(tool.document) for tool in tools]
     theirs = BM25Okapi(documents)
     entries, found = build_entries("bm25"), 0
     for entry in entries:
-        best = int(theirs.get_scores(normalised(entry["instruction"]).split()).argmax())
+        best = int(theirs.get_scores(document_words(entry["instruction"])).argmax())
         assert entry["input"] == reference(tools[best].document)
         found += entry["output"] == str(tools[best].api.call)
     assert 0.2 < found / len(entries) < 0.9, "neither useless nor an oracle"

@@ -92,3 +92,41 @@ def test_empty_texts_shift_no_index():
     assert find_near_duplicates(["", "Name a colour.", "name a colour"]) == [(1, 2, 1.0)]
     assert find_near_duplicates(["", "x", ""]) == []
     assert find_near_duplicates([]) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is C++?", "What is C#?"),
+        ("What is C?", "What is C++?"),
+        ("Work out 1.5 + 3.", "Work out 15 - 3."),
+        ("Work out 15 + 3.", "Work out 15 - 3."),
+        ("Work out 15 * 3.", "Work out 15 / 3."),
+        ("Is 3 < 4?", "Is 3 > 4?"),
+        ("x = -5", "x = 5"),
+        ("50 %", "50"),
+        ("Was ist दिल?", "Was ist दाल?"),  # heart, lentils
+        ("$ 5", "€ 5"),
+        ("snake_case", "snakecase"),
+    ],
+)
+def test_signs_that_mean_something_make_texts_differ(one, other):
+    assert normalised(one) != normalised(other)
+    ((_, _, similarity),) = find_near_duplicates([one, other], threshold=0.0)
+    assert similarity < 0.9999
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Name a colour!", "name a  colour"),
+        ("What is 'hot'?", 'What is "hot"?'),
+        ("Say (it), please.", "Say it please"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("İSTANBUL", "istanbul"),
+        ("well-known", "wellknown"),
+        ("«oui»", "oui"),
+    ],
+)
+def test_signs_of_sentences_make_no_difference(one, other):
+    assert normalised(one) == normalised(other)

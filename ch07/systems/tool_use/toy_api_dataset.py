@@ -10,10 +10,10 @@ Source: Patil et al., "Gorilla: Large Language Model Connected with Massive APIs
 retriever. Calls, documents and instructions are this project's own.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ch07.data.near_duplicates import normalised
 from ch07.systems.tool_use.api_call_matching import Api, parse_api_call
 from ch07.systems.tool_use.bm25 import BM25Retriever
 from ch07.systems.tool_use.toy_api_catalogue import CALLS, INSTRUCTION_TEMPLATES
@@ -103,7 +103,7 @@ def _tool(domain: str, row: tuple[str, str, str, str], renamed: bool) -> Tool:
 
 
 def _entries(tools: Sequence[Tool], documents: str) -> list[dict[str, str]]:
-    retriever = BM25Retriever([_words(tool.document) for tool in tools])
+    retriever = BM25Retriever([document_words(tool.document) for tool in tools])
     entries = []
     for number, tool in enumerate(tools):
         for i, instruction in enumerate(tool.instructions):
@@ -111,7 +111,7 @@ def _entries(tools: Sequence[Tool], documents: str) -> list[dict[str, str]]:
             if documents == "oracle":
                 document = tool.document
             elif documents == "bm25":
-                document = tools[retriever.best(_words(instruction))].document
+                document = tools[retriever.best(document_words(instruction))].document
             entry = {
                 "instruction": instruction,
                 "input": reference(document),
@@ -125,8 +125,9 @@ def _entries(tools: Sequence[Tool], documents: str) -> list[dict[str, str]]:
     return entries
 
 
-def _words(text: str) -> list[str]:
-    return normalised(text).split()
+def document_words(text: str) -> list[str]:
+    """The words that BM25 compares: lower case, without any sign."""
+    return re.sub(r"[^\w\s]", "", text.lower()).split()
 
 
 def _is_unseen(number: int) -> bool:
