@@ -58,8 +58,11 @@ def test_the_cheapest_style_without_an_input(tokenizer):
         "chinese-alpaca": 35,
         "question-answer": 15,
         "phi3": 19,
+        "chatml": 31,
+        "llama-3": 53,
     }
-    assert "15 tokens, `phi3` 19, `alpaca` 34, the other two 35" in answer(1, 1)
+    said = "15 tokens, `phi3` 19, `chatml` 31, `alpaca` 34, `book` and `chinese-alpaca` 35, `llama-3` 53"
+    assert said in answer(1, 1)
 
 
 def test_an_input_of_white_space_is_none():
