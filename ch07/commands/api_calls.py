@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ch07.data.chat_forms import refuse_conversations
 from ch07.data.entries import load_entries, read_data
 from ch07.data.findings import summarize_findings
 from ch07.data.toy_instructions.build import as_json as entries_json
@@ -105,6 +106,7 @@ def _stored_answers(path: Path) -> tuple[list[Entry], list[str]]:
 def _generate_answers(folder: str, data: str, device: str) -> tuple[list[Entry], list[str]]:
     """The file's test entries (all entries if none has a split), and the run's answers to them."""
     file = read_data(data)
+    refuse_conversations(file.entries, file.places, file.path, "api-calls")
     for line in summarize_findings(file.findings):
         print(terminal_line(f"data: {line}", width=None), file=sys.stderr)
     entries = list(file.entries)

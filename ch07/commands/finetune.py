@@ -19,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ch07.config import RANDOM_START, FinetuneOptions
+from ch07.data.chat_forms import question_line
 from ch07.data.dataloader import rows_of_batches
 from ch07.data.tokenizer import load_tokenizer
 from ch07.evaluation.held_out_answers import (
@@ -317,7 +318,7 @@ def _progress_lines(record: Record, n_steps: int, job: Job, sample: Entry | None
     (answer_now,) = respond(
         job.model, load_tokenizer(), [sample], job.plan.style, max_new_tokens=SAMPLE_TOKENS
     )
-    question = terminal_line(f"{sample['instruction']} {sample.get('input') or ''}".strip())
+    question = terminal_line(question_line(sample))
     return f"{lines}\n  {question} -> {answer_line(answer_now.text)}"
 
 

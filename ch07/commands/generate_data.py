@@ -19,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ch07.data.chat_forms import refuse_conversations
 from ch07.data.entries import read_data
 from ch07.data.findings import lost_rows, summarize_findings
 from ch07.data.prompt_styles import STYLES
@@ -174,6 +175,7 @@ def reflect(
     """Have a model rewrite each row of a file; returns 0."""
     model, given = _take_backend(backend, given)
     data = read_data(path, skip_bad_rows)
+    refuse_conversations(data.entries, data.places, data.path, "reflect")
     for line in summarize_findings(lost_rows(data.findings)):
         log_rank0(f"data: {line}")
     n_rows = len(data.entries)

@@ -7,7 +7,7 @@ for such a mark, so it is written as text; an answer always ends with the one to
 text, whatever the style has there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from ch07.data.prompt_styles import (
     PHI3_STYLE,
     QUESTION_STYLE,
 )
+from ch07.utils.errors import DataError
 from instruction_dataset import BOOK_STYLE, INPUT, INSTRUCTION, RESPONSE_HEADER, PromptStyle
 
 Part = tuple[str, str]  # role and text
@@ -141,6 +142,39 @@ def entries_of_turns(entries: Iterable[Entry]) -> list[Entry]:
         for i, turn in enumerate(turns_of(entry)):
             parts.append({**entry, "input": "", **turn, "history": history[:i]})
     return parts
+
+
+def question_line(entry: Entry, between: str = " ") -> str:
+    """What an entry asks, on one line; in a conversation, after the turns before.
+
+    `between` stands between instruction and input.
+
+    >>> question_line({"instruction": "And its plural?", "history": [
+    ...     {"instruction": "Name a fruit.", "output": "Lime"}]})
+    'Name a fruit. -> Lime; And its plural?'
+    """
+    earlier = [f"{turn['instruction']} -> {turn['output']}; " for turn in entry.get("history", ())]
+    return "".join(earlier) + between.join(
+        part for part in (entry["instruction"], entry.get("input")) if part
+    )
+
+
+def prompt_text(entry: Entry) -> str:
+    """All that was said before the answer, for comparisons: "And its plural?" alone says little."""
+    earlier = [f"{turn['instruction']} {turn['output']}" for turn in entry.get("history", ())]
+    return " ".join([*earlier, f"{entry['instruction']} {entry.get('input') or ''}"])
+
+
+def refuse_conversations(
+    entries: Sequence[Entry], places: Sequence[str], path: object, purpose: str
+) -> None:
+    """DataError that names the first conversation: `purpose` can use only single rows."""
+    for entry, place in zip(entries, places, strict=True):
+        if is_chat(entry):
+            raise DataError(
+                f"{path}: {place} is a conversation or has a system prompt, but {purpose} takes "
+                "single questions and answers"
+            )
 
 
 def full_prompt(entry: Entry, style: PromptStyle) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ch07.data.chat_dataset import ChatDataset, token_roles
+from ch07.data.chat_forms import prompt_text
 from ch07.data.entry_checks import Entry
 from ch07.data.loaded_rows import LoadedRows, SplitDataset
 from ch07.data.near_duplicates import find_near_duplicates
@@ -186,12 +187,6 @@ def near_duplicates_within_training(
 def _similar_prompts(
     entries: Sequence[Entry], rows: Sequence[int], first: int | None = None
 ) -> list[RowPair]:
-    texts = [_text_of_prompt(entries[row]) for row in rows]
+    texts = [prompt_text(entries[row]) for row in rows]
     pairs = find_near_duplicates(texts, SIMILARITY_THRESHOLD, first, one_each=True)
     return [(rows[i], rows[j], similarity) for i, j, similarity in pairs]
-
-
-def _text_of_prompt(entry: Entry) -> str:
-    """All that was said before the answer: "And its plural?" alone would be like any other."""
-    earlier = [f"{turn['instruction']} {turn['output']}" for turn in entry.get("history", ())]
-    return " ".join([*earlier, f"{entry['instruction']} {entry['input']}"])

@@ -62,10 +62,19 @@ def judge_prompt(entry: dict[str, Any], answer: str, scale: Scale = HUNDRED) -> 
     """The prompt for the judge, about one answer to an entry with a reference "output"."""
     input_text = f"\n\nThe task works on this:\n{entry['input']}" if entry.get("input") else ""
     return (
-        f"You grade an answer to a task.\n\nThe task:\n{entry['instruction']}{input_text}"
+        f"You grade an answer to a task.{_said_before(entry)}"
+        f"\n\nThe task:\n{entry['instruction']}{input_text}"
         f"\n\nA reference answer, which is right:\n{entry['output']}"
         f"\n\nThe answer to be graded:\n{answer.strip() or '[it is empty]'}\n\n{scale.question}"
     )
+
+
+def _said_before(entry: dict[str, Any]) -> str:
+    """The conversation that the task continues, if it continues one."""
+    lines = [f"System: {entry['system']}"] if entry.get("system") else []
+    for turn in entry.get("history", ()):
+        lines += [f"User: {turn['instruction']}", f"Assistant: {turn['output']}"]
+    return "\n\nWhat was said before:\n" + "\n".join(lines) if lines else ""
 
 
 # --- the number in a reply ----------------------------------------------------------------------

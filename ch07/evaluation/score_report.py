@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ch07.config import AFTER_PRETRAINING, WITHOUT_PRETRAINING
+from ch07.data.chat_forms import question_line
 from ch07.generation.respond import Answer
 from ch07.utils.console import terminal_line
 
@@ -32,8 +33,7 @@ def print_before_after(
 ) -> None:
     """Print each entry with its reference and the model's answers before and after training."""
     for entry, old, new in zip(entries, before, after, strict=True):
-        prompt = " | ".join(filter(None, (entry["instruction"], entry.get("input"))))
-        print(f"\n  asked   {terminal_line(prompt)}")
+        print(f"\n  asked   {terminal_line(question_line(entry, between=' | '))}")
         print(f"  right   {terminal_line(entry['output'])}")
         print(f"  before  {answer_line(old.text)}")
         print(f"  after   {answer_line(new.text)}")

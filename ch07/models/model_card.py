@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ch07.config import FinetuneOptions
+from ch07.data.chat_forms import is_chat
 from ch07.models.hub_download import PUBLISHED, Published
 from ch07.models.saved_run import Run
 from ch07.runs.run_folder import has_prefix
@@ -205,7 +206,8 @@ def _message(held_out: Sequence[Mapping[str, Any]] | None) -> str:
     """A message as Python code: the first held-out entry without a backtick, which ends code."""
     entry: Mapping[str, Any] = DEFAULT_QUESTION
     for candidate in held_out or []:
-        if "`" not in candidate["instruction"] + candidate.get("input", ""):
+        text = candidate["instruction"] + candidate.get("input", "")
+        if "`" not in text and not is_chat(dict(candidate)):
             entry = candidate
             break
     message = {"role": "user", "content": entry["instruction"]}

@@ -17,7 +17,7 @@ from ch07.data.chat_dataset import (
     make_dataset,
     token_roles,
 )
-from ch07.data.chat_forms import full_prompt
+from ch07.data.chat_forms import entries_of_turns, full_prompt, question_line
 from ch07.data.conversations import read_messages
 from ch07.data.entries import load_entries, read_data
 from ch07.data.findings import RowFault
@@ -394,3 +394,78 @@ def test_the_loss_of_a_chat_is_that_of_its_turns():
     first = {**FRUIT, "input": "", "system": CHAT["system"]}
     parts = loss(first, "response") + loss(CHAT, "last-response")
     assert loss(CHAT, "response") == pytest.approx(parts, rel=1e-5)
+
+
+# --- what people and judges are shown -------------------------------------------------------------
+def test_a_judge_reads_what_was_said_before():
+    from ch07.evaluation.llm_judge import judge_prompt
+
+    said = judge_prompt(CHAT, "Kumquats")
+    before = "System: Answer in one word.\nUser: Name a fruit.\nAssistant: Kumquat"
+    assert said.index(before) < said.index("The task:\nAnd its plural?")
+    assert "said before" not in judge_prompt(PLURAL, "Kumquats")
+
+
+def test_a_progress_line_shows_the_turns_before():
+    assert question_line(CHAT) == "Name a fruit. -> Kumquat; And its plural?"
+    assert question_line({**PLURAL, "input": "x"}, between=" | ") == "And its plural? | x"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["reflect", "FILE", "out.jsonl", "--backend", "scripted:script.json"],
+        ["self-instruct", "--seeds", "FILE", "--out", "new", "--backend", "scripted:script.json"],
+    ],
+)
+def test_methods_for_single_rows_refuse_conversations(tmp_path, monkeypatch, capsys, command):
+    """They would rewrite, or show, a question without what it is about."""
+    from ch07.commands.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "script.json").write_text("[]", encoding="utf-8")
+    rows = [FRUIT, {"messages": _messages(2)}, FRUIT, FRUIT]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert main([word.replace("FILE", "rows.jsonl") for word in command]) == 1
+    said = capsys.readouterr().err
+    assert f"rows.jsonl: line 2 is a conversation or has a system prompt, but {command[0]}" in said
+
+
+def test_curation_keeps_conversations_whole(tmp_path):
+    from ch07.commands.cli import main
+
+    rows = [{"messages": _messages(2, i)} for i in range(8)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert main(["curate", str(path), str(tmp_path / "new.jsonl"), "--keep", "3"]) == 0
+    assert all(len(row["history"]) == 1 for row in load_entries(tmp_path / "new.jsonl"))
+
+
+@pytest.mark.slow
+def test_a_run_on_conversations_is_scored_exported_and_resumed(tmp_path, capsys):
+    """Through everything: train two steps, score the last and every turn, export, compare."""
+    from ch07.commands.cli import main
+    from ch07.models.saved_run import load_run
+
+    rows = [{"messages": random_chat(random.Random(i))} for i in range(40)]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    run = str(tmp_path / "run")
+    small = ["--max-steps", "2", "--batch-size", "8", "--prompt-style", "chatml"]
+    assert main(["finetune", str(path), "--out", run, *small]) == 0
+    assert load_run(run).conversations["turns"] == 4
+    stored = load_entries(tmp_path / "run" / "responses.json")
+    assert any("history" in entry for entry in stored), "what is scored again is the same"
+    n = []
+    for flags in ([], ["--every-turn"]):
+        capsys.readouterr()
+        assert main(["evaluate", run, "--json", "--max-new-tokens", "2", *flags]) == 0
+        n.append(json.loads(capsys.readouterr().out)["n"])
+    assert n[0] == len(stored) and n[1] == len(entries_of_turns(stored)) > n[0]
+    assert main(["evaluate", run, "--losses"]) == 0
+    assert main(["export", run, str(tmp_path / "out")]) == 0
+    template = (tmp_path / "out" / "chat_template.jinja").read_text("utf-8")
+    assert "generation" in template and "<|im_start|>" in template
+    assert main(["finetune", "--like", run, "--out", str(tmp_path / "again")]) == 0
+    one, two = (load_run(folder).config["facts"] for folder in (run, tmp_path / "again"))
+    assert one["conversations"] == two["conversations"]

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ch07.data.chat_forms import prompt_text
 from ch07.data.near_duplicates import by_column, find_near_duplicates, normalised, tfidf
 from ch07.systems.data_curation.lima_filters import filter_reasons
 from ch07.utils.errors import InputError
@@ -66,7 +67,7 @@ def select_diverse(
     candidates = [row for row in rows if not filter_reasons(row, min_len, max_len, banned_patterns)]
     candidates = _shuffled(candidates, seed)
     groups = ["" if group_key is None else str(row.get(group_key, "")) for row in candidates]
-    texts = [f"{row['instruction']} {row.get('input') or ''}" for row in candidates]
+    texts = [prompt_text(row) for row in candidates]
     chosen = farthest_first_by_group(texts, groups, k, per_group, max_similarity)
     if len(chosen) < k:
         group_limit = "" if per_group is None else f"at most {per_group:,} per group, "

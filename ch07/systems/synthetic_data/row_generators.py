@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ch07.data.chat_forms import refuse_conversations
 from ch07.data.entries import read_data
 from ch07.data.findings import lost_rows, summarize_findings
 from ch07.evaluation.metrics import words
@@ -64,6 +65,7 @@ def load_seeds(
     `log(text)` is called with what is worth knowing about the file.
     """
     file = read_data(path)
+    refuse_conversations(file.entries, file.places, file.path, "self-instruct")
     for line in summarize_findings(lost_rows(file.findings)):
         log(f"seeds: {line}")
     if len(file.entries) < n_examples:
