@@ -7,15 +7,16 @@ A row of one turn, without a system prompt, is that of an `InstructionDataset`, 
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ch07.data.chat_forms import is_chat, prompt_parts, turns_of
 from ch07.data.entry_checks import Entry
+from ch07.utils.errors import InputError
 from collate import END_OF_TEXT, IGNORE_INDEX, custom_collate_fn, custom_collate_response_fn
 from instruction_dataset import (
     BOOK_STYLE,
@@ -26,16 +27,33 @@ from instruction_dataset import (
     encode_prompt,
 )
 
-Span = tuple[int, int]  # positions of tokens: the first, and the one after the last
 
-
-@dataclass(frozen=True)
-class EncodedTurn:
+class EncodedTurn(NamedTuple):
     """The ids of a turn: its prompt, and its answer without the token that ends it."""
 
-    prompt: list[int]
-    answer: list[int]
-    counts: bool  # whether the loss counts the answer
+    prompt: Sequence[int]
+    answer: Sequence[int]
+    counts: bool = True  # whether the loss counts the answer
+
+
+def join_turns(
+    turns: Iterable[tuple[Sequence[int], Sequence[int], bool]], end_id: int = END_OF_TEXT
+) -> tuple[list[int], list[bool]]:
+    """(ids, counted): a conversation's token ids, and whether the loss counts each as a target.
+
+    Each turn is (prompt ids, answer ids, whether the answer counts). After each answer, the last
+    one included, stands `end_id`, which counts as the answer does: a model that never learned to
+    predict it doesn't stop.
+
+    >>> join_turns([([1, 2], [3], True), ([4], [5, 6], True)], end_id=0)
+    ([1, 2, 3, 0, 4, 5, 6, 0], [False, False, True, True, False, True, True, True])
+    """
+    ids: list[int] = []
+    counted: list[bool] = []
+    for prompt, answer, counts in turns:
+        ids += [*prompt, *answer, end_id]
+        counted += [False] * len(prompt) + [counts] * (len(answer) + 1)
+    return ids, counted
 
 
 def encode_turns(
@@ -45,9 +63,9 @@ def encode_turns(
     encode = tokenizer.encode_ordinary
     return [
         EncodedTurn(
-            encode("".join(text for _, text in parts)),
-            encode(turn.get("output") or ""),
-            turn.get("counts", True),
+            prompt=encode("".join(text for _, text in parts)),
+            answer=encode(turn.get("output") or ""),
+            counts=turn.get("counts", True),
         )
         for turn, parts in zip(turns_of(entry), prompt_parts(entry, style), strict=True)
     ]
@@ -60,10 +78,8 @@ def encode_chat_prompt(
     if not is_chat(entry):
         return encode_prompt(entry, tokenizer, style)
     *earlier, last = encode_turns(entry, tokenizer, style)
-    ids: list[int] = []
-    for turn in earlier:
-        ids += [*turn.prompt, *turn.answer, END_OF_TEXT]
-    return ids + last.prompt
+    ids, _ = join_turns(earlier)
+    return [*ids, *last.prompt]
 
 
 def drop_oldest_turns(
@@ -76,9 +92,8 @@ def drop_oldest_turns(
     history = entry.get("history") or []
     for n_dropped in range(len(history) + 1):
         shorter = {**entry, "history": history[n_dropped:]}
-        turns = encode_turns(shorter, tokenizer, style)
-        n_tokens = sum(len(turn.prompt) + len(turn.answer) + 1 for turn in turns) - 1
-        if n_tokens <= max_length or n_dropped == len(history):
+        ids, _ = join_turns(encode_turns(shorter, tokenizer, style))
+        if len(ids) - 1 <= max_length or n_dropped == len(history):
             break
     if not shorter["history"]:
         del shorter["history"]
@@ -88,9 +103,9 @@ def drop_oldest_turns(
 class ChatDataset(Dataset):
     """Conversations as token ids: `dataset[i]` is a list of ids, all turns with their ends.
 
-    The last end-of-text is added by collate, as to any row. With `with_masked_spans`, items are
-    (spans, ids), which `collate_responses` expects: the spans of tokens that are no targets, which
-    are all prompts and the answers that don't count. ValueError for fields that are not text.
+    The last end-of-text is added by collate, as to any row. With `with_counted`, items are
+    (counted, ids), which `collate_responses` expects: for each id, and for the last end-of-text,
+    whether the loss counts it as a target. ValueError for fields that are not text.
     """
 
     def __init__(
@@ -98,53 +113,48 @@ class ChatDataset(Dataset):
         data: Iterable[Entry],
         tokenizer: Tokenizer,
         style: PromptStyle = BOOK_STYLE,
-        with_masked_spans: bool = False,
+        with_counted: bool = False,
     ) -> None:
         self.data = list(data)
-        self.with_masked_spans = with_masked_spans
+        self.with_counted = with_counted
         self.prompt_lengths: list[int] = []  # in tokens: all that comes before the last answer
-        self.masked_spans: list[tuple[Span, ...]] = []
+        # Both hold the last end-of-text of each row, too; row i goes from _bounds[i] to
+        # _bounds[i + 1]. The type codes are those of `InstructionDataset`.
         self._ids = array("H" if tokenizer.n_vocab <= 2**16 else "I")
-        self._bounds = array("Q", [0])  # row i goes from _bounds[i] to _bounds[i + 1]
+        self._counted = bytearray()
+        self._bounds = array("Q", [0])
         for i, entry in enumerate(self.data):
             for turn in turns_of(entry):
                 check_fields(i, turn)
-            self._append(encode_turns(entry, tokenizer, style))
-
-    def _append(self, turns: Sequence[EncodedTurn]) -> None:
-        """Add a row: its ids, and the spans that are masked."""
-        start = len(self._ids)
-        spans: list[Span] = []
-        position = 0
-        for turn in turns:
-            spans.append((position, position + len(turn.prompt)))
-            end = position + len(turn.prompt) + len(turn.answer) + 1  # with end-of-text
-            if not turn.counts:
-                spans[-1] = (position, end)
-            self._ids.extend([*turn.prompt, *turn.answer, END_OF_TEXT])
-            position = end
-        self._ids.pop()  # collate adds the last one
-        self._bounds.append(len(self._ids))
-        self.masked_spans.append(tuple(spans))
-        self.prompt_lengths.append(len(self._ids) - start - len(turns[-1].answer))
+            turns = encode_turns(entry, tokenizer, style)
+            ids, counted = join_turns(turns)
+            self._ids.extend(ids)
+            self._counted.extend(counted)
+            self._bounds.append(len(self._ids))
+            self.prompt_lengths.append(len(ids) - 1 - len(turns[-1].answer))
 
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, index: int) -> list[int] | tuple[tuple[Span, ...], list[int]]:
+    def __getitem__(self, index: int) -> list[int] | tuple[list[bool], list[int]]:
         i = range(len(self))[index]  # as in a list: -1 is the last, IndexError beyond the end
-        ids = self._ids[self._bounds[i] : self._bounds[i + 1]].tolist()
-        return (self.masked_spans[i], ids) if self.with_masked_spans else ids
+        ids = self._ids[self._bounds[i] : self._bounds[i + 1] - 1].tolist()
+        return (self.counted(i), ids) if self.with_counted else ids
+
+    def counted(self, i: int) -> list[bool]:
+        """For each id of a row, and for its last end-of-text, whether it is counted."""
+        return list(map(bool, self._counted[self._bounds[i] : self._bounds[i + 1]]))
 
     @property
     def masked_lengths(self) -> list[int]:
         """The number of tokens in each row that are no targets of the loss on responses."""
-        return [sum(end - start for start, end in spans) for spans in self.masked_spans]
+        rows = pairwise(self._bounds)
+        return [self._counted.count(0, start, end) for start, end in rows]
 
     @property
     def lengths(self) -> list[int]:
         """The number of tokens in each row, without the end-of-text token that collate adds."""
-        return [end - start for start, end in pairwise(self._bounds)]
+        return [end - start - 1 for start, end in pairwise(self._bounds)]
 
 
 def make_dataset(
@@ -159,7 +169,7 @@ def make_dataset(
         return InstructionDataset(entries, tokenizer, style, with_prompt_length=masked)
     if loss_on == "last-response":
         entries = [_only_last_counts(entry) for entry in entries]
-    return ChatDataset(entries, tokenizer, style, with_masked_spans=masked)
+    return ChatDataset(entries, tokenizer, style, with_counted=masked)
 
 
 def _only_last_counts(entry: Entry) -> Entry:
@@ -178,21 +188,34 @@ def collate_responses(
     """Inputs and targets (B, T) of which the answers, and the end of each, are counted.
 
     Items are (prompt_length, token_ids), as for the book's `custom_collate_response_fn`, or
-    (masked_spans, token_ids). Position i predicts token i + 1, so a masked token is one target
-    earlier.
+    (counted, token_ids), where `counted` has a flag for each id and one for the end-of-text after
+    them. Position i predicts token i + 1, so the flags are one place ahead of the targets.
 
-    >>> collate_responses([(((0, 2), (4, 6)), [1, 2, 3, 50256, 5, 6, 7])])[1]
-    tensor([[ -100,     3, 50256,  -100,  -100,     7, 50256]])
+    >>> counted = [False, False, True, True, False, True, True]
+    >>> collate_responses([(counted, [1, 2, 3, 50256, 5, 6])])[1]
+    tensor([[ -100,     3, 50256,  -100,     6, 50256]])
     """
     batch = list(batch)
     options = {"ignore_index": ignore_index, "allowed_max_length": allowed_max_length, **options}
-    if not any(isinstance(item[0], tuple) for item in batch):
+    if all(isinstance(first, int) for first, _ in batch):
         return custom_collate_response_fn(batch, **options)
     inputs, targets = custom_collate_fn([ids for _, ids in batch], **options)
-    for i, (spans, _) in enumerate(batch):
-        for start, end in spans if isinstance(spans, tuple) else ((0, spans),):
-            targets[i, max(start - 1, 0) : max(end - 1, 0)] = ignore_index
+    for i, (first, ids) in enumerate(batch):
+        counted = counted_flags(first, len(ids))
+        if len(counted) != len(ids) + 1:
+            raise InputError(
+                f"row {i} of the batch: {len(counted)} flags, but {len(ids)} tokens and their end"
+            )
+        masked = ~torch.tensor(counted[1 : targets.shape[1] + 1], dtype=torch.bool)
+        targets[i, : len(masked)].masked_fill_(masked.to(targets.device), ignore_index)
     return inputs, targets
+
+
+def counted_flags(first: int | Sequence[bool], n_ids: int) -> Sequence[bool]:
+    """The flags of an item: a prompt's length says the same of a single question."""
+    if not isinstance(first, int):
+        return first
+    return [False] * first + [True] * (n_ids + 1 - first)
 
 
 def token_roles(entry: Entry, tokenizer: Any, style: PromptStyle = BOOK_STYLE) -> list[str]:

@@ -125,7 +125,7 @@ def make_loader(
     """A DataLoader of (inputs, targets): in order without a seed, length-grouped with one.
 
     `loss_on` is "all", "response" or "last-response"; for the latter two the dataset's items must
-    contain prompt lengths, or the spans that are masked. `chunk_batches` is that of
+    contain prompt lengths, or flags (`collate_responses`). `chunk_batches` is that of
     `LengthGroupedBatches`. With `share` (rank, world size) every batch has that rank's rows only.
     """
     if loss_on not in COLLATE_BY_LOSS:

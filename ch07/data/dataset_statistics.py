@@ -104,16 +104,15 @@ def counted_targets_by_role(
     lengths = dataset.lengths.tolist()
     prompt_lengths = dataset.prompt_lengths.tolist()
     source = dataset.dataset
-    spans = source.masked_spans if isinstance(source, ChatDataset) else None
     for i, (entry, n, prompt_length) in enumerate(
         zip(dataset.data, lengths, prompt_lengths, strict=True)
     ):
         roles: list[str | None]
-        if spans is not None and loss_on != "all":
-            roles = [*token_roles(entry, tokenizer, style), "end"]
-            for start, end in ((0, 1), *spans[dataset.indices[i]]):
-                roles[start:end] = [None] * (end - start)
-            del roles[0]
+        if isinstance(source, ChatDataset) and loss_on != "all":
+            own_roles = [*token_roles(entry, tokenizer, style), "end"]
+            counted = source.counted(dataset.indices[i])
+            pairs = zip(own_roles[1:], counted[1:], strict=True)
+            roles = [role if is_counted else None for role, is_counted in pairs]
         elif loss_on == "all":  # the first token is no target, since nothing predicts it
             roles = [*token_roles(entry, tokenizer, style)[1:], "end"]
         else:  # the prompt's last token predicts the answer's first

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import psutil
 
-from ch07.data.chat_dataset import Span, make_dataset
+from ch07.data.chat_dataset import counted_flags, make_dataset
 from ch07.data.chat_forms import describe_conversations, merge_descriptions
 from ch07.data.data_files import STORE_FILE, Source, source_name
 from ch07.data.entry_checks import Entry
@@ -53,11 +53,9 @@ ARRAYS = {  # the type codes of the module array: 2, 8, 4, 8, 8, 8 and 1 bytes
     "lines": "Q",  # its number in the reader's file; `place` has the words before it
     "splits": "B",  # 0, or which of SPLITS the row's "split" field names, from 1
 }
-# Two more, in a store that has conversations: the spans that are masked, as pairs of positions.
-CHAT_ARRAYS = {
-    "spans": "I",
-    "span_ends": "Q",  # where the numbers of each row end in spans
-}
+# One more, in a store that has conversations: for each id of each row, and for the end-of-text
+# after the row, 1 if the loss counts it.
+CHAT_ARRAYS = {"counted": "B"}
 CHUNK_ROWS = 1000  # rows in memory while a store is written
 
 
@@ -154,7 +152,6 @@ class ChunkWriter:
         self.n_rows = 0
         self.n_ids = 0
         self.conversations: dict[str, Any] | None = None  # of all rows so far
-        self.n_span_numbers = 0
         self.places: list[tuple[int, str]] = []  # from which row on a place begins with what words
 
     def write(self, chunk: Sequence[tuple[str, Entry]], findings: FindingSink) -> None:
@@ -170,15 +167,13 @@ class ChunkWriter:
             if not self.places or self.places[-1][1] != words:
                 self.places.append((self.n_rows + i, words))
             item: Any = dataset[i]
-            masked, ids = item
-            spans: Sequence[Span] = [(0, masked)] if isinstance(masked, int) else masked
+            first, ids = item
+            parts["counted"].extend(counted_flags(first, len(ids)))
             parts["ids"].extend(ids)
             parts["ends"].append(self.n_ids + len(parts["ids"]))
             parts["keys"].append(_hash(group_key(entry)))
             parts["starts"].append(self.files[TEXT].tell())
             parts["lines"].append(number)
-            parts["spans"].extend(position for span in spans for position in span)
-            parts["span_ends"].append(self.n_span_numbers + len(parts["spans"]))
             split = entry.get("split")
             parts["splits"].append(1 + SPLITS.index(split) if split else 0)
             self.files[TEXT].write(json.dumps(entry, ensure_ascii=True).encode() + b"\n")
@@ -187,7 +182,6 @@ class ChunkWriter:
             part.tofile(self.files[f"{name}.bin"])
         self.n_rows += len(chunk)
         self.n_ids += len(parts["ids"])
-        self.n_span_numbers += len(parts["spans"])
 
 
 def _hash(text: str) -> int:
@@ -215,8 +209,7 @@ class TokenStore:
     starts: np.ndarray
     lines: np.ndarray
     splits: np.ndarray
-    spans: np.ndarray  # only if `has_chats`, as `span_ends`
-    span_ends: np.ndarray
+    counted: np.ndarray  # only if `has_chats`
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
@@ -254,11 +247,10 @@ class TokenStore:
         """Where the row's ids begin and end."""
         return int(self.ends[row - 1]) if row else 0, int(self.ends[row])
 
-    def masked_spans(self, row: int) -> tuple[Span, ...]:
-        """The spans of the row's tokens that are no targets: all questions of a conversation."""
-        start = int(self.span_ends[row - 1]) if row else 0
-        numbers = self.spans[start : int(self.span_ends[row])].tolist()
-        return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    def counted_of(self, row: int) -> list[bool]:
+        """For each id of a row, and for the end-of-text after it, whether the loss counts it."""
+        start, end = self.bounds(row)  # in ids; each row before has one flag more
+        return list(map(bool, self.counted[start + row : end + row + 1]))
 
     def place(self, row: int) -> str:
         """Where the row stands in the reader's file: "line 3"."""

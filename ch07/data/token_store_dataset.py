@@ -39,7 +39,7 @@ class StoredDataset(Dataset):
         if self.loss_on == "all":
             return ids
         if self.store.has_chats and self.loss_on == "response":
-            return self.store.masked_spans(row), ids
+            return self.store.counted_of(row), ids
         return int(self.store.prompts[row]), ids
 
     @property

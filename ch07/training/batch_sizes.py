@@ -37,5 +37,5 @@ def _shared_tokens(dataset: TokenizedRows) -> int:
     """With how many tokens all rows of a dataset begin, judged from some of them."""
     step = max(1, len(dataset) // ROWS_COMPARED)
     items = [dataset[i] for i in range(0, len(dataset), step)]
-    # an item is token ids, or (prompt_length or masked spans, token_ids)
+    # an item is token ids, or (prompt_length or flags, token_ids)
     return count_shared_tokens([item[1] if isinstance(item, tuple) else item for item in items])

@@ -66,7 +66,7 @@ def row(entry, style=BOOK_STYLE, loss_on="response"):
 def test_a_conversation_of_one_turn_is_todays_row_id_for_id(turn, text, style):
     entry = {**turn, "input": text}
     one = InstructionDataset([entry], tokenizer, style, with_prompt_length=True)
-    chat = ChatDataset([entry], tokenizer, style, with_masked_spans=True)
+    chat = ChatDataset([entry], tokenizer, style, with_counted=True)
     assert chat[0][1] == one[0][1]
     assert chat.lengths == one.lengths and chat.prompt_lengths == one.prompt_lengths
     for mine, theirs in zip(collate_responses([chat[0]]), collate_responses([one[0]]), strict=True):
@@ -375,7 +375,7 @@ def test_a_store_without_chats_has_the_files_it_had(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(PLURAL), encoding="utf-8")
     store = write_store(path, tmp_path / "store", BOOK_STYLE)
-    assert not store.has_chats and not (tmp_path / "store" / "spans.bin").exists()
+    assert not store.has_chats and not (tmp_path / "store" / "counted.bin").exists()
 
 
 # --- the loss -------------------------------------------------------------------------------------
