@@ -6,6 +6,7 @@ after the other; "hf:NAME" is a dataset of Hugging Face.
 """
 
 import glob
+import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -58,10 +59,11 @@ def file_rows(
     `open_unpacked`.
     """
     with open_unpacked(source, max_bytes, digest) as opened:
-        yield from _rows_of(opened, findings)
+        yield from rows_of_file(opened, findings)
 
 
-def _rows_of(opened: OpenedFile, findings: FindingSink) -> Iterator[tuple[str, Any]]:
+def rows_of_file(opened: OpenedFile, findings: FindingSink) -> Iterator[tuple[str, Any]]:
+    """The rows of a file that was opened, as `file_rows` gives them."""
     if opened.format in COLUMNAR:
         return columnar_rows(opened)
     if opened.format == WORKBOOK:
@@ -79,22 +81,23 @@ def _rows_of(opened: OpenedFile, findings: FindingSink) -> Iterator[tuple[str, A
     return json_rows(lines, start, findings)
 
 
-def holds_rows(path: Path | str) -> bool:
-    """Whether a file is a table or begins as JSON or CSV do: rows, and not plain text.
-
-    DataError if it can't be opened.
-    """
-    with open_unpacked(path, max_json_bytes(), kind="a file of plain text") as opened:
-        if opened.format != TEXT:
-            return True
-        lines = TextLines(opened)
-        if not lines.skip_blank_lines():
-            return False
-        _, first = next(lines)
-        value, problem = decode_json(first.rstrip().removesuffix(","))
-        if problem is None and isinstance(value, dict | list):
-            return True
-        return delimiter_of(first, Path(opened.name).name) is not None
+def rows_in_text(
+    text: str, name: str, findings: FindingSink
+) -> Iterator[tuple[str, Any]] | None:
+    """The rows of a text that is JSON, JSON Lines or CSV; None for prose."""
+    beginning = text.lstrip()
+    first = beginning.split("\n", 1)[0].rstrip()
+    if beginning[:1] in ("[", "{"):
+        value, problem = decode_json(first.removesuffix(","))
+        if problem is not None:
+            value, problem = decode_json(text)
+        is_data = problem is None and isinstance(value, dict | list)
+    else:
+        is_data = delimiter_of(first, Path(name).name) is not None
+    if not is_data:
+        return None
+    file = io.BufferedReader(io.BytesIO(text.encode()))  # type: ignore[arg-type]
+    return rows_of_file(OpenedFile(name, file, TEXT, max_json_bytes()), findings)
 
 
 def stream_rows(

@@ -15,21 +15,24 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from ch07.data.data_files import holds_rows, source_rows
+from ch07.data.data_files import rows_in_text, rows_of_file
 from ch07.data.entries import DataFile
+from ch07.data.file_formats import TEXT
 from ch07.data.findings import Finding, FindingCounts, raise_faulty_rows
 from ch07.data.loaded_rows import LazySequence, LoadedRows, SplitDataset
-from ch07.data.opened_file import Digest
-from ch07.data.text_lines import whole_text
+from ch07.data.opened_file import open_unpacked
+from ch07.data.text_lines import TextLines
 from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.corpus import make_corpus
 from ch07.utils.console import count
 from ch07.utils.errors import DataError
 from ch07.utils.run_log import RunLog
+from ch07.utils.validation import max_json_bytes
 from collate import END_OF_TEXT
 from instruction_dataset import Tokenizer
 
@@ -89,9 +92,16 @@ def read_documents(path: Path | str) -> tuple[list[str], str]:
     lines.
     """
     digest = hashlib.sha256()
-    if holds_rows(path):
-        return _texts_of_rows(path, digest), digest.hexdigest()
-    text, sha256 = whole_text(path, "a file of plain text")
+    findings = FindingCounts()
+    with open_unpacked(path, max_json_bytes(), digest, "a file of plain text") as opened:
+        text = TextLines(opened).rest() if opened.format == TEXT else None
+        rows = None if text is None else rows_in_text(text, opened.name, findings)
+        if text is None:
+            rows = rows_of_file(opened, findings)
+        if rows is not None:
+            return _texts_of_rows(path, rows, findings), digest.hexdigest()
+    sha256 = digest.hexdigest()
+    assert text is not None  # a table has rows
     parts = text.split(SEPARATOR) if SEPARATOR in text else re.split(r"\n\s*\n", text)
     documents = [part.strip() for part in parts if part.strip()]
     if not documents:
@@ -99,11 +109,12 @@ def read_documents(path: Path | str) -> tuple[list[str], str]:
     return documents, sha256
 
 
-def _texts_of_rows(path: Path | str, digest: Digest) -> list[str]:
+def _texts_of_rows(
+    path: Path | str, rows: Iterable[tuple[str, Any]], findings: FindingCounts
+) -> list[str]:
     """The "text" of each row of a data file, as published corpora have it."""
-    findings = FindingCounts()
     documents: list[str] = []
-    for place, row in source_rows(path, findings, in_memory=True, digest=digest):
+    for place, row in rows:
         text = row.get("text") if isinstance(row, dict) else None
         if isinstance(text, str):
             documents.append(text)

@@ -33,6 +33,7 @@ from ch07.exercises.checks.loss_loader import check_loss_loader
 from ch07.exercises.checks.shared_beginning import check_shared_beginning
 from ch07.exercises.checks.text import check_dataset, check_format
 from ch07.exercises.checks.train_step import check_train_step
+from ch07.exercises.checks.turns import check_turns
 from ch07.exercises.learner_code import describe_error
 from ch07.exercises.mistake import Mistake, NotStarted
 from ch07.exercises.report import Report
@@ -52,6 +53,7 @@ CHECKS: dict[str, Callable[[Callable[..., Any]], None]] = {
     "generate": check_generate,
     "KVCache": check_cache,
     "sum_loss_with_shared_beginning": check_shared_beginning,
+    "join_turns": check_turns,
 }
 MAX_PRINTED = 200  # characters of a learner's own output that a report repeats
 

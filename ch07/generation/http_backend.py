@@ -84,29 +84,30 @@ def complete_at_url(
     protocol = PROTOCOLS[kind]
     address = _address(url, protocol.raw_path if raw else protocol.chat_path)
     fetch = _fetcher(host)
-    headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
-    if api_key:
-        headers["Authorization"] = f"Bearer {api_key}"
+    headers = _headers(api_key)
+    wishes = ServerWishes(protocol.adapt, report)
 
     def complete(prompt: str, **options: Any) -> Completion:
         limits = CompletionOptions(**options)
         check_prompt(prompt)
         if raw and limits.system is not None:
             raise InputError("a raw prompt is continued as it is: it can't have a system message")
-        body = protocol.request(model, prompt, limits, stream=stream, raw=raw)
+        whole = protocol.request(model, prompt, limits, stream=stream, raw=raw)
 
-        def ask() -> Completion:
-            request = urllib.request.Request(
-                address, json.dumps(wishes.apply(body)).encode(), headers
-            )
+        def send(body: dict[str, Any]) -> Completion:
+            request = urllib.request.Request(address, json.dumps(body).encode(), headers)
             data = _fetch_answer(fetch, request, timeout=timeout, model=model, api_key=api_key)
             reply = protocol.read(data)
             return finished_completion(reply.text, reply.finish_reason, limits.stop)
 
-        return _with_retries(wishes.ask_as_wanted(ask, body), host, retries, sleep)
+        return _with_retries(lambda: wishes.ask(send, whole), host, retries, sleep)
 
-    wishes = ServerWishes(protocol.adapt, report)
     return complete
+
+
+def _headers(api_key: str | None) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
+    return {**headers, "Authorization": f"Bearer {api_key}"} if api_key else headers
 
 
 class ServerWishes:
@@ -127,25 +128,21 @@ class ServerWishes:
             body = self._adapt(body, message) or body
         return body
 
-    def ask_as_wanted(
-        self, ask: Callable[[], Completion], body: dict[str, Any]
-    ) -> Callable[[], Completion]:
-        """`ask`, which asks again where a refusal names what to change."""
-
-        def ask_again() -> Completion:
-            while True:
-                try:
-                    return ask()
-                except PromptRejected as error:
-                    before = self.apply(body)
-                    after = self._adapt(before, str(error))
-                    if after is None:
-                        raise
-                    self._refusals.append(str(error))
-                    changed = ", ".join(sorted(before.keys() ^ after.keys()))
-                    self._report(f"the server refused a request, which is changed: {changed}")
-
-        return ask_again
+    def ask(self, send: Callable[[dict[str, Any]], Completion], body: dict[str, Any]) -> Completion:
+        """The answer to a request, which is sent again where a refusal names what to change."""
+        while True:
+            before = self.apply(body)
+            try:
+                return send(before)
+            except PromptRejected as error:
+                after = self._adapt(before, str(error))
+                if after is None:  # each change leaves a field fewer to be refused
+                    raise
+                self._refusals.append(str(error))
+                refused = ", ".join(before.keys() - after.keys())
+                new = ", ".join(after.keys() - before.keys())
+                how = f"with {new} instead" if new else "without it"
+                self._report(f"the server refused {refused}; the request is sent again {how}")
 
 
 def _check_kind(kind: str, model: str, stream: bool) -> None:

@@ -74,6 +74,7 @@ def openai_request(
 # Options that a server may refuse, and that a request does without; the text is cut at the stop
 # strings here in any case.
 OPTIONAL_FIELDS = ("temperature", "top_p", "seed", "stop")
+TOO_MUCH = re.compile(r"too (?:large|long|many)|at most|maximum|exceed|context", re.IGNORECASE)
 
 
 def adapt_openai_request(body: dict[str, Any], message: str) -> dict[str, Any] | None:
@@ -84,16 +85,22 @@ def adapt_openai_request(body: dict[str, Any], message: str) -> dict[str, Any] |
     >>> adapt_openai_request({"max_tokens": 9}, "Use 'max_completion_tokens' instead.")
     {'max_completion_tokens': 9}
     """
+    if TOO_MUCH.search(message):  # it is the prompt, or a number, that is refused
+        return None
     if "max_tokens" in body and "max_completion_tokens" in message:
         rest = {name: value for name, value in body.items() if name != "max_tokens"}
         return {**rest, "max_completion_tokens": body["max_tokens"]}
-    if "max_completion_tokens" in body and re.search(r"\bmax_tokens\b", message):
-        rest = {name: value for name, value in body.items() if name != "max_completion_tokens"}
-        return {**rest, "max_tokens": body["max_completion_tokens"]}
     for name in OPTIONAL_FIELDS:
-        if name in body and re.search(rf"\b{name}\b", message):
+        if name in body and _names_field(message, name):
             return {field: value for field, value in body.items() if field != name}
     return None
+
+
+def _names_field(message: str, name: str) -> bool:
+    """Whether a message is about a field; "stop" is also a word, so it must look like a name."""
+    if name != "stop":
+        return re.search(rf"\b{name}\b", message) is not None
+    return re.search(r"['\"`]stop['\"`]|\bstop:|\bstop$", message) is not None
 
 
 def ollama_request(

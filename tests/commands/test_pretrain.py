@@ -407,3 +407,51 @@ def test_more_blanks_than_the_tokenizer_bears_are_named(tmp_path, capsys):
     path.write_text("One.\n\nx" + " " * 1_000_000 + "y", encoding="utf-8")
     assert main(["pretrain", "--corpus", str(path), "--out", str(tmp_path / "run")]) == 1
     assert "document 2 has 100,000 or more consecutive" in capsys.readouterr().err
+
+
+# --- corpora in rows ------------------------------------------------------------------------------
+DOCUMENTS = [f"Document {i} says so." for i in range(30)]
+TEXT_ROWS = [{"text": text, "url": "u"} for text in DOCUMENTS]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\n".join(map(json.dumps, TEXT_ROWS)),
+        json.dumps(TEXT_ROWS),
+        json.dumps(TEXT_ROWS, indent=2),
+        json.dumps({"data": TEXT_ROWS}, indent=2),
+        "text,url\n" + "\n".join(f'"{text}",u' for text in DOCUMENTS),
+        "\n\n".join(DOCUMENTS),
+        "<|endoftext|>".join(DOCUMENTS),
+    ],
+    ids=["JSONL", "list", "indented", "container", "CSV", "prose", "prose with ends"],
+)
+@pytest.mark.parametrize("how", ["file", "gzip", "pipe"])
+def test_a_corpus_in_any_form_gives_the_same_documents(tmp_path, content, how):
+    path = tmp_path / "corpus"
+    data = content.encode()
+    if how == "pipe":
+        os.mkfifo(path)
+        writer = threading.Thread(target=path.write_bytes, args=(data,))
+        writer.start()
+        documents, sha256 = read_documents(path)
+        writer.join()
+    else:
+        data = gzip.compress(data) if how == "gzip" else data
+        path.write_bytes(data)
+        documents, sha256 = read_documents(path)
+    assert documents == DOCUMENTS and sha256 == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("content", ["{braces} are fine.\n\nSo is this.", "[1] A note.\n\nAnd so on."])
+def test_prose_may_begin_with_a_bracket(tmp_path, content):
+    (tmp_path / "corpus").write_text(content, encoding="utf-8")
+    assert read_documents(tmp_path / "corpus")[0] == content.split("\n\n")
+
+
+def test_faulty_rows_of_a_corpus_are_listed(tmp_path):
+    lines = [json.dumps(TEXT_ROWS[0]), json.dumps({"body": "x"}), "{broken"]
+    (tmp_path / "corpus").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(DataError, match=r"2 faulty rows.*\n  line 2: there is no text.*\n  line 3"):
+        read_documents(tmp_path / "corpus")

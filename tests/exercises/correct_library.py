@@ -1,8 +1,9 @@
-"""All fourteen exercises solved with what PyTorch and the standard library offer."""
+"""All fifteen exercises solved with what PyTorch and the standard library offer."""
 
 import contextlib
 import itertools
 import math
+from itertools import chain, repeat
 
 import torch
 import torch.nn.functional as F
@@ -206,3 +207,11 @@ def sum_loss_with_shared_beginning(input_batch, target_batch, model, device):
     logits = torch.cat([beginning.expand(B, -1, -1), rests], dim=1)
     loss = F.cross_entropy(logits.transpose(1, 2), targets, reduction="sum")
     return loss, torch.count_nonzero(targets != -100).item()
+
+
+def join_turns(turns, end_id=50256):
+    parts = [[(prompt, False), ([*answer, end_id], counts)] for prompt, answer, counts in turns]
+    pairs = list(chain.from_iterable(parts))
+    ids = list(chain.from_iterable(part for part, _ in pairs))
+    counted = list(chain.from_iterable(repeat(flag, len(part)) for part, flag in pairs))
+    return ids, counted

@@ -1,4 +1,4 @@
-"""All fourteen exercises solved with plain loops and lists."""
+"""All fifteen exercises solved with plain loops and lists."""
 
 import math
 
@@ -345,3 +345,18 @@ def sum_loss_with_shared_beginning(input_batch, target_batch, model, device):
                 total = total - rests[row, column - n_shared, target]
             count += 1
     return total, count
+
+
+def join_turns(turns, end_id=50256):
+    ids = []
+    counted = []
+    for prompt, answer, counts in turns:
+        for i in prompt:
+            ids.append(i)
+            counted.append(False)
+        for i in answer:
+            ids.append(i)
+            counted.append(counts)
+        ids.append(end_id)
+        counted.append(counts)
+    return ids, counted

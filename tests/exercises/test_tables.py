@@ -13,6 +13,7 @@ from ch07.exercises.checks.common import comparison_table, losses_table
 from ch07.exercises.checks.generation_probe import answers_table
 from ch07.exercises.checks.shared_beginning import numbers_table
 from ch07.exercises.checks.text import prompt_table
+from ch07.exercises.checks.turns import marks_table
 from ch07.exercises.museum.collection import EXHIBITS
 
 DRAFT_2 = [e for e in EXHIBITS if e.exercise == "custom_collate_draft_2"]
@@ -74,6 +75,8 @@ def possible_tables(exercise, arguments, options, result):
         decode = arguments[1].decode
         rows = range(len(arguments[0]))
         return [prompt_table(decode(result[i]), decode(expected[i])) for i in rows]
+    if exercise == "join_turns":
+        return [marks_table(*result, *expected)]
     if exercise == "sum_loss_with_shared_beginning":
         return [losses_table(result[0], expected[0]), numbers_table(result[1], expected[1])]
     return [losses_table(result, expected)]

@@ -14,6 +14,7 @@ from ch07.exercises.museum import (
     shared_beginning,
     text,
     train_step,
+    turns,
 )
 from ch07.exercises.museum.exhibit import Exhibit
 
@@ -28,6 +29,7 @@ MODULES = (
     block_and_cache,
     generation,
     shared_beginning,
+    turns,
 )
 
 
