@@ -139,8 +139,8 @@ def _read_answers(path: Path) -> list[dict[str, Any]]:
     return answers
 
 
-def _question(row: Mapping[str, Any]) -> tuple[Any, Any]:
-    return row.get("instruction"), row.get("input")
+def _question(row: Mapping[str, Any]) -> list[Any]:
+    return [row.get(key) for key in ("system", "history", "instruction", "input")]
 
 
 # --- the comparison as text ---------------------------------------------------------------------

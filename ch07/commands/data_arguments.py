@@ -67,6 +67,11 @@ def add_tokenize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="FILE", help=f"{ROWS}; of any size")
     parser.add_argument("folder", metavar="STORE", help="the new folder")
     parser.add_argument("--prompt-style", choices=PROMPT_STYLES)
+    parser.add_argument(
+        "--allowed-max-length",
+        type=number(int, 1, 10**6),
+        help="leave the oldest turns out of conversations of more tokens",
+    )
     add_skip_bad_rows(parser)
 
 

@@ -13,10 +13,11 @@ from torch import nn
 
 from ch07.commands.run_to_answer import load_run_to_answer
 from ch07.config import ANSWER_TOKENS
+from ch07.data.chat_dataset import fit_conversations
 from ch07.data.chat_forms import entries_of_turns
 from ch07.data.data_files import Source
 from ch07.data.entries import load_entries, read_data
-from ch07.data.findings import summarize_findings
+from ch07.data.findings import Finding, summarize_findings
 from ch07.evaluation.llm_judge import HUNDRED, SCALES, judgement_lines, summarise
 from ch07.evaluation.llm_judge import judge as judge_answers
 from ch07.evaluation.metrics import score_answers
@@ -75,6 +76,7 @@ def evaluate(
     entries = _entries_to_score(run, data, skip_bad_rows)
     if every_turn:
         entries = entries_of_turns(entries)
+    entries = _fit_prompts(run, entries)
     device_used = next(run.model.parameters()).device
     use_fastest_threads(run.model.config, MAX_ANSWERS_AT_ONCE, device_used)
     answers = respond(run.model, run.tokenizer, entries, run.style, max_new_tokens)
@@ -188,6 +190,17 @@ def _last_evaluation(folder: str) -> dict[str, Any]:
     if not records or None in (records[-1]["epoch"], records[-1]["train_loss"]):
         raise RunFolderError(f"{folder}/{run_folder.METRICS} holds no losses")
     return records[-1]
+
+
+def _fit_prompts(run: Run, entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The entries, of which conversations that exceed the context lost their oldest turns."""
+    findings: list[Finding] = []
+    places = [f"entry {i}" for i in range(1, len(entries) + 1)]
+    context = run.model.config.context_length
+    fitting = fit_conversations(entries, places, run.tokenizer, run.style, context, findings)
+    for line in summarize_findings(findings):
+        _log(f"data: {line}")
+    return fitting
 
 
 def _entries_to_score(run: Run, data: Source | None, skip_bad_rows: bool) -> Sequence[Entry]:

@@ -140,7 +140,10 @@ def _resume_run(given: dict[str, Any]) -> int:
         with explain_failures(folder):
             config = distributed.run_on_rank0(read_resumable_config, folder, log_rank0)
             options = distributed.all_ranks_or_raise(resumed_options, config, given)
-            how = {"model": "--model PATH", "data": "--corpus" if options.text else "--data PATH"}
+            how = {
+                "model": "--model PATH",
+                "data": "--corpus PATH" if options.text else "--data PATH",
+            }
             distributed.all_ranks_or_raise(
                 check_sources_exist, given["out"], options.model, options.data, how
             )

@@ -8,6 +8,7 @@ import sys
 
 from torch import nn
 
+from ch07.data.chat_dataset import fit_conversations
 from ch07.data.entries import read_data
 from ch07.data.findings import Finding, summarize_findings
 from ch07.data.prompt_styles import get_style
@@ -41,8 +42,17 @@ def grid(
     file = read_data(DATA_FILE if data is None else data, skip_bad_rows)
     for line in summarize_findings(file.findings):
         print(f"data: {terminal_line(line, width=None)}", file=sys.stderr)
+    entries = file.entries[:rows]
+    limit = allowed_max_length if model is None else _limit_of(model, allowed_max_length)
+    if limit is not None:
+        dropped: list[Finding] = []
+        entries = fit_conversations(
+            entries, file.places[:rows], load_tokenizer(), style, limit, dropped
+        )
+        for line in summarize_findings(dropped):
+            print(f"data: {line}", file=sys.stderr)
     token_grid = batch_grid(
-        file.entries[:rows],
+        entries,
         load_tokenizer(),
         style,
         loss_on=loss_on,
@@ -61,6 +71,12 @@ def grid(
     else:
         print(token_grid.sentences() if sentences else token_grid)
     return 0
+
+
+def _limit_of(model: nn.Module, allowed_max_length: int | None) -> int:
+    """How many tokens a row may have for a model: what was asked for, at most its context."""
+    context: int = model.config.context_length  # type: ignore[union-attr]
+    return min(allowed_max_length or context, context)
 
 
 def _model_and_style(folder: str | None, name: str | None) -> tuple[nn.Module | None, PromptStyle]:

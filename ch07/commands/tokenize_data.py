@@ -9,10 +9,18 @@ from ch07.utils.console import terminal_safe
 
 
 def tokenize_data(
-    path: str, folder: str, prompt_style: str | None = None, skip_bad_rows: bool = False
+    path: str,
+    folder: str,
+    prompt_style: str | None = None,
+    allowed_max_length: int | None = None,
+    skip_bad_rows: bool = False,
 ) -> int:
-    """Write the store and say what is in it; returns the exit code."""
-    store = write_store(path, folder, get_style(prompt_style or "book"), skip_bad_rows)
+    """Write the store and say what is in it; returns the exit code.
+
+    Conversations of more than `allowed_max_length` tokens lose their oldest turns.
+    """
+    style = get_style(prompt_style or "book")
+    store = write_store(path, folder, style, skip_bad_rows, allowed_max_length)
     for line in store.about["findings"]:
         print(terminal_safe(f"data: {line}"), file=sys.stderr)
     print(f"{len(store):,} rows, {len(store.ids):,} tokens in {folder}: train on them with")

@@ -16,6 +16,9 @@ from torch.utils.data import Dataset
 
 from ch07.data.chat_forms import is_chat, prompt_parts, turns_of
 from ch07.data.entry_checks import Entry
+from ch07.data.field_names import COUNTS
+from ch07.data.findings import Finding, FindingSink
+from ch07.utils.console import count
 from ch07.utils.errors import InputError
 from collate import END_OF_TEXT, IGNORE_INDEX, custom_collate_fn, custom_collate_response_fn
 from instruction_dataset import (
@@ -65,7 +68,7 @@ def encode_turns(
         EncodedTurn(
             prompt=encode("".join(text for _, text in parts)),
             answer=encode(turn.get("output") or ""),
-            counts=turn.get("counts", True),
+            counts=not is_chat(entry) or turn.get(COUNTS, True),
         )
         for turn, parts in zip(turns_of(entry), prompt_parts(entry, style), strict=True)
     ]
@@ -90,14 +93,44 @@ def drop_oldest_turns(
     The system prompt and the entry's own question and answer always stay.
     """
     history = entry.get("history") or []
-    for n_dropped in range(len(history) + 1):
-        shorter = {**entry, "history": history[n_dropped:]}
-        ids, _ = join_turns(encode_turns(shorter, tokenizer, style))
-        if len(ids) - 1 <= max_length or n_dropped == len(history):
-            break
-    if not shorter["history"]:
-        del shorter["history"]
-    return shorter, n_dropped
+    if not history:
+        return entry, 0
+    turns = encode_turns(entry, tokenizer, style)
+    sizes = [len(turn.prompt) + len(turn.answer) + 1 for turn in turns]
+    n_tokens = sum(sizes) - 1  # collate adds the last end-of-text
+    n_dropped = 0
+    while n_tokens > max_length and n_dropped < len(history):
+        n_dropped += 1
+        # the turn that is first now has the preamble or the system prompt before it
+        first = {**entry, "history": [], **turns_of(entry)[n_dropped]}
+        prompt = "".join(text for _, text in prompt_parts(first, style)[0])
+        n_prompt = len(tokenizer.encode_ordinary(prompt))
+        n_tokens = n_prompt + len(turns[n_dropped].answer) + sum(sizes[n_dropped + 1 :])
+        n_tokens += n_dropped < len(history)
+    return {**entry, "history": history[n_dropped:]}, n_dropped
+
+
+def fit_conversations(
+    entries: Iterable[Entry],
+    places: Sequence[str],
+    tokenizer: Tokenizer,
+    style: PromptStyle,
+    max_length: int,
+    findings: FindingSink,
+) -> list[Entry]:
+    """The entries, of which conversations that exceed so many tokens lost their oldest turns.
+
+    What was left out is appended to `findings`.
+    """
+    fitting: list[Entry] = []
+    for entry, place in zip(entries, places, strict=True):
+        shorter, n_dropped = drop_oldest_turns(entry, tokenizer, style, max_length)
+        if n_dropped:
+            text = f"{count(n_dropped, 'turn')} left out, the oldest: more than {max_length} tokens"
+            kind = f"the oldest turns were left out: more than {max_length} tokens"
+            findings.append(Finding(place, "note", text, kind))
+        fitting.append(shorter)
+    return fitting
 
 
 class ChatDataset(Dataset):
@@ -175,7 +208,7 @@ def make_dataset(
 def _only_last_counts(entry: Entry) -> Entry:
     if not entry.get("history"):
         return entry
-    return {**entry, "history": [{**turn, "counts": False} for turn in entry["history"]]}
+    return {**entry, "history": [{**turn, COUNTS: False} for turn in entry["history"]]}
 
 
 # --- a batch --------------------------------------------------------------------------------------

@@ -75,8 +75,10 @@ def turns_of(entry: Entry) -> list[Entry]:
 
 
 def is_chat(entry: Entry) -> bool:
-    """Whether an entry has a system prompt, or turns before its own."""
-    return bool(entry.get("system") or entry.get("history"))
+    """Whether an entry is a conversation (it may have lost its earlier turns), or has a system
+    prompt.
+    """
+    return "history" in entry or bool(entry.get("system"))
 
 
 def prompt_parts(entry: Entry, style: PromptStyle) -> list[list[Part]]:

@@ -11,11 +11,12 @@ Forms: OpenAI's `messages` (role, content; `weight`; parts of content), ShareGPT
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ch07.data.findings import RowFault
-from ch07.utils.validation import quote, type_name
+from ch07.data.json_objects import DECODER
+from ch07.utils.validation import MAX_LISTED, quote, type_name
 
 ROLES = {
     "system": "system",
@@ -32,6 +33,18 @@ ROLES = {
 TOOL_ROLES = ("tool", "function", "function_call", "observation", "ipython", "tool_response")
 ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("content", "value", "text")
+# What is read of a message, or says nothing about it.
+KEYS_OF_MESSAGES = {
+    *ROLES,
+    *ROLE_KEYS,
+    *TEXT_KEYS,
+    "weight",
+    "train",
+    "training",
+    "tool_calls",
+    "function_call",
+    "replies",
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,25 @@ class Conversation:
     notes: tuple[str, ...] = ()  # what is not in it
 
 
+def decoded(value: Any) -> Any:
+    """A list or object that a table holds as JSON text; any other value as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return DECODER.decode(value.strip())
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def is_messages(value: Any) -> bool:
+    """Whether a value is a list of messages with roles."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(item, dict) and _first(item, ROLE_KEYS) for item in value)
+    )
+
+
 def read_messages(value: Any) -> Conversation:
     """The conversation in a list of messages; RowFault if it isn't one.
 
@@ -74,9 +106,22 @@ def read_messages(value: Any) -> Conversation:
     if not value:
         raise RowFault("the list is empty")
     messages: list[Message] = []
+    unread: dict[str, None] = {}  # an ordered set
     for i, item in enumerate(value):
         messages += _read_item(item, i)
-    return group_into_turns(messages)
+        if isinstance(item, dict):
+            unread |= dict.fromkeys(map(str, item.keys() - KEYS_OF_MESSAGES))
+    conversation = group_into_turns(messages)
+    if not unread:
+        return conversation
+    keys = ", ".join(map(quote, sorted(unread)[:MAX_LISTED]))
+    note = f"in messages, what is under {keys} is not trained on"
+    return replace(conversation, notes=(*conversation.notes, note))
+
+
+def _first(item: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The value under the first of the names that has one."""
+    return next((item[name] for name in names if item.get(name) is not None), None)
 
 
 def _read_item(item: Any, i: int) -> list[Message]:
@@ -89,12 +134,14 @@ def _read_item(item: Any, i: int) -> list[Message]:
             f"{place} is a {type_name(item)}, but must be an object",
             kind=f"a message is a {type_name(item)}, but must be an object",
         )
-    role = next((item[key] for key in ROLE_KEYS if key in item), None)
+    role = _first(item, ROLE_KEYS)
     if role is None:
         both = {ROLES[name]: name for name in item if isinstance(name, str) and name in ROLES}
         if set(both) >= {"user", "assistant"}:
             return [
-                Message(kind, _text_of(item[both[kind]], place)) for kind in ("user", "assistant")
+                Message(kind, _text_of(item[both[kind]], place))
+                for kind in ("system", "user", "assistant")
+                if kind in both
             ]
         keys = ", ".join(map(quote, list(map(str, item))[:5])) or "none"
         raise RowFault(f"{place} has no role; keys found: {keys}", kind="a message has no role")
@@ -112,16 +159,27 @@ def _read_message(item: Mapping[str, Any], role: str, place: str) -> Message:
             f"{place} has the role {quote(role)}; known: system, user and assistant",
             kind=f"no role {quote(role)} is known",
         )
-    key = next((key for key in TEXT_KEYS if key in item), None)
-    if key is None:
+    text = _first(item, TEXT_KEYS)
+    if text is None:
         raise RowFault(f"{place} has no text", kind="a message has no text")
+    return Message(ROLES[role], _text_of(text, place), _counts(item, place))
+
+
+def _counts(item: Mapping[str, Any], place: str) -> bool:
+    """Whether an answer counts: OpenAI's "weight", or axolotl's "train"."""
     weight = item.get("weight")
+    train = _first(item, ("train", "training"))
     if weight not in (None, 0, 1):
         raise RowFault(
             f"{place} has the weight {weight!r}: only 0 and 1 are known",
             kind="a weight is not 0 or 1",
         )
-    return Message(ROLES[role], _text_of(item[key], place), counts=weight != 0)
+    if train not in (None, False, True):
+        raise RowFault(
+            f"{place} has {train!r} under 'train': only true and false are known",
+            kind="'train' of a message is not true or false",
+        )
+    return weight != 0 and train is not False
 
 
 def _text_of(value: Any, place: str) -> str:
@@ -138,8 +196,8 @@ def _text_of(value: Any, place: str) -> str:
                 texts.append(part["text"])
             else:
                 raise RowFault(
-                    f"{place} has a part that is no text: {quote(str(kind))}",
-                    kind=f"a part of a message is no text: {quote(str(kind))}",
+                    f"{place} has a part that is not text: {quote(str(kind))}",
+                    kind=f"a part of a message is not text: {quote(str(kind))}",
                 )
         return "".join(texts)
     raise RowFault(
@@ -179,16 +237,16 @@ def group_into_turns(messages: Sequence[Message]) -> Conversation:
 
 
 # --- marks within one text ------------------------------------------------------------------------
-CHATML = re.compile(
-    r"<\|im_start\|>[ \t]*(\w+)\s*\n(.*?)(?:<\|im_end\|>|(?=<\|im_start\|>)|\Z)", re.S
-)
-LLAMA_2 = re.compile(r"\[INST\](.*?)\[/INST\](.*?)(?=<s>|</s>|\[INST\]|\Z)", re.S)
+CHATML_MARK = re.compile(r"<\|im_start\|>|<\|im_end\|>")
+LLAMA_2_MARK = re.compile(r"(\[/?INST\])")
 LLAMA_2_SYSTEM = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.S)
 HEADINGS = re.compile(r"###[ \t]*(System|Human|User|Assistant)[ \t]*:[ \t]*", re.I)
 
 
 def read_marked_text(text: str) -> Conversation | None:
     r"""The conversation that marks divide a text into; None if it has no marks.
+
+    RowFault for text outside the marks, which belongs to nobody.
 
     >>> read_marked_text("### Human: Hi### Assistant: Ho").turns
     (Turn(user='Hi', assistant='Ho', counts=True),)
@@ -198,7 +256,7 @@ def read_marked_text(text: str) -> Conversation | None:
     (Turn(user='Hi', assistant='Ho', counts=True),)
     """
     if "<|im_start|>" in text:
-        return _read_parts([(match[1], match[2]) for match in CHATML.finditer(text)])
+        return _read_chatml(text)
     if "[INST]" in text and "[/INST]" in text:
         return _read_llama_2(text)
     headings = list(HEADINGS.finditer(text))
@@ -213,16 +271,49 @@ def read_marked_text(text: str) -> Conversation | None:
     return _read_parts(parts)
 
 
-def _read_llama_2(text: str) -> Conversation:
+def _read_chatml(text: str) -> Conversation:
+    """<|im_start|>role, a line end and the text, up to <|im_end|> or the next mark."""
     parts: list[tuple[str, str]] = []
-    for match in LLAMA_2.finditer(text):
-        question = match[1]
-        system = LLAMA_2_SYSTEM.match(question)
+    marks = list(CHATML_MARK.finditer(text))
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    _check_outside(text[: marks[0].start()])
+    for mark, end in zip(marks, ends, strict=True):
+        content = text[mark.end() : end]
+        if mark[0] == "<|im_end|>":
+            _check_outside(content.replace("<|endoftext|>", ""))
+            continue
+        role, _, said = content.partition("\n")
+        parts.append((role.strip(), said))
+    return _read_parts(parts)
+
+
+def _read_llama_2(text: str) -> Conversation:
+    """[INST] question [/INST] answer; the first question may begin with a system prompt."""
+    before, *pieces = LLAMA_2_MARK.split(text)
+    _check_outside(before.removeprefix("<s>"))
+    marks = pieces[::2]
+    if marks != ["[INST]", "[/INST]"] * (len(marks) // 2):
+        raise RowFault("[INST] and [/INST] don't take turns")
+    parts: list[tuple[str, str]] = []
+    for i, content in enumerate(pieces[1::2]):
+        if i % 2:
+            answer = content.strip().removesuffix("<s>").rstrip().removesuffix("</s>")
+            parts.append(("assistant", answer))
+            continue
+        system = LLAMA_2_SYSTEM.match(content)
         if system is not None:
             parts.append(("system", system[1]))
-            question = question[system.end() :]
-        parts += [("user", question), ("assistant", match[2])]
+            content = content[system.end() :]
+        parts.append(("user", content))
     return _read_parts(parts)
+
+
+def _check_outside(text: str) -> None:
+    if text.strip():
+        raise RowFault(
+            f"{quote(text.strip())} stands outside the marks of the conversation",
+            kind="text stands outside the marks of the conversation",
+        )
 
 
 def _read_parts(parts: Sequence[tuple[str, str]]) -> Conversation:

@@ -7,6 +7,7 @@ after the other; "hf:NAME" is a dataset of Hugging Face.
 
 import glob
 import io
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ from ch07.data.field_names import SPLIT_NAMES
 from ch07.data.file_formats import COLUMNAR, TEXT
 from ch07.data.findings import Finding, FindingSink
 from ch07.data.hub_dataset import HUB_PREFIX, hub_rows
-from ch07.data.json_reader import ObjectWithRepeatedKey, decode_json, json_rows
+from ch07.data.json_objects import ObjectWithRepeatedKey, merged
+from ch07.data.json_reader import decode_json, json_rows
 from ch07.data.opened_file import (
     STANDARD_INPUT,
     WORKBOOK,
@@ -28,6 +30,7 @@ from ch07.data.opened_file import (
     display_name,
     open_unpacked,
 )
+from ch07.data.row_forms import FileForm, form_of_file
 from ch07.data.table_reader import columnar_rows, csv_rows, delimiter_of, workbook_rows
 from ch07.data.text_lines import TextLines
 from ch07.utils.console import count
@@ -36,10 +39,21 @@ from ch07.utils.validation import max_json_bytes, quote, type_name
 
 TOY_PREFIX = "toy:"
 TOY_FILES = {"instructions": "data.json", "conversations": "conversations.json"}  # bundled
-SUFFIXES = {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".tab", ".parquet", ".arrow", ".xlsx"}
+SUFFIXES = {
+    ".json",
+    ".jsonl",
+    ".jsonlines",
+    ".ndjson",
+    ".csv",
+    ".tsv",
+    ".tab",
+    ".parquet",
+    ".arrow",
+    ".xlsx",
+}
 PACKED_SUFFIXES = {".gz", ".bz2", ".xz", ".zst", ".zip"}
 STORE_FILE = "store.json"  # of a token store, which only `finetune` reads
-# What `datasets` writes beside the rows (`save_to_disk`).
+# What `datasets` writes beside the rows (`save_to_disk`), and "cache-..." of what was computed.
 METADATA_FILES = {"dataset_info.json", "dataset_dict.json", "state.json", "dataset_infos.json"}
 
 Source = Path | str | Sequence[str]
@@ -81,9 +95,7 @@ def rows_of_file(opened: OpenedFile, findings: FindingSink) -> Iterator[tuple[st
     return json_rows(lines, start, findings)
 
 
-def rows_in_text(
-    text: str, name: str, findings: FindingSink
-) -> Iterator[tuple[str, Any]] | None:
+def rows_in_text(text: str, name: str, findings: FindingSink) -> Iterator[tuple[str, Any]] | None:
     """The rows of a text that is JSON, JSON Lines or CSV; None for prose."""
     beginning = text.lstrip()
     first = beginning.split("\n", 1)[0].rstrip()
@@ -162,8 +174,9 @@ class DataPart:
 
 def source_rows(
     source: Source, findings: FindingSink, *, in_memory: bool, digest: Digest | None = None
-) -> Iterator[tuple[str, Any]]:
-    """(place, row) for each row of what is named: files, a folder, a pattern, hf:NAME, toy:NAME.
+) -> Iterator[tuple[FileForm, str, Any]]:
+    """(form of its file, place, row) for each row of what is named: files, a folder, a pattern,
+    hf:NAME or toy:NAME.
 
     With `in_memory`, a file is refused if its rows may not fit into the free memory. Places name
     the file where there are several. Rows of files called train, test and so on say so in "split".
@@ -176,12 +189,14 @@ def source_rows(
             max_bytes = max_json_bytes() if in_memory else None
             rows = file_rows(part.path, sink, max_bytes, digest)
         if part.split is not None:
-            text = f"its rows go to the split {part.split!r}, as the file's name says"
+            text = f"its rows go to the split {part.split!r}, as its name says"
             sink.append(Finding("the file", "note", text))
+        is_file = part.path != STANDARD_INPUT and not part.path.startswith(HUB_PREFIX)
+        form, rows = form_of_file(part.path if is_file else "FILE", rows)
         for place, row in rows:
             if part.split is not None and isinstance(row, dict) and not row.get("split"):
-                row = {**row, "split": part.split}
-            yield part.prefix + place, row
+                row = merged(row, {"split": part.split})
+            yield form, part.prefix + place, row
 
 
 class _PrefixedFindings:
@@ -199,6 +214,8 @@ def source_name(source: Source) -> str:
     """What messages call the data: a path, or the first of several and how many more."""
     if isinstance(source, str | Path):
         return display_name(source)
+    if not source:
+        return "data"
     first, *others = source
     if not others:
         return display_name(first)
@@ -208,10 +225,13 @@ def source_name(source: Source) -> str:
 def find_parts(source: Source) -> list[DataPart]:
     """The files of a source, in order; DataError if there is none."""
     sources = [str(source)] if isinstance(source, str | Path) else [str(item) for item in source]
-    paths = [path for item in sources for path in _paths_of(item)]
+    found = [pair for item in sources for pair in _paths_of(item)]
+    if not found:
+        raise DataError("no data file is given")
+    paths = [path for path, _ in found]
     if len(paths) == 1:
         return [DataPart(paths[0])]
-    splits = [_split_named_by(path) for path in paths]
+    splits = [_split_named_by(name) for _, name in found]
     if "train" not in splits or set(splits) <= {"train", None}:
         splits = [None] * len(paths)
     names = _short_names(paths)
@@ -221,21 +241,38 @@ def find_parts(source: Source) -> list[DataPart]:
     ]
 
 
-def _paths_of(item: str) -> list[str]:
-    """The file itself, or the files of a folder or pattern."""
+def _paths_of(item: str) -> list[tuple[str, str]]:
+    """(path, name) of the file itself, or of the files of a folder or pattern.
+
+    The name is the path within the folder, or for a file its name alone: it may name a split.
+    """
     if item.startswith(TOY_PREFIX):
-        return [_toy_file(item)]
+        return [(_toy_file(item), item)]
     if item == STANDARD_INPUT or item.startswith(HUB_PREFIX):
-        return [item]
+        return [(item, item)]
+    if not item or "\0" in item:
+        raise DataError(f"{item!r} is not the name of a file")
     path = Path(item)
-    if path.is_dir():
-        return _files_in(path)
-    if not path.exists() and glob.has_magic(item):
-        found = sorted(glob.glob(item, recursive=True))
-        if not found:
-            raise DataError(f"{item}: no file has such a name")
-        return [inner for name in found for inner in _paths_of(name)]
-    return [item]
+    try:
+        is_folder = path.is_dir()
+        exists = is_folder or path.exists()
+    except OSError as error:  # such as a name of a thousand letters
+        raise DataError(f"{quote(item)}: {error.strerror or error}") from None
+    if is_folder:
+        return [(str(file), str(file.relative_to(path))) for file in _files_in(path)]
+    if not exists and glob.has_magic(item):
+        return _paths_of_pattern(item)
+    return [(item, path.name)]
+
+
+def _paths_of_pattern(item: str) -> list[tuple[str, str]]:
+    """The files that a pattern fits; a folder that is called like one is taken by its name."""
+    parent, name = os.path.split(item)
+    pattern = os.path.join(glob.escape(parent), name) if os.path.isdir(parent) else item
+    found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise DataError(f"{item}: no file has such a name")
+    return [inner for path in found for inner in _paths_of(path)]
 
 
 def _toy_file(item: str) -> str:
@@ -246,37 +283,42 @@ def _toy_file(item: str) -> str:
     return str(Path(__file__).with_name("toy_instructions") / TOY_FILES[name])
 
 
-def _files_in(folder: Path) -> list[str]:
-    """The data files in a folder and its folders, by name."""
+def _files_in(folder: Path) -> list[Path]:
+    """The data files in a folder and its folders, by name; links are followed."""
     if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
         raise DataError(f"{folder} is a run or a model, not data")
     if (folder / STORE_FILE).is_file():
         raise DataError(f"{folder} is a token store: give the file that it was made from")
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and path.name not in METADATA_FILES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and _is_data_name(path)
-    ]
+    files: list[Path] = []
+    seen: set[Path] = set()  # folders, so that a link to one of them doesn't lead in a circle
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if Path(place).resolve() in seen:
+            folders.clear()
+            continue
+        seen.add(Path(place).resolve())
+        files += [Path(place, name) for name in names if _is_data_name(Path(name))]
     if not files:
         known = ", ".join(sorted(SUFFIXES))
         raise DataError(f"{folder} is a folder without a data file: none ends in {known}")
-    return [str(path) for path in files]
+    return sorted(files)
 
 
 def _is_data_name(path: Path) -> bool:
+    """Whether a file in a folder is data, as its name says, and nothing that stands beside it."""
+    if path.name.startswith((".", "cache-")) or path.name in METADATA_FILES:
+        return False
     suffixes = [suffix.casefold() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in PACKED_SUFFIXES:
         suffixes.pop()
     return bool(suffixes) and suffixes[-1] in SUFFIXES
 
 
-def _split_named_by(path: str) -> str | None:
+def _split_named_by(name: str) -> str | None:
     """The split that a file is named after ("test-00001.parquet"), or else its folder ("test")."""
-    word = re.split(r"[-_. ]", Path(path).name.casefold())[0]
-    return SPLIT_NAMES.get(word, SPLIT_NAMES.get(Path(path).parent.name.casefold()))
+    path = Path(name)
+    word = re.split(r"[-_. ]", path.name.casefold())[0]
+    return SPLIT_NAMES.get(word, SPLIT_NAMES.get(path.parent.name.casefold()))
 
 
 def _short_names(paths: Sequence[str]) -> list[str]:

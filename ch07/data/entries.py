@@ -23,7 +23,7 @@ from ch07.data.findings import (
     raise_faulty_rows,
     summarize_findings,
 )
-from ch07.data.row_forms import FileForm, form_of_file
+from ch07.data.row_forms import FileForm
 from ch07.utils.atomic_files import write_bytes, write_jsonl
 
 RowCheck = Callable[[str, Any, FindingSink, FileForm], Entry | None]
@@ -66,19 +66,18 @@ def read_data(
     findings: list[Finding] = []
     digest = hashlib.sha256()
     name = source_name(source)
-    rows = source_rows(source, findings, in_memory=True, digest=digest)
-    form, rows = form_of_file(name, rows)
     entries: list[Entry] = []
     places: list[str] = []
     first_place: dict[tuple[Any, ...], str] = {}
     n_refused = 0
-    for place, row in rows:
+    rows = source_rows(source, findings, in_memory=True, digest=digest)
+    for form, place, row in rows:
         entry = check(place, row, findings, form)
         if entry is None:
             n_refused += 1
             check_error_count(name, n_refused, len(entries))
             continue
-        key = tuple(entry[field] for field in fields)
+        key = entry_key(entry, fields)
         if first_place.setdefault(key, place) != place:
             text = "the same as an earlier row"
             first = f"{text}; first as {first_place[key]}"
@@ -94,12 +93,18 @@ def read_data(
     return DataFile(path, entries, places, findings, digest.hexdigest())
 
 
+def entry_key(entry: Entry, fields: Sequence[str] = FIELDS) -> tuple[Any, ...]:
+    """Equal for entries that say the same, with the same system prompt and turns before."""
+    turns = [(turn["instruction"], turn["output"]) for turn in entry.get("history", ())]
+    return (*(entry[field] for field in fields), entry.get("system"), *turns)
+
+
 def write_entries(path: Path | str, entries: Iterable[Entry]) -> None:
     """Entries as a file that `load_entries` reads: JSONL if its name says so, else JSON."""
     path = Path(path)
     if path.suffix == ".jsonl":
         write_jsonl(path, entries, strict=False)
     else:
-        text = json.dumps(list(entries), ensure_ascii=False, indent=2) + "\n"
+        text = json.dumps(list(entries), ensure_ascii=False, indent=2, default=str) + "\n"
         # a lone surrogate, in a key that isn't trained on, is written as the escape it came from
         write_bytes(path, text.encode(errors="backslashreplace"))

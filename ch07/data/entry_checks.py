@@ -7,9 +7,9 @@ a `Finding` with its place. Knows nothing of files or tokens.
 from collections.abc import Mapping
 from typing import Any
 
-from ch07.data.field_names import FIELDS, KNOWN_KEYS, SPLIT_NAMES, SPLITS
+from ch07.data.field_names import COUNTS, FIELDS, KNOWN_KEYS, READ_NAMES, SPLIT_NAMES, SPLITS
 from ch07.data.findings import Finding, FindingSink, RowFault
-from ch07.data.json_reader import ObjectWithRepeatedKey
+from ch07.data.json_objects import ObjectWithRepeatedKey, repeated_key_in
 from ch07.data.row_forms import FileForm, recognise_row
 from ch07.utils.validation import MAX_LISTED, has_lone_surrogate, quote, type_name
 from instruction_dataset import Entry
@@ -35,6 +35,7 @@ def check_row(
             raise RowFault(f"expected an object, found a {type_name(row)}")
         if isinstance(row, ObjectWithRepeatedKey):
             raise RowFault(f"the key {quote(row.repeated_key)} appears twice")
+        _check_repeated_keys(row)
         entry, keys = recognise_row(row, form, note)
         for name in (*FIELDS, "system", "family"):
             if name in entry:
@@ -49,6 +50,16 @@ def check_row(
     for text in _oddities(entry, keys):
         note(text)
     return entry
+
+
+def _check_repeated_keys(row: Mapping[str, Any]) -> None:
+    """RowFault for a part that is read, such as the messages, in which a key appears twice."""
+    for key, value in row.items():
+        if not isinstance(value, list | dict) or key.strip().casefold() not in READ_NAMES:
+            continue
+        repeated = repeated_key_in(value)
+        if repeated is not None:
+            raise RowFault(f"in {quote(key)}, the key {quote(repeated)} appears twice")
 
 
 def stripped_text(value: Any, key: str, note: Any) -> str:
@@ -92,37 +103,40 @@ def _check_history(entry: Entry, note: Any) -> None:
     """Replace the turns before the last one by checked ones; RowFault for one that is faulty."""
     turns = []
     for i, turn in enumerate(entry["history"], start=1):
-        question = stripped_text(turn["instruction"], f"question {i}", note)
-        answer = stripped_text(turn["output"], f"answer {i}", note)
-        if not question:
+        checked: Entry = {}
+        for name, what in (("instruction", "question"), ("input", "input"), ("output", "answer")):
+            if name != "input" or turn.get("input"):
+                checked[name] = stripped_text(turn[name], f"{what} {i}", note)
+        if not checked["instruction"]:
             raise RowFault(f"question {i} of the conversation is empty", kind="an empty question")
-        if not answer:
+        if not checked["output"]:
             text = f"answer {i} of the conversation is empty"
             raise RowFault(text, "dropped", kind="an answer of the conversation is empty")
-        turns.append({**turn, "instruction": question, "output": answer})
+        turns.append(checked | _checked_counts(turn))
     entry["history"] = turns
+    _checked_counts(entry)
+
+
+def _checked_counts(turn: Entry) -> dict[str, bool]:
+    """{"counts": False} for an answer that doesn't count; RowFault if that isn't true or false."""
+    counts = turn.get(COUNTS, True)
+    if not isinstance(counts, bool):
+        raise RowFault(f"{COUNTS!r} is a {type_name(counts)}, but must be true or false")
+    return {} if counts else {COUNTS: False}
 
 
 def _oddities(entry: Entry, keys: Mapping[str, str]) -> list[str]:
     """Notes on an entry that can be used, but may not be what its author meant."""
-    unknown = [key for key, value in entry.items() if key not in KNOWN_KEYS and value is not None]
+    known = (*KNOWN_KEYS, COUNTS) if "history" in entry else KNOWN_KEYS
+    unknown = [key for key, value in entry.items() if key not in known and value is not None]
     notes = [f"the key {quote(str(key))} is not trained on" for key in unknown[:MAX_LISTED]]
     if len(unknown) > MAX_LISTED:
         notes.append(f"{len(unknown) - MAX_LISTED} more keys are not trained on")
     for key in unknown:
-        repeated = _repeated_key_in(entry[key])
+        repeated = repeated_key_in(entry[key])
         if repeated is not None:
             notes.append(f"in {quote(str(key))}, a key appears twice; its last value is kept")
     if entry["input"].casefold() in PLACEHOLDERS:
         name = quote(keys.get("input", "input"))
         notes.append(f"{name} is the placeholder {entry['input']!r}; leave it empty instead")
     return notes
-
-
-def _repeated_key_in(value: Any) -> str | None:
-    """A key that appears twice in an object somewhere within a value."""
-    if isinstance(value, ObjectWithRepeatedKey):
-        return value.repeated_key
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    found = (_repeated_key_in(part) for part in parts)
-    return next((key for key in found if key is not None), None)

@@ -19,7 +19,8 @@ Where each name is used:
 """
 
 FIELDS = ("instruction", "input", "output")
-KNOWN_KEYS = (*FIELDS, "system", "history", "counts", "family", "split")
+KNOWN_KEYS = (*FIELDS, "system", "history", "family", "split")
+COUNTS = "counts"  # in a conversation: False for an answer that is read, but not counted
 SPLITS = ("train", "test", "validation")
 SPLIT_NAMES = {
     "train": "train",
@@ -77,7 +78,7 @@ BESIDE = {
 CHAT_NAMES = ("messages", "conversations", "conversation", "dialogue", "dialog")
 TEXT_NAME = "text"
 PAIR_NAMES = ("chosen", "rejected")
-LABEL_NAME = "label"  # of KTO: whether the answer is a good one
+LABEL_NAMES = ("label", "kto_tag")  # of KTO: whether the answer is a good one
 INSTANCE_NAMES = ("instances", "instance")  # of one instruction, several inputs and outputs
 
 # All names that are looked at: the other columns of a dataset need not be loaded.
@@ -91,5 +92,5 @@ READ_NAMES = {
     *PAIR_NAMES,
     *INSTANCE_NAMES,
     TEXT_NAME,
-    LABEL_NAME,
+    *LABEL_NAMES,
 }

@@ -64,6 +64,7 @@ UNREAD_FORMATS = (
         (b"\xd0\xcf\x11\xe0",),
         "open it, and save the sheet as CSV in UTF-8, or as .xlsx",
     ),
+    UnreadFormat("an empty zip", (b"PK\x05\x06",), "there is nothing in it"),
     UnreadFormat(
         "a PDF document", (b"%PDF",), "its text has no rows: write them as JSON, JSONL or CSV"
     ),
@@ -114,9 +115,14 @@ def recognise_format(first_bytes: bytes) -> str | UnreadFormat:
     return TEXT
 
 
-def explain_unread(name: str, unread: UnreadFormat) -> str:
-    """The sentence about a file that isn't read; `name` is its path."""
-    return f"{name} is {unread.name}: {unread.advice.format(file=shlex.quote(name))}"
+def explain_unread(name: str, unread: UnreadFormat, is_file: bool = True) -> str:
+    """The sentence about a file that isn't read; `name` is its path.
+
+    If it isn't a file itself, but was packed in one or came through a pipe, no command can name it.
+    """
+    if is_file:
+        return f"{name} is {unread.name}: {unread.advice.format(file=shlex.quote(name))}"
+    return f"{name} holds {unread.name}: unpack it or save it first, and name the file itself"
 
 
 # --- the encoding of text -------------------------------------------------------------------------

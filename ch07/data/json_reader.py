@@ -6,37 +6,18 @@ any other form is read whole. Knows nothing of what a row should contain.
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
 from ch07.data.findings import Finding, FindingSink, RowFault, check_error_count
+from ch07.data.json_objects import DECODER
 from ch07.data.rows_in_object import may_hold_rows, rows_in_object
 from ch07.data.text_lines import Line, TextLines
 from ch07.utils.errors import DataError
 from ch07.utils.validation import type_name
 
 LINES_TRIED = 100  # whether they are JSON decides what a text is whose first line isn't
-
-
-class ObjectWithRepeatedKey(dict[str, Any]):
-    """A JSON object in which a key appears twice; it holds the last value."""
-
-    repeated_key: str = ""
-
-
-def _mark_repeated_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) == len(pairs):
-        return row
-    counts = Counter(key for key, _ in pairs)
-    marked = ObjectWithRepeatedKey(row)
-    marked.repeated_key = next(key for key, n in counts.items() if n > 1)
-    return marked
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=_mark_repeated_key)
 
 
 def json_rows(lines: TextLines, start: str, findings: FindingSink) -> Iterator[tuple[str, Any]]:
@@ -55,7 +36,8 @@ def json_rows(lines: TextLines, start: str, findings: FindingSink) -> Iterator[t
         return _rows_of_lines(lines, findings)
     if problem is None and not start == "{":
         raise DataError(f"{lines.name}: expected a list of entries, found a {type_name(value)}")
-    if _are_json_lines(lines):
+    goes_on = start == "{" and first[1].rstrip()[-1:] in ("{", "[", ",", ":")
+    if not goes_on and _are_json_lines(lines):
         return parse_jsonl_lines(lines, lines.name, findings)
     text = lines.rest()
     if start == "{":
@@ -146,11 +128,12 @@ def _decode_objects(text: str) -> list[dict[str, Any]] | None:
 
 def _are_json_lines(lines: TextLines) -> bool:
     """Whether at least half of the next lines are objects; the lines stay to be read."""
-    tried = list(islice((line for line in lines if line[1].strip()), LINES_TRIED))
+    tried = list(islice(lines, LINES_TRIED))
     lines.put_back(*tried)
-    values = [decode_json(text.rstrip().removesuffix(","))[0] for _, text in tried]
+    texts = [text.rstrip().removesuffix(",") for _, text in tried if text.strip()]
+    values = [decode_json(text)[0] for text in texts]
     n_objects = sum(isinstance(value, dict) for value in values)
-    return n_objects > 0 and 2 * n_objects >= len(tried)
+    return n_objects > 0 and 2 * n_objects >= len(texts)
 
 
 # --- objects over several lines -------------------------------------------------------------------

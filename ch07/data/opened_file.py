@@ -15,7 +15,7 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +74,7 @@ class OpenedFile:
     file: Any  # a `PeekableFile`; columnar files and workbooks can seek, too
     format: str  # a name in `COLUMNAR`, `WORKBOOK`, or `TEXT`
     max_bytes: int | None  # None: rows are used one by one, so there may be any number
+    is_file: bool = True  # False: unpacked from one, or from a pipe, so no command can name it
 
 
 def display_name(source: object) -> str:
@@ -100,7 +101,8 @@ def open_unpacked(
     """
     name = display_name(source)
     with _open_stored(source, name, kind) as file:
-        found = _format_of(file, name)
+        is_file = isinstance(source, Path | str) and source != STANDARD_INPUT
+        found = _format_of(file, name, is_file)
         if found in COLUMNAR or found == "zip":
             file = _seekable(file, name)
             _hash_whole(file, digest)
@@ -112,19 +114,20 @@ def open_unpacked(
             if n_layers > MAX_LAYERS:
                 raise DataError(f"{name} is compressed more than {MAX_LAYERS} times over")
             file = buffered(_limited(UNPACKERS[found](file, name), name, max_bytes))
-            found = _format_of(file, name)
+            is_file = False
+            found = _format_of(file, name, is_file)
             if found in COLUMNAR or found == "zip":
                 file = _seekable(file, name)
         if found == TEXT and n_layers == 0 and max_bytes is not None:
             file = buffered(_limited(file.read, name, max_bytes))
-        yield OpenedFile(name, file, WORKBOOK if found == "zip" else found, max_bytes)
+        yield OpenedFile(name, file, WORKBOOK if found == "zip" else found, max_bytes, is_file)
 
 
-def _format_of(file: PeekableFile, name: str) -> str:
+def _format_of(file: PeekableFile, name: str, is_file: bool) -> str:
     """A name in `PACKED` or `COLUMNAR`, or `TEXT`; DataError for what isn't read."""
     found = recognise_format(file.peek(PROBE_BYTES)[:PROBE_BYTES])
     if isinstance(found, UnreadFormat):
-        raise DataError(explain_unread(name, found))
+        raise DataError(explain_unread(name, found, is_file))
     return found
 
 
@@ -365,6 +368,9 @@ def _unpack_zip(file: Any, name: str) -> Read:
             and not member.filename.startswith(IGNORED_MEMBERS)
             and Path(member.filename).name not in IGNORED_MEMBERS
         ]
+        document = _kind_of_document([member.filename for member in members])
+        if document is not None:
+            raise DataError(f"{name} is {document}: save it as CSV or .xlsx")
         if len(members) != 1:
             folder = shlex.quote(f"{Path(name).stem}_unpacked")
             raise DataError(
@@ -379,6 +385,15 @@ def _unpack_zip(file: Any, name: str) -> Read:
         raise DamagedFileError(f"{name}: the zip file is damaged ({error})") from None
     except (RuntimeError, NotImplementedError) as error:  # a password, a rare compression
         raise DataError(f"{name}: the zip file can't be unpacked: {error}") from None
+
+
+def _kind_of_document(names: Sequence[str]) -> str | None:
+    """What a zip is that holds no data files of its own; None if nothing says so."""
+    if any(name.startswith("word/") for name in names):
+        return "a Word document"
+    if "mimetype" in names and "content.xml" in names:
+        return "an OpenDocument file"
+    return None
 
 
 def _is_workbook(file: Any, name: str) -> bool:

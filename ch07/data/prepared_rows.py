@@ -8,7 +8,6 @@ from ch07.data.entry_checks import Entry, check_row
 from ch07.data.field_names import KNOWN_KEYS
 from ch07.data.findings import FindingCounts, no_usable_row, raise_faulty_rows
 from ch07.data.opened_file import Digest
-from ch07.data.row_forms import form_of_file
 
 
 def usable_rows(
@@ -26,9 +25,8 @@ def usable_rows(
     """
     name = source_name(source)
     rows = source_rows(source, findings, in_memory=False, digest=digest)
-    form, rows = form_of_file(name, islice(rows, limit))
     n = 0
-    for place, row in rows:
+    for form, place, row in islice(rows, limit):
         entry = check_row(place, row, findings, form)
         if entry is not None:
             n += 1

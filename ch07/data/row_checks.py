@@ -7,6 +7,8 @@ first step. All such rows come in one report, each once, with its place in the r
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ch07.data.entries import DataFile
 from ch07.data.findings import Finding, Level, group_by_kind
 from ch07.data.loaded_rows import SplitDataset, TokenizedRows
@@ -14,6 +16,7 @@ from ch07.utils.console import count
 from ch07.utils.errors import DataError, InputError
 from ch07.utils.validation import MAX_LISTED
 
+NOTHING_COUNTED = "no answer counts: each has the weight 0, or was cut off"
 BOUNDARY_MERGE = (
     "tokenizing prompt and answer together would merge tokens; they are tokenized apart"
 )
@@ -83,7 +86,7 @@ def check_splits(
         ):
             place = f"{file.places[rows[i]]} of {split.lengths[i]} tokens"
             numbered_findings.append((rows[i], Finding(place, level, text)))
-            if level == "error":
+            if level != "note":
                 unusable.add(i)
         if unusable:
             split = SplitDataset(dataset, [row for i, row in enumerate(rows) if i not in unusable])
@@ -118,6 +121,10 @@ def _token_findings(
             unusable.setdefault(i, reason)
     for i, reason in unusable.items():
         yield i, "error", reason
+    if loss_on != "all":
+        for i in np.flatnonzero(dataset.masked_lengths > dataset.lengths).tolist():
+            if unusable.setdefault(i, NOTHING_COUNTED) == NOTHING_COUNTED:
+                yield i, "dropped", NOTHING_COUNTED
     for i in report.cut:
         if i not in unusable:
             yield i, "note", f"cut at {report.max_length} tokens, end-of-text lost"

@@ -5,37 +5,47 @@ all commands read and refuse the same rows, with the same words. A message names
 stands in the reader's file.
 """
 
-import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
-from ch07.data.conversations import Conversation, read_marked_text, read_messages
+from ch07.data.conversations import (
+    Conversation,
+    Turn,
+    decoded,
+    is_messages,
+    read_marked_text,
+    read_messages,
+)
 from ch07.data.field_names import (
     ANSWER_NAMES,
     BESIDE,
     CHAT_NAMES,
+    COUNTS,
     FIELDS,
     INPUT_NAMES,
     INPUT_OF_QUESTION,
     INSTANCE_NAMES,
     KNOWN_KEYS,
-    LABEL_NAME,
+    LABEL_NAMES,
     PAIR_NAMES,
     QUESTION_NAMES,
+    READ_NAMES,
     SHORT_NAMES,
     SYSTEM_NAMES,
     TEXT_NAME,
 )
 from ch07.data.findings import RowFault
+from ch07.data.json_objects import ObjectWithRepeatedKey, merged
 from ch07.utils.errors import DataError
 from ch07.utils.validation import MAX_LISTED, quote, type_name
 
-MAX_TREE_DEPTH = 100  # messages in a path of a tree
+MAX_TREE_DEPTH = 1000  # messages in a path of a tree
 ROWS_LOOKED_AT = 1000  # to know whether "input" asks the question in this file
 
+PROMPT_AND_COMPLETION = ("prompt", "completion")  # TRL: texts or messages
 ALPACA_KEYS = {*FIELDS, "family", "split"}
 
 Row = dict[str, Any]
@@ -56,10 +66,14 @@ class NamedValues:
     def __init__(self, row: Mapping[str, Any]) -> None:
         self.row = row
         self.keys: dict[str, str] = {}  # of each name, the key in the row
+        self.same_names: list[tuple[str, str]] = []  # keys that differ in case or spaces alone
         for key, value in row.items():
             name = key.strip().casefold() if isinstance(key, str) else ""
-            if value is not None and (name not in self.keys or key == name):
-                self.keys[name] = key
+            if value is None:
+                continue
+            if name in self.keys:
+                self.same_names.append((self.keys[name], key))
+            self.keys[name] = key
 
     def __contains__(self, name: str) -> bool:
         return name in self.keys
@@ -80,11 +94,19 @@ class NamedValues:
         value = self[name]
         return not isinstance(value, str) or bool(value.strip())
 
-    def chat_key(self) -> str | None:
-        """The name of the row's conversation, unless Alpaca's fields are there as well."""
-        if "instruction" in self and "output" in self:
+    def chat_name(self) -> str | None:
+        """The name of the row's conversation, unless question and answer are there as well."""
+        question = self.first_of(QUESTION_NAMES)
+        answer = self.first_of(ANSWER_NAMES)
+        if question and answer and isinstance(self[question], str) and self.holds_text(answer):
             return None
+        if "data" in self and _is_list_of_texts(self["data"]):
+            return "data"  # UltraChat
         return self.first_of(CHAT_NAMES)
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(v, str) for v in value)
 
 
 # --- all rows of a file ---------------------------------------------------------------------------
@@ -99,7 +121,7 @@ def form_of_file(
     parts = (part for place, row in rows for part in _instances(place, row))
     first = list(islice(parts, ROWS_LOOKED_AT))
     objects = [NamedValues(row) for _, row in first if isinstance(row, dict)]
-    has_question = any(row.first_of(QUESTION_NAMES) or row.chat_key() for row in objects)
+    has_question = any(row.first_of(QUESTION_NAMES) or row.chat_name() for row in objects)
     has_input = any("input" in row and row.first_of(ANSWER_NAMES) for row in objects)
     form = FileForm(name, input_asks=has_input and not has_question)
     rest = _check_form(parts, name) if form.input_asks else parts
@@ -138,7 +160,8 @@ def _parts_of(row: Row) -> list[Row] | None:
         instances = values[name] if isinstance(values[name], list) else [values[name]]
         if instances and all(isinstance(instance, dict) for instance in instances):
             rest = {key: value for key, value in row.items() if key != values.keys[name]}
-            return [{**rest, **_with_answers(instance)} for instance in instances]
+            rest = merged(row, rest) if isinstance(row, ObjectWithRepeatedKey) else rest
+            return [merged(rest, _with_answers(instance)) for instance in instances]
     if isinstance(row.get("paragraphs"), list):
         return _squad_questions(row["paragraphs"])
     if isinstance(row.get("prompt"), dict) and "replies" in row["prompt"]:
@@ -150,14 +173,15 @@ def _with_answers(instance: Row) -> Row:
     """An instance whose output is a list, of which each is right, has "answers" instead."""
     if not isinstance(instance.get("output"), list):
         return instance
-    return {"answers" if key == "output" else key: value for key, value in instance.items()}
+    renamed = {"answers" if key == "output" else key: value for key, value in instance.items()}
+    return merged(instance, renamed) if isinstance(instance, ObjectWithRepeatedKey) else renamed
 
 
 def _squad_questions(paragraphs: list[Any]) -> list[Row] | None:
     """The questions of an article, as SQuAD is published."""
     try:
         return [
-            {"context": paragraph["context"], **question}
+            merged({"context": paragraph["context"]}, question)
             for paragraph in paragraphs
             for question in paragraph["qas"]
         ]
@@ -166,19 +190,23 @@ def _squad_questions(paragraphs: list[Any]) -> list[Row] | None:
 
 
 def _paths_of_tree(row: Row) -> list[Row] | None:
-    """A conversation for each path from the first message to a last answer (OpenAssistant)."""
+    """A conversation for each path from the first message to a last answer (OpenAssistant).
+
+    None for a tree that is deeper than any conversation.
+    """
     paths: list[list[Any]] = []
     pending = [[row["prompt"]]]
     while pending:
         path = pending.pop()
-        last = path[-1]
-        replies = last.get("replies") if isinstance(last, dict) else None
-        if isinstance(replies, list) and replies and len(path) < MAX_TREE_DEPTH:
+        if len(path) > MAX_TREE_DEPTH:
+            return None
+        replies = path[-1].get("replies") if isinstance(path[-1], dict) else None
+        if isinstance(replies, list) and replies:
             pending += [[*path, reply] for reply in reversed(replies)]
         else:
             paths.append(path)
     rest = {key: value for key, value in row.items() if key != "prompt"}
-    return [{**rest, "messages": path} for path in paths]
+    return [merged(rest, {"messages": path}) for path in paths]
 
 
 # --- one row --------------------------------------------------------------------------------------
@@ -201,6 +229,7 @@ def recognise_row(row: Row, form: FileForm, note: Note) -> tuple[Row, dict[str, 
     if _is_in_alpaca_form(row):
         return {**row, "input": row.get("input", "")}, dict(zip(FIELDS, FIELDS, strict=True))
     values = NamedValues(row)
+    _check_same_names(values)
     _check_label(values)
     conversation = _conversation(values)
     if conversation is not None:
@@ -223,12 +252,28 @@ def recognise_row(row: Row, form: FileForm, note: Note) -> tuple[Row, dict[str, 
         if keys.get(name, name) != name:
             note(f"{quote(keys[name])} read as {name!r}")
     entry = _renamed(row, keys)
+    if question == "definition" and _is_texts(entry["instruction"]):
+        entry["instruction"] = "\n".join(entry["instruction"])  # as SuperNI publishes it
     if entry.get("history") is not None:
-        entry["history"] = _read_history(entry["history"])
+        entry["history"] = _read_history(decoded(entry["history"]))
     if not entry.get("history"):
         entry.pop("history", None)
     entry["output"] = _first_answer(entry["output"], keys["output"], note)
     return entry, keys
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
+
+
+def _check_same_names(values: NamedValues) -> None:
+    """RowFault for two keys that are one name, if both hold something."""
+    for one, other in values.same_names:
+        if other.strip().casefold() in READ_NAMES and values.row[one] not in (
+            "",
+            values.row[other],
+        ):
+            raise RowFault(f"{quote(one)} and {quote(other)} are the same name: leave one out")
 
 
 def _is_in_alpaca_form(row: Row) -> bool:
@@ -303,6 +348,8 @@ def _input_name(values: NamedValues, question: str, note: Note) -> str | None:
 
 def _first_answer(value: Any, key: str, note: Note) -> Any:
     """The text itself, or the first of several right answers, as in SQuAD."""
+    if key.casefold() in ("answers", "targets"):
+        value = decoded(value)
     texts = value
     if isinstance(value, dict) and isinstance(value.get("text"), list):
         texts = value["text"]
@@ -318,17 +365,20 @@ def _first_answer(value: Any, key: str, note: Note) -> Any:
 
 
 def _check_label(values: NamedValues) -> None:
-    """RowFault for an answer that is marked as a bad one, as in KTO's form."""
-    if LABEL_NAME not in values:
+    """RowFault for an answer that is marked as a bad one, as in KTO's form.
+
+    A "label" of other rows, as of a question and its answer, may be anything.
+    """
+    name = values.first_of(LABEL_NAMES)
+    if name is None:
         return
-    label = values[LABEL_NAME]
-    is_pair = values.first_of(QUESTION_NAMES) and values.first_of(ANSWER_NAMES)
-    rejected = label is False or (isinstance(label, str) and label.strip().casefold() == "false")
-    if "prompt" in values and "completion" in values:
-        rejected = rejected or label in (0, "0")
-    if is_pair and rejected:
-        key = values.keys[LABEL_NAME]
-        raise RowFault(f"{quote(key)} marks the answer as a bad one", "dropped")
+    has_completion = "prompt" in values and values.first_of(("completion", "response")) is not None
+    is_kto = name == "kto_tag" or has_completion or values.chat_name() is not None
+    label = values[name]
+    if isinstance(label, str):
+        label = label.strip().casefold()
+    if is_kto and label in (False, 0, "0", "false"):
+        raise RowFault(f"{quote(values.keys[name])} marks the answer as a bad one", "dropped")
 
 
 def _missing_fields(
@@ -359,31 +409,32 @@ def _shell(form: FileForm) -> str:
 
 
 # --- conversations --------------------------------------------------------------------------------
-def _conversation(values: NamedValues) -> tuple[str, Conversation] | None:
-    """(the key, the conversation under it), or None; RowFault if it can't be read."""
-    name = values.chat_key()
+def _conversation(values: NamedValues) -> tuple[list[str], Conversation] | None:
+    """(the keys, the conversation under them), or None; RowFault if it can't be read."""
+    name = values.chat_name()
     if name is not None:
         key = values.keys[name]
         try:
-            return key, read_messages(_decoded(values[name]))
+            return [key], read_messages(decoded(values[name]))
         except RowFault as fault:
             raise RowFault(f"{quote(key)}: {fault}", kind=fault.kind) from None
-    if _is_messages(values, "prompt") or _is_messages(values, "completion"):
+    if any(name in values and is_messages(decoded(values[name])) for name in PROMPT_AND_COMPLETION):
         messages: list[Any] = []
-        for name, role in (("prompt", "user"), ("completion", "assistant")):
-            value = values.row.get(values.keys.get(name, ""), [])
+        for name, role in zip(PROMPT_AND_COMPLETION, ("user", "assistant"), strict=True):
+            value = decoded(values[name]) if name in values else []
             messages += [{"role": role, "content": value}] if isinstance(value, str) else value
-        return "prompt/completion", read_messages(messages)
+        keys = [values.keys[name] for name in PROMPT_AND_COMPLETION if name in values]
+        return keys, read_messages(messages)
     alone = TEXT_NAME in values and not values.first_of((*QUESTION_NAMES, *ANSWER_NAMES))
     if alone and isinstance(values[TEXT_NAME], str):
         conversation = read_marked_text(values[TEXT_NAME])
         if conversation is not None:
-            return values.keys[TEXT_NAME], conversation
+            return [values.keys[TEXT_NAME]], conversation
     return None
 
 
 def _from_conversation(
-    values: NamedValues, key: str, conversation: Conversation, note: Note
+    values: NamedValues, keys: list[str], conversation: Conversation, note: Note
 ) -> tuple[Row, dict[str, str]]:
     """The last turn as the row's fields; system prompt and earlier turns beside them."""
     *earlier, last = conversation.turns
@@ -391,28 +442,35 @@ def _from_conversation(
         raise RowFault("no answer of the conversation has a weight other than 0", "dropped")
     for text in conversation.notes:
         note(text)
-    note(f"{quote(key)} read as a conversation")
-    used = key.split("/")
+    name = "/".join(keys)
+    note(f"{quote(name)} read as a conversation")
     entry: Row = {"instruction": last.user, "input": "", "output": last.assistant}
-    if conversation.system:
-        entry["system"] = conversation.system
-    if earlier:
-        entry["history"] = [
-            {
-                "instruction": turn.user,
-                "output": turn.assistant,
-                **({} if turn.counts else {"counts": False}),
-            }
-            for turn in earlier
-        ]
+    system_name = values.first_of(SYSTEM_NAMES)
+    system = conversation.system
+    if system is None and system_name is not None:
+        system = values[system_name]
+        keys = [*keys, values.keys[system_name]]
+    if system:
+        entry["system"] = system
+    if earlier or not last.counts:
+        entry["history"] = [_turn_of_entry(turn) for turn in earlier]
     if not last.counts:
-        entry["counts"] = False
-    for other, value in values.row.items():
-        folded = other.strip().casefold() if isinstance(other, str) else other
-        if other not in used and folded not in entry and value is not None:
-            entry[folded if folded in KNOWN_KEYS else other] = value
-    keys = {name: key for name in ("instruction", "output", "system")}
-    return entry, keys
+        entry[COUNTS] = False
+    for key, value in values.row.items():
+        if key in keys or value is None:
+            continue
+        folded = key.strip().casefold() if isinstance(key, str) else key
+        if folded in (*FIELDS, *SYSTEM_NAMES, "history", COUNTS):
+            if value != "":
+                note(f"{quote(str(key))} beside the conversation {quote(name)} is not read")
+        else:
+            entry[folded if folded in KNOWN_KEYS else key] = value
+    return entry, dict.fromkeys(("instruction", "output", "system"), name)
+
+
+def _turn_of_entry(turn: Turn) -> Row:
+    counts = {} if turn.counts else {COUNTS: False}
+    return {"instruction": turn.user, "output": turn.assistant, **counts}
 
 
 def _read_history(value: Any) -> list[Row]:
@@ -431,17 +489,3 @@ def _read_history(value: Any) -> list[Row]:
                 kind="a turn of 'history' is not a pair of question and answer",
             )
     return turns
-
-
-def _is_messages(values: NamedValues, name: str) -> bool:
-    return name in values and isinstance(values[name], list)
-
-
-def _decoded(value: Any) -> Any:
-    """A conversation that a table holds as JSON text."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value

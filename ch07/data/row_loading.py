@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ch07.config import FinetuneOptions
 from ch07.data import dataset_statistics
-from ch07.data.chat_dataset import drop_oldest_turns, make_dataset
+from ch07.data.chat_dataset import fit_conversations, make_dataset
 from ch07.data.chat_forms import describe_conversations
 from ch07.data.entries import DataFile, read_data
 from ch07.data.entry_checks import Entry
@@ -153,17 +153,8 @@ def _fit_conversations(
     file: DataFile, tokenizer: Tokenizer, style: PromptStyle, limit: int, log: RunLog
 ) -> DataFile:
     """The file with the oldest turns left out of conversations that exceed so many tokens."""
-    entries: list[Entry] = []
     findings: list[Finding] = []
-    for entry, place in zip(file.entries, file.places, strict=True):
-        n_dropped = 0
-        if entry.get("history"):
-            entry, n_dropped = drop_oldest_turns(entry, tokenizer, style, limit)
-        if n_dropped:
-            text = f"{count(n_dropped, 'turn')} left out, the oldest: more than {limit} tokens"
-            kind = f"the oldest turns were left out: more than {limit} tokens"
-            findings.append(Finding(place, "note", text, kind))
-        entries.append(entry)
+    entries = fit_conversations(file.entries, file.places, tokenizer, style, limit, findings)
     if not findings:
         return file
     for line in summarize_findings(findings):

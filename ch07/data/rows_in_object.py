@@ -7,8 +7,9 @@ known by its keys.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ch07.data.field_names import ANSWER_NAMES, CHAT_NAMES, QUESTION_NAMES, SPLIT_NAMES
+from ch07.data.field_names import READ_NAMES, SPLIT_NAMES
 from ch07.data.findings import Finding, FindingSink
+from ch07.data.json_objects import ObjectWithRepeatedKey, merged
 from ch07.data.row_forms import is_row
 from ch07.utils.errors import DataError
 from ch07.utils.validation import MAX_LISTED, quote
@@ -26,7 +27,9 @@ def rows_in_object(
     value: Mapping[str, Any], name: str, findings: FindingSink
 ) -> Iterator[tuple[str, Any]]:
     """(place, row) for each row of an object; DataError says what its keys are, if it has none."""
-    table = _table_of_columns(value, name) or _table_of_index(value) or _split_table(value)
+    if isinstance(value, ObjectWithRepeatedKey) and not is_row(value):
+        raise DataError(f"{name}: the key {quote(value.repeated_key)} appears twice")
+    table = _table_of_columns(value, name) or _table_of_index(value) or _split_table(value, name)
     if table is not None:
         form, rows = table
         findings.append(Finding(WHOLE_FILE, "note", f"read as {form}"))
@@ -39,18 +42,20 @@ def rows_in_object(
 # --- tables ---------------------------------------------------------------------------------------
 def _table_of_columns(value: Mapping[str, Any], name: str) -> tuple[str, list[dict]] | None:
     """{"instruction": {"0": ..., "1": ...}, ...}, or lists in place of the inner objects."""
-    names = {key.casefold() for key in value}
-    has_columns = names & set(QUESTION_NAMES) and names & set(ANSWER_NAMES)
-    if not (has_columns or names & set(CHAT_NAMES)):
-        return None
     columns = {key: column for key, column in value.items() if column is not None}
-    if len(columns) > 0 and all(isinstance(column, dict) for column in columns.values()):
+    known = [key for key in columns if key.strip().casefold() in READ_NAMES]
+    if not known:
+        return None
+    if all(isinstance(column, dict) for column in columns.values()):
         labels = list(next(iter(columns.values())))
         for key, column in columns.items():
+            if isinstance(column, ObjectWithRepeatedKey):
+                raise DataError(f"{name}: in the column {quote(key)}, a row appears twice")
             if list(column) != labels:
                 raise DataError(f"{name}: the column {quote(key)} has other rows than the first")
         rows = [{key: column[label] for key, column in columns.items()} for label in labels]
         return "the columns of a table (pandas: orient='columns')", rows
+    has_columns = len(known) > 1 or known == ["text"]
     if has_columns and all(map(_is_column, columns.values())):
         lengths = {key: len(column) for key, column in columns.items()}
         if len(set(lengths.values())) > 1:
@@ -79,7 +84,7 @@ def _table_of_index(value: Mapping[str, Any]) -> tuple[str, list[dict]] | None:
     return None
 
 
-def _split_table(value: Mapping[str, Any]) -> tuple[str, list[dict]] | None:
+def _split_table(value: Mapping[str, Any], name: str) -> tuple[str, list[dict]] | None:
     """{"columns": [names], "index": [...], "data": [[cells], ...]}."""
     columns = value.get("columns")
     data = value.get("data")
@@ -89,6 +94,8 @@ def _split_table(value: Mapping[str, Any]) -> tuple[str, list[dict]] | None:
         return None
     if not all(isinstance(cells, list) and len(cells) == len(columns) for cells in data):
         return None
+    if len(set(columns)) < len(columns):
+        raise DataError(f"{name}: a column appears twice among {', '.join(map(quote, columns))}")
     rows = [dict(zip(columns, cells, strict=True)) for cells in data]
     return "the columns and data of a table (pandas: orient='split')", rows
 
@@ -127,7 +134,7 @@ def _rows_of_lists(lists: Mapping[str, list[dict[str, Any]]]) -> Iterator[tuple[
             if set(row) >= {"row_idx", "row"} and isinstance(row["row"], dict):
                 row = row["row"]  # as the server of Hugging Face's dataset viewer gives rows
             if len(lists) > 1:
-                yield f"{key} row {i}", {**row, "split": SPLIT_NAMES[key.casefold()]}
+                yield f"{key} row {i}", merged(row, {"split": SPLIT_NAMES[key.casefold()]})
             else:
                 yield f"row {i}", row
 

@@ -8,10 +8,9 @@ pyarrow reads Parquet and Arrow, a few rows at a time; openpyxl reads workbooks.
 import csv
 import zipfile
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import Any
 
-from ch07.data.field_names import ANSWER_NAMES, CHAT_NAMES, FIELDS, QUESTION_NAMES, TEXT_NAME
+from ch07.data.field_names import READ_NAMES
 from ch07.data.findings import Finding, FindingSink
 from ch07.data.opened_file import READ_BYTES, OpenedFile, too_large
 from ch07.data.text_lines import Line, TextLines
@@ -21,7 +20,8 @@ from ch07.utils.validation import quote
 
 ROWS_PER_BATCH = 16  # rows of Parquet that are decoded together
 DELIMITERS = (",", "\t", ";", "|")
-KNOWN_COLUMNS = {*FIELDS, *QUESTION_NAMES, *ANSWER_NAMES, *CHAT_NAMES, TEXT_NAME}
+DELIMITER_OF_SUFFIX = {"csv": ",", "tsv": "\t", "tab": "\t"}
+MAX_CELL_CHARACTERS = 10_000_000
 
 Rows = Iterator[tuple[str, Any]]
 
@@ -38,20 +38,22 @@ def delimiter_of(header: str, file_name: str) -> str | None:
     if header.casefold().startswith("sep=") and len(header) == 5:
         return header[4]  # Excel's own first line
     suffixes = file_name.casefold().split(".")[1:]
-    wanted = 1 if {"csv", "tsv", "tab"} & set(suffixes) else 2
+    by_name = [DELIMITER_OF_SUFFIX[suffix] for suffix in suffixes if suffix in DELIMITER_OF_SUFFIX]
+    wanted = 1 if by_name else 2
     for delimiter in DELIMITERS:
         try:
             names = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
         except csv.Error:
             continue
-        known = {name.strip().casefold() for name in names} & KNOWN_COLUMNS
+        known = {name.strip().casefold() for name in names} & READ_NAMES
         if len(known) >= wanted:
             return delimiter
-    return "," if wanted == 1 and "tsv" not in suffixes else None
+    return by_name[0] if by_name else None
 
 
 def csv_rows(lines: TextLines, delimiter: str, findings: FindingSink) -> Rows:
     """("line 3", row) for each row; every cell is text. DataError where a quote never ends."""
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_CHARACTERS))  # of the whole process
     counted = _CountedLines(lines)
     reader = csv.reader(counted, delimiter=delimiter, skipinitialspace=True, strict=True)
     header: list[str] | None = None
@@ -71,6 +73,8 @@ def csv_rows(lines: TextLines, delimiter: str, findings: FindingSink) -> Rows:
             header = _check_header([cell.strip() for cell in cells], lines.name)
             continue
         place = f"line {begins}"
+        while len(cells) > len(header) and not cells[-1].strip():
+            cells.pop()  # spreadsheets write a row of empty cells at the end
         if len(cells) == len(header):
             yield place, dict(zip(header, cells, strict=True))
             continue
@@ -97,18 +101,23 @@ class _CountedLines:
 
 def _explain(error: csv.Error) -> str:
     text = str(error)
-    if "unexpected end" in text or "field limit" in text:
+    if "unexpected end" in text:
         return "a quote that begins a cell here is never closed"
+    if "field limit" in text:
+        return "a cell here is too long, or a quote that begins it is never closed"
     if "expected after" in text:
         return 'after the quote that ends a cell stands more text: write a quote in a cell as ""'
     return text
 
 
-def _check_header(names: Sequence[str], file_name: str) -> list[str]:
+def _check_header(names: list[str], file_name: str) -> list[str]:
+    """The columns' names; a column without one at the end is none, and none may appear twice."""
+    while names and not names[-1]:
+        names.pop()
     repeated = [name for i, name in enumerate(names) if name in names[:i]]
     if repeated:
         raise DataError(f"{file_name}: the column {quote(repeated[0])} appears twice")
-    return list(names)
+    return names
 
 
 # --- Parquet and Arrow ----------------------------------------------------------------------------
@@ -119,6 +128,7 @@ def columnar_rows(opened: OpenedFile) -> Rows:
     number = 0
     try:
         for batch in _batches(opened, pyarrow):
+            _check_header(list(batch.schema.names), opened.name)
             n_bytes += batch.nbytes
             if opened.max_bytes is not None and n_bytes > opened.max_bytes:
                 raise DataError(too_large(opened.name, opened.max_bytes))
@@ -152,7 +162,7 @@ def _batches(opened: OpenedFile, pyarrow: Any) -> Iterator[Any]:
 def workbook_rows(opened: OpenedFile, findings: FindingSink) -> Rows:
     """("row 3", row) for each row of the first sheet, numbered as Excel numbers them.
 
-    A number is read as the text that it shows, and said.
+    A number is read as text, without the format that Excel shows it in, and said.
     """
     openpyxl = import_optional("openpyxl", "reading an Excel workbook", "openpyxl")
     if opened.max_bytes is not None:
@@ -167,8 +177,11 @@ def workbook_rows(opened: OpenedFile, findings: FindingSink) -> Rows:
         for sheet in sheets[1:]:
             text = f"the sheet {quote(sheet.title)} was not read, only the first one"
             findings.append(Finding("the file", "note", text))
-        sheets[0].reset_dimensions()  # what the file says of its size may be wrong
-        yield from _sheet_rows(sheets[0].iter_rows(values_only=True), opened.name, findings)
+        formulas = openpyxl.load_workbook(opened.file, read_only=True).worksheets[0]
+        for sheet in (sheets[0], formulas):
+            sheet.reset_dimensions()  # what the file says of its size may be wrong
+        rows = zip(sheets[0].iter_rows(), formulas.iter_rows(), strict=False)
+        yield from _sheet_rows(rows, opened.name, findings)
     except DataError:
         raise
     except Exception as error:  # openpyxl, zipfile and the XML parser share no exception type
@@ -176,31 +189,61 @@ def workbook_rows(opened: OpenedFile, findings: FindingSink) -> Rows:
         raise DataError(f"{opened.name}: this workbook can't be read: {cause}") from None
 
 
-def _sheet_rows(rows: Iterator[Sequence[Any]], name: str, findings: FindingSink) -> Rows:
+def _sheet_rows(
+    rows: Iterator[tuple[Sequence[Any], Sequence[Any]]], name: str, findings: FindingSink
+) -> Rows:
+    """Rows of pairs of cells: with the stored value of a formula, and with the formula itself."""
     header: list[str] | None = None
-    for number, cells in enumerate(rows, start=1):
-        if all(cell is None for cell in cells):
+    for number, (cells, formulas) in enumerate(rows, start=1):
+        place = f"row {number}"
+        values = [cell.value for cell in cells]
+        if all(value is None for value in values) and not any(map(_is_formula, formulas)):
             continue
         if header is None:
-            names = ["" if cell is None else str(cell).strip() for cell in cells]
-            while names and not names[-1]:
-                names.pop()
-            header = _check_header(names, name)
+            header = _check_header(
+                ["" if value is None else str(value).strip() for value in values], name
+            )
             continue
-        place = f"row {number}"
-        if any(cell is not None for cell in cells[len(header) :]):
+        if any(value is not None for value in values[len(header) :]):
             text = f"there are cells beyond the {len(header)} columns that the header names"
             findings.append(Finding(place, "error", text))
             continue
-        row = {}
-        for column, cell in zip(header, chain(cells, [None] * len(header)), strict=False):
-            row[column] = _cell_text(cell, column, place, findings)
-        yield place, row
+        fault = _fault_in_cells(header, cells, formulas)
+        if fault is not None:
+            findings.append(Finding(place, "error", fault))
+            continue
+        values += [None] * (len(header) - len(values))
+        yield (
+            place,
+            {
+                column: _cell_text(value, column, place, findings)
+                for column, value in zip(header, values, strict=False)
+            },
+        )
+
+
+def _is_formula(cell: Any) -> bool:
+    return getattr(cell, "data_type", None) == "f"
+
+
+def _fault_in_cells(
+    header: Sequence[str], cells: Sequence[Any], formulas: Sequence[Any]
+) -> str | None:
+    """What is wrong with a cell that Excel itself couldn't compute, or has not computed yet."""
+    for column, cell, formula in zip(header, cells, formulas, strict=False):
+        if getattr(cell, "data_type", None) == "e":
+            return f"the cell in the column {quote(column)} is the error {cell.value}"
+        if cell.value is None and _is_formula(formula):
+            return (
+                f"the formula in the column {quote(column)} has no stored result: open the file "
+                "in a spreadsheet program, and save it"
+            )
+    return None
 
 
 def _cell_text(cell: Any, column: str, place: str, findings: FindingSink) -> Any:
     if isinstance(cell, bool) or not isinstance(cell, int | float):
         return cell
-    text = f"numbers in the column {quote(column)} were read as text"
+    text = f"numbers in the column {quote(column)} were read as text, without their format"
     findings.append(Finding(place, "note", text))
     return str(int(cell)) if float(cell).is_integer() else str(cell)

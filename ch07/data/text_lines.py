@@ -13,6 +13,7 @@ from typing import Any
 
 from ch07.data.file_formats import recognise_encoding
 from ch07.data.opened_file import (
+    READ_BYTES,
     DamagedFileError,
     OpenedFile,
     buffered,
@@ -39,6 +40,7 @@ class TextLines:
     def __init__(self, opened: OpenedFile) -> None:
         self.name = opened.name
         self.number = 0  # of the line that was read last
+        self._is_file = opened.is_file
         self._max_bytes = opened.max_bytes
         self._max_line_bytes = opened.max_bytes or MAX_LINE_BYTES
         self._file, self._n_bytes = _as_utf8(opened.file, opened.name)
@@ -121,9 +123,8 @@ class TextLines:
         except UnicodeDecodeError as error:
             line = self.number + data[: error.start].count(b"\n")
             byte = f"byte {self._n_bytes + error.start} is 0x{data[error.start]:02x}"
-            raise DataError(
-                f"{self.name}: not UTF-8: {byte} (in line {line}); {_how_to_convert(self.name)}"
-            ) from None
+            advice = _how_to_convert(self.name, self._is_file)
+            raise DataError(f"{self.name}: not UTF-8: {byte} (in line {line}); {advice}") from None
         self._n_bytes += len(data)
         return text
 
@@ -131,10 +132,13 @@ class TextLines:
         return DamagedFileError(f"{error}: it can be read up to line {self.number}")
 
 
-def _how_to_convert(name: str) -> str:
+def _how_to_convert(name: str, is_file: bool) -> str:
+    advice = "save the file with UTF-8 encoding"
+    if not is_file:
+        return advice
     file = shlex.quote(name)
     return (
-        "save the file with UTF-8 encoding, or convert it from its own, for example: "
+        f"{advice}, or convert it from its own, for example: "
         f"iconv -f WINDOWS-1252 -t UTF-8 {file} > {shlex.quote(name + '.utf8')}"
     )
 
@@ -144,6 +148,9 @@ def _as_utf8(file: Any, name: str) -> tuple[Any, int]:
     encoding, n_mark = recognise_encoding(file.peek(4)[:4])
     file.read(n_mark)
     if encoding == UTF8:
+        beginning = file.peek(READ_BYTES)
+        if b"\r" in beginning and b"\n" not in beginning:  # lines end as on an old Mac
+            return buffered(lambda size: file.read(size).replace(b"\r", b"\n")), n_mark
         return file, n_mark
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     n_read = n_mark

@@ -21,9 +21,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import psutil
 
-from ch07.data.chat_dataset import counted_flags, make_dataset
+from ch07.data.chat_dataset import counted_flags, fit_conversations, make_dataset
 from ch07.data.chat_forms import describe_conversations, merge_descriptions
 from ch07.data.data_files import STORE_FILE, Source, source_name
+from ch07.data.entries import entry_key
 from ch07.data.entry_checks import Entry
 from ch07.data.field_names import SPLITS
 from ch07.data.findings import Finding, FindingCounts, FindingSink
@@ -66,9 +67,15 @@ def is_store(source: Source | None) -> bool:
 
 # --- writing --------------------------------------------------------------------------------------
 def write_store(
-    source: Source, folder: Path | str, style: PromptStyle, skip_bad_rows: bool = False
+    source: Source,
+    folder: Path | str,
+    style: PromptStyle,
+    skip_bad_rows: bool = False,
+    max_length: int | None = None,
 ) -> "TokenStore":
     """Read a file, or several, row by row into a new folder; its `TokenStore`.
+
+    Conversations of more than `max_length` tokens lose their oldest turns.
 
     DataError names the rows that can't be used, unless `skip_bad_rows` leaves them out. Needs
     memory for a thousand rows, and 8 bytes for each row.
@@ -83,7 +90,7 @@ def write_store(
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     try:
         new.mkdir(parents=True)
-        about = _write_files(source, new, style, skip_bad_rows)
+        about = _write_files(source, new, style, skip_bad_rows, max_length)
         names = _file_names(about["conversations"] is not None)
         about["sha256"] = {name: sha256_of(new / name) for name in names}
         write_json_with_checksum(new / ABOUT, about)
@@ -105,7 +112,7 @@ def _arrays(chats: bool) -> dict[str, str]:
 
 
 def _write_files(
-    source: Source, new: Path, style: PromptStyle, skip_bad_rows: bool
+    source: Source, new: Path, style: PromptStyle, skip_bad_rows: bool, max_length: int | None
 ) -> dict[str, Any]:
     """Write all files but store.json; returns the content of that."""
     digest = hashlib.sha256()
@@ -114,12 +121,11 @@ def _write_files(
     with ExitStack() as stack:
         files = {name: stack.enter_context(open(new / name, "wb")) for name in _file_names(True)}
         rows = usable_rows(source, findings, skip_bad_rows=skip_bad_rows, digest=digest)
-        writer = ChunkWriter(files, style)
+        writer = ChunkWriter(files, style, max_length)
         while chunk := list(islice(rows, CHUNK_ROWS)):
             writer.write(chunk, findings)
             for _, entry in chunk:
-                fields = [entry[key] for key in ("instruction", "input", "output")]
-                entry_hashes.append(_hash(repr(fields)))
+                entry_hashes.append(_hash(repr(entry_key(entry))))
         for file in files.values():
             file.flush()
             os.fsync(file.fileno())
@@ -145,7 +151,10 @@ def _write_files(
 class ChunkWriter:
     """Appends rows to the files of a store, a chunk at a time."""
 
-    def __init__(self, files: Mapping[str, BinaryIO], style: PromptStyle) -> None:
+    def __init__(
+        self, files: Mapping[str, BinaryIO], style: PromptStyle, max_length: int | None = None
+    ) -> None:
+        self.max_length = max_length
         self.files = files
         self.style = style
         self.tokenizer = load_tokenizer()
@@ -156,13 +165,18 @@ class ChunkWriter:
 
     def write(self, chunk: Sequence[tuple[str, Entry]], findings: FindingSink) -> None:
         """Tokenize and write (place, entry) pairs; rows that would merge tokens are noted."""
+        places = [place for place, _ in chunk]
         entries = [entry for _, entry in chunk]
+        if self.max_length is not None:
+            entries = fit_conversations(
+                entries, places, self.tokenizer, self.style, self.max_length, findings
+            )
         dataset = make_dataset(entries, self.tokenizer, self.style, "response")
         self.conversations = merge_descriptions(self.conversations, describe_conversations(entries))
         for i in boundary_merge_rows(entries, self.tokenizer, self.style):
-            findings.append(Finding(chunk[i][0], "note", BOUNDARY_MERGE))
+            findings.append(Finding(places[i], "note", BOUNDARY_MERGE))
         parts = {name: array(code) for name, code in _arrays(True).items()}
-        for i, (place, entry) in enumerate(chunk):
+        for i, (place, entry) in enumerate(zip(places, entries, strict=True)):
             words, number = _split_place(place)
             if not self.places or self.places[-1][1] != words:
                 self.places.append((self.n_rows + i, words))
@@ -176,7 +190,9 @@ class ChunkWriter:
             parts["lines"].append(number)
             split = entry.get("split")
             parts["splits"].append(1 + SPLITS.index(split) if split else 0)
-            self.files[TEXT].write(json.dumps(entry, ensure_ascii=True).encode() + b"\n")
+            self.files[TEXT].write(
+                json.dumps(entry, ensure_ascii=True, default=str).encode() + b"\n"
+            )
         parts["prompts"].extend(dataset.prompt_lengths)
         for name, part in parts.items():
             part.tofile(self.files[f"{name}.bin"])

@@ -38,9 +38,29 @@ class StoredDataset(Dataset):
         ids = self.store.ids[start:end].tolist()
         if self.loss_on == "all":
             return ids
-        if self.store.has_chats and self.loss_on == "response":
-            return self.store.counted_of(row), ids
-        return int(self.store.prompts[row]), ids
+        if not self.store.has_chats:
+            return int(self.store.prompts[row]), ids
+        return self._counted(row), ids
+
+    def _counted(self, row: int) -> list[bool]:
+        """The flags of a row, as a `ChatDataset` of its entry has them."""
+        counted = self.store.counted_of(row)
+        if self.loss_on == "last-response":
+            n_prompt = int(self.store.prompts[row])
+            counted[:n_prompt] = [False] * n_prompt
+        return counted
+
+    @property
+    def masked_lengths(self) -> np.ndarray:
+        """The number of tokens in each row that are no targets of the loss on responses."""
+        if not self.store.has_chats:
+            return np.asarray(self.prompt_lengths)
+        if self.loss_on == "last-response":
+            return np.array([self._counted(row).count(False) for row in range(len(self))])
+        ends = self.store.ends.astype(np.int64) + np.arange(1, len(self) + 1)  # in flags
+        counted = np.concatenate([[0], np.cumsum(self.store.counted, dtype=np.int64)])
+        n_counted = np.diff(counted[ends], prepend=0)
+        return np.asarray(self.lengths) + 1 - n_counted
 
     @property
     def data(self) -> LazySequence[Entry]:

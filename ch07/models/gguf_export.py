@@ -79,7 +79,7 @@ def write_gguf(
             if number_format == "q8_0":
                 writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
             _add_tokenizer(writer)
-            writer.add_chat_template(chat_template(style, conversations))
+            writer.add_chat_template(chat_template(style, conversations, mark_answers=False))
             for gguf_name, tensor in named_tensors(model):
                 tensor_format = _tensor_format(gguf_name, tensor, number_format)
                 remedy = f"too large for {tensor_format}: use --gguf f32"

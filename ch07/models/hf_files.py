@@ -158,8 +158,9 @@ one user message, optionally followed by its answer as an assistant message.') -
 
 CONVERSATION_TEMPLATE = """\
 {#- Perhaps a system message; then user and assistant take turns, each answer with its end. -#}
-{%- set has_system = messages and messages[0]['role'] == 'system' -%}
-{%- set turns = messages[1:] if has_system else messages -%}
+{%- set starts_with_system = messages and messages[0]['role'] == 'system' -%}
+{%- set has_system = starts_with_system and messages[0]['content'] | trim -%}
+{%- set turns = messages[1:] if starts_with_system else messages -%}
 {%- if not turns -%}
 {{- raise_exception('There is no message: give a user message.') -}}
 {%- endif -%}
@@ -202,20 +203,25 @@ CONVERSATION_TEMPLATE = """\
 """
 
 
-def chat_template(style: PromptStyle, conversations: bool = False) -> str:
+def chat_template(
+    style: PromptStyle, conversations: bool = False, mark_answers: bool = True
+) -> str:
     """The content of chat_template.jinja for a `PromptStyle`: its prompt, byte for byte.
 
     The instruction is the "content" of a user message; a text that it works on is the "input" of
     the same message. An assistant message after it is followed by end-of-text. A model that was
     trained on single instructions has a template that raises an error for system messages and for
     several turns, instead of inventing a format. With `conversations`, both are written as in
-    training, and `return_assistant_tokens_mask` marks what the loss counted.
+    training, and `return_assistant_tokens_mask` marks what the loss counted; the marks in the
+    template, which only transformers reads, are left out without `mark_answers`.
     """
     texts = {"WITH_INPUT": style.with_input, "NO_INPUT": style.no_input}
     template = CHAT_TEMPLATE
     if conversations:
         form = chat_form(style)
         template = CONVERSATION_TEMPLATE
+        if not mark_answers:
+            template = re.sub(r"\{%- (?:end)?generation -%\}", "", template)
         texts["TURN_WITH_INPUT"] = form.turn.with_input
         texts["TURN_NO_INPUT"] = form.turn.no_input
         texts["BETWEEN"] = form.between

@@ -74,14 +74,15 @@ def write_jsonl(path: str | Path, rows: Iterable[Any], strict: bool = True) -> i
     Letters of every script are written as they are, U+2028 included: only "\\n" ends a line.
     A ValueError names the row that holds NaN, which JSON doesn't have, or half a character (a lone
     surrogate), which UTF-8 doesn't have. Without `strict`, both are written in the form that
-    Python's `json` module reads back.
+    Python's `json` module reads back, and values that JSON doesn't have, such as dates, as text.
     """
     n = 0
     on_surrogate = "strict" if strict else "backslashreplace"
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         for n, row in enumerate(rows, start=1):
             try:
-                line = json.dumps(row, ensure_ascii=False, allow_nan=not strict)
+                as_text = None if strict else str  # dates of a table, for instance
+                line = json.dumps(row, ensure_ascii=False, allow_nan=not strict, default=as_text)
                 file.write(line.encode(errors=on_surrogate) + b"\n")
             except UnicodeEncodeError:
                 where = f"{path}: row {n}"

@@ -1,7 +1,11 @@
 """Pretraining: no token is lost, nothing held out is told, and its run is like any other."""
 
+import gzip
+import hashlib
 import json
+import os
 import re
+import threading
 from collections import Counter
 from contextlib import contextmanager
 
@@ -31,6 +35,7 @@ from ch07.data.toy_instructions.lists import LIST_FAMILIES, LIST_WORDS
 from ch07.models.saved_run import load_run
 from ch07.runs import run_folder
 from ch07.utils.atomic_files import read_json, sha256_of
+from ch07.utils.errors import DataError
 from ch07.utils.run_log import RunLog
 from collate import END_OF_TEXT
 
@@ -429,7 +434,7 @@ TEXT_ROWS = [{"text": text, "url": "u"} for text in DOCUMENTS]
 )
 @pytest.mark.parametrize("how", ["file", "gzip", "pipe"])
 def test_a_corpus_in_any_form_gives_the_same_documents(tmp_path, content, how):
-    path = tmp_path / "corpus"
+    path = tmp_path / ("corpus.csv" if content.startswith("text,") else "corpus")
     data = content.encode()
     if how == "pipe":
         os.mkfifo(path)
@@ -444,7 +449,9 @@ def test_a_corpus_in_any_form_gives_the_same_documents(tmp_path, content, how):
     assert documents == DOCUMENTS and sha256 == hashlib.sha256(data).hexdigest()
 
 
-@pytest.mark.parametrize("content", ["{braces} are fine.\n\nSo is this.", "[1] A note.\n\nAnd so on."])
+@pytest.mark.parametrize(
+    "content", ["{braces} are fine.\n\nSo is this.", "[1] A note.\n\nAnd so on."]
+)
 def test_prose_may_begin_with_a_bracket(tmp_path, content):
     (tmp_path / "corpus").write_text(content, encoding="utf-8")
     assert read_documents(tmp_path / "corpus")[0] == content.split("\n\n")

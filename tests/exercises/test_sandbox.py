@@ -306,7 +306,7 @@ def test_pytest_checks_a_learners_file_and_nothing_else(tmp_path, run_command):
     path = write(tmp_path, text + RIGHT)
     done = run_command("-m", "pytest", "-p", "no:cacheprovider", f"--impl={path}")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "1 failed, 1 passed, 12 skipped" in done.stdout
+    assert "1 failed, 1 passed, 13 skipped" in done.stdout
     assert "Traceback" not in done.stdout and "diagnose.py" not in done.stdout
     assert "generate" in done.stdout and "returned [5, 17" in done.stdout
 

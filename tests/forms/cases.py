@@ -441,7 +441,7 @@ ROW_FAULTS = {
     "a picture": (
         one({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]},
                           {"role": "assistant", "content": "A cat"}]}),
-        "message 1 has a part that is no text: 'image_url'",
+        "message 1 has a part that is not text: 'image_url'",
     ),
     "an unknown role": (
         one({"messages": [{"role": "narrator", "content": "x"}]}),

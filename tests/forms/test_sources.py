@@ -100,7 +100,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     [
         (["train.jsonl", "test.jsonl", "valid.jsonl"], ["train", "test", "validation"]),
         (["train-00000-of-1.json", "validation-00000-of-1.json"], ["train", "validation"]),
-        (["data/train/a.json", "data/dev/a.json"], ["train", "validation"]),
+        (["data/train/a.json", "data/dev/a.json"], [None, None]),  # their own names say nothing
         (["train_sft.json", "test_sft.json", "notes.json"], ["train", "test", None]),
         (["test.jsonl", "more.jsonl"], [None, None]),  # nothing to train on is named
         (["train_1.json", "train_2.json"], [None, None]),

@@ -171,9 +171,9 @@ def marks_table(
 
     >>> print(marks_table([1, 99], [False, False], [1, 99], [False, True]))
     returned ([x] is counted)
-        1   END
+        1    END
     expected
-        1  [END]
+        1   [END]
     """
 
     def line(numbers: Sequence[int], marks: Sequence[bool]) -> str:

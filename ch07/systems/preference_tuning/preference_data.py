@@ -22,13 +22,14 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
 from ch07.data.chat_dataset import collate_responses, make_dataset
+from ch07.data.conversations import decoded, is_messages
 from ch07.data.data_files import Source
 from ch07.data.dataloader import LengthGroupedBatches
 from ch07.data.entries import DataFile, load_entries, read_data
 from ch07.data.entry_checks import ALPACA_FORM, Entry, check_row
-from ch07.data.field_names import PAIR_NAMES, QUESTION_NAMES
+from ch07.data.field_names import CHAT_NAMES, LABEL_NAMES, PAIR_NAMES, QUESTION_NAMES
 from ch07.data.findings import Finding, FindingCounts, FindingSink, RowFault, raise_faulty_rows
-from ch07.data.json_reader import ObjectWithRepeatedKey
+from ch07.data.json_objects import ObjectWithRepeatedKey
 from ch07.data.row_forms import FileForm, NamedValues
 from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.build import DATA_FILE
@@ -73,7 +74,7 @@ def check_pair(
 ) -> Pair | None:
     """The row as a pair with stripped fields, or None; what was found is added to `findings`."""
     if not isinstance(row, dict) or isinstance(row, ObjectWithRepeatedKey):
-        return check_row(where, row, findings)  # adds what is wrong with the row
+        return check_row(where, row, findings, form)  # adds what is wrong with the row
     try:
         rows = rows_of_sides(row)
     except RowFault as fault:
@@ -87,6 +88,7 @@ def check_pair(
         entry = check_row(where, rows[side], side_findings, form)
         for finding in side_findings:
             text = finding.text.replace("'output'", repr(side)).replace("'messages'", repr(side))
+            text = text.replace("/output read as instruction/output", " read as instruction")
             pair_findings[replace(finding, text=text)] = None
         if entry is not None:
             answers[side] = entry.pop("output")
@@ -96,10 +98,11 @@ def check_pair(
         pair_findings[Finding(where, "error", text)] = None
     elif len(answers) == 2 and answers["chosen"] == answers["rejected"]:
         pair_findings[Finding(where, "dropped", "'chosen' and 'rejected' are the same")] = None
-    for finding in pair_findings:
+    notes = [finding for finding in pair_findings if finding.level == "note"]
+    faults = [finding for finding in pair_findings if finding.level != "note"]
+    for finding in [*notes, *faults[:1]]:  # one fault is enough for a row
         findings.append(finding)
-    unusable = any(finding.level != "note" for finding in pair_findings)
-    return None if unusable else {**prompts[0], **answers}
+    return None if faults else {**prompts[0], **answers}
 
 
 def rows_of_sides(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -110,28 +113,50 @@ def rows_of_sides(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """
     values = NamedValues(row)
     missing = [side for side in SIDES if side not in values]
-    has_prompt = values.first_of(QUESTION_NAMES) is not None
-    implicit = not missing and all(read_dialogue(values[side]) is not None for side in SIDES)
-    if missing or not (has_prompt or implicit):
-        lacking = [] if has_prompt else ["instruction"]
+    question = values.first_of(QUESTION_NAMES)
+    sides = {side: read_dialogue(values[side]) for side in SIDES if side in values}
+    prompt = None if question is None else decoded(values[question])
+    has_messages = is_messages(prompt) or any(sides.values())
+    if missing or (question is None and not all(sides.values())):
+        lacking = [] if question is not None else ["instruction"]
         keys = ", ".join(quote(str(key)) for key in list(row)[:MAX_LISTED]) or "none"
         names = ", ".join(map(repr, [*lacking, *missing]))
         raise RowFault(f"missing: {names}; keys found: {keys}")
-    left_out = {values.keys[side] for side in SIDES} | {"output"}
+    left_out = {values.keys[name] for name in (*SIDES, *LABEL_NAMES, "output") if name in values}
     shared = {key: value for key, value in row.items() if key not in left_out}
-    if not implicit:
+    if not has_messages:
         return {side: {**shared, "output": values[side]} for side in SIDES}
-    prompt = row.get(values.keys.get("prompt", ""), [])
-    shared = {key: value for key, value in shared.items() if key != values.keys.get("prompt")}
-    rows = {}
-    for side in SIDES:
-        messages = read_dialogue(values[side])
-        assert messages is not None  # it is implicit
-        if len(messages) == 1:  # the answer alone
-            before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-            messages = [*before, *messages]
-        rows[side] = {**shared, "messages": messages}
-    return rows
+    read = {values.keys[name] for name in (question or "", *CHAT_NAMES) if name in values}
+    shared = {key: value for key, value in shared.items() if key not in read}
+    return {
+        side: {**shared, "messages": _messages_of_side(prompt, sides[side] or values[side], side)}
+        for side in SIDES
+    }
+
+
+def _messages_of_side(prompt: Any, answer: Any, side: str) -> list[Any]:
+    """The whole conversation of a side; RowFault if the prompt isn't how it begins."""
+    before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt or []
+    if isinstance(answer, str):
+        return [*before, {"role": "assistant", "content": answer}]
+    if len(answer) == 1:  # the answer alone
+        return [*before, *answer]
+    systems = [message for message in before if message.get("role") == "system"]
+    asked = [_said(message) for message in before if message not in systems]
+    if (
+        asked
+        and asked
+        != [_said(message) for message in answer if message.get("role") != "system"][: len(asked)]
+    ):
+        raise RowFault(f"the prompt is not how the conversation under {side!r} begins")
+    own_systems = [message for message in answer if message.get("role") == "system"]
+    return [*([] if own_systems else systems), *answer]
+
+
+def _said(message: Any) -> str:
+    """The text of a message, for comparison."""
+    text = next((message[key] for key in ("content", "value", "text") if key in message), "")
+    return text.strip() if isinstance(text, str) else repr(text)
 
 
 def read_dialogue(value: Any) -> list[Any] | None:
@@ -140,7 +165,8 @@ def read_dialogue(value: Any) -> list[Any] | None:
     >>> read_dialogue("\n\nHuman: Hi\n\nAssistant: Ho")
     [{'role': 'Human', 'content': 'Hi'}, {'role': 'Assistant', 'content': 'Ho'}]
     """
-    if isinstance(value, list):
+    value = decoded(value)
+    if is_messages(value):
         return value
     if not isinstance(value, str) or not HH_SPEAKER.match(value):
         return None

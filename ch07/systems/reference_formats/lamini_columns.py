@@ -16,7 +16,7 @@ CONTEXT = "context"  # another name for the input
 INPUT_AS_QUESTION = ("input", "output")
 # In this order, and after these, text.
 COURSE_ORDER = (("question", "answer"), ("instruction", "response"), INPUT_AS_QUESTION)
-OUR_ORDER = (
+INSTRUCTION_FIRST = (
     ("instruction", "output"),
     *COURSE_ORDER,
     ("prompt", "response"),
@@ -25,7 +25,7 @@ OUR_ORDER = (
 
 
 def detect_columns(
-    columns: Collection[str], order: Sequence[tuple[str, ...]] = OUR_ORDER
+    columns: Collection[str], order: Sequence[tuple[str, ...]] = INSTRUCTION_FIRST
 ) -> tuple[str, ...]:
     """The names of (question, answer), or ("text",): the first in the order that a row has.
 

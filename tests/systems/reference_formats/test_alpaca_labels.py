@@ -213,7 +213,9 @@ def test_joint_and_separate_ids_differ_exactly_where_tokens_merge(tokenizer, sty
     merging = {ALPACA_STYLE: '("-{', CHINESE_ALPACA_STYLE: '("-{:R'}.get(style, "")
     assert merges or not answer or answer[0] not in merging
     for row, before, after, joined in merges:
-        assert row == 0 and joined and before and after
+        assert row == 0 and joined and before
+        # The two line breaks that end a Llama 3 prompt are one token alone, two before an answer.
+        assert after or style.name == "llama-3"
 
 
 def test_merges_are_printed_as_tokens(tokenizer):
