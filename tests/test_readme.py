@@ -259,7 +259,7 @@ def test_numbers_of_notebooks_exercises_and_bundled_entries_are_those_there_are(
     from ch07.data.toy_instructions.build import DATA_FILE
     from ch07.exercises.catalogue import exercises
 
-    in_words = {9: "Nine", 14: "Fourteen"}
+    in_words = {9: "Nine", 15: "Fifteen"}
     notebooks = list((ROOT / "notebooks").glob("0*.ipynb"))
     assert f"{in_words[len(notebooks)]} notebooks" in README
     assert f"{in_words[len(exercises())]} exercises" in README

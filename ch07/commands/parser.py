@@ -79,13 +79,13 @@ COMMANDS = (
     ),
     Command(
         "prepare-data",
-        "convert rows, however many, to JSONL in Alpaca format",
+        "convert any number of rows to JSONL in Alpaca format",
         "ch07.commands.prepare_data:prepare_data",
         data_arguments.add_prepare_data,
     ),
     Command(
         "tokenize",
-        "write rows of any number as a token store to train on",
+        "write any number of rows as a token store to train on",
         "ch07.commands.tokenize_data:tokenize_data",
         data_arguments.add_tokenize,
     ),

@@ -1,4 +1,4 @@
-"""`python -m ch07 tokenize FILE STORE`: rows of any number become a token store."""
+"""`python -m ch07 tokenize FILE STORE`: write any number of rows as a token store."""
 
 import shlex
 import sys

@@ -102,11 +102,11 @@ def drop_oldest_turns(
     while n_tokens > max_length and n_dropped < len(history):
         n_dropped += 1
         # the turn that is first now has the preamble or the system prompt before it
-        first = {**entry, "history": [], **turns_of(entry)[n_dropped]}
+        first = {**turns_of(entry)[n_dropped], "history": [], "system": entry.get("system")}
         prompt = "".join(text for _, text in prompt_parts(first, style)[0])
         n_prompt = len(tokenizer.encode_ordinary(prompt))
+        # one end-of-text fewer than turns: collate adds the last one
         n_tokens = n_prompt + len(turns[n_dropped].answer) + sum(sizes[n_dropped + 1 :])
-        n_tokens += n_dropped < len(history)
     return {**entry, "history": history[n_dropped:]}, n_dropped
 
 

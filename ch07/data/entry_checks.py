@@ -27,8 +27,12 @@ def check_row(
     What was noticed is appended to `findings`, at `place` ("row 3").
     """
 
+    noted: set[str] = set()
+
     def note(text: str) -> None:
-        findings.append(Finding(place, "note", text))
+        if text not in noted:
+            noted.add(text)
+            findings.append(Finding(place, "note", text))
 
     try:
         if not isinstance(row, dict):
@@ -43,7 +47,8 @@ def check_row(
                 entry[name] = stripped_text(entry[name], key, note)
         _check_values(entry, keys, note)
         if "history" in entry:
-            _check_history(entry, note)
+            in_one = keys.get("instruction") == keys.get("output")  # all turns under one key
+            _check_history(entry, keys["instruction"] if in_one else "history", note)
     except RowFault as fault:
         findings.append(Finding(place, fault.level, str(fault), fault.kind))
         return None
@@ -99,22 +104,32 @@ def _check_values(entry: Entry, keys: Mapping[str, str], note: Any) -> None:
         entry["split"] = name
 
 
-def _check_history(entry: Entry, note: Any) -> None:
-    """Replace the turns before the last one by checked ones; RowFault for one that is faulty."""
-    turns = []
+def _check_history(entry: Entry, key: str, note: Any) -> None:
+    """Replace the turns before the last one by checked ones; RowFault for one that is faulty.
+
+    `key` is where the reader's file has them.
+    """
+    turns: list[Entry] = []
     for i, turn in enumerate(entry["history"], start=1):
-        checked: Entry = {}
-        for name, what in (("instruction", "question"), ("input", "input"), ("output", "answer")):
-            if name != "input" or turn.get("input"):
-                checked[name] = stripped_text(turn[name], f"{what} {i}", note)
-        if not checked["instruction"]:
-            raise RowFault(f"question {i} of the conversation is empty", kind="an empty question")
-        if not checked["output"]:
-            text = f"answer {i} of the conversation is empty"
-            raise RowFault(text, "dropped", kind="an answer of the conversation is empty")
-        turns.append(checked | _checked_counts(turn))
+        try:
+            turns.append(_checked_turn(turn, key, note))
+        except RowFault as fault:  # without the number, rows with the same fault are told together
+            raise RowFault(f"turn {i}: {fault}", fault.level, kind=f"a turn: {fault}") from None
     entry["history"] = turns
     _checked_counts(entry)
+
+
+def _checked_turn(turn: Entry, key: str, note: Any) -> Entry:
+    """An earlier turn with stripped fields; RowFault if it can't be used."""
+    checked: Entry = {}
+    for name in FIELDS:
+        if name != "input" or turn.get("input"):
+            checked[name] = stripped_text(turn[name], key, note)
+    if not checked["instruction"]:
+        raise RowFault(f"the question in {quote(key)} is empty")
+    if not checked["output"]:
+        raise RowFault(f"the answer in {quote(key)} is empty", "dropped")
+    return checked | _checked_counts(turn)
 
 
 def _checked_counts(turn: Entry) -> dict[str, bool]:

@@ -15,7 +15,7 @@ from ch07.utils.validation import MAX_LISTED
 
 # If more rows than these, and more than half, are faulty, the file isn't instruction data.
 MAX_FAULTY_ROWS = 100_000
-MAX_KINDS_TOLD = 30  # of findings that are printed
+MAX_KINDS_TOLD = 15  # of findings that are printed
 
 Level = Literal["error", "dropped", "note"]
 
@@ -80,11 +80,9 @@ class FindingCounts:
             self.n_errors += 1
 
     def lines(self) -> list[str]:
-        """A line for each kind, as `summarize_findings` writes it."""
-        lines = [
-            _kind_line(level, text, kind.n, kind.places)
-            for (level, text), kind in self.kinds.items()
-        ]
+        """A line for each kind, as `summarize_findings` writes it: first what was left out."""
+        in_order = sorted(self.kinds.items(), key=lambda item: item[0][0] == "note")
+        lines = [_kind_line(level, text, kind.n, kind.places) for (level, text), kind in in_order]
         if len(lines) <= MAX_KINDS_TOLD:
             return lines
         left = count(len(lines) - MAX_KINDS_TOLD, "more kind")

@@ -17,6 +17,7 @@ from ch07.data.text_lines import Line, TextLines
 from ch07.utils.errors import DataError
 from ch07.utils.validation import type_name
 
+TOO_DEEP = "brackets within brackets, too deep to be read"
 LINES_TRIED = 100  # whether they are JSON decides what a text is whose first line isn't
 
 
@@ -152,7 +153,9 @@ def _or_data_error(objects: Iterator[Any], name: str) -> Iterator[Any]:
         yield from objects
     except json.JSONDecodeError as error:
         raise DataError(f"{name}: not JSON: {_explain(error, with_line=True)}") from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise DataError(f"{name}: not JSON: {TOO_DEEP}") from None
+    except ValueError as error:
         raise DataError(f"{name}: not JSON: {error}") from None
 
 
@@ -178,7 +181,9 @@ def decode_json(text: str, with_line: bool = True) -> tuple[Any, str | None]:
         return DECODER.decode(text), None
     except json.JSONDecodeError as error:
         return None, _explain(error, with_line)
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 100,000 brackets
+    except RecursionError:  # 100,000 brackets
+        return None, TOO_DEEP
+    except ValueError as error:  # a number of 5,000 digits
         return None, str(error)
 
 

@@ -213,7 +213,7 @@ def _paths_of_tree(row: Row) -> list[Row] | None:
 def is_row(value: Mapping[str, Any]) -> bool:
     """Whether a single object is itself a row, perhaps a faulty one, not a container of rows."""
     values = NamedValues(value)
-    if values.first_of((*CHAT_NAMES, *INSTANCE_NAMES, *PAIR_NAMES, "instruction")):
+    if values.chat_name() or values.first_of((*INSTANCE_NAMES, *PAIR_NAMES, "instruction")):
         return True
     if values.first_of((*QUESTION_NAMES, "input")) and values.first_of(ANSWER_NAMES):
         return True

@@ -8,6 +8,7 @@ pyarrow reads Parquet and Arrow, a few rows at a time; openpyxl reads workbooks.
 import csv
 import zipfile
 from collections.abc import Iterator, Sequence
+from datetime import date, datetime, time
 from typing import Any
 
 from ch07.data.field_names import READ_NAMES
@@ -162,7 +163,7 @@ def _batches(opened: OpenedFile, pyarrow: Any) -> Iterator[Any]:
 def workbook_rows(opened: OpenedFile, findings: FindingSink) -> Rows:
     """("row 3", row) for each row of the first sheet, numbered as Excel numbers them.
 
-    A number is read as text, without the format that Excel shows it in, and said.
+    Numbers and dates are read as text, without the format that Excel shows them in, and said.
     """
     openpyxl = import_optional("openpyxl", "reading an Excel workbook", "openpyxl")
     if opened.max_bytes is not None:
@@ -242,6 +243,12 @@ def _fault_in_cells(
 
 
 def _cell_text(cell: Any, column: str, place: str, findings: FindingSink) -> Any:
+    if isinstance(cell, date | time):
+        text = f"dates and times in the column {quote(column)} were read in ISO form"
+        findings.append(Finding(place, "note", text))
+        if isinstance(cell, datetime) and cell.time() == time():
+            cell = cell.date()  # Excel stores a day as its midnight
+        return cell.isoformat()
     if isinstance(cell, bool) or not isinstance(cell, int | float):
         return cell
     text = f"numbers in the column {quote(column)} were read as text, without their format"

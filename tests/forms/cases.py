@@ -7,6 +7,7 @@ in its smallest size.
 
 import bz2
 import csv
+import datetime
 import gzip
 import io
 import json
@@ -175,6 +176,21 @@ FILE_FORMS = {
         ).encode(),
         [A],
     ),
+    "CSV with the line ends of an old Mac": (
+        "rows.csv",
+        delimited(",", lineterminator="\r").encode(),
+        ALL,
+    ),
+    "CSV with empty columns at the end": (
+        "rows.csv",
+        b"instruction,output,,\nName a fruit.,Kumquat,,\n",
+        [A],
+    ),
+    "CSV with a cell of 200,000 characters": (
+        "rows.csv",
+        b"instruction,output,page\nName a fruit.,Kumquat," + 50_000 * b"nut " + b"\n",
+        [A],
+    ),
     "TSV": ("rows.tsv", delimited("\t").encode(), ALL),
     "TSV that is called text": ("rows.txt", delimited("\t").encode(), ALL),
     "a workbook": ("rows.xlsx", workbook(CELLS, [["other"], ["sheet"]]), ALL),
@@ -182,6 +198,17 @@ FILE_FORMS = {
         "rows.xlsx",
         workbook([["question", "answer"], ["What is 2 + 2?", 4], ["And half?", 2.5]]),
         [("What is 2 + 2?", "", "4"), ("And half?", "", "2.5")],
+    ),
+    "a workbook with dates": (
+        "rows.xlsx",
+        workbook(
+            [
+                ["question", "answer"],
+                ["When was it?", datetime.date(2024, 2, 29)],
+                ["And exactly?", datetime.datetime(2024, 2, 29, 7, 30)],
+            ]
+        ),
+        [("When was it?", "", "2024-02-29"), ("And exactly?", "", "2024-02-29T07:30:00")],
     ),
     "a list under data": ("rows.json", text({"version": 1, "data": ROWS}), ALL),
     "a list under train": ("rows.json", text({"train": ROWS}), ALL),
@@ -197,6 +224,11 @@ FILE_FORMS = {
         "rows.json",
         text({name: {str(i): row[name] for i, row in enumerate(ROWS)} for name in FIELDS}),
         ALL,
+    ),
+    "pandas' columns under other names": (
+        "rows.json",
+        text({"question": {"0": A[0]}, "answer": {"0": A[2]}}),
+        [A],
     ),
     "pandas' index": ("rows.json", text({str(i): row for i, row in enumerate(ROWS)}), ALL),
     "pandas' split": (
@@ -224,6 +256,8 @@ def one(row, *more):
 PLAIN = {"instruction": A[0], "output": A[2]}
 FRUIT = ("Name a fruit.", "", "Kumquat")
 WITH_INPUT = ("Make it plural.", "kumquat", "Kumquats")
+USER = {"role": "user", "content": A[0]}
+ANSWER = {"role": "assistant", "content": A[2]}
 ROW_FORMS = {
     "Alpaca": (one({**PLAIN, "input": "", "text": "Below is ..."}), [FRUIT]),
     "Dolly": (
@@ -251,6 +285,10 @@ ROW_FORMS = {
             }
         ),
         [WITH_INPUT, (B[0], "lime", "Limes")],
+    ),
+    "a task whose definition is a list": (
+        text({"Definition": [B[0]], "Instances": [{"input": B[1], "output": [B[2]]}]}),
+        [WITH_INPUT],
     ),
     "Self-Instruct's seeds": (
         one(
@@ -345,6 +383,16 @@ ROW_FORMS = {
         b"prompt,completion,label\nName a fruit.,Kumquat,True\nName a fruit.,No.,False\n",
         [FRUIT],
     ),
+    "KTO with messages": (
+        one({"messages": [USER, ANSWER], "label": True},
+            {"messages": [USER, {**ANSWER, "content": "Go away."}], "label": False},
+            {"prompt": [USER], "completion": [{**ANSWER, "content": "No."}], "label": False}),
+        [FRUIT],
+    ),
+    "KTO of LLaMA-Factory": (
+        one({**PLAIN, "kto_tag": True}, {**PLAIN, "output": "Go away.", "kto_tag": False}),
+        [FRUIT],
+    ),
     "a label that is something else": (one({**PLAIN, "label": "fruit"}), [FRUIT]),
     "messages": (
         one({"messages": [{"role": "user", "content": A[0]},
@@ -368,6 +416,15 @@ ROW_FORMS = {
         [FRUIT],
     ),
     "LIMA": (one({"conversations": [A[0], A[2]], "source": "x"}), [FRUIT]),
+    "UltraChat": (one({"id": "0", "data": [A[0], A[2]]}), [FRUIT]),
+    "messages as JSON in a text": (
+        one({"messages": json.dumps([USER, ANSWER])}),
+        [FRUIT],
+    ),
+    "a blank system prompt": (
+        one({"messages": [{"role": "system", "content": " "}, USER, ANSWER]}),
+        [FRUIT],
+    ),
     "pairs in a list": (
         one({"conversation": [{"human": A[0], "assistant": A[2]}], "category": "x"}),
         [FRUIT],
@@ -426,6 +483,50 @@ ROW_FAULTS = {
     "two answers": (
         one({"question": "Who?", "answer": "Anna", "response": "It was Anna."}),
         "'response' and 'answer' both hold the answer: leave one of them out",
+    ),
+    "names that differ only in case": (
+        one({"Instruction": "a", "instruction": "b", "output": "c"}),
+        "'Instruction' and 'instruction' are the same name: leave one out",
+    ),
+    "a key that appears twice": (
+        b'{"instruction": "a", "output": "b", "output": "c"}\n' + one(PLAIN),
+        "line 1: the key 'output' appears twice",
+    ),
+    "a key that appears twice in a message": (
+        b'{"messages": [{"role": "user", "content": "a", "content": "b"}]}\n' + one(PLAIN),
+        "line 1: in 'messages', the key 'content' appears twice",
+    ),
+    "a key that appears twice in an earlier turn": (
+        b'{"instruction": "a", "output": "b", "history": [{"output": "c", "output": "d"}]}\n',
+        "in 'history', the key 'output' appears twice",
+    ),
+    "an earlier turn without an answer": (
+        one({**PLAIN, "history": [{"instruction": "x"}]}),
+        "turn 1 of 'history' is not a pair of question and answer",
+    ),
+    "a turn that counts as a text": (
+        one({**PLAIN, "history": [{"instruction": "x", "output": "y", "counts": "no"}]}),
+        "'counts' is a text, but must be true or false",
+    ),
+    "text before the marks of ChatML": (
+        one({"text": "Hey<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>"}),
+        "'Hey' stands outside the marks of the conversation",
+    ),
+    "text between the marks of ChatML": (
+        one({"text": "<|im_start|>user\na<|im_end|>\nHey<|im_start|>assistant\nb<|im_end|>"}),
+        "'Hey' stands outside the marks of the conversation",
+    ),
+    "text before the marks of Llama 2": (
+        one({"text": "<s>Hey [INST] a [/INST] b </s>"}),
+        "'Hey' stands outside the marks of the conversation",
+    ),
+    "brackets nested 100,000 deep": (
+        b'{"instruction": ' + 100_000 * b"[" + b"\n" + one(PLAIN),
+        "not JSON: brackets within brackets, too deep to be read",
+    ),
+    "messages nested 100,000 deep": (
+        b'{"messages": ' + 100_000 * b"[" + 100_000 * b"]" + b"}\n" + one(PLAIN),
+        "not JSON: brackets within brackets, too deep to be read",
     ),
     "only text": (one({"text": "A story."}), "'text' alone is for pretraining: python -m ch07 pre"),
     "a preference pair": (
@@ -503,6 +604,28 @@ FILE_FAULTS = {
     "an Arrow file that is cut": ("a", columnar("file")[:99], "this Arrow file can't be read"),
     "a workbook that is cut": ("a.xlsx", workbook(CELLS)[:-30], "the zip file is damaged"),
     "a workbook without cells": ("a.xlsx", workbook([]), "no usable row"),
+    "a workbook with a formula without a result": (
+        "a.xlsx",
+        workbook([["question", "answer"], ["What is 2 + 2?", "=2+2"]]),
+        "row 2: the formula in the column 'answer' has no stored result: open the file in a",
+    ),
+    "a workbook with an error": (
+        "a.xlsx",
+        workbook([["question", "answer"], ["What is 2 / 0?", "#DIV/0!"]]),
+        "row 2: the cell in the column 'answer' is the error #DIV/0!",
+    ),
+    "a sheet of OpenDocument": (
+        "a.ods",
+        zipped(
+            ("mimetype", "application/vnd.oasis.opendocument.spreadsheet"), ("content.xml", "<x/>")
+        ),
+        "is an OpenDocument file: save it as CSV or .xlsx",
+    ),
+    "a document of Word": (
+        "a.docx",
+        zipped(("[Content_Types].xml", "<x/>"), ("word/document.xml", "<x/>")),
+        "is a Word document: save it as CSV or .xlsx",
+    ),
     "CSV with a column that appears twice": (
         "rows.csv",
         b"instruction,output,output\na,b,c\n",

@@ -5,7 +5,7 @@ import random
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ch07.data.chat_dataset import (
@@ -20,12 +20,13 @@ from ch07.data.chat_dataset import (
 from ch07.data.chat_forms import entries_of_turns, full_prompt, question_line
 from ch07.data.conversations import read_messages
 from ch07.data.entries import load_entries, read_data
-from ch07.data.findings import RowFault
+from ch07.data.findings import Finding, RowFault, summarize_findings
 from ch07.data.prompt_styles import STYLES
 from ch07.data.splits import overlap, split_entries
 from ch07.data.token_store import write_store
 from ch07.data.token_store_dataset import StoredDataset
 from ch07.data.tokenizer import load_tokenizer
+from ch07.utils.errors import DataError
 from collate import END_OF_TEXT, custom_collate_fn, custom_collate_response_fn
 from instruction_dataset import BOOK_STYLE, InstructionDataset, encode_prompt
 
@@ -205,6 +206,7 @@ def test_300_random_chats_are_masked_as_transformers_masks_them(name, tmp_path):
 # --- limits ---------------------------------------------------------------------------------------
 @settings(deadline=None)
 @given(chats(), st.integers(1, 80))
+@example({**PLURAL, "input": "kumquat", "history": [FRUIT, FRUIT]}, 69)  # it fits without one turn
 def test_the_oldest_turns_go_first_and_the_question_never(entry, limit):
     shorter, n_dropped = drop_oldest_turns(entry, tokenizer, BOOK_STYLE, limit)
     history = entry.get("history", [])
@@ -469,3 +471,55 @@ def test_a_run_on_conversations_is_scored_exported_and_resumed(tmp_path, capsys)
     assert main(["finetune", "--like", run, "--out", str(tmp_path / "again")]) == 0
     one, two = (load_run(folder).config["facts"] for folder in (run, tmp_path / "again"))
     assert one["conversations"] == two["conversations"]
+
+
+# --- a few lines, however much there is to tell ---------------------------------------------------
+@pytest.mark.parametrize("form", ["messages", "history"])
+def test_what_is_found_in_many_turns_is_one_line(tmp_path, form):
+    def spaced(n):
+        chat = [{**message, "content": message["content"] + " "} for message in _messages(n)]
+        if form == "messages":
+            return {"messages": chat}
+        pairs = [[chat[i]["content"], chat[i + 1]["content"]] for i in range(0, 2 * n, 2)]
+        (instruction, output), history = pairs[-1], pairs[:-1]
+        return {"instruction": instruction, "output": output, "history": history}
+
+    path = tmp_path / "chat.jsonl"
+    path.write_text("\n".join(json.dumps(spaced(n)) for n in range(2, 60)), encoding="utf-8")
+    file = read_data(path)
+    assert file.entries[-1]["history"][-1] == {
+        "instruction": "user says 57",
+        "output": "assistant says 57",
+    }
+    lines = [line for line in summarize_findings(file.findings) if "white space" in line]
+    assert len(lines) == (1 if form == "messages" else 3)
+    assert f"{form!r} removed (58: line 1, line 2" in lines[-1]
+
+
+def test_an_empty_turn_is_told_with_its_number_and_as_one_fault(tmp_path):
+    def chats_with(role):
+        for i in range(1, 20):
+            chat = _messages(20)
+            chat[2 * i - (role == "user") - 1]["content"] = " "
+            yield json.dumps({"messages": chat})
+
+    path = tmp_path / "chat.jsonl"
+    path.write_text("\n".join(chats_with("user")), encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"turn 1: the question in 'messages' is empty \(and 18 more"
+    ) as caught:
+        read_data(path)
+    assert str(caught.value).count("\n") == 1
+    path.write_text("\n".join([*chats_with("assistant"), json.dumps(CHAT)]), encoding="utf-8")
+    file = read_data(path)
+    assert len(file.entries) == 1
+    (line, *_) = summarize_findings(file.findings)
+    assert line.startswith("left out: a turn: the answer in 'messages' is empty (19: line 1")
+
+
+def test_what_is_left_out_is_told_first_and_never_hidden_by_notes():
+    findings = [Finding(f"row {i}", "note", f"note {i}") for i in range(100)]
+    findings.append(Finding("row 100", "dropped", "'output' is empty"))
+    lines = summarize_findings(findings)
+    assert lines[0] == "left out: 'output' is empty (1: row 100)"
+    assert len(lines) <= 16 and lines[-1] == "86 more kinds of findings are not listed"

@@ -7,10 +7,12 @@ from ch07.data.tokenizer import load_tokenizer
 from ch07.systems.preference_tuning.preference_data import (
     PairDataset,
     collate_pairs,
+    fitting_pairs,
     read_preferences,
 )
 from ch07.utils.errors import DataError
 from collate import END_OF_TEXT
+from instruction_dataset import BOOK_STYLE
 
 PAIR = {"instruction": "Say hi.", "input": "", "chosen": "Hi!", "rejected": "Go away."}
 USER = {"role": "user", "content": "Say hi."}
@@ -122,3 +124,28 @@ def test_only_the_last_answer_of_a_chat_is_preferred():
             counted = row[row != -100].tolist()
             assert counted == [*tokenizer.encode_ordinary(answer), END_OF_TEXT]
         assert (inputs[0] == END_OF_TEXT).sum() == 1, "the end of the first turn is read"
+
+
+@pytest.mark.parametrize("long_side", ["chosen", "rejected"])
+def test_a_long_conversation_loses_the_same_turns_on_both_sides(tmp_path, long_side):
+    """The longer answer decides: both answers must follow one prompt."""
+    pair = {**PAIR, **HISTORY, long_side: "Well, " * 9 + "hello."}
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(cases.jsonl(PAIR, pair))
+    file = read_preferences(path)
+    lengths = PairDataset(file.entries, load_tokenizer()).lengths
+
+    def fit(context_length):
+        return fitting_pairs(file, [0, 1], style=BOOK_STYLE, context_length=context_length)
+
+    whole, found = fit(max(lengths))
+    assert [*whole.pairs] == [*file.entries] and not found
+    shorter, (note,) = fit(max(lengths) - 1)
+    assert shorter.pairs[0] == PAIR and shorter.pairs[1] == {**pair, "history": []}
+    assert (note.place, note.level, note.text) == ("line 2", "note", "1 turn left out, the oldest")
+    (n_chosen, chosen), (n_rejected, rejected) = (
+        (len(counted) - sum(counted), ids) for counted, ids in shorter[1][:2]
+    )
+    assert chosen[:n_chosen] == rejected[:n_rejected]
+    with pytest.raises(DataError, match="line 2: more tokens than the model's context"):
+        fit(shorter.lengths[1] - 1)

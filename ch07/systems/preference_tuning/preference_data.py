@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
-from ch07.data.chat_dataset import collate_responses, make_dataset
+from ch07.data.chat_dataset import collate_responses, drop_oldest_turns, make_dataset
 from ch07.data.conversations import decoded, is_messages
 from ch07.data.data_files import Source
 from ch07.data.dataloader import LengthGroupedBatches
@@ -34,6 +34,7 @@ from ch07.data.row_forms import FileForm, NamedValues
 from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.systems.preference_tuning.toy_preferences import toy_preferences
+from ch07.utils.console import count
 from ch07.utils.validation import MAX_LISTED, quote
 from instruction_dataset import BOOK_STYLE, PromptStyle
 
@@ -223,19 +224,43 @@ def fitting_pairs(
 ) -> tuple[PairDataset, list[Finding]]:
     """A `PairDataset` of the rows of the file that fit, and a `Finding` for each that does not.
 
-    Answers are never cut, since a cut answer is not the one that was preferred. DataError names
-    the pairs that are too long, unless `skip_bad_rows`.
+    Conversations lose their oldest turns. Answers are never cut, since a cut answer is not the one
+    that was preferred. DataError names the pairs that are too long, unless `skip_bad_rows`.
     """
-    dataset = PairDataset([file.entries[row] for row in rows], load_tokenizer(), style)
+    notes: list[Finding] = []
+    pairs: list[Pair] = []
+    for row in rows:
+        pair, n_dropped = _fit_pair(file.entries[row], style, context_length)
+        if n_dropped:
+            kind = f"the oldest turns were left out: more than {context_length} tokens"
+            text = f"{count(n_dropped, 'turn')} left out, the oldest"
+            notes.append(Finding(file.places[row], "note", text, kind))
+        pairs.append(pair)
+    dataset = PairDataset(pairs, load_tokenizer(), style)
     too_long = {i for i, length in enumerate(dataset.lengths) if length > context_length}
     if not too_long:
-        return dataset, []
+        return dataset, notes
     text = f"more tokens than the model's context of {context_length}"
-    findings = [Finding(file.places[rows[i]], "error", text) for i in sorted(too_long)]
+    errors = [Finding(file.places[rows[i]], "error", text) for i in sorted(too_long)]
     if not skip_bad_rows:
-        raise_faulty_rows(file.path, FindingCounts(findings))
+        raise_faulty_rows(file.path, FindingCounts(errors))
     fitting = [pair for i, pair in enumerate(dataset.pairs) if i not in too_long]
-    return PairDataset(fitting, load_tokenizer(), style), findings
+    return PairDataset(fitting, load_tokenizer(), style), [*notes, *errors]
+
+
+def _fit_pair(pair: Pair, style: PromptStyle, max_length: int) -> tuple[Pair, int]:
+    """(the pair, both of whose conversations fit, how many turns it lost): the same on each side.
+
+    The two answers follow one prompt, so the longer one decides.
+    """
+    n_dropped = 0
+    for side in SIDES:
+        entry = {**pair, "output": pair[side]}
+        _, n_of_side = drop_oldest_turns(entry, load_tokenizer(), style, max_length)
+        n_dropped = max(n_dropped, n_of_side)
+    if not n_dropped:
+        return pair, 0
+    return {**pair, "history": pair["history"][n_dropped:]}, n_dropped
 
 
 def collate_pairs(
