@@ -86,9 +86,8 @@ def _load_dataset(source: str, name: str, split: str | None) -> dict[str, Any]:
     datasets = import_optional("datasets", f"loading {source}", "datasets==5.2.0")
     try:
         loaded = datasets.load_dataset(name, split=split)
-        if _comes_from_csv(
-            loaded
-        ):  # read again: pandas has taken `NA` and `007` for something else
+        if _comes_from_csv(loaded):
+            # pandas has taken `NA` and `007` for something else: read them again, as text
             loaded = datasets.load_dataset(name, split=split, dtype=str, keep_default_na=False)
         return {split: loaded} if split else dict(loaded)
     except datasets.exceptions.DatasetNotFoundError:

@@ -3,6 +3,7 @@
 import io
 import json
 import shlex
+from collections import defaultdict
 from contextlib import redirect_stdout
 
 import cases
@@ -10,9 +11,11 @@ import pytest
 
 from ch07.commands.cli import main
 from ch07.config import FinetuneOptions
+from ch07.data.chat_dataset import make_dataset
 from ch07.data.entries import load_entries
 from ch07.data.row_loading import load_rows
 from ch07.data.token_store import TokenStore
+from ch07.data.tokenizer import load_tokenizer
 from ch07.systems.synthetic_data.row_generators import load_seeds
 from ch07.utils.errors import UserError
 from ch07.utils.run_log import RunLog
@@ -54,7 +57,12 @@ def _grid(path, folder):
     with redirect_stdout(shown):
         _command("grid", path, "--rows", 100, "--json")
     rows = load_entries(path)
-    assert len({record["row"] for record in json.loads(shown.getvalue())}) == len(rows)
+    tokens = defaultdict(list)
+    for record in json.loads(shown.getvalue()):
+        tokens[record["row"]].append(record["token_id"])
+    expected = [*make_dataset(rows, load_tokenizer(), BOOK_STYLE, "all")]
+    shown_rows = [tokens[i][: len(ids)] for i, ids in enumerate(expected)]
+    assert shown_rows == expected and len(tokens) == len(rows)
     return rows
 
 

@@ -59,8 +59,9 @@ def filter_reasons(
 ) -> list[str]:
     """Why an answer is filtered out: "short", "long", or the names of patterns that it matches.
 
-    Lengths are in characters, bounds included. Patterns are regular expressions, as
-    {name: pattern} or as a list; they are not searched in code. ValueError for an invalid one.
+    Of a conversation, the last answer counts. Lengths are in characters, bounds included. Patterns
+    are regular expressions, as {name: pattern} or as a list; they are not searched in code.
+    ValueError for an invalid one.
 
     >>> filter_reasons({"output": "I think so."}, 5, 100, LIMA_PATTERNS)
     ['first person']

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ch07.data.chat_forms import turns_of
 from ch07.systems.data_curation.arithmetic_checks import wrong_arithmetic
 from ch07.utils.errors import InputError
 
@@ -34,6 +35,7 @@ NOT_BY_RULE = {
     "missing code": "code that is present but doesn't do what was asked",
 }
 
+EARLIER = "earlier turns"  # the key under which a rule finds their text, and the system prompt
 MAX_PLACEHOLDER_CHARACTERS = 60
 LINK = re.compile(r"(?:https?://|www\.)[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]", re.IGNORECASE)
 PLACEHOLDER_ANSWER = re.compile(
@@ -107,17 +109,23 @@ MENTIONS_PICTURE = re.compile(
 def quality_flags(row: dict[str, Any]) -> list[str]:
     """The keys of `FLAGS`, in order, whose rule finds a defect in the row.
 
+    Of a conversation, each turn is looked at; a link or code may stand in an earlier one.
     ValueError if "instruction" or "output" is not text; "input" may be missing or None.
 
     >>> quality_flags({"instruction": "Name a fruit.", "input": "<noinput>", "output": "N/A"})
     ['placeholder_answer', 'placeholder_input']
     """
-    for key in ("instruction", "output", "input"):
-        value = row.get(key)
-        if not isinstance(value, str) and not (key == "input" and value is None):
-            raise InputError(f"{key!r} must be text, but is {value!r}")
-    row = {**row, "input": row.get("input") or ""}
-    return [name for name in FLAGS if RULES[name](row)]
+    earlier = row.get("system") or ""
+    found: set[str] = set()
+    for turn in turns_of(row):
+        for key in ("instruction", "output", "input"):
+            value = turn.get(key)
+            if not isinstance(value, str) and not (key == "input" and value is None):
+                raise InputError(f"{key!r} must be text, but is {value!r}")
+        turn = {**turn, "input": turn.get("input") or "", EARLIER: earlier}
+        found.update(name for name in FLAGS if RULES[name](turn))
+        earlier = "\n".join([earlier, turn["instruction"], turn["input"], turn["output"]])
+    return [name for name in FLAGS if name in found]
 
 
 def count_flags(rows: Iterable[dict[str, Any]]) -> dict[str, list[int]]:
@@ -141,7 +149,7 @@ def _link_as_input(row: dict[str, Any]) -> bool:
 
 
 def _link_from_nowhere(row: dict[str, Any]) -> bool:
-    prompt = row["instruction"] + " " + row["input"]
+    prompt = " ".join([row[EARLIER], row["instruction"], row["input"]])
     return any(link not in prompt for link in LINK.findall(row["output"]))
 
 
@@ -155,7 +163,7 @@ def _missing_code(row: dict[str, Any]) -> bool:
     instruction = row["instruction"]
     if ASKS_FOR_CODE.search(instruction) and not CODE.search(row["output"]):
         return True
-    prompt_has_code = row["input"].strip() or CODE.search(instruction)
+    prompt_has_code = row["input"].strip() or CODE.search(f"{row[EARLIER]}\n{instruction}")
     return MENTIONS_CODE.search(instruction) is not None and not prompt_has_code
 
 

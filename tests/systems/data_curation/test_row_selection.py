@@ -534,3 +534,32 @@ def test_the_doctor_counts_quality_flags(data, monkeypatch, tmp_path, capsys):
     clean = tmp_path / "clean.json"
     clean.write_text(json.dumps(toy(60, seed=1)), encoding="utf-8")
     assert said_of(clean) == []
+
+
+# --- conversations ------------------------------------------------------------------------------
+SEE_PAGE = {"instruction": "Which page is it?", "output": "See https://example.org/a"}
+FLAGGED_TURNS = [
+    (["placeholder_answer"], {"instruction": "Name a fruit.", "output": "N/A"}),
+    (["wrong_arithmetic"], {"instruction": "What is 12 * 5?", "output": "65"}),
+    (["link_from_nowhere"], SEE_PAGE),
+]
+FINE_TURN = {"instruction": "Name a fruit.", "input": "", "output": "A kumquat."}
+
+
+@pytest.mark.parametrize(("flags", "turn"), FLAGGED_TURNS)
+def test_every_turn_of_a_conversation_is_looked_at(flags, turn):
+    assert quality_flags(turn) == flags
+    assert quality_flags({**FINE_TURN, "history": [turn]}) == flags
+    assert quality_flags({**turn, "history": [FINE_TURN]}) == flags
+    assert quality_flags({**FINE_TURN, "history": [FINE_TURN]}) == []
+
+
+def test_what_stands_in_an_earlier_turn_is_known_in_a_later_one():
+    link = {"instruction": "Keep this: https://example.org/a", "output": "I will."}
+    assert quality_flags({**SEE_PAGE, "history": [link]}) == []
+    assert quality_flags({**link, "history": [SEE_PAGE]}) == ["link_from_nowhere"]
+    assert quality_flags({**SEE_PAGE, "system": "The page is https://example.org/a"}) == []
+    code = {"instruction": "Read: `print(1)`", "output": "I have read it."}
+    question = {"instruction": "What does the above code print? Explain this code.", "output": "1"}
+    assert quality_flags({**question, "history": []}) == ["missing_code"]
+    assert quality_flags({**question, "history": [code]}) == []
