@@ -6,7 +6,7 @@ picture, an answer to nothing) is refused by its name, and nothing is dropped un
 
 Forms: OpenAI's `messages` (role, content; `weight`; parts of content), ShareGPT's `conversations`
 (from, value), lists of texts (LIMA, UltraChat), pairs (Firefly, MOSS), and marks within one text
-(ChatML, Llama 2, "### Human:").
+(ChatML, Llama 2 and 3, Gemma, Phi-3, Zephyr, "### Human:", "Human:", "USER:").
 """
 
 import re
@@ -28,14 +28,28 @@ ROLES = {
     "gpt": "assistant",
     "chatgpt": "assistant",
     "bot": "assistant",
+    "chatbot": "assistant",
     "model": "assistant",
+    "ai": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+}
+# An item of a list that holds a question and its answer (Capybara, XTuner) has two of these keys.
+ROLES_OF_PAIRS = {
+    **ROLES,
+    "input": "user",
+    "question": "user",
+    "prompt": "user",
+    "output": "assistant",
+    "answer": "assistant",
+    "response": "assistant",
 }
 TOOL_ROLES = ("tool", "function", "function_call", "observation", "ipython", "tool_response")
 ROLE_KEYS = ("role", "from", "speaker")
-TEXT_KEYS = ("content", "value", "text")
+TEXT_KEYS = ("content", "value", "text", "parts")
 # What is read of a message, or says nothing about it.
 KEYS_OF_MESSAGES = {
-    *ROLES,
+    *ROLES_OF_PAIRS,
     *ROLE_KEYS,
     *TEXT_KEYS,
     "weight",
@@ -100,7 +114,10 @@ def read_messages(value: Any) -> Conversation:
     Conversation(system=None, turns=(Turn(user='Hi', assistant='Ho', counts=True),), notes=())
     >>> read_messages(["Hi", "Ho"]).turns[0].assistant
     'Ho'
+    >>> read_messages({"role": ["user", "assistant"], "content": ["Hi", "Ho"]}).turns[0].user
+    'Hi'
     """
+    value = _rows_of_lists(value)
     if not isinstance(value, list):
         raise RowFault(f"it is a {type_name(value)}, but must be a list of messages")
     if not value:
@@ -117,6 +134,39 @@ def read_messages(value: Any) -> Conversation:
     keys = ", ".join(map(quote, sorted(unread)[:MAX_LISTED]))
     note = f"in messages, what is under {keys} is not trained on"
     return replace(conversation, notes=(*conversation.notes, note))
+
+
+def _rows_of_lists(value: Any) -> Any:
+    """An object of lists, as `datasets` may store messages, as a list of objects."""
+    if not isinstance(value, dict) or not all(isinstance(v, list) for v in value.values()):
+        return value
+    if len({len(items) for items in value.values()}) != 1:
+        return value
+    return [dict(zip(value, items, strict=True)) for items in zip(*value.values(), strict=True)]
+
+
+def as_messages(value: Any, role: str, key: str) -> list[dict[str, Any]]:
+    """What stands under `key` as messages: a text is one of that role; RowFault for anything else.
+
+    >>> as_messages("Hi", "user", "prompt")
+    [{'role': 'user', 'content': 'Hi'}]
+    """
+    value = decoded(value)
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    messages = [value] if isinstance(value, dict) else value
+    if not isinstance(messages, list):
+        raise RowFault(f"{quote(key)} is a {type_name(value)}, but must be text or messages")
+    for message in messages:
+        if not isinstance(message, dict):
+            raise RowFault(f"{quote(key)} holds a {type_name(message)}, but must hold messages")
+    return messages
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """The text of one message, stripped; RowFault if it has none."""
+    text = _first(message, TEXT_KEYS)
+    return text_of(text, "a message").strip()
 
 
 def _first(item: Mapping[str, Any], names: Sequence[str]) -> Any:
@@ -136,10 +186,10 @@ def _read_item(item: Any, i: int) -> list[Message]:
         )
     role = _first(item, ROLE_KEYS)
     if role is None:
-        both = {ROLES[name]: name for name in item if isinstance(name, str) and name in ROLES}
+        both = {ROLES_OF_PAIRS[name]: name for name in map(str, item) if name in ROLES_OF_PAIRS}
         if set(both) >= {"user", "assistant"}:
             return [
-                Message(kind, _text_of(item[both[kind]], place))
+                Message(kind, text_of(item[both[kind]], place))
                 for kind in ("system", "user", "assistant")
                 if kind in both
             ]
@@ -162,12 +212,14 @@ def _read_message(item: Mapping[str, Any], role: str, place: str) -> Message:
     text = _first(item, TEXT_KEYS)
     if text is None:
         raise RowFault(f"{place} has no text", kind="a message has no text")
-    return Message(ROLES[role], _text_of(text, place), _counts(item, place))
+    return Message(ROLES[role], text_of(text, place), _counts(item, place))
 
 
 def _counts(item: Mapping[str, Any], place: str) -> bool:
     """Whether an answer counts: OpenAI's "weight", or axolotl's "train"."""
     weight = item.get("weight")
+    if weight != weight:  # NaN, which a table writes where there is none
+        weight = None
     train = _first(item, ("train", "training"))
     if weight not in (None, 0, 1):
         raise RowFault(
@@ -182,10 +234,12 @@ def _counts(item: Mapping[str, Any], place: str) -> bool:
     return weight != 0 and train is not False
 
 
-def _text_of(value: Any, place: str) -> str:
+def text_of(value: Any, place: str) -> str:
     """The text of a message, which may come in parts."""
     if isinstance(value, str):
         return value
+    if isinstance(value, dict) and isinstance(value.get("parts"), list):
+        value = value["parts"]
     if isinstance(value, list):
         texts = []
         for part in value:
@@ -220,6 +274,9 @@ def group_into_turns(messages: Sequence[Message]) -> Conversation:
     if rest and rest[-1].role == "user":
         rest.pop()
         notes.append("the last question, which has no answer, is not trained on")
+    if len(rest) > 2 and rest[-1].role == "assistant" and not rest[-1].text.strip():
+        del rest[-2:]
+        notes.append("the last question, whose answer is empty, is not trained on")
     if not rest:
         raise RowFault("the conversation has no answer")
     turns: list[Turn] = []
@@ -237,10 +294,31 @@ def group_into_turns(messages: Sequence[Message]) -> Conversation:
 
 
 # --- marks within one text ------------------------------------------------------------------------
-CHATML_MARK = re.compile(r"<\|im_start\|>|<\|im_end\|>")
+@dataclass(frozen=True)
+class Marks:
+    """How a template marks a message: what begins it, with its role, and what ends it."""
+
+    begin: re.Pattern[str]
+    end: str
+
+
+TEMPLATES = (
+    Marks(re.compile(r"<\|im_start\|>(\w+)\s*?\n"), "<|im_end|>"),  # ChatML
+    Marks(re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\s*"), "<|eot_id|>"),  # Llama 3
+    Marks(re.compile(r"<start_of_turn>(\w+)\s*?\n"), "<end_of_turn>"),  # Gemma
+    Marks(re.compile(r"<\|(system|user|assistant)\|>\s*"), "<|end|>"),  # Phi-3; Zephyr: </s>
+)
+# Of all templates: what stands around a conversation, or after each message, and says nothing.
+AROUND = r"(?:\s|</?s>|<pad>|<unk>|<bos>|<eos>|<\|begin_of_text\|>|<\|end_?of_?text\|>)"
+BEFORE = re.compile(rf"^{AROUND}+")
 LLAMA_2_MARK = re.compile(r"(\[/?INST\])")
 LLAMA_2_SYSTEM = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.S)
-HEADINGS = re.compile(r"###[ \t]*(System|Human|User|Assistant)[ \t]*:[ \t]*", re.I)
+# Names of roles at the start of what each one says, and how many there must be at least.
+HEADINGS = (
+    re.compile(r"###[ \t]*(System|Human|User|Assistant)[ \t]*:[ \t]*", re.I),
+    re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]*"),  # HH-RLHF
+    re.compile(r"(?:^|\s)(USER|ASSISTANT):[ \t]*"),  # Vicuna
+)
 
 
 def read_marked_text(text: str) -> Conversation | None:
@@ -255,50 +333,53 @@ def read_marked_text(text: str) -> Conversation | None:
     >>> read_marked_text("<s>[INST] Hi [/INST] Ho </s>").turns
     (Turn(user='Hi', assistant='Ho', counts=True),)
     """
-    if "<|im_start|>" in text:
-        return _read_chatml(text)
+    for template in TEMPLATES:
+        begins = list(template.begin.finditer(text))
+        if len(begins) > 1:
+            return _read_template(text, begins, template.end)
     if "[INST]" in text and "[/INST]" in text:
         return _read_llama_2(text)
-    headings = list(HEADINGS.finditer(text))
-    if len(headings) < 2:
-        return None
+    for heading in HEADINGS:
+        headings = list(heading.finditer(text))
+        roles = {ROLES[found[1].casefold()] for found in headings}
+        if roles >= {"user", "assistant"}:
+            return _read_headings(text, headings)
+    return None
+
+
+def _read_headings(text: str, headings: Sequence[re.Match[str]]) -> Conversation:
+    """What stands before the first heading is the system prompt."""
     ends = [heading.start() for heading in headings[1:]] + [len(text)]
-    before = text[: headings[0].start()].strip()
+    before = BEFORE.sub("", text[: headings[0].start()]).strip()
     parts = [("system", before)] if before else []
-    parts += [
-        (heading[1], text[heading.end() : end]) for heading, end in zip(headings, ends, strict=True)
-    ]
+    for heading, end in zip(headings, ends, strict=True):
+        parts.append((heading[1], _without_end_marks(text[heading.end() : end])))
     return _read_parts(parts)
 
 
-def _read_chatml(text: str) -> Conversation:
-    """<|im_start|>role, a line end and the text, up to <|im_end|> or the next mark."""
+def _read_template(text: str, begins: Sequence[re.Match[str]], end_mark: str) -> Conversation:
+    """Each message from the mark with its role up to the end mark, or to the next message."""
+    _check_outside(text[: begins[0].start()])
     parts: list[tuple[str, str]] = []
-    marks = list(CHATML_MARK.finditer(text))
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    _check_outside(text[: marks[0].start()])
-    for mark, end in zip(marks, ends, strict=True):
-        content = text[mark.end() : end]
-        if mark[0] == "<|im_end|>":
-            _check_outside(content.replace("<|endoftext|>", ""))
-            continue
-        role, _, said = content.partition("\n")
-        parts.append((role.strip(), said))
+    ends = [begin.start() for begin in begins[1:]] + [len(text)]
+    for begin, end in zip(begins, ends, strict=True):
+        said, _, after = text[begin.end() : end].partition(end_mark)
+        _check_outside(after)
+        parts.append((begin[1], _without_end_marks(said)))
     return _read_parts(parts)
 
 
 def _read_llama_2(text: str) -> Conversation:
     """[INST] question [/INST] answer; the first question may begin with a system prompt."""
     before, *pieces = LLAMA_2_MARK.split(text)
-    _check_outside(before.removeprefix("<s>"))
+    _check_outside(before)
     marks = pieces[::2]
     if marks != ["[INST]", "[/INST]"] * (len(marks) // 2):
         raise RowFault("[INST] and [/INST] don't take turns")
     parts: list[tuple[str, str]] = []
     for i, content in enumerate(pieces[1::2]):
         if i % 2:
-            answer = content.strip().removesuffix("<s>").rstrip().removesuffix("</s>")
-            parts.append(("assistant", answer))
+            parts.append(("assistant", _without_end_marks(content)))
             continue
         system = LLAMA_2_SYSTEM.match(content)
         if system is not None:
@@ -308,7 +389,19 @@ def _read_llama_2(text: str) -> Conversation:
     return _read_parts(parts)
 
 
+END_MARKS = ("</s>", "<s>", "<pad>", "<unk>", "<bos>", "<eos>", "<|endoftext|>", "<|end_of_text|>")
+
+
+def _without_end_marks(text: str) -> str:
+    """A message without the marks of a tokenizer at its end."""
+    text = text.rstrip()
+    while text.endswith(END_MARKS):
+        text = text[: text.rindex("<")].rstrip()
+    return text
+
+
 def _check_outside(text: str) -> None:
+    text = BEFORE.sub("", text)
     if text.strip():
         raise RowFault(
             f"{quote(text.strip())} stands outside the marks of the conversation",

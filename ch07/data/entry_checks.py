@@ -40,6 +40,8 @@ def check_row(
         if isinstance(row, ObjectWithRepeatedKey):
             raise RowFault(f"the key {quote(row.repeated_key)} appears twice")
         _check_repeated_keys(row)
+        if any(value != value for value in row.values()):  # NaN: a table has it for nothing
+            row = {key: None if value != value else value for key, value in row.items()}
         entry, keys = recognise_row(row, form, note)
         for name in (*FIELDS, "system", "family"):
             if name in entry:
@@ -86,10 +88,13 @@ def stripped_text(value: Any, key: str, note: Any) -> str:
 
 def _check_values(entry: Entry, keys: Mapping[str, str], note: Any) -> None:
     """RowFault if the instruction or the output is empty, or the split unknown."""
+    question, answer = quote(keys["instruction"]), quote(keys["output"])
+    if question == answer:  # a conversation's key
+        question, answer = f"the question in {question}", f"the answer in {answer}"
     if not entry["instruction"]:
-        raise RowFault(f"{quote(keys['instruction'])} is empty")
+        raise RowFault(f"{question} is empty")
     if not entry["output"]:
-        raise RowFault(f"{quote(keys['output'])} is empty", "dropped")
+        raise RowFault(f"{answer} is empty", "dropped")
     if not entry.get("system", "system"):
         del entry["system"]
     if "split" not in entry:

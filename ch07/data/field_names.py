@@ -63,7 +63,13 @@ ANSWER_NAMES = (
 # So short that they may name something else; they count only where no longer name is there.
 SHORT_NAMES = ("user", "human", "q", "assistant", "bot", "a")
 INPUT_NAMES = ("input", "context")
-SYSTEM_NAMES = ("system", "system_prompt", "system_message")
+SYSTEM_NAMES = (
+    "system",
+    "system_prompt",
+    "system_message",
+    "systeminstruction",
+    "system_instruction",
+)
 # Beside the first name, the second isn't a question of its own but what the question is about.
 INPUT_OF_QUESTION = {"prompt": "query", "definition": "inputs"}
 # The second name may stand beside the first: it is a part or a form of what the first holds.
@@ -75,9 +81,15 @@ BESIDE = {
     "instruction": ("prompt",),
 }
 
-CHAT_NAMES = ("messages", "conversations", "conversation", "dialogue", "dialog")
+CHAT_NAMES = ("messages", "conversations", "conversation", "dialogue", "dialog", "contents")
 TEXT_NAME = "text"
 PAIR_NAMES = ("chosen", "rejected")
+# Other names of the two answers of a pair: Argilla, ms-swift, OpenAI.
+SIDE_NAMES = {
+    "chosen": ("chosen", "chosen_response", "preferred_output"),
+    "rejected": ("rejected", "rejected_response", "non_preferred_output"),
+}
+MEDIA_NAMES = ("image", "images", "video", "videos", "audio", "audios")
 LABEL_NAMES = ("label", "kto_tag")  # of KTO: whether the answer is a good one
 INSTANCE_NAMES = ("instances", "instance")  # of one instruction, several inputs and outputs
 
@@ -93,4 +105,6 @@ READ_NAMES = {
     *INSTANCE_NAMES,
     TEXT_NAME,
     *LABEL_NAMES,
+    *MEDIA_NAMES,
+    *(name for names in SIDE_NAMES.values() for name in names),
 }

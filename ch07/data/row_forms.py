@@ -5,6 +5,7 @@ all commands read and refuse the same rows, with the same words. A message names
 stands in the reader's file.
 """
 
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from typing import Any
 from ch07.data.conversations import (
     Conversation,
     Turn,
+    as_messages,
     decoded,
     is_messages,
     read_marked_text,
     read_messages,
+    text_of,
 )
 from ch07.data.field_names import (
     ANSWER_NAMES,
@@ -30,10 +33,11 @@ from ch07.data.field_names import (
     INSTANCE_NAMES,
     KNOWN_KEYS,
     LABEL_NAMES,
-    PAIR_NAMES,
+    MEDIA_NAMES,
     QUESTION_NAMES,
     READ_NAMES,
     SHORT_NAMES,
+    SIDE_NAMES,
     SYSTEM_NAMES,
     TEXT_NAME,
 )
@@ -45,7 +49,16 @@ from ch07.utils.validation import MAX_LISTED, quote, type_name
 MAX_TREE_DEPTH = 1000  # messages in a path of a tree
 ROWS_LOOKED_AT = 1000  # to know whether "input" asks the question in this file
 
-PROMPT_AND_COMPLETION = ("prompt", "completion")  # TRL: texts or messages
+BAD_LABELS = ("0", "0.0", "false", "no", "undesirable")  # of KTO, as tables write them
+# A prompt that ends in a template's marks, as its answer under another name shows.
+PYTHON_NOTATION = re.compile(r"\s*(?:\{\s*'\w+'\s*:|\[\s*\{?\s*')")  # {'text': or ['
+MARKED_PROMPT = re.compile(r"<\|im_start\|>|\[INST\]|<\|start_header_id\|>|<start_of_turn>")
+SECTION = r"((?:(?!\n### ).)*)"  # up to the next heading
+ALPACA_TEXT = re.compile(
+    rf"\s*(?:Below is an instruction[^#]*)?### Instruction:{SECTION}"
+    rf"(?:\n### Input:{SECTION})?\n### Response:{SECTION}",
+    re.S,
+)
 ALPACA_KEYS = {*FIELDS, "family", "split"}
 
 Row = dict[str, Any]
@@ -213,7 +226,8 @@ def _paths_of_tree(row: Row) -> list[Row] | None:
 def is_row(value: Mapping[str, Any]) -> bool:
     """Whether a single object is itself a row, perhaps a faulty one, not a container of rows."""
     values = NamedValues(value)
-    if values.chat_name() or values.first_of((*INSTANCE_NAMES, *PAIR_NAMES, "instruction")):
+    sides = (name for names in SIDE_NAMES.values() for name in names)
+    if values.chat_name() or values.first_of((*INSTANCE_NAMES, *sides, "instruction")):
         return True
     if values.first_of((*QUESTION_NAMES, "input")) and values.first_of(ANSWER_NAMES):
         return True
@@ -231,6 +245,9 @@ def recognise_row(row: Row, form: FileForm, note: Note) -> tuple[Row, dict[str, 
     values = NamedValues(row)
     _check_same_names(values)
     _check_label(values)
+    _check_media(values)
+    row = _with_template_fields(row, values, note)
+    values = NamedValues(row)
     conversation = _conversation(values)
     if conversation is not None:
         return _from_conversation(values, *conversation, note)
@@ -245,6 +262,7 @@ def recognise_row(row: Row, form: FileForm, note: Note) -> tuple[Row, dict[str, 
     system = values.first_of(SYSTEM_NAMES)
     if system is not None:
         fields["system"] = system
+        row = {**row, values.keys[system]: _system_text(values, system)}
     keys = {name: values.keys[source] for name, source in fields.items()}
     if (keys["instruction"], keys["output"]) != ("instruction", "output"):
         note(f"{keys['instruction']}/{keys['output']} read as instruction/output")
@@ -303,7 +321,7 @@ def _renamed(row: Row, keys: Mapping[str, str]) -> Row:
 def _question_name(values: NamedValues, form: FileForm) -> str | None:
     if form.input_asks:
         return "input" if "input" in values else None
-    names = values.all_of(QUESTION_NAMES)
+    names = _filled(values, QUESTION_NAMES)
     for question, about in INPUT_OF_QUESTION.items():
         if question in names and about in names:
             names.remove(about)
@@ -313,10 +331,19 @@ def _question_name(values: NamedValues, form: FileForm) -> str | None:
 
 
 def _answer_name(values: NamedValues) -> str | None:
-    names = values.all_of(ANSWER_NAMES)
+    names = _filled(values, ANSWER_NAMES)
     if "instruction" in values and "output" in names:
         return "output"
     return _only_one(values, names, "answer")
+
+
+def _filled(values: NamedValues, names: Sequence[str]) -> list[str]:
+    """Those of the names that the row has; blank ones, as a table fills them, only if all are."""
+    present = values.all_of(names)
+    filled = [name for name in present if values.holds_text(name)]
+    if all(name in SHORT_NAMES for name in filled):
+        return present
+    return filled
 
 
 def _only_one(values: NamedValues, names: list[str], what: str) -> str | None:
@@ -350,15 +377,20 @@ def _first_answer(value: Any, key: str, note: Note) -> Any:
     """The text itself, or the first of several right answers, as in SQuAD."""
     if key.casefold() in ("answers", "targets"):
         value = decoded(value)
+        if isinstance(value, str) and PYTHON_NOTATION.match(value):
+            raise RowFault(
+                f"{quote(key)} is a list or object in Python's notation: write it as JSON"
+            )
     texts = value
     if isinstance(value, dict) and isinstance(value.get("text"), list):
         texts = value["text"]
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        texts = [item.get("text") for item in value]
+        texts = [item.get("text", item.get("answer")) for item in value]
     if not isinstance(texts, list) or key.casefold() not in ("answers", "targets"):
         return value
     if not texts:
         raise RowFault(f"{quote(key)} is empty", "dropped")
+    texts = [text for text in texts if text != ""] or texts
     if len(set(map(str, texts))) > 1:
         note(f"the first of several texts under {quote(key)} was read")
     return texts[0]
@@ -377,8 +409,32 @@ def _check_label(values: NamedValues) -> None:
     label = values[name]
     if isinstance(label, str):
         label = label.strip().casefold()
-    if is_kto and label in (False, 0, "0", "false"):
+    if is_kto and label in (False, 0, *BAD_LABELS):
         raise RowFault(f"{quote(values.keys[name])} marks the answer as a bad one", "dropped")
+
+
+def _check_media(values: NamedValues) -> None:
+    """RowFault for a row that comes with a picture, a video or a sound."""
+    for name in MEDIA_NAMES:
+        if name in values and values.holds_text(name) and values[name] not in ([], {}):
+            raise RowFault(
+                f"{quote(values.keys[name])} holds a picture, video or sound, which can't be "
+                "trained on here"
+            )
+
+
+def _with_template_fields(row: Row, values: NamedValues, note: Note) -> Row:
+    """A row whose `text` alone is written in Alpaca's template, with the fields of the template."""
+    if TEXT_NAME not in values or values.first_of((*QUESTION_NAMES, *ANSWER_NAMES)):
+        return row
+    text = values[TEXT_NAME]
+    found = ALPACA_TEXT.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        return row
+    key = values.keys[TEXT_NAME]
+    note(f"{quote(key)} read as instruction, input and output: it is Alpaca's template")
+    fields = {name: (part or "").strip() for name, part in zip(FIELDS, found.groups(), strict=True)}
+    return {**{name: value for name, value in row.items() if name != key}, **fields}
 
 
 def _missing_fields(
@@ -392,7 +448,7 @@ def _missing_fields(
     if missing == list(found) and not any(name in values.row for name in missing):
         faults = ["'instruction' and 'output' are missing"]
     text = f"{' and '.join(faults)}; keys found: {keys}"
-    if all(name in values for name in PAIR_NAMES):
+    if all(values.first_of(names) for names in SIDE_NAMES.values()):
         return f"{text}; this is a preference pair: python -m ch07 prefer RUN {_shell(form)}"
     if "input" in values and answer is not None and not form.input_asks:
         return text + "; 'input' is not the question here, because other rows have one"
@@ -418,13 +474,22 @@ def _conversation(values: NamedValues) -> tuple[list[str], Conversation] | None:
             return [key], read_messages(decoded(values[name]))
         except RowFault as fault:
             raise RowFault(f"{quote(key)}: {fault}", kind=fault.kind) from None
-    if any(name in values and is_messages(decoded(values[name])) for name in PROMPT_AND_COMPLETION):
+    answer = values.first_of(("completion", *ANSWER_NAMES))
+    names = [name for name in ("prompt", answer) if name is not None and name in values]
+    keys = [values.keys[name] for name in names]
+    is_trl = "prompt" in names or answer == "completion"
+    if is_trl and any(is_messages(_in_list(decoded(values[name]))) for name in names):
         messages: list[Any] = []
-        for name, role in zip(PROMPT_AND_COMPLETION, ("user", "assistant"), strict=True):
-            value = decoded(values[name]) if name in values else []
-            messages += [{"role": role, "content": value}] if isinstance(value, str) else value
-        keys = [values.keys[name] for name in PROMPT_AND_COMPLETION if name in values]
+        for name, key in zip(names, keys, strict=True):
+            messages += as_messages(values[name], "user" if name == "prompt" else "assistant", key)
         return keys, read_messages(messages)
+    asks = values.first_of(QUESTION_NAMES) == "prompt"
+    if asks and len(names) == 2 and all(isinstance(values[name], str) for name in names):
+        prompt, completion = (values[name] for name in names)
+        if MARKED_PROMPT.search(prompt):
+            conversation = read_marked_text(prompt + completion)
+            if conversation is not None:
+                return keys, conversation
     alone = TEXT_NAME in values and not values.first_of((*QUESTION_NAMES, *ANSWER_NAMES))
     if alone and isinstance(values[TEXT_NAME], str):
         conversation = read_marked_text(values[TEXT_NAME])
@@ -447,9 +512,11 @@ def _from_conversation(
     entry: Row = {"instruction": last.user, "input": "", "output": last.assistant}
     system_name = values.first_of(SYSTEM_NAMES)
     system = conversation.system
+    name_of_system = name
     if system is None and system_name is not None:
-        system = values[system_name]
-        keys = [*keys, values.keys[system_name]]
+        system = _system_text(values, system_name)
+        name_of_system = values.keys[system_name]
+        keys = [*keys, name_of_system]
     if system:
         entry["system"] = system
     if earlier or not last.counts:
@@ -465,7 +532,21 @@ def _from_conversation(
                 note(f"{quote(str(key))} beside the conversation {quote(name)} is not read")
         else:
             entry[folded if folded in KNOWN_KEYS else key] = value
-    return entry, dict.fromkeys(("instruction", "output", "system"), name)
+    return entry, {"instruction": name, "output": name, "system": name_of_system}
+
+
+def _in_list(value: Any) -> Any:
+    """A single message in a list; anything else as it is."""
+    return [value] if isinstance(value, dict) else value
+
+
+def _system_text(values: NamedValues, name: str) -> Any:
+    """The system prompt, which services take in parts as well."""
+    value = decoded(values[name])
+    if not isinstance(value, list | dict):
+        return values[name]
+    key = quote(values.keys[name])
+    return text_of(value, key)
 
 
 def _turn_of_entry(turn: Turn) -> Row:

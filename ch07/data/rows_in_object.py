@@ -7,6 +7,7 @@ known by its keys.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ch07.data.conversations import ROLE_KEYS, is_messages
 from ch07.data.field_names import READ_NAMES, SPLIT_NAMES
 from ch07.data.findings import Finding, FindingSink
 from ch07.data.json_objects import ObjectWithRepeatedKey, merged
@@ -44,7 +45,7 @@ def _table_of_columns(value: Mapping[str, Any], name: str) -> tuple[str, list[di
     """{"instruction": {"0": ..., "1": ...}, ...}, or lists in place of the inner objects."""
     columns = {key: column for key, column in value.items() if column is not None}
     known = [key for key in columns if key.strip().casefold() in READ_NAMES]
-    if not known:
+    if not known or any(_is_message(column) for column in columns.values()):
         return None
     if all(isinstance(column, dict) for column in columns.values()):
         labels = list(next(iter(columns.values())))
@@ -55,7 +56,7 @@ def _table_of_columns(value: Mapping[str, Any], name: str) -> tuple[str, list[di
                 raise DataError(f"{name}: the column {quote(key)} has other rows than the first")
         rows = [{key: column[label] for key, column in columns.items()} for label in labels]
         return "the columns of a table (pandas: orient='columns')", rows
-    has_columns = len(known) > 1 or known == ["text"]
+    has_columns = len(known) > 1 or known == ["text"] or _is_column_of_chats(columns[known[0]])
     if has_columns and all(map(_is_column, columns.values())):
         lengths = {key: len(column) for key, column in columns.items()}
         if len(set(lengths.values())) > 1:
@@ -74,6 +75,16 @@ def _table_of_columns(value: Mapping[str, Any], name: str) -> tuple[str, list[di
 def _is_column(value: Any) -> bool:
     """Whether it is a list of values; a list of objects would be a conversation."""
     return isinstance(value, list) and not any(isinstance(item, dict) for item in value)
+
+
+def _is_column_of_chats(value: Any) -> bool:
+    """Whether each item of a list is a list of messages."""
+    return isinstance(value, list) and bool(value) and all(map(is_messages, value))
+
+
+def _is_message(value: Any) -> bool:
+    """Whether an object is a message, or messages stored as an object of lists."""
+    return isinstance(value, dict) and any(name in value for name in ROLE_KEYS)
 
 
 def _table_of_index(value: Mapping[str, Any]) -> tuple[str, list[dict]] | None:

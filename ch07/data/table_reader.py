@@ -6,6 +6,7 @@ pyarrow reads Parquet and Arrow, a few rows at a time; openpyxl reads workbooks.
 """
 
 import csv
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time
@@ -15,6 +16,7 @@ from ch07.data.field_names import READ_NAMES
 from ch07.data.findings import Finding, FindingSink
 from ch07.data.opened_file import READ_BYTES, OpenedFile, too_large
 from ch07.data.text_lines import Line, TextLines
+from ch07.utils.console import count
 from ch07.utils.dependencies import import_optional
 from ch07.utils.errors import DataError
 from ch07.utils.validation import quote
@@ -22,6 +24,7 @@ from ch07.utils.validation import quote
 ROWS_PER_BATCH = 16  # rows of Parquet that are decoded together
 DELIMITERS = (",", "\t", ";", "|")
 DELIMITER_OF_SUFFIX = {"csv": ",", "tsv": "\t", "tab": "\t"}
+RULE_CELL = re.compile(r"\s*(?::?-+:?\s*)?")  # of Markdown, between header and rows
 MAX_CELL_CHARACTERS = 10_000_000
 
 Rows = Iterator[tuple[str, Any]]
@@ -76,13 +79,18 @@ def csv_rows(lines: TextLines, delimiter: str, findings: FindingSink) -> Rows:
         place = f"line {begins}"
         while len(cells) > len(header) and not cells[-1].strip():
             cells.pop()  # spreadsheets write a row of empty cells at the end
+        if delimiter == "|" and all(RULE_CELL.fullmatch(cell) for cell in cells):
+            continue  # the line below the header of a Markdown table
         if len(cells) == len(header):
             yield place, dict(zip(header, cells, strict=True))
             continue
-        text = f"{len(cells)} cells, but the header names {len(header)} columns"
-        hint = "; a cell with a delimiter, quote or line end in it must be quoted"
-        kind = "a row has more or fewer cells than the header names columns" + hint
-        findings.append(Finding(place, "error", text + hint, kind=kind))
+        text = f"{count(len(cells), 'cell')}, but the header names {len(header)} columns"
+        kind = "a row has fewer cells than the header names columns"
+        if len(cells) > len(header):
+            hint = "; a cell with a delimiter, quote or line end in it must be quoted"
+            text += hint
+            kind = "a row has more cells than the header names columns" + hint
+        findings.append(Finding(place, "error", text, kind=kind))
 
 
 class _CountedLines:
@@ -249,7 +257,11 @@ def _cell_text(cell: Any, column: str, place: str, findings: FindingSink) -> Any
         if isinstance(cell, datetime) and cell.time() == time():
             cell = cell.date()  # Excel stores a day as its midnight
         return cell.isoformat()
-    if isinstance(cell, bool) or not isinstance(cell, int | float):
+    if isinstance(cell, bool):
+        return str(cell).upper()  # as a spreadsheet shows it
+    if isinstance(cell, str) and "_x000D_" in cell:
+        return cell.replace("_x000D_", "")  # how Excel writes a carriage return
+    if not isinstance(cell, int | float):
         return cell
     text = f"numbers in the column {quote(column)} were read as text, without their format"
     findings.append(Finding(place, "note", text))

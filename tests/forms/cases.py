@@ -18,6 +18,8 @@ A = ("Name a fruit.", "", "Kumquat")
 B = ("Make it plural.", "kumquat", "Kumquats")
 C = ('Say "A", then B.', "", "A, B")
 FIELDS = ("instruction", "input", "output")
+USER = {"role": "user", "content": A[0]}
+ANSWER = {"role": "assistant", "content": A[2]}
 ROWS = [dict(zip(FIELDS, row, strict=True)) for row in (A, B, C)]
 ALL = [A, B, C]
 
@@ -181,6 +183,31 @@ FILE_FORMS = {
         delimited(",", lineterminator="\r").encode(),
         ALL,
     ),
+    "CSV whose blank cells are of another form": (
+        "rows.csv",
+        b"instruction,output,question,answer\nName a fruit.,Kumquat,,\n,,x,y\n",
+        [A, ("x", "", "y")],
+    ),
+    "a table of Markdown": (
+        "rows",
+        b"| instruction | output |\n|---|:-:|\n| Name a fruit. | Kumquat |\n",
+        [A],
+    ),
+    "files that were joined, each with a mark": (
+        "rows.jsonl",
+        b"".join(b"\xef\xbb\xbf" + text(row) + b"\n" for row in ROWS),
+        ALL,
+    ),
+    "NaN where a table has nothing": (
+        "rows.jsonl",
+        b'{"instruction": "Name a fruit.", "input": NaN, "output": "Kumquat", "history": NaN}\n',
+        [A],
+    ),
+    "columns of messages": (
+        "rows.json",
+        text({"id": [1, 2], "messages": [[USER, ANSWER], [USER, ANSWER]]}),
+        [A, A],
+    ),
     "CSV with empty columns at the end": (
         "rows.csv",
         b"instruction,output,,\nName a fruit.,Kumquat,,\n",
@@ -198,6 +225,11 @@ FILE_FORMS = {
         "rows.xlsx",
         workbook([["question", "answer"], ["What is 2 + 2?", 4], ["And half?", 2.5]]),
         [("What is 2 + 2?", "", "4"), ("And half?", "", "2.5")],
+    ),
+    "a workbook with truth values and carriage returns": (
+        "rows.xlsx",
+        workbook([["question", "answer"], ["Is it?", True], ["Two lines?", "a_x000D_\nb"]]),
+        [("Is it?", "", "TRUE"), ("Two lines?", "", "a\nb")],
     ),
     "a workbook with dates": (
         "rows.xlsx",
@@ -256,8 +288,6 @@ def one(row, *more):
 PLAIN = {"instruction": A[0], "output": A[2]}
 FRUIT = ("Name a fruit.", "", "Kumquat")
 WITH_INPUT = ("Make it plural.", "kumquat", "Kumquats")
-USER = {"role": "user", "content": A[0]}
-ANSWER = {"role": "assistant", "content": A[2]}
 ROW_FORMS = {
     "Alpaca": (one({**PLAIN, "input": "", "text": "Below is ..."}), [FRUIT]),
     "Dolly": (
@@ -393,6 +423,10 @@ ROW_FORMS = {
         one({**PLAIN, "kto_tag": True}, {**PLAIN, "output": "Go away.", "kto_tag": False}),
         [FRUIT],
     ),
+    "KTO in CSV, with labels as pandas writes them": (
+        b"prompt,completion,label\nName a fruit.,Kumquat,1.0\nName a fruit.,No.,0.0\n",
+        [FRUIT],
+    ),
     "a label that is something else": (one({**PLAIN, "label": "fruit"}), [FRUIT]),
     "messages": (
         one({"messages": [{"role": "user", "content": A[0]},
@@ -421,6 +455,33 @@ ROW_FORMS = {
         one({"messages": json.dumps([USER, ANSWER])}),
         [FRUIT],
     ),
+    "one message as an object": (one({"prompt": [USER], "completion": ANSWER}), [FRUIT]),
+    "two messages as objects": (one({"prompt": USER, "completion": ANSWER}), [FRUIT]),
+    "messages and a response": (one({"prompt": [USER], "response": A[2]}), [FRUIT]),
+    "messages as an object of lists": (
+        one({"messages": {"role": ["user", "assistant"], "content": [A[0], A[2]]}}),
+        [FRUIT],
+    ),
+    "Capybara": (one({"conversation": [{"input": A[0], "output": A[2]}]}), [FRUIT]),
+    "LangChain": (
+        one({"messages": [{"role": "human", "content": A[0]}, {"role": "ai", "content": A[2]}]}),
+        [FRUIT],
+    ),
+    "Gemini": (
+        one({"contents": [{"role": "user", "parts": [{"text": A[0]}]},
+                          {"role": "model", "parts": [{"text": A[2]}]}]}),
+        [FRUIT],
+    ),
+    "an empty last answer": (
+        one({"messages": [USER, ANSWER, USER, {**ANSWER, "content": " "}]}),
+        [FRUIT],
+    ),
+    "an output that is blank beside a response": (one({**PLAIN, "output": "", "response": A[2]}),
+                                                  [FRUIT]),
+    "an empty first one of several answers": (one({"question": A[0], "answers": ["", A[2]]}),
+                                              [FRUIT]),
+    "Nectar": (one({"question": A[0], "answers": [{"answer": A[2], "rank": 1}]}), [FRUIT]),
+    "no pictures": (one({**PLAIN, "images": [], "image": ""}), [FRUIT]),
     "a blank system prompt": (
         one({"messages": [{"role": "system", "content": " "}, USER, ANSWER]}),
         [FRUIT],
@@ -456,6 +517,53 @@ ROW_FORMS = {
                      f"<|im_start|>assistant\n{A[2]}<|im_end|>\n"}),
         [FRUIT],
     ),
+    "Alpaca's template in a text": (
+        one({"text": "Below is an instruction that describes a task.\n\n### Instruction:\n"
+                     f"{B[0]}\n\n### Input:\n{B[1]}\n\n### Response:\n{B[2]}"}),
+        [WITH_INPUT],
+    ),
+    "Alpaca's template without an input": (
+        one({"text": f"### Instruction:\n{A[0]}\n\n### Response:\n{A[2]}\n"}),
+        [FRUIT],
+    ),
+    "Llama 3 in a text": (
+        one({"text": "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n"
+                     f"{A[0]}<|eot_id|>"
+                     f"<|start_header_id|>assistant<|end_header_id|>\n\n{A[2]}<|eot_id|>"}),
+        [FRUIT],
+    ),
+    "Gemma in a text": (
+        one({"text": f"<bos><start_of_turn>user\n{A[0]}<end_of_turn>\n"
+                     f"<start_of_turn>model\n{A[2]}<end_of_turn>\n"}),
+        [FRUIT],
+    ),
+    "Phi-3 in a text": (one({"text": f"<|user|>\n{A[0]}<|end|>\n<|assistant|>\n{A[2]}<|end|>"}),
+                        [FRUIT]),
+    "Zephyr in a text": (one({"text": f"<|user|>\n{A[0]}</s>\n<|assistant|>\n{A[2]}</s>"}),
+                         [FRUIT]),
+    "Vicuna in a text": (one({"text": f"USER: {A[0]} ASSISTANT: {A[2]}</s>"}), [FRUIT]),
+    "HH-RLHF in a text": (one({"text": f"\n\nHuman: {A[0]}\n\nAssistant: {A[2]}"}), [FRUIT]),
+    "ChatML within the marks of another tokenizer": (
+        one({"text": f"<s><|im_start|>user\n{A[0]}<|im_end|>\n"
+                     f"<|im_start|>assistant\n{A[2]}<|im_end|></s>"}),
+        [FRUIT],
+    ),
+    "Guanaco with an end mark": (one({"text": f"### Human: {A[0]}### Assistant: {A[2]}\n</s>"}),
+                                 [FRUIT]),
+    "Llama 2 with padding": (
+        one({"text": f"<s> [INST] {A[0]} [/INST] {A[2]} </s><pad><pad>"}),
+        [FRUIT],
+    ),
+    "Llama 2 with another end": (one({"text": f"[INST]{A[0]}[/INST]{A[2]}<|endoftext|>"}), [FRUIT]),
+    "a prompt in ChatML": (
+        one({"prompt": f"<|im_start|>user\n{A[0]}<|im_end|>\n<|im_start|>assistant\n",
+             "completion": f"{A[2]}<|im_end|>"}),
+        [FRUIT],
+    ),
+    "a prompt of Llama 2": (
+        one({"prompt": f"<s>[INST] {A[0]} [/INST]", "completion": f" {A[2]}</s>"}),
+        [FRUIT],
+    ),
     "Llama 2 in a text": (one({"text": f"<s>[INST] {A[0]} [/INST] {A[2]} </s>"}), [FRUIT]),
 }  # fmt: skip
 
@@ -483,6 +591,27 @@ ROW_FAULTS = {
     "two answers": (
         one({"question": "Who?", "answer": "Anna", "response": "It was Anna."}),
         "'response' and 'answer' both hold the answer: leave one of them out",
+    ),
+    "the picture of a conversation": (
+        one({"image": "a.jpg", "conversations": [{"from": "human", "value": "<image>\nWhat is it?"},
+                                                 {"from": "gpt", "value": "A fruit."}]}),
+        "'image' holds a picture, video or sound, which can't be trained on here",
+    ),
+    "the pictures of a row": (
+        one({**PLAIN, "images": ["a.jpg"]}),
+        "'images' holds a picture, video or sound, which can't be trained on here",
+    ),
+    "a number as a prompt of messages": (
+        one({"prompt": 1, "completion": [ANSWER]}),
+        "'prompt' is a number, but must be text or messages",
+    ),
+    "a number of 5,000 digits": (
+        b'{"instruction": "a", "output": "b", "id": ' + 5000 * b"9" + b"}\n" + one(PLAIN),
+        "line 1: not JSON: a number has too many digits to be read",
+    ),
+    "an empty question in a conversation": (
+        one({"messages": [{**USER, "content": ""}, ANSWER]}),
+        "the question in 'messages' is empty",
     ),
     "names that differ only in case": (
         one({"Instruction": "a", "instruction": "b", "output": "c"}),
@@ -560,6 +689,10 @@ ROW_FAULTS = {
     "messages of a tree, one in each row": (
         one({"message_id": "2", "parent_id": "1", "text": "x", "role": "assistant"}),
         "each row is one message of a tree: give a file of whole conversations",
+    ),
+    "answers in Python's own form": (
+        one({"question": "x", "answers": "{'text': ['A'], 'answer_start': [0]}"}),
+        "'answers' is a list or object in Python's notation: write it as JSON",
     ),
     "messages that are a number": (one({"messages": 3}), "'messages': it is a number, but must be"),
 }  # fmt: skip
@@ -645,6 +778,11 @@ FILE_FAULTS = {
         "rows.csv",
         b"instruction,output\nSay it.,a, b\n",
         "line 2: 3 cells, but the header names 2 columns",
+    ),
+    "CSV with too few cells": (
+        "rows.csv",
+        b"instruction,input,output\nSay it.,a\n",
+        "line 2: 2 cells, but the header names 3 columns",
     ),
     "CSV with only a header": ("rows.csv", b"instruction,output\n", "no usable row"),
     "columns of different lengths": (

@@ -51,6 +51,50 @@ FORMS = {
         },
         {**PAIR, **HISTORY},
     ),
+    "HH-RLHF, the prompt apart": (
+        {
+            "prompt": "\n\nHuman: Are you there?\n\nAssistant: Yes.\n\nHuman: Say hi."
+            "\n\nAssistant:",
+            "chosen": " Hi!",
+            "rejected": " Go away.",
+        },
+        {**PAIR, **HISTORY},
+    ),
+    "one message as an object": ({"prompt": [USER], "chosen": GOOD, "rejected": BAD}, PAIR),
+    "LLaMA-Factory": (
+        {
+            "conversations": [{"from": "human", "value": "Say hi."}],
+            "chosen": {"from": "gpt", "value": "Hi!"},
+            "rejected": {"from": "gpt", "value": "Go away."},
+        },
+        PAIR,
+    ),
+    "messages and texts": ({"messages": [USER], "chosen": "Hi!", "rejected": "Go away."}, PAIR),
+    "Argilla": (
+        {"system": "Be kind.", "input": "Say hi.", "chosen": "Hi!", "rejected": "Go away."},
+        {**PAIR, "system": "Be kind."},
+    ),
+    "ms-swift": ({"query": "Say hi.", "response": "Hi!", "rejected_response": "Go away."}, PAIR),
+    "OpenAI": (
+        {
+            "input": {"messages": [USER], "tools": []},
+            "preferred_output": [GOOD],
+            "non_preferred_output": [BAD],
+        },
+        PAIR,
+    ),
+    "content in parts": (
+        {
+            "prompt": [{**USER, "content": [{"type": "text", "text": "Say hi."}]}],
+            "chosen": [USER, GOOD],
+            "rejected": [USER, BAD],
+        },
+        PAIR,
+    ),
+    "another answer beside the two": (
+        {"prompt": "Say hi.", "response": "Hello.", "chosen": "Hi!", "rejected": "Go away."},
+        PAIR,
+    ),
     "messages, two turns": (
         {"prompt": [*BEFORE, USER], "chosen": [GOOD], "rejected": [BAD]},
         {**PAIR, **HISTORY},
@@ -98,6 +142,9 @@ def test_pairs_in_other_files(tmp_path, kind):
         ({"prompt": [USER], "chosen": [{"role": "tool", "content": "x"}], "rejected": [BAD]},
          "a tool's call"),
         ({"prompt": "x", "completion": "y", "label": True}, "missing: 'chosen', 'rejected'"),
+        ({"prompt": [USER], "chosen": 1, "rejected": 2}, "'chosen' is a number, but must be text"),
+        ({"prompt": 1, "chosen": [GOOD], "rejected": [BAD]}, "'prompt' is a number, but must be"),
+        ({"prompt": [USER], "chosen": ["a", "b"], "rejected": ["c", "d"]}, "'chosen' holds a text"),
     ],
 )  # fmt: skip
 def test_what_is_no_pair(tmp_path, row, words):
@@ -149,3 +196,15 @@ def test_a_long_conversation_loses_the_same_turns_on_both_sides(tmp_path, long_s
     assert chosen[:n_chosen] == rejected[:n_rejected]
     with pytest.raises(DataError, match="line 2: more tokens than the model's context"):
         fit(shorter.lengths[1] - 1)
+
+
+@pytest.mark.parametrize("key", ["output", "response", "messages"])
+def test_an_answer_beside_the_two_is_said_not_to_be_read(tmp_path, key):
+    path = tmp_path / "pairs.jsonl"
+    beside = [USER, GOOD] if key == "messages" else "Hello."
+    path.write_bytes(cases.jsonl({**PAIR, key: beside}))
+    file = read_preferences(path)
+    assert list(file.entries) == [PAIR]
+    assert [found.text for found in file.findings] == [
+        f"{key!r} beside the two answers is not read"
+    ]

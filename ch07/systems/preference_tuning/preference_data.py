@@ -22,12 +22,19 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
 from ch07.data.chat_dataset import collate_responses, drop_oldest_turns, make_dataset
-from ch07.data.conversations import decoded, is_messages
+from ch07.data.conversations import as_messages, decoded, is_messages, message_text
 from ch07.data.data_files import Source
 from ch07.data.dataloader import LengthGroupedBatches
 from ch07.data.entries import DataFile, load_entries, read_data
 from ch07.data.entry_checks import ALPACA_FORM, Entry, check_row
-from ch07.data.field_names import CHAT_NAMES, LABEL_NAMES, PAIR_NAMES, QUESTION_NAMES
+from ch07.data.field_names import (
+    ANSWER_NAMES,
+    CHAT_NAMES,
+    LABEL_NAMES,
+    PAIR_NAMES,
+    QUESTION_NAMES,
+    SIDE_NAMES,
+)
 from ch07.data.findings import Finding, FindingCounts, FindingSink, RowFault, raise_faulty_rows
 from ch07.data.json_objects import ObjectWithRepeatedKey
 from ch07.data.row_forms import FileForm, NamedValues
@@ -77,13 +84,16 @@ def check_pair(
     if not isinstance(row, dict) or isinstance(row, ObjectWithRepeatedKey):
         return check_row(where, row, findings, form)  # adds what is wrong with the row
     try:
-        rows = rows_of_sides(row)
+        rows, unread = rows_of_sides(row)
     except RowFault as fault:
         findings.append(Finding(where, fault.level, str(fault), fault.kind))
         return None
     prompts: list[Entry] = []
     answers: dict[str, str] = {}
     pair_findings: dict[Finding, None] = {}  # an ordered set: both sides may give the same finding
+    for key in unread:
+        text = f"{quote(key)} beside the two answers is not read"
+        pair_findings[Finding(where, "note", text)] = None
     for side in SIDES:
         side_findings: list[Finding] = []
         entry = check_row(where, rows[side], side_findings, form)
@@ -106,58 +116,87 @@ def check_pair(
     return None if faults else {**prompts[0], **answers}
 
 
-def rows_of_sides(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """{side: a row with the prompt and that side's answer}; RowFault if there is no such pair.
+def rows_of_sides(row: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """({side: a row with the prompt and that side's answer}, keys of other answers, not read).
 
     The forms of TRL: the prompt is a text or messages, and so are the answers, which may also hold
-    the prompt (then it is implicit, as in HH-RLHF and UltraFeedback).
+    the prompt (then it is implicit, as in HH-RLHF and UltraFeedback). RowFault if there is no such
+    pair.
     """
     values = NamedValues(row)
-    missing = [side for side in SIDES if side not in values]
-    question = values.first_of(QUESTION_NAMES)
-    sides = {side: read_dialogue(values[side]) for side in SIDES if side in values}
-    prompt = None if question is None else decoded(values[question])
-    has_messages = is_messages(prompt) or any(sides.values())
-    if missing or (question is None and not all(sides.values())):
-        lacking = [] if question is not None else ["instruction"]
-        keys = ", ".join(quote(str(key)) for key in list(row)[:MAX_LISTED]) or "none"
-        names = ", ".join(map(repr, [*lacking, *missing]))
-        raise RowFault(f"missing: {names}; keys found: {keys}")
-    left_out = {values.keys[name] for name in (*SIDES, *LABEL_NAMES, "output") if name in values}
-    shared = {key: value for key, value in row.items() if key not in left_out}
-    if not has_messages:
-        return {side: {**shared, "output": values[side]} for side in SIDES}
-    read = {values.keys[name] for name in (question or "", *CHAT_NAMES) if name in values}
-    shared = {key: value for key, value in shared.items() if key not in read}
+    names = {side: _name_of_side(values, side) for side in SIDES}
+    used = [name for name in names.values() if name is not None]
+    answers = {side: values[name] for side, name in names.items() if name is not None}
+    dialogues = {side: read_dialogue(answer) for side, answer in answers.items()}
+    has_whole = bool(dialogues) and all(said and len(said) > 1 for said in dialogues.values())
+    question = values.first_of((*QUESTION_NAMES, "input"))
+    if question is None and not has_whole:
+        question = values.first_of(CHAT_NAMES)
+    if len(answers) < len(SIDES) or (question is None and not all(dialogues.values())):
+        raise RowFault(_missing(row, question, answers))
+    others = [name for name in (*ANSWER_NAMES, *CHAT_NAMES) if name in values]
+    unread = [values.keys[name] for name in others if name not in (question, *used)]
+    not_shared = {values.keys[name] for name in (*used, *LABEL_NAMES) if name in values}
+    not_shared |= {*unread, values.keys[question or ""]} if question else {*unread}
+    shared = {key: value for key, value in row.items() if key not in not_shared}
+    prompt = None if question is None else _prompt(values, question)
+    if isinstance(prompt, str) and not any(dialogues.values()):
+        key = values.keys[question or ""]
+        if question == "input":
+            key = "instruction"  # Argilla: no other key asks
+        return {
+            side: {**shared, key: values[question or ""], "output": answer}
+            for side, answer in answers.items()
+        }, unread
     return {
-        side: {**shared, "messages": _messages_of_side(prompt, sides[side] or values[side], side)}
-        for side in SIDES
-    }
+        side: {**shared, "messages": _messages_of_side(prompt, dialogues[side] or answer, side)}
+        for side, answer in answers.items()
+    }, unread
+
+
+def _name_of_side(values: NamedValues, side: str) -> str | None:
+    """Under which name a row holds this side's answer."""
+    name = values.first_of(SIDE_NAMES[side])
+    if name is None and side == "chosen" and "rejected_response" in values:
+        return values.first_of(("response",))  # ms-swift
+    return name
+
+
+def _missing(row: dict[str, Any], question: str | None, answers: dict[str, Any]) -> str:
+    lacking = [] if question is not None else ["instruction"]
+    missing = [*lacking, *(side for side in SIDES if side not in answers)]
+    keys = ", ".join(quote(str(key)) for key in list(row)[:MAX_LISTED]) or "none"
+    return f"missing: {', '.join(map(repr, missing))}; keys found: {keys}"
+
+
+def _prompt(values: NamedValues, name: str) -> Any:
+    """The prompt: a text, or the messages that it consists of."""
+    prompt = decoded(values[name])
+    if isinstance(prompt, dict) and is_messages(prompt.get("messages")):
+        return prompt["messages"]  # OpenAI
+    dialogue = read_dialogue(prompt)
+    if dialogue is None and isinstance(prompt, str):
+        return prompt
+    if dialogue is None:
+        return as_messages(prompt, "user", values.keys[name])
+    if dialogue[-1] == {"role": "Assistant", "content": ""}:
+        dialogue.pop()  # the heading of the answer that follows
+    return dialogue
 
 
 def _messages_of_side(prompt: Any, answer: Any, side: str) -> list[Any]:
     """The whole conversation of a side; RowFault if the prompt isn't how it begins."""
-    before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt or []
-    if isinstance(answer, str):
-        return [*before, {"role": "assistant", "content": answer}]
+    before = [] if prompt is None else as_messages(prompt, "user", "prompt")
+    answer = as_messages(answer, "assistant", side)
     if len(answer) == 1:  # the answer alone
         return [*before, *answer]
-    systems = [message for message in before if message.get("role") == "system"]
-    asked = [_said(message) for message in before if message not in systems]
-    if (
-        asked
-        and asked
-        != [_said(message) for message in answer if message.get("role") != "system"][: len(asked)]
-    ):
+    asked = [message_text(message) for message in before if message.get("role") != "system"]
+    said = [message_text(message) for message in answer if message.get("role") != "system"]
+    if asked != said[: len(asked)]:
         raise RowFault(f"the prompt is not how the conversation under {side!r} begins")
-    own_systems = [message for message in answer if message.get("role") == "system"]
-    return [*([] if own_systems else systems), *answer]
-
-
-def _said(message: Any) -> str:
-    """The text of a message, for comparison."""
-    text = next((message[key] for key in ("content", "value", "text") if key in message), "")
-    return text.strip() if isinstance(text, str) else repr(text)
+    has_system = any(message.get("role") == "system" for message in answer)
+    systems = [message for message in before if message.get("role") == "system"]
+    return [*([] if has_system else systems), *answer]
 
 
 def read_dialogue(value: Any) -> list[Any] | None:
@@ -167,6 +206,8 @@ def read_dialogue(value: Any) -> list[Any] | None:
     [{'role': 'Human', 'content': 'Hi'}, {'role': 'Assistant', 'content': 'Ho'}]
     """
     value = decoded(value)
+    if isinstance(value, dict):
+        value = [value]
     if is_messages(value):
         return value
     if not isinstance(value, str) or not HH_SPEAKER.match(value):
