@@ -167,6 +167,7 @@ class ChunkWriter:
         """Tokenize and write (place, entry) pairs; rows that would merge tokens are noted."""
         places = [place for place, _ in chunk]
         entries = [entry for _, entry in chunk]
+        keys = [group_key(entry) for entry in entries]  # before turns are left out: as of the file
         if self.max_length is not None:
             entries = fit_conversations(
                 entries, places, self.tokenizer, self.style, self.max_length, findings
@@ -176,7 +177,7 @@ class ChunkWriter:
         for i in boundary_merge_rows(entries, self.tokenizer, self.style):
             findings.append(Finding(places[i], "note", BOUNDARY_MERGE))
         parts = {name: array(code) for name, code in _arrays(True).items()}
-        for i, (place, entry) in enumerate(zip(places, entries, strict=True)):
+        for i, (place, entry, key) in enumerate(zip(places, entries, keys, strict=True)):
             words, number = _split_place(place)
             if not self.places or self.places[-1][1] != words:
                 self.places.append((self.n_rows + i, words))
@@ -185,7 +186,7 @@ class ChunkWriter:
             parts["counted"].extend(counted_flags(first, len(ids)))
             parts["ids"].extend(ids)
             parts["ends"].append(self.n_ids + len(parts["ids"]))
-            parts["keys"].append(_hash(group_key(entry)))
+            parts["keys"].append(_hash(key))
             parts["starts"].append(self.files[TEXT].tell())
             parts["lines"].append(number)
             split = entry.get("split")

@@ -23,7 +23,8 @@ from ch07.generation.thoughts import drop_thoughts
 from ch07.utils.errors import UserError
 
 METRICS = {"exact_match": exact_match, "token_f1": token_f1, "rouge_l": rouge_l}
-DEFAULT_OPTIONS = {"temperature": 0.0, "seed": 123, "max_new_tokens": 64}
+# A model that reasons thinks before it writes the number; others end after it.
+DEFAULT_OPTIONS = {"temperature": 0.0, "seed": 123, "max_new_tokens": 1024}
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ class Judgement:
     scale: Scale
     replies: list[str] = field(default_factory=list)
     scores: list[float | None] = field(default_factory=list)  # None: the reply has no score
+    n_cut: int = 0  # replies without a score that reached the limit of tokens
     error: str | None = None
 
 
@@ -166,14 +168,17 @@ def judge(
     judgement = Judgement(scale)
     for entry, answer in zip(entries, answers, strict=True):
         try:
-            reply = complete(
+            completion = complete(
                 judge_prompt(entry, answer, scale), **{**DEFAULT_OPTIONS, **options}
-            ).text
+            )
         except UserError as error:  # no server, or too long a prompt
             judgement.error = str(error)
             break
-        judgement.replies.append(reply)
-        judgement.scores.append(parse_score(reply, scale))
+        score = parse_score(completion.text, scale)
+        if score is None and completion.finish_reason == "length":
+            judgement.n_cut += 1
+        judgement.replies.append(completion.text)
+        judgement.scores.append(score)
     return judgement
 
 
@@ -201,6 +206,7 @@ def summarise(
         "n": len(entries),
         "n_judged": len(scores),
         "n_parsed": len(parsed),
+        "n_cut": judgement.n_cut,
         "mean_parsed": _mean(numbers),
         "mean_all": _mean([scale.low if score is None else score for score in scores]),
         "agreement": agreement,
@@ -219,6 +225,8 @@ def judgement_lines(summary: dict[str, Any]) -> Iterator[str]:
         f"judge, scale {summary['scale']}: {summary['n_judged']} of {summary['n']} answers judged, "
         f"{summary['n_parsed']} scored"
     )
+    if summary["n_cut"]:
+        yield f"replies that reached the limit of tokens without a score: {summary['n_cut']}"
     mean_parsed = _format(summary["mean_parsed"], 2)
     mean_all = _format(summary["mean_all"], 2)
     yield f"mean score {mean_parsed}; {mean_all} if every failure counts as the lowest score"

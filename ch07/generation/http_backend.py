@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,7 +28,7 @@ from ch07.generation.completion import (
     check_prompt,
     finished_completion,
 )
-from ch07.generation.server_protocols import PROTOCOLS, TransientError
+from ch07.generation.server_protocols import PROTOCOLS, TRANSIENT_STATUS, TransientError
 from ch07.utils.console import terminal_line
 from ch07.utils.errors import InputError
 from ch07.utils.hosts import LOCAL_HOSTS
@@ -35,13 +36,12 @@ from ch07.utils.hosts import LOCAL_HOSTS
 KEY_VARIABLE = "OPENAI_API_KEY"  # of the environment
 PATHS = [path for each in PROTOCOLS.values() for path in (each.chat_path, each.raw_path)]
 PROMPT_REJECTED_STATUS = (400, 413, 422)  # too long, most often, or against the server's rules
-TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
 MAX_ANSWER_BYTES = 10_000_000
 MAX_ANSWER_SECONDS = 900  # until an answer is complete, however steadily it arrives
 MAX_ERROR_BYTES = 2000  # of the body of an error that are read
 VERSION = re.compile(r"/v\d+(?:(?:alpha|beta)\d*)?(?:/|$)")  # in the path of an address
 USER_AGENT = f"ch07/{__version__}"  # some servers refuse Python's own name
-QUOTA_WORDS = ("insufficient_quota", "billing")  # in a 429 that no waiting helps
+NO_QUOTA = "insufficient_quota"  # the code of a 429 that no waiting helps
 READ_BYTES = 2**16  # of an answer, at a time
 FIRST_WAIT_SECONDS = 1.0  # before the first retry; doubled before each further one
 MAX_WAIT_SECONDS = 60.0
@@ -296,10 +296,11 @@ def _error_for_status(
     status = error.code
     reason = _reason_in_body(error, api_key)
     said = f": {reason}" if reason else ""
-    if status in TRANSIENT_STATUS and not any(word in reason for word in QUOTA_WORDS):
-        wait = error.headers.get("Retry-After") or ""
-        seconds = float(wait) if wait.isdecimal() else 0.0
-        return TransientError(f"status {status}{said}", seconds)
+    seconds = _seconds_to_wait(error.headers.get("Retry-After"))
+    may_retry = seconds is not None or "retry" in reason.casefold()
+    is_empty = NO_QUOTA in reason or ("billing" in reason and not may_retry)
+    if status in TRANSIENT_STATUS and not is_empty:
+        return TransientError(f"status {status}{said}", seconds or 0.0)
     if 300 <= status < 400:
         return CompletionError(f"{host} redirects to another address, which is not followed")
     if status in (401, 403):
@@ -316,6 +317,20 @@ def _error_for_status(
     return error_type(f"{host} answers with status {status}{said}")
 
 
+def _seconds_to_wait(wait: str | None) -> float | None:
+    """The seconds of a Retry-After, which may be a date; None if there is none."""
+    if not wait:
+        return None
+    try:
+        return max(0.0, float(wait))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(wait).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
 def _reason_in_body(error: urllib.error.HTTPError, api_key: str | None) -> str:
     """What the body of an error says, on one line: its message if it is JSON, else its text."""
     body = b""
@@ -323,10 +338,14 @@ def _reason_in_body(error: urllib.error.HTTPError, api_key: str | None) -> str:
         body = error.read(MAX_ERROR_BYTES)
     text = body.decode(errors="replace")
     try:
-        value = json.loads(text)
-        inner = value.get("error", value)
+        value: Any = json.loads(text)
+        in_list = isinstance(value, list) and value  # Gemini
+        first: Any = value[0] if in_list else value
+        inner = first.get("error", first)
         if isinstance(inner, dict):
             parts = [inner.get(name) for name in ("message", "detail", "code", "param")]
+            if inner.get("type") == NO_QUOTA != inner.get("code"):
+                parts.append(NO_QUOTA)
             text = " ".join(str(part) for part in parts if part) or text
         elif isinstance(inner, str):
             text = inner

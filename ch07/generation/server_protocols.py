@@ -30,6 +30,8 @@ OLLAMA_DEFAULT_CONTEXT = 2048
 OLLAMA_PORT = ":11434"
 TEMPLATE_TOKENS = 64  # that a chat template may add
 MAX_OPENAI_STOPS = 4  # stop strings that OpenAI accepts
+# HTTP's statuses, and those of proxies, after which the same request may succeed.
+TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504, 524, 529)
 MAX_QUOTED_CHARACTERS = 60  # of an answer, in a message
 
 
@@ -75,6 +77,12 @@ def openai_request(
 # strings here in any case.
 OPTIONAL_FIELDS = ("temperature", "top_p", "seed", "stop")
 TOO_MUCH = re.compile(r"too (?:large|long|many)|at most|maximum|exceed|context", re.IGNORECASE)
+# A message that only quotes a prompt may have the name of an option in it, too.
+REFUSES = re.compile(
+    r"refused|unsupported|unrecogni[sz]ed|unknown|unexpected|invalid|deprecated|extra_forbidden"
+    r"|not (?:\w+ )?(?:supported?|permitted|allowed)|only\b.*\bsupported|must be",
+    re.IGNORECASE,
+)
 
 
 def adapt_openai_request(body: dict[str, Any], message: str) -> dict[str, Any] | None:
@@ -85,13 +93,17 @@ def adapt_openai_request(body: dict[str, Any], message: str) -> dict[str, Any] |
     >>> adapt_openai_request({"max_tokens": 9}, "Use 'max_completion_tokens' instead.")
     {'max_completion_tokens': 9}
     """
+    refuses = REFUSES.search(message) is not None
+    if refuses and "stop" in body and _names_field(message, "stop"):  # perhaps too many of them
+        return {field: value for field, value in body.items() if field != "stop"}
     if TOO_MUCH.search(message):  # it is the prompt, or a number, that is refused
         return None
-    if "max_tokens" in body and "max_completion_tokens" in message:
+    refuses_limit = refuses and _names_field(message, "max_tokens")
+    if "max_tokens" in body and ("max_completion_tokens" in message or refuses_limit):
         rest = {name: value for name, value in body.items() if name != "max_tokens"}
         return {**rest, "max_completion_tokens": body["max_tokens"]}
     for name in OPTIONAL_FIELDS:
-        if name in body and _names_field(message, name):
+        if refuses and name in body and _names_field(message, name):
             return {field: value for field, value in body.items() if field != name}
     return None
 
@@ -152,15 +164,42 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
 def read_openai(data: bytes) -> Reply:
     """The reply in an answer; TransientError if half of it is missing, CompletionError if wrong."""
     value = _parse_json(data)
+    _raise_reported_error(value)
     try:
         choice = value["choices"][0]
-        text = choice["text"] if "text" in choice else choice["message"]["content"]
-        return _validate_reply(text, choice.get("finish_reason"))
+        _raise_reported_error(choice)
+        reason = _known_finish_reason(choice.get("finish_reason"))
+        text = choice["text"] if "text" in choice else _message_text(choice["message"], reason)
+        return _validate_reply(text, reason)
     except (KeyError, IndexError, TypeError, AttributeError):
         raise CompletionError(
             f"this isn't OpenAI's chat interface: its answer has {_keys(value)}, but no "
             "choices[0].message.content (or text)"
         ) from None
+
+
+def _message_text(message: dict[str, Any], finish_reason: Any) -> Any:
+    """The text of a message, of which services may give parts; PromptRejected for a refusal."""
+    content = message.get("content")
+    if content is None and message.get("refusal"):
+        refusal = terminal_line(str(message["refusal"]), 200)
+        raise PromptRejected(f"the model refuses to answer: {refusal}")
+    if isinstance(content, list):  # parts of other types hold thoughts
+        return "".join(part["text"] for part in content if part.get("type", "text") == "text")
+    if content is None and finish_reason != "length":
+        return message["content"]
+    return content
+
+
+def _raise_reported_error(value: Any) -> None:
+    """TransientError or CompletionError with the reason, if an answer is the report of an error."""
+    error = value.get("error") if isinstance(value, dict) else None
+    if not isinstance(error, dict) or "message" not in error:
+        return
+    text = f"the server reports: {terminal_line(str(error['message']), 200)}"
+    if error.get("code") in TRANSIENT_STATUS:
+        raise TransientError(text)
+    raise CompletionError(text)
 
 
 def read_ollama(data: bytes) -> Reply:
@@ -199,8 +238,7 @@ OTHER_FINISH_REASONS = {
 
 def _validate_reply(text: Any, finish_reason: Any) -> Reply:
     """The reply; TypeError if it isn't text, PromptRejected if a filter stopped it."""
-    if finish_reason is None or isinstance(finish_reason, str):
-        finish_reason = OTHER_FINISH_REASONS.get(finish_reason, finish_reason)
+    finish_reason = _known_finish_reason(finish_reason)
     if isinstance(finish_reason, str) and finish_reason not in FINISH_REASONS:
         raise PromptRejected(
             f"the server gave no complete answer: {terminal_line(finish_reason, 60)}"
@@ -210,6 +248,13 @@ def _validate_reply(text: Any, finish_reason: Any) -> Reply:
     if not isinstance(text, str) or not isinstance(finish_reason, str):
         raise TypeError("no text")
     return Reply(text, finish_reason)
+
+
+def _known_finish_reason(reason: Any) -> Any:
+    """The name that is used here for why a text ended; an unknown one as it is."""
+    if reason is None or isinstance(reason, str):
+        return OTHER_FINISH_REASONS.get(reason, reason)
+    return reason
 
 
 def _parse_json(data: bytes) -> Any:

@@ -113,11 +113,18 @@ def test_other_schemas_are_recognised_and_reported(write, names):
         ([], "list"),
         ({}, "object"),
         (True, "boolean"),
-        (float("nan"), "NaN"),
     ],
 )
 def test_fields_that_are_not_text_are_refused_with_their_type(write, key, value, name):
     refused(write([GOOD, {**GOOD, key: value}]), f"row 2: {key!r} is a {name}, but must be text")
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan")])
+def test_what_a_table_writes_for_nothing_is_absent(write, nothing):
+    file = read_data(write([GOOD, {**GOOD, "input": nothing, "split": nothing, "x": nothing}]))
+    assert file.entries[1]["input"] == "" and "split" not in file.entries[1]
+    for key in ("instruction", "output"):
+        refused(write([GOOD, {**GOOD, key: nothing}]), f"row 2: {key!r} is null; keys found: ")
 
 
 def test_a_row_that_is_no_object(write):

@@ -9,11 +9,19 @@ from hypothesis import strategies as st
 
 from ch07.commands.cli import main
 from ch07.evaluation import llm_judge as judging
-from ch07.evaluation.llm_judge import HUNDRED, RUBRIC, judge, judge_prompt, parse_score, summarise
+from ch07.evaluation.llm_judge import (
+    HUNDRED,
+    RUBRIC,
+    judge,
+    judge_prompt,
+    judgement_lines,
+    parse_score,
+    summarise,
+)
 from ch07.evaluation.metrics import rouge_l, token_f1
 from ch07.evaluation.rank_correlation import kendall, spearman
 from ch07.generation.backends import open_backend
-from ch07.generation.completion import CompletionError, scripted
+from ch07.generation.completion import Completion, CompletionError, scripted
 from ch07.models.saved_run import save_model
 from ch07.runs import run_folder
 
@@ -139,7 +147,7 @@ def test_requests_have_temperature_0_and_a_seed(entries):
         assert judge(complete, entries[:1], ["Red"]).scores == [90]
     ((path, _, body),) = stub.asked
     assert path == "/api/chat" and body["model"] == "llama3"
-    assert body["options"] == {"num_predict": 64, "temperature": 0.0, "seed": 123}
+    assert body["options"] == {"num_predict": 1024, "temperature": 0.0, "seed": 123}
     assert body["messages"] == [{"role": "user", "content": judge_prompt(entries[0], "Red")}]
 
 
@@ -242,3 +250,14 @@ def test_a_fault_of_the_program_does_not_end_as_a_remark():
 
     with pytest.raises(RuntimeError, match="shapes"):
         judge(broken, [{"instruction": "Say it.", "output": "x"}], ["x"])
+
+
+def test_replies_that_reached_the_limit_are_counted_and_told():
+    """A model that reasons may use all its tokens before it writes a number."""
+    replies = [Completion("<think>maybe 20", "length"), Completion("85", "length")]
+    entries = [{"instruction": "a", "output": "b"}] * 2
+    judgement = judge(lambda prompt, **options: replies.pop(0), entries, ["x", "y"])
+    summary = summarise(judgement, entries, ["x", "y"])
+    assert (summary["n_parsed"], summary["n_cut"]) == (1, 1)
+    lines = list(judgement_lines(summary))
+    assert "replies that reached the limit of tokens without a score: 1" in lines

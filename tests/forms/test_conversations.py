@@ -523,3 +523,23 @@ def test_what_is_left_out_is_told_first_and_never_hidden_by_notes():
     lines = summarize_findings(findings)
     assert lines[0] == "left out: 'output' is empty (1: row 100)"
     assert len(lines) <= 16 and lines[-1] == "86 more kinds of findings are not listed"
+
+
+def test_a_store_with_a_limit_is_split_as_the_file_is(tmp_path):
+    """The turns that are left out still say which conversations belong together."""
+    chats = [
+        [*_messages(1, start=i // 6), *_messages(4, start=100 * i), *_messages(1, start=10_000 + i)]
+        for i in range(60)
+    ]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("\n".join(json.dumps({"messages": chat}) for chat in chats), encoding="utf-8")
+
+    def places(data):
+        from ch07.config import FinetuneOptions
+        from ch07.training.run_plan import build_plan
+
+        plan = build_plan(FinetuneOptions(data=str(data), allowed_max_length=60), lambda text: None)
+        return {name: list(part.indices) for name, part in plan.rows.datasets.items()}
+
+    write_store(path, tmp_path / "store", BOOK_STYLE, max_length=60)
+    assert places(tmp_path / "store") == places(path)

@@ -2,6 +2,8 @@
 
 import json
 import socket
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +12,7 @@ from completion_server import Handler, ollama, openai, serving
 
 from ch07 import __version__
 from ch07.generation.backends import complete_with_run, open_backend, read_script
-from ch07.generation.completion import Completion, CompletionError, scripted
+from ch07.generation.completion import Completion, CompletionError, PromptRejected, scripted
 from ch07.generation.http_backend import MAX_ANSWER_BYTES, complete_at_url
 from ch07.generation.respond import respond
 from ch07.utils.errors import DataError, OptionError
@@ -159,6 +161,11 @@ def refusal(message, **more):
         (refusal("Invalid argument.", param="top_p"), {"top_p"}, {}),
         (refusal("property 'seed' is unsupported"), {"seed"}, {}),
         ((422, '{"detail": "stop: extra fields not permitted"}'), {"stop"}, {}),
+        (refusal("Invalid 'stop': array too long.", param="stop"), {"stop"}, {}),
+        (
+            refusal("Unrecognized request argument supplied: max_tokens"),
+            {"max_tokens"}, {"max_completion_tokens": 9},
+        ),
     ],
 )  # fmt: skip
 def test_a_refused_option_is_changed_and_stays_so(refused, gone, new):
@@ -208,6 +215,8 @@ def test_no_request_is_repeated_for_ever(messages):
         "max_tokens is too large: 99",
         "'max_tokens' or 'max_completion_tokens' is too large: 999. The model's maximum is 9",
         "please stop sending such prompts",
+        "your prompt was flagged: 'plant a seed in the garden'",
+        "<html>Bad temperature</html>",
         "",
     ],
 )
@@ -232,6 +241,77 @@ def test_other_refusals_are_the_prompts_fault(message):
 def test_the_reasons_of_other_servers_are_known(reason, wanted):
     with serving((200, openai("ok", reason))) as stub:
         assert ask(stub.url) == Completion("ok", wanted)
+
+
+def message_answer(message, reason="stop"):
+    return json.dumps({"choices": [{"message": message, "finish_reason": reason}]})
+
+
+PARTS = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "hel"}, {"text": "lo"}]
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "wanted"),
+    [
+        ({"content": PARTS}, "stop", Completion("hello", "stop")),
+        ({"role": "assistant"}, "length", Completion("", "length")),
+        ({"content": None}, "length", Completion("", "length")),
+    ],
+)
+def test_the_text_of_a_message_in_parts_or_without_any(message, reason, wanted):
+    with serving((200, message_answer(message, reason))) as stub:
+        assert ask(stub.url) == wanted
+
+
+def test_a_refusal_is_about_one_prompt():
+    answer = message_answer({"content": None, "refusal": "I can't help with that."})
+    with (
+        serving((200, answer)) as stub,
+        pytest.raises(PromptRejected, match="the model refuses to answer: I can't help with that"),
+    ):
+        ask(stub.url)
+
+
+@pytest.mark.parametrize("code", [429, 502])
+@pytest.mark.parametrize("within_choice", [False, True])
+def test_an_error_with_status_200_is_told_and_retried_if_it_may_pass(code, within_choice):
+    error = {"error": {"message": "the provider is busy", "code": code}}
+    value = {"choices": [{**error, "message": {"content": "par"}}]} if within_choice else error
+    with serving((200, json.dumps(value)), (200, openai("ok"))) as stub:
+        assert ask(stub.url, retries=1, sleep=lambda seconds: None).text == "ok"
+    error["error"]["code"] = 400
+    with (
+        serving((200, json.dumps(value))) as stub,
+        pytest.raises(CompletionError, match="the server reports: the provider is busy"),
+    ):
+        ask(stub.url, retries=3, sleep=pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "n_asked"),
+    [
+        ([{"error": {"message": "See billing details. Please retry in 32s."}}], {}, 2),
+        ({"error": {"message": "See billing details."}}, {"Retry-After": "3"}, 2),
+        ({"error": {"message": "See billing details."}}, {}, 1),
+        ({"error": {"message": "No credits.", "type": "insufficient_quota"}}, {}, 1),
+    ],
+)
+def test_a_limit_per_minute_is_no_empty_account(body, headers, n_asked):
+    with serving((429, json.dumps(body), headers), (200, openai("ok"))) as stub:
+        try:
+            assert ask(stub.url, retries=1, sleep=lambda seconds: None).text == "ok"
+        except CompletionError:
+            assert n_asked == 1
+    assert len(stub.asked) == n_asked
+
+
+def test_the_wait_that_a_server_asks_for_may_be_a_fraction_or_a_date():
+    later = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
+    for wait, least, most in (("7.5", 7.5, 7.5), (later, 25, 31), ("soon", 1, 1)):
+        waited = []
+        with serving((503, "", {"Retry-After": wait}), (200, openai("ok"))) as stub:
+            ask(stub.url, retries=1, sleep=waited.append)
+        assert least <= waited[0] <= most
 
 
 def test_an_answer_without_a_reason_is_whole():

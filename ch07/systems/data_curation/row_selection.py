@@ -163,4 +163,4 @@ def _shuffled(rows: Sequence[Row], seed: int) -> list[Row]:
 
 
 def _sort_key(row: Row) -> str:
-    return json.dumps(row, sort_keys=True)
+    return json.dumps(row, sort_keys=True, default=str)

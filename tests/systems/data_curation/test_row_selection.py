@@ -563,3 +563,23 @@ def test_what_stands_in_an_earlier_turn_is_known_in_a_later_one():
     question = {"instruction": "What does the above code print? Explain this code.", "output": "1"}
     assert quality_flags({**question, "history": []}) == ["missing_code"]
     assert quality_flags({**question, "history": [code]}) == []
+
+
+def test_columns_that_json_has_no_type_for_are_written_as_text(tmp_path):
+    """A table's dates and decimals are not trained on, but belong to their rows."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {
+        "instruction": [f"Name fruit {i}." for i in range(9)],
+        "output": [f"Kumquat {i}" for i in range(9)],
+        "at": pyarrow.array([1] * 9, pyarrow.timestamp("ms")),
+        "price": pyarrow.array([1] * 9).cast(pyarrow.decimal128(21, 2)),
+        "raw": pyarrow.array([b"x"] * 9),
+    }
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    new = tmp_path / "few.json"
+    assert main(["curate", str(path), str(new), "--keep", "3"]) == 0
+    rows = load_entries(new)
+    assert len(rows) == 3 and {row["price"] for row in rows} == {"1.00"}
