@@ -17,14 +17,14 @@ MAX_NGRAM = 3  # characters
 # An n-gram in fewer than this share of the texts is looked up; the rest is bounded.
 RARE_SHARE = 0.05
 # Of sentences, with quotes and brackets: neither a sign within a name, nor one before a digit.
-PUNCTUATION = re.compile(r"(?![#@&%*/\\_])(?![.,]\d)(?!-\s?\d)\p{P}")
+PUNCTUATION = re.compile(r"(?![#@&%*/\\_])(?![.,]\d)(?![-\u2010-\u2015]\s?\d)(?!(?<=\d):\d)\p{P}")
 
 
 def normalised(text: str) -> str:
     """Lower case, without the punctuation of sentences, and without repeated white space.
 
-    Signs that mean something stay: symbols, as in "C++", a point or minus before a digit, and the
-    marks of a letter, as Hindi has them.
+    Signs that mean something stay: symbols, as in "C++", a point or minus before a digit, a colon
+    between digits, and the marks of a letter, as Hindi has them.
 
     >>> normalised("Name  a COLOUR!"), normalised("What is 'C#'?"), normalised("1.5 - 3 + x-y")
     ('name a colour', 'what is c#', '1.5 - 3 + xy')

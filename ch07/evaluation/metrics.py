@@ -20,21 +20,31 @@ Z95 = 1.959964  # normal quantile of a two-sided 95 % interval
 # invisible joiners between letters. Python's own `re` doesn't know marks.
 _CHINESE_OR_JAPANESE = r"[\u3040-\u30ff\u3400-\u9fff]"
 _OTHERS = r"[\p{L}\p{N}\p{M}\u200c\u200d--\u3040-\u30ff\u3400-\u9fff]"
-_WORD = regex.compile(rf"{_CHINESE_OR_JAPANESE}\p{{M}}*|{_OTHERS}+", regex.VERSION1)
+# Signs that make another word of it: the minus of a number, and the ends of "C++" and "C#".
+_MINUS = rf"(?<!{_OTHERS}|{_CHINESE_OR_JAPANESE})[-\u2212](?=\p{{N}})"
+_SIGNS = rf"(?:\+\+|#)(?!{_OTHERS})"
+_WORD = regex.compile(
+    rf"{_CHINESE_OR_JAPANESE}\p{{M}}*|(?:{_MINUS})?{_OTHERS}+(?:{_SIGNS})?", regex.VERSION1
+)
 _ASCII_WORD = re.compile("[a-z0-9]+")
 
 
 def words(text: str, unicode: bool = True) -> list[str]:
     """Runs of letters and digits without letter case; each Chinese or Japanese character is a word.
 
-    A letter keeps its marks, and may be encoded in any way. Without `unicode` only a to z and
+    A letter keeps its marks, and may be encoded in any way. A number keeps its minus, and the names
+    "C++" and "C#" keep their signs. Without `unicode` only a to z and
     0 to 9 count, as in the package rouge-score and the papers that use it: a text in another script
     has no words at all.
 
     >>> words("B4 the 猫!"), words("B4 the 猫!", unicode=False)
     (['b4', 'the', '猫'], ['b4', 'the'])
+    >>> words("C++ is not C#; 5-3 is not -3."), words("C++ and -3", unicode=False)
+    (['c++', 'is', 'not', 'c#', '5', '3', 'is', 'not', '-3'], ['c', 'and', '3'])
     """
-    return _WORD.findall(fold_case(text)) if unicode else _ASCII_WORD.findall(text.lower())
+    if not unicode:
+        return _ASCII_WORD.findall(text.lower())
+    return [word.replace("\u2212", "-") for word in _WORD.findall(fold_case(text))]
 
 
 def exact_match(answer: str, reference: str) -> float:

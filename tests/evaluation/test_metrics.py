@@ -125,3 +125,22 @@ def test_scores_are_reported_by_family():
     assert score_answers([{"output": "a"}], ["a"], [True])["families"] == {}
     with pytest.raises(ValueError, match="there are no held-out entries"):
         score_answers([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("C++", "C#"), ("C", "C++"), ("C", "C#"), ("-3", "3"), ("\u22123", "3"), ("It is -5.", "It is 5.")],
+)  # fmt: skip
+def test_a_sign_that_makes_another_word_counts(one, other):
+    for metric in (exact_match, token_f1, rouge_l):
+        assert metric(one, other) < 1
+        assert metric(one, one) == metric(other, other) == 1
+
+
+def test_other_signs_are_no_words():
+    for text in ("5-3", "5 - 3", "(5) 3", "5 #3", "5 + 3", "5, 3"):
+        assert words(text) == ["5", "3"]
+    assert words("a well-known ++ sign - 1980-1990") == [
+        "a", "well", "known", "sign", "1980", "1990"
+    ]  # fmt: skip
+    assert token_f1("\u22123", "-3") == 1

@@ -101,6 +101,8 @@ def test_empty_texts_shift_no_index():
         ("What is C?", "What is C++?"),
         ("Work out 1.5 + 3.", "Work out 15 - 3."),
         ("Work out 15 + 3.", "Work out 15 - 3."),
+        ("Work out 5\u20133.", "Work out 53."),
+        ("Which odds are 3:1?", "Which odds are 31?"),
         ("Work out 15 * 3.", "Work out 15 / 3."),
         ("Is 3 < 4?", "Is 3 > 4?"),
         ("x = -5", "x = 5"),
