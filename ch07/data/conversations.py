@@ -16,7 +16,7 @@ from typing import Any
 
 from ch07.data.findings import RowFault
 from ch07.data.json_objects import DECODER
-from ch07.utils.validation import MAX_LISTED, quote, type_name
+from ch07.utils.validation import MAX_LISTED, a_type, quote, type_name
 
 ROLES = {
     "system": "system",
@@ -119,7 +119,7 @@ def read_messages(value: Any) -> Conversation:
     """
     value = _rows_of_lists(value)
     if not isinstance(value, list):
-        raise RowFault(f"it is a {type_name(value)}, but must be a list of messages")
+        raise RowFault(f"it is {a_type(value)}, but must be a list of messages")
     if not value:
         raise RowFault("the list is empty")
     messages: list[Message] = []
@@ -156,10 +156,10 @@ def as_messages(value: Any, role: str, key: str) -> list[dict[str, Any]]:
         return [{"role": role, "content": value}]
     messages = [value] if isinstance(value, dict) else value
     if not isinstance(messages, list):
-        raise RowFault(f"{quote(key)} is a {type_name(value)}, but must be text or messages")
+        raise RowFault(f"{quote(key)} is {a_type(value)}, but must be text or messages")
     for message in messages:
         if not isinstance(message, dict):
-            raise RowFault(f"{quote(key)} holds a {type_name(message)}, but must hold messages")
+            raise RowFault(f"{quote(key)} holds {a_type(message)}, but must hold messages")
     return messages
 
 
@@ -181,8 +181,8 @@ def _read_item(item: Any, i: int) -> list[Message]:
     place = f"message {i + 1}"
     if not isinstance(item, dict):
         raise RowFault(
-            f"{place} is a {type_name(item)}, but must be an object",
-            kind=f"a message is a {type_name(item)}, but must be an object",
+            f"{place} is {a_type(item)}, but must be an object",
+            kind=f"a message is {a_type(item)}, but must be an object",
         )
     role = _first(item, ROLE_KEYS)
     if role is None:
@@ -255,8 +255,8 @@ def text_of(value: Any, place: str) -> str:
                 )
         return "".join(texts)
     raise RowFault(
-        f"{place} is a {type_name(value)}, but must be text",
-        kind=f"a message is a {type_name(value)}, but must be text",
+        f"{place} is {a_type(value)}, but must be text",
+        kind=f"a message is {a_type(value)}, but must be text",
     )
 
 

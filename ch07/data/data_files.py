@@ -35,7 +35,7 @@ from ch07.data.table_reader import columnar_rows, csv_rows, delimiter_of, workbo
 from ch07.data.text_lines import TextLines
 from ch07.utils.console import count
 from ch07.utils.errors import DataError, InputError
-from ch07.utils.validation import max_json_bytes, quote, type_name
+from ch07.utils.validation import a_type, max_json_bytes, quote
 
 TOY_PREFIX = "toy:"
 TOY_FILES = {"instructions": "data.json", "conversations": "conversations.json"}  # bundled
@@ -145,7 +145,7 @@ def _objects(source: Path | str | PeekableFile) -> Iterator[dict[str, Any]]:
     name = display_name(source)
     for place, row in file_rows(source, _RaiseFindings(name)):
         if not isinstance(row, dict):
-            raise DataError(f"{name}: {place}: expected an object, found a {type_name(row)}")
+            raise DataError(f"{name}: {place}: expected an object, found {a_type(row)}")
         if isinstance(row, ObjectWithRepeatedKey):
             raise DataError(f"{name}: {place}: the key {quote(row.repeated_key)} appears twice")
         yield row

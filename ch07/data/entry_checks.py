@@ -11,7 +11,7 @@ from ch07.data.field_names import COUNTS, FIELDS, KNOWN_KEYS, READ_NAMES, SPLIT_
 from ch07.data.findings import Finding, FindingSink, RowFault
 from ch07.data.json_objects import ObjectWithRepeatedKey, repeated_key_in
 from ch07.data.row_forms import FileForm, recognise_row
-from ch07.utils.validation import MAX_LISTED, has_lone_surrogate, quote, type_name
+from ch07.utils.validation import MAX_LISTED, a_type, has_lone_surrogate, quote
 from instruction_dataset import Entry
 
 PLACEHOLDERS = ("n/a", "<noinput>", "noinput")
@@ -36,7 +36,7 @@ def check_row(
 
     try:
         if not isinstance(row, dict):
-            raise RowFault(f"expected an object, found a {type_name(row)}")
+            raise RowFault(f"expected an object, found {a_type(row)}")
         if isinstance(row, ObjectWithRepeatedKey):
             raise RowFault(f"the key {quote(row.repeated_key)} appears twice")
         _check_repeated_keys(row)
@@ -75,7 +75,7 @@ def stripped_text(value: Any, key: str, note: Any) -> str:
     `key` is what the reader's file calls the field.
     """
     if not isinstance(value, str):
-        raise RowFault(f"{quote(key)} is a {type_name(value)}, but must be text")
+        raise RowFault(f"{quote(key)} is {a_type(value)}, but must be text")
     if len(value) > MAX_FIELD_CHARACTERS:
         raise RowFault(f"{quote(key)} has more than {MAX_FIELD_CHARACTERS:,} characters")
     if has_lone_surrogate(value):
@@ -141,7 +141,7 @@ def _checked_counts(turn: Entry) -> dict[str, bool]:
     """{"counts": False} for an answer that doesn't count; RowFault if that isn't true or false."""
     counts = turn.get(COUNTS, True)
     if not isinstance(counts, bool):
-        raise RowFault(f"{COUNTS!r} is a {type_name(counts)}, but must be true or false")
+        raise RowFault(f"{COUNTS!r} is {a_type(counts)}, but must be true or false")
     return {} if counts else {COUNTS: False}
 
 

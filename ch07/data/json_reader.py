@@ -15,7 +15,7 @@ from ch07.data.json_objects import DECODER
 from ch07.data.rows_in_object import may_hold_rows, rows_in_object
 from ch07.data.text_lines import Line, TextLines
 from ch07.utils.errors import DataError
-from ch07.utils.validation import type_name
+from ch07.utils.validation import a_type
 
 TOO_DEEP = "brackets within brackets, too deep to be read"
 LINES_TRIED = 100  # whether they are JSON decides what a text is whose first line isn't
@@ -36,7 +36,7 @@ def json_rows(lines: TextLines, start: str, findings: FindingSink) -> Iterator[t
     if problem is None and isinstance(value, dict):
         return _rows_of_lines(lines, findings)
     if problem is None and not start == "{":
-        raise DataError(f"{lines.name}: expected a list of entries, found a {type_name(value)}")
+        raise DataError(f"{lines.name}: expected a list of entries, found {a_type(value)}")
     goes_on = start == "{" and first[1].rstrip()[-1:] in ("{", "[", ",", ":")
     if not goes_on and _are_json_lines(lines):
         return parse_jsonl_lines(lines, lines.name, findings)
@@ -59,7 +59,7 @@ def _rows_of_value(value: Any, name: str, findings: FindingSink) -> Iterator[tup
     if isinstance(value, dict):
         return rows_in_object(value, name, findings)
     if not isinstance(value, list):
-        raise DataError(f"{name}: expected a list of entries, found a {type_name(value)}")
+        raise DataError(f"{name}: expected a list of entries, found {a_type(value)}")
     return ((f"row {i}", row) for i, row in enumerate(value, start=1))
 
 

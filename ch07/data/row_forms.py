@@ -44,7 +44,7 @@ from ch07.data.field_names import (
 from ch07.data.findings import RowFault
 from ch07.data.json_objects import ObjectWithRepeatedKey, merged
 from ch07.utils.errors import DataError
-from ch07.utils.validation import MAX_LISTED, quote, type_name
+from ch07.utils.validation import MAX_LISTED, a_type, quote
 
 MAX_TREE_DEPTH = 1000  # messages in a path of a tree
 ROWS_LOOKED_AT = 1000  # to know whether "input" asks the question in this file
@@ -557,7 +557,7 @@ def _turn_of_entry(turn: Turn) -> Row:
 def _read_history(value: Any) -> list[Row]:
     """The turns before a row's own: pairs of texts (LLaMA-Factory), or objects as we write them."""
     if not isinstance(value, list):
-        raise RowFault(f"'history' is a {type_name(value)}, but must be a list of turns")
+        raise RowFault(f"'history' is {a_type(value)}, but must be a list of turns")
     turns: list[Row] = []
     for i, turn in enumerate(value, start=1):
         if isinstance(turn, list) and len(turn) == 2:

@@ -87,6 +87,18 @@ def type_name(value: Any) -> str:
     """What JSON calls the type of a value."""
     if isinstance(value, float) and value != value:
         return "NaN"
-    names = {dict: "object", list: "list", bool: "boolean", type(None): "null", str: "text"}
+    if isinstance(value, dict):
+        return "object"
+    names = {list: "list", bool: "boolean", type(None): "null", str: "text"}
     number = "number" if isinstance(value, int | float) else type(value).__name__
     return names.get(type(value), number)
+
+
+def a_type(value: Any) -> str:
+    """The same with its article.
+
+    >>> a_type({}), a_type([])
+    ('an object', 'a list')
+    """
+    name = type_name(value)
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"

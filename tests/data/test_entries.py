@@ -108,15 +108,15 @@ def test_other_schemas_are_recognised_and_reported(write, names):
 @pytest.mark.parametrize(
     ("value", "name"),
     [
-        (5, "number"),
-        (1.5, "number"),
-        ([], "list"),
-        ({}, "object"),
-        (True, "boolean"),
+        (5, "a number"),
+        (1.5, "a number"),
+        ([], "a list"),
+        ({}, "an object"),
+        (True, "a boolean"),
     ],
 )
 def test_fields_that_are_not_text_are_refused_with_their_type(write, key, value, name):
-    refused(write([GOOD, {**GOOD, key: value}]), f"row 2: {key!r} is a {name}, but must be text")
+    refused(write([GOOD, {**GOOD, key: value}]), f"row 2: {key!r} is {name}, but must be text")
 
 
 @pytest.mark.parametrize("nothing", [None, float("nan")])
