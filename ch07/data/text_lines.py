@@ -6,6 +6,7 @@ without line ends nor an endless one fills the memory.
 
 import codecs
 import hashlib
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,7 +124,7 @@ class TextLines:
         except UnicodeDecodeError as error:
             line = self.number + data[: error.start].count(b"\n")
             byte = f"byte {self._n_bytes + error.start} is 0x{data[error.start]:02x}"
-            advice = _how_to_convert(self.name, self._is_file)
+            advice = _how_to_convert(self.name, self._is_file, data)
             raise DataError(f"{self.name}: not UTF-8: {byte} (in line {line}); {advice}") from None
         self._n_bytes += len(data)
         return text
@@ -132,14 +133,46 @@ class TextLines:
         return DamagedFileError(f"{error}: it can be read up to line {self.number}")
 
 
-def _how_to_convert(name: str, is_file: bool) -> str:
+# (encoding, letters that show it, their least share): of texts whose letters take two bytes each.
+# Chinese read as Korean is a mixture; Korean itself is nearly all Hangul.
+EAST_ASIAN_ENCODINGS = (
+    ("SHIFT_JIS", re.compile(r"[\u3040-\u30ff]"), 0.3),
+    ("EUC-JP", re.compile(r"[\u3040-\u30ff]"), 0.3),
+    ("CP949", re.compile(r"[\uac00-\ud7a3]"), 0.9),
+    ("GB18030", re.compile(r"[\u4e00-\u9fff]"), 0.3),
+)
+
+
+def likely_encoding(data: bytes) -> str:
+    """The likely encoding of text that isn't UTF-8: a guess, for a hint.
+
+    >>> likely_encoding("Voil\u00e0, a caf\u00e9".encode("cp1252"))
+    'WINDOWS-1252'
+    >>> likely_encoding("\u6c34\u679c".encode("gb18030"))
+    'GB18030'
+    """
+    for encoding, letters, share in EAST_ASIAN_ENCODINGS:
+        decoder = codecs.getincrementaldecoder(encoding)()
+        try:
+            text = decoder.decode(data)
+        except UnicodeDecodeError:
+            continue
+        foreign = [character for character in text if not character.isascii()]
+        # where letters stand between ASCII letters, it is an alphabet with accents
+        n_pairs = len(re.findall(rb"[\x80-\xff]{2}", data))
+        if 2 * n_pairs >= len(foreign) and len(letters.findall(text)) > share * len(foreign):
+            return encoding
+    return "WINDOWS-1252"
+
+
+def _how_to_convert(name: str, is_file: bool, data: bytes) -> str:
     advice = "save the file with UTF-8 encoding"
     if not is_file:
         return advice
     file = shlex.quote(name)
     return (
         f"{advice}, or convert it from its own, for example: "
-        f"iconv -f WINDOWS-1252 -t UTF-8 {file} > {shlex.quote(name + '.utf8')}"
+        f"iconv -f {likely_encoding(data)} -t UTF-8 {file} > {shlex.quote(name + '.utf8')}"
     )
 
 

@@ -1,6 +1,9 @@
 """Several files, folders, patterns, standard input: all rows, and each place says which file."""
 
 import io
+import json
+import shutil
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -225,3 +228,27 @@ def test_a_run_on_several_files_is_repeated_with_them(tmp_path):
     assert main(words) == 0
     assert read_json(tmp_path / "run" / "config.json")["options"]["data"] == files
     assert options_from_run(tmp_path / "run", {}).data == files
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("WINDOWS-1252", "L\u2019été déjà vu, ça va? Äpfel, Öl, Straße, éè"),
+        ("GB18030", "请说出一种水果的名字。"),
+        ("SHIFT_JIS", "果物の名前を言ってください。"),
+        ("EUC-JP", "果物の名前を言ってください。"),
+        ("CP949", "과일 이름을 말해 주세요."),
+    ],
+)  # fmt: skip
+def test_the_hint_of_another_encoding_gives_the_text_back(tmp_path, encoding, text):
+    """A command that is pasted must not make something else of the text."""
+    row = {"instruction": text, "output": "x"}
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(json.dumps(row, ensure_ascii=False).encode(encoding))
+    with pytest.raises(DataError, match=f"iconv -f {encoding} -t UTF-8") as caught:
+        read_data(path)
+    command = str(caught.value).split("for example: ")[1]
+    if shutil.which("iconv"):
+        subprocess.run(command, shell=True, check=True)
+        (entry,) = load_entries(f"{path}.utf8")
+        assert entry["instruction"] == text
