@@ -40,7 +40,7 @@ def check_row(
         if isinstance(row, ObjectWithRepeatedKey):
             raise RowFault(f"the key {quote(row.repeated_key)} appears twice")
         _check_repeated_keys(row)
-        if any(value != value for value in row.values()):  # NaN: a table has it for nothing
+        if float in map(type, row.values()):  # perhaps NaN, which a table has for nothing
             row = {key: None if value != value else value for key, value in row.items()}
         entry, keys = recognise_row(row, form, note)
         for name in (*FIELDS, "system", "family"):
