@@ -107,6 +107,11 @@ def is_messages(value: Any) -> bool:
     )
 
 
+def in_list(value: Any) -> Any:
+    """A single message in a list; anything else as it is."""
+    return [value] if isinstance(value, dict) else value
+
+
 def read_messages(value: Any) -> Conversation:
     """The conversation in a list of messages; RowFault if it isn't one.
 
@@ -154,13 +159,19 @@ def as_messages(value: Any, role: str, key: str) -> list[dict[str, Any]]:
     value = decoded(value)
     if isinstance(value, str):
         return [{"role": role, "content": value}]
-    messages = [value] if isinstance(value, dict) else value
+    messages = in_list(value)
     if not isinstance(messages, list):
         raise RowFault(f"{quote(key)} is {a_type(value)}, but must be text or messages")
     for message in messages:
         if not isinstance(message, dict):
             raise RowFault(f"{quote(key)} holds {a_type(message)}, but must hold messages")
     return messages
+
+
+def is_system_message(message: Mapping[str, Any]) -> bool:
+    """Whether a message is a system prompt, whatever its keys are called."""
+    role = str(_first(message, ROLE_KEYS)).strip().casefold()
+    return ROLES.get(role) == "system"
 
 
 def message_text(message: Mapping[str, Any]) -> str:
@@ -283,9 +294,11 @@ def group_into_turns(messages: Sequence[Message]) -> Conversation:
     for i in range(0, len(rest), 2):
         pair = rest[i : i + 2]
         if [message.role for message in pair] != ["user", "assistant"]:
-            roles = ", ".join(message.role for message in messages[:6])
+            roles = [message.role for message in messages[:6]]
+            if len(messages) > len(roles):
+                roles.append("...")
             raise RowFault(
-                f"user and assistant don't take turns: {roles}{', ...' * (len(messages) > 6)}",
+                f"user and assistant don't take turns: {', '.join(roles)}",
                 kind="user and assistant don't take turns",
             )
         turns.append(Turn(pair[0].text, pair[1].text, pair[1].counts))
@@ -308,15 +321,26 @@ TEMPLATES = (
     Marks(re.compile(r"<start_of_turn>(\w+)\s*?\n"), "<end_of_turn>"),  # Gemma
     Marks(re.compile(r"<\|(system|user|assistant)\|>\s*"), "<|end|>"),  # Phi-3; Zephyr: </s>
 )
-# Of all templates: what stands around a conversation, or after each message, and says nothing.
-AROUND = r"(?:\s|</?s>|<pad>|<unk>|<bos>|<eos>|<\|begin_of_text\|>|<\|end_?of_?text\|>)"
-BEFORE = re.compile(rf"^{AROUND}+")
+# What tokenizers write around a conversation or after a message, and what says nothing.
+TOKENIZER_MARKS = (
+    "<s>",
+    "</s>",
+    "<pad>",
+    "<unk>",
+    "<bos>",
+    "<eos>",
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|endoftext|>",
+)
+LEADING_MARKS = re.compile(rf"^(?:\s|{'|'.join(map(re.escape, TOKENIZER_MARKS))})+")
 LLAMA_2_MARK = re.compile(r"(\[/?INST\])")
 LLAMA_2_SYSTEM = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.S)
-# Names of roles at the start of what each one says, and how many there must be at least.
+HH_HEADING = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]*")  # HH-RLHF
+# The name of a role before what it says.
 HEADINGS = (
     re.compile(r"###[ \t]*(System|Human|User|Assistant)[ \t]*:[ \t]*", re.I),
-    re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]*"),  # HH-RLHF
+    HH_HEADING,
     re.compile(r"(?:^|\s)(USER|ASSISTANT):[ \t]*"),  # Vicuna
 )
 
@@ -350,7 +374,7 @@ def read_marked_text(text: str) -> Conversation | None:
 def _read_headings(text: str, headings: Sequence[re.Match[str]]) -> Conversation:
     """What stands before the first heading is the system prompt."""
     ends = [heading.start() for heading in headings[1:]] + [len(text)]
-    before = BEFORE.sub("", text[: headings[0].start()]).strip()
+    before = LEADING_MARKS.sub("", text[: headings[0].start()]).strip()
     parts = [("system", before)] if before else []
     for heading, end in zip(headings, ends, strict=True):
         parts.append((heading[1], _without_end_marks(text[heading.end() : end])))
@@ -389,19 +413,16 @@ def _read_llama_2(text: str) -> Conversation:
     return _read_parts(parts)
 
 
-END_MARKS = ("</s>", "<s>", "<pad>", "<unk>", "<bos>", "<eos>", "<|endoftext|>", "<|end_of_text|>")
-
-
 def _without_end_marks(text: str) -> str:
     """A message without the marks of a tokenizer at its end."""
     text = text.rstrip()
-    while text.endswith(END_MARKS):
+    while text.endswith(TOKENIZER_MARKS):
         text = text[: text.rindex("<")].rstrip()
     return text
 
 
 def _check_outside(text: str) -> None:
-    text = BEFORE.sub("", text)
+    text = LEADING_MARKS.sub("", text)
     if text.strip():
         raise RowFault(
             f"{quote(text.strip())} stands outside the marks of the conversation",

@@ -17,6 +17,7 @@ from ch07.data.conversations import (
     Turn,
     as_messages,
     decoded,
+    in_list,
     is_messages,
     read_marked_text,
     read_messages,
@@ -50,7 +51,7 @@ MAX_TREE_DEPTH = 1000  # messages in a path of a tree
 ROWS_LOOKED_AT = 1000  # to know whether "input" asks the question in this file
 
 BAD_LABELS = ("0", "0.0", "false", "no", "undesirable")  # of KTO, as tables write them
-# A prompt that ends in a template's marks, as its answer under another name shows.
+# Marks of a template in a prompt, whose answer stands under another name.
 PYTHON_NOTATION = re.compile(r"\s*(?:\{\s*'\w+'\s*:|\[\s*\{?\s*')")  # {'text': or ['
 MARKED_PROMPT = re.compile(r"<\|im_start\|>|\[INST\]|<\|start_header_id\|>|<start_of_turn>")
 SECTION = r"((?:(?!\n### ).)*)"  # up to the next heading
@@ -246,8 +247,11 @@ def recognise_row(row: Row, form: FileForm, note: Note) -> tuple[Row, dict[str, 
     _check_same_names(values)
     _check_label(values)
     _check_media(values)
-    row = _with_template_fields(row, values, note)
-    values = NamedValues(row)
+    fields_of_text = _template_fields(values, note)
+    if fields_of_text is not None:
+        rest = {key: value for key, value in row.items() if key != values.keys[TEXT_NAME]}
+        row = {**rest, **fields_of_text}
+        values = NamedValues(row)
     conversation = _conversation(values)
     if conversation is not None:
         return _from_conversation(values, *conversation, note)
@@ -423,18 +427,17 @@ def _check_media(values: NamedValues) -> None:
             )
 
 
-def _with_template_fields(row: Row, values: NamedValues, note: Note) -> Row:
-    """A row whose `text` alone is written in Alpaca's template, with the fields of the template."""
+def _template_fields(values: NamedValues, note: Note) -> dict[str, str] | None:
+    """The fields in a `text` that is written in Alpaca's template; None for any other row."""
     if TEXT_NAME not in values or values.first_of((*QUESTION_NAMES, *ANSWER_NAMES)):
-        return row
+        return None
     text = values[TEXT_NAME]
     found = ALPACA_TEXT.fullmatch(text) if isinstance(text, str) else None
     if found is None:
-        return row
+        return None
     key = values.keys[TEXT_NAME]
     note(f"{quote(key)} read as instruction, input and output: it is Alpaca's template")
-    fields = {name: (part or "").strip() for name, part in zip(FIELDS, found.groups(), strict=True)}
-    return {**{name: value for name, value in row.items() if name != key}, **fields}
+    return {name: (part or "").strip() for name, part in zip(FIELDS, found.groups(), strict=True)}
 
 
 def _missing_fields(
@@ -478,7 +481,7 @@ def _conversation(values: NamedValues) -> tuple[list[str], Conversation] | None:
     names = [name for name in ("prompt", answer) if name is not None and name in values]
     keys = [values.keys[name] for name in names]
     is_trl = "prompt" in names or answer == "completion"
-    if is_trl and any(is_messages(_in_list(decoded(values[name]))) for name in names):
+    if is_trl and any(is_messages(in_list(decoded(values[name]))) for name in names):
         messages: list[Any] = []
         for name, key in zip(names, keys, strict=True):
             messages += as_messages(values[name], "user" if name == "prompt" else "assistant", key)
@@ -535,11 +538,6 @@ def _from_conversation(
     return entry, {"instruction": name, "output": name, "system": name_of_system}
 
 
-def _in_list(value: Any) -> Any:
-    """A single message in a list; anything else as it is."""
-    return [value] if isinstance(value, dict) else value
-
-
 def _system_text(values: NamedValues, name: str) -> Any:
     """The system prompt, which services take in parts as well."""
     value = decoded(values[name])
@@ -555,7 +553,7 @@ def _turn_of_entry(turn: Turn) -> Row:
 
 
 def _read_history(value: Any) -> list[Row]:
-    """The turns before a row's own: pairs of texts (LLaMA-Factory), or objects as we write them."""
+    """The turns before a row's own: pairs of texts (LLaMA-Factory), or objects of two fields."""
     if not isinstance(value, list):
         raise RowFault(f"'history' is {a_type(value)}, but must be a list of turns")
     turns: list[Row] = []

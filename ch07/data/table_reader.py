@@ -260,7 +260,7 @@ def _cell_text(cell: Any, column: str, place: str, findings: FindingSink) -> Any
     if isinstance(cell, bool):
         return str(cell).upper()  # as a spreadsheet shows it
     if isinstance(cell, str) and "_x000D_" in cell:
-        return cell.replace("_x000D_", "")  # how Excel writes a carriage return
+        return cell.replace("_x000D_", "\r")  # how Excel writes a carriage return
     if not isinstance(cell, int | float):
         return cell
     text = f"numbers in the column {quote(column)} were read as text, without their format"

@@ -95,17 +95,20 @@ def adapt_openai_request(body: dict[str, Any], message: str) -> dict[str, Any] |
     """
     refuses = REFUSES.search(message) is not None
     if refuses and "stop" in body and _names_field(message, "stop"):  # perhaps too many of them
-        return {field: value for field, value in body.items() if field != "stop"}
+        return _without(body, "stop")
     if TOO_MUCH.search(message):  # it is the prompt, or a number, that is refused
         return None
     refuses_limit = refuses and _names_field(message, "max_tokens")
     if "max_tokens" in body and ("max_completion_tokens" in message or refuses_limit):
-        rest = {name: value for name, value in body.items() if name != "max_tokens"}
-        return {**rest, "max_completion_tokens": body["max_tokens"]}
+        return {**_without(body, "max_tokens"), "max_completion_tokens": body["max_tokens"]}
     for name in OPTIONAL_FIELDS:
         if refuses and name in body and _names_field(message, name):
-            return {field: value for field, value in body.items() if field != name}
+            return _without(body, name)
     return None
+
+
+def _without(body: dict[str, Any], name: str) -> dict[str, Any]:
+    return {field: value for field, value in body.items() if field != name}
 
 
 def _names_field(message: str, name: str) -> bool:

@@ -208,3 +208,16 @@ def test_an_answer_beside_the_two_is_said_not_to_be_read(tmp_path, key):
     assert [found.text for found in file.findings] == [
         f"{key!r} beside the two answers is not read"
     ]
+
+
+def test_a_system_prompt_is_one_whatever_its_keys(tmp_path):
+    """ShareGPT calls the role "from": the prompt has the system message, the answers do not."""
+    system = {"from": "system", "value": "Be kind."}
+    asked = {"from": "human", "value": "Say hi."}
+    sides = {
+        side: [asked, {"from": "gpt", "value": text}]
+        for side, text in (("chosen", "Hi!"), ("rejected", "Go away."))
+    }
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(cases.jsonl({"prompt": [system, asked], **sides}))
+    assert list(read_preferences(path).entries) == [{**PAIR, "system": "Be kind."}]

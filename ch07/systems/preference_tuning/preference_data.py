@@ -11,7 +11,6 @@ have two equal answers: they teach nothing, so such rows are dropped here, and c
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,7 +21,15 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
 from ch07.data.chat_dataset import collate_responses, drop_oldest_turns, make_dataset
-from ch07.data.conversations import as_messages, decoded, is_messages, message_text
+from ch07.data.conversations import (
+    HH_HEADING,
+    as_messages,
+    decoded,
+    in_list,
+    is_messages,
+    is_system_message,
+    message_text,
+)
 from ch07.data.data_files import Source
 from ch07.data.dataloader import LengthGroupedBatches
 from ch07.data.entries import DataFile, load_entries, read_data
@@ -47,7 +54,6 @@ from instruction_dataset import BOOK_STYLE, PromptStyle
 
 Pair = dict[str, Any]
 SIDES = PAIR_NAMES
-HH_SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):[ ]?")  # in the texts of HH-RLHF
 REQUIRED_KEYS = ("instruction", *SIDES)
 N_TOY_TRAINING_PAIRS = 400
 N_TOY_HELD_OUT_PAIRS = 50
@@ -134,24 +140,22 @@ def rows_of_sides(row: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], list[
         question = values.first_of(CHAT_NAMES)
     if len(answers) < len(SIDES) or (question is None and not all(dialogues.values())):
         raise RowFault(_missing(row, question, answers))
-    others = [name for name in (*ANSWER_NAMES, *CHAT_NAMES) if name in values]
-    unread = [values.keys[name] for name in others if name not in (question, *used)]
-    not_shared = {values.keys[name] for name in (*used, *LABEL_NAMES) if name in values}
-    not_shared |= {*unread, values.keys[question or ""]} if question else {*unread}
-    shared = {key: value for key, value in row.items() if key not in not_shared}
+    prompt_names = [] if question is None else [question]
+    others = values.all_of((*ANSWER_NAMES, *CHAT_NAMES))
+    unread = [values.keys[name] for name in others if name not in (*prompt_names, *used)]
+    own = {values.keys[name] for name in values.all_of((*prompt_names, *used, *LABEL_NAMES))}
+    shared = {key: value for key, value in row.items() if key not in {*own, *unread}}
     prompt = None if question is None else _prompt(values, question)
-    if isinstance(prompt, str) and not any(dialogues.values()):
-        key = values.keys[question or ""]
-        if question == "input":
-            key = "instruction"  # Argilla: no other key asks
-        return {
-            side: {**shared, key: values[question or ""], "output": answer}
-            for side, answer in answers.items()
-        }, unread
-    return {
+    if question is not None and isinstance(prompt, str) and not any(dialogues.values()):
+        # Argilla's pairs ask under "input", which elsewhere is what a question is about
+        key = "instruction" if question == "input" else values.keys[question]
+        shared[key] = values[question]
+        return {side: {**shared, "output": answer} for side, answer in answers.items()}, unread
+    rows = {
         side: {**shared, "messages": _messages_of_side(prompt, dialogues[side] or answer, side)}
         for side, answer in answers.items()
-    }, unread
+    }
+    return rows, unread
 
 
 def _name_of_side(values: NamedValues, side: str) -> str | None:
@@ -190,13 +194,13 @@ def _messages_of_side(prompt: Any, answer: Any, side: str) -> list[Any]:
     answer = as_messages(answer, "assistant", side)
     if len(answer) == 1:  # the answer alone
         return [*before, *answer]
-    asked = [message_text(message) for message in before if message.get("role") != "system"]
-    said = [message_text(message) for message in answer if message.get("role") != "system"]
+    asked = [message_text(message) for message in before if not is_system_message(message)]
+    said = [message_text(message) for message in answer if not is_system_message(message)]
     if asked != said[: len(asked)]:
         raise RowFault(f"the prompt is not how the conversation under {side!r} begins")
-    has_system = any(message.get("role") == "system" for message in answer)
-    systems = [message for message in before if message.get("role") == "system"]
-    return [*([] if has_system else systems), *answer]
+    if any(map(is_system_message, answer)):
+        return answer
+    return [*filter(is_system_message, before), *answer]
 
 
 def read_dialogue(value: Any) -> list[Any] | None:
@@ -205,14 +209,12 @@ def read_dialogue(value: Any) -> list[Any] | None:
     >>> read_dialogue("\n\nHuman: Hi\n\nAssistant: Ho")
     [{'role': 'Human', 'content': 'Hi'}, {'role': 'Assistant', 'content': 'Ho'}]
     """
-    value = decoded(value)
-    if isinstance(value, dict):
-        value = [value]
+    value = in_list(decoded(value))
     if is_messages(value):
         return value
-    if not isinstance(value, str) or not HH_SPEAKER.match(value):
+    if not isinstance(value, str) or not HH_HEADING.match(value):
         return None
-    _, *parts = HH_SPEAKER.split(value)
+    _, *parts = HH_HEADING.split(value)
     return [
         {"role": role, "content": text} for role, text in zip(parts[::2], parts[1::2], strict=True)
     ]
