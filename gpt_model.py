@@ -47,6 +47,16 @@ class GPTConfig:
                 "choose an emb_dim that is a multiple of n_heads"
             )
 
+    @property
+    def head_size(self) -> int:
+        """Numbers that describe one token in one head, D."""
+        return self.emb_dim // self.n_heads
+
+    @property
+    def n_kv_heads(self) -> int:
+        """Heads of keys and values: as many as of queries. Later models have fewer."""
+        return self.n_heads
+
 
 # The published sizes, and one that trains on a laptop in minutes: `GPTConfig(**MODEL_SIZES[name])`.
 # Layers and widths are those of Radford et al. 2019, table 2. Its parameter counts (117M, 345M,
@@ -148,6 +158,7 @@ def attention_in_float32(
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
+    enable_gqa: bool = False,
 ) -> Tensor:
     """PyTorch's attention, in float32 even where autocast would compute in bfloat16.
 
@@ -155,7 +166,13 @@ def attention_in_float32(
     """
     with torch.autocast(queries.device.type, enabled=False):
         return F.scaled_dot_product_attention(
-            queries.float(), keys.float(), values.float(), attn_mask, dropout_p, is_causal
+            queries.float(),
+            keys.float(),
+            values.float(),
+            attn_mask,
+            dropout_p,
+            is_causal,
+            enable_gqa=enable_gqa,
         )
 
 
@@ -170,12 +187,18 @@ def causal_attention(
 
     Queries and result are (B, H, T, D), keys and values (B, H, S, D). Without a mask, query i
     attends to keys 0 to i. A mask is True where a query may attend to a key; its shape can be
-    broadcast to (B, H, T, S).
+    broadcast to (B, H, T, S). Keys and values may have fewer heads (used by ch07/models/llama.py).
     """
     on_cpu = queries.device.type == "cpu"
     attention = attention_in_float32 if on_cpu else F.scaled_dot_product_attention
     context = attention(
-        queries, keys, values, attn_mask=mask, dropout_p=drop_rate, is_causal=mask is None
+        queries,
+        keys,
+        values,
+        attn_mask=mask,
+        dropout_p=drop_rate,
+        is_causal=mask is None,
+        enable_gqa=keys.shape[1] != queries.shape[1],
     )
     return context.to(queries.dtype)  # from float32 back to what autocast chose
 
@@ -250,6 +273,23 @@ def positions_from_zero(token_ids: Tensor) -> Tensor:
     return torch.arange(token_ids.shape[1], device=token_ids.device)
 
 
+def check_length(
+    context_length: int,
+    token_ids: Tensor,
+    cache: KVCache | None = None,
+    left_padding: Tensor | None = None,
+) -> None:
+    """Raise ValueError if a row has more than `context_length` tokens, padding not counted."""
+    n_columns = token_ids.shape[1] + (0 if cache is None else cache.length)
+    # The longest row is the one with the least padding.
+    n_tokens = n_columns - (0 if left_padding is None else int(left_padding.min()))
+    if n_tokens > context_length:
+        raise ValueError(
+            f"{n_tokens} tokens, but this model's context_length is {context_length}: shorten the "
+            "text (collate: allowed_max_length)"
+        )
+
+
 class GPTModel(nn.Module):
     """GPT-2, from token ids (B, T) to next-token logits (B, T, V).
 
@@ -312,7 +352,7 @@ class GPTModel(nn.Module):
         calls; this call adds its own. Row b begins with `left_padding[b]` columns of padding.
         Raises ValueError for more tokens than `context_length`.
         """
-        self._check_length(token_ids, cache, left_padding)
+        check_length(self.config.context_length, token_ids, cache, left_padding)
         if cache is None and left_padding is None:
             positions = positions_from_zero(token_ids)
             mask = None
@@ -326,16 +366,3 @@ class GPTModel(nn.Module):
         if wanted is not None:
             x = x[wanted]  # (B, T, C) -> (N, C)
         return self.out_head(x)
-
-    def _check_length(
-        self, token_ids: Tensor, cache: KVCache | None, left_padding: Tensor | None
-    ) -> None:
-        """Raise ValueError if a row has more than `context_length` tokens, padding not counted."""
-        n_columns = token_ids.shape[1] + (0 if cache is None else cache.length)
-        # The longest row is the one with the least padding.
-        n_tokens = n_columns - (0 if left_padding is None else int(left_padding.min()))
-        if n_tokens > self.config.context_length:
-            raise ValueError(
-                f"{n_tokens} tokens, but this model's context_length is "
-                f"{self.config.context_length}: shorten the text (collate: allowed_max_length)"
-            )

@@ -38,7 +38,7 @@ TARGETS = {  # file -> (functions, or None for all; the tests that should see a 
         "tests/test_train_loop.py tests/exercises/test_implementation.py",
     ),
     "gpt_model.py": (
-        "causal_attention positions_and_mask _check_length extend",
+        "causal_attention positions_and_mask check_length extend",
         "tests/test_gpt_model.py tests/generation/test_decoding.py tests/parity/test_gpt2.py "
         "tests/exercises/test_implementation.py",
     ),
