@@ -1,7 +1,8 @@
 """The prompt styles: the same entry, written as seven systems write it.
 
 Each is a `PromptStyle`; the dataset, inference and scoring accept any of them. User text is never
-searched for markers, and markers such as <|user|> are plain text to GPT-2.
+searched for markers, and markers such as <|user|> are plain text to GPT-2. A chat model's own
+marks, such as SmolLM2's <|im_start|>, are tokens where a template has them.
 """
 
 from ch07.utils.errors import InputError
@@ -74,6 +75,17 @@ STYLES: dict[str, PromptStyle] = {
         LLAMA_3_STYLE,
     )
 }
+
+
+def chatml_style(system: str) -> PromptStyle:
+    """ChatML with a model's own system line, for questions without a system message."""
+    literal = system.replace("{", "{{").replace("}", "}}")
+    before = f"<|im_start|>system\n{literal}<|im_end|>\n"
+    return PromptStyle(
+        name=CHATML_STYLE.name,
+        with_input=before + CHATML_STYLE.with_input,
+        no_input=before + CHATML_STYLE.no_input,
+    )
 
 
 def get_style(name: str) -> PromptStyle:
