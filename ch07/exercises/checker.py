@@ -27,10 +27,14 @@ from ch07.exercises.checks.collate_functions import (
 )
 from ch07.exercises.checks.common import describe
 from ch07.exercises.checks.generation import check_generate
+from ch07.exercises.checks.grouped_query import check_grouped_query
 from ch07.exercises.checks.kv_cache import check_cache
 from ch07.exercises.checks.loss import check_loss_batch
 from ch07.exercises.checks.loss_loader import check_loss_loader
+from ch07.exercises.checks.rms_norm import check_rms_norm
+from ch07.exercises.checks.rotary import check_rotate
 from ch07.exercises.checks.shared_beginning import check_shared_beginning
+from ch07.exercises.checks.swiglu import check_swiglu
 from ch07.exercises.checks.text import check_dataset, check_format
 from ch07.exercises.checks.train_step import check_train_step
 from ch07.exercises.checks.turns import check_turns
@@ -54,6 +58,10 @@ CHECKS: dict[str, Callable[[Callable[..., Any]], None]] = {
     "KVCache": check_cache,
     "sum_loss_with_shared_beginning": check_shared_beginning,
     "join_turns": check_turns,
+    "RMSNorm": check_rms_norm,
+    "rotate": check_rotate,
+    "grouped_query_attention": check_grouped_query,
+    "SwiGLU": check_swiglu,
 }
 MAX_PRINTED = 200  # characters of a learner's own output that a report repeats
 

@@ -1,4 +1,4 @@
-"""All fifteen exercises solved with what PyTorch and the standard library offer."""
+"""All nineteen exercises solved with what PyTorch and the standard library offer."""
 
 import contextlib
 import itertools
@@ -215,3 +215,38 @@ def join_turns(turns, end_id=50256):
     ids = list(chain.from_iterable(part for part, _ in pairs))
     counted = list(chain.from_iterable(repeat(flag, len(part)) for part, flag in pairs))
     return ids, counted
+
+
+class RMSNorm(nn.RMSNorm):
+    """PyTorch's own, whose other argument is optional there."""
+
+    def __init__(self, emb_dim, eps=1e-5):
+        super().__init__(emb_dim, eps)
+
+
+def rotate(x, positions, theta):
+    """Each pair is a complex number, which is multiplied by one of length 1."""
+    pairs = torch.complex(*x.float().chunk(2, dim=-1))
+    speeds = theta ** -torch.linspace(0, 1, pairs.shape[-1] + 1, device=x.device)[:-1]
+    angles = positions.unsqueeze(1).unsqueeze(-1) * speeds
+    turned = torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles))
+    return torch.cat(turned.unbind(dim=-1), dim=-1).type_as(x)
+
+
+def grouped_query_attention(queries, keys, values):
+    return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
+
+
+class SwiGLU(nn.ModuleDict):
+    def __init__(self, config):
+        wide = config.hidden_dim
+        super().__init__(
+            {
+                "gate": nn.Linear(config.emb_dim, wide, bias=False),
+                "up": nn.Linear(config.emb_dim, wide, bias=False),
+                "down": nn.Linear(wide, config.emb_dim, bias=False),
+            }
+        )
+
+    def forward(self, x):
+        return self["down"](torch.mul(F.silu(self["gate"](x)), self["up"](x)))

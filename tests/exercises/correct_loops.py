@@ -1,4 +1,4 @@
-"""All fifteen exercises solved with plain loops and lists."""
+"""All nineteen exercises solved with plain loops and lists."""
 
 import math
 
@@ -360,3 +360,69 @@ def join_turns(turns, end_id=50256):
         ids.append(end_id)
         counted.append(counts)
     return ids, counted
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, emb_dim, eps=1e-5):
+        super().__init__()
+        self.emb_dim = emb_dim
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(emb_dim))
+
+    def forward(self, x):
+        total = 0
+        for i in range(self.emb_dim):
+            number = x[..., i].float()
+            total = total + number * number
+        root = torch.sqrt(total / self.emb_dim + self.eps)
+        columns = []
+        for i in range(self.emb_dim):
+            columns.append(x[..., i].float() / root * self.weight[i].float())
+        return torch.stack(columns, dim=-1).to(x.dtype)
+
+
+def rotate(x, positions, theta):
+    n_rows, _, n_tokens, head_size = x.shape
+    half = head_size // 2
+    rows = []
+    for row in range(n_rows):
+        tokens = []
+        for token in range(n_tokens):
+            position = positions[row, token].item()
+            first = []
+            second = []
+            for i in range(half):
+                angle = position * theta ** (-2 * i / head_size)
+                a = x[row, :, token, i].float()
+                b = x[row, :, token, i + half].float()
+                first.append(a * math.cos(angle) - b * math.sin(angle))
+                second.append(b * math.cos(angle) + a * math.sin(angle))
+            tokens.append(torch.stack(first + second, dim=-1))
+        rows.append(torch.stack(tokens, dim=1))
+    return torch.stack(rows).to(x.dtype)
+
+
+def grouped_query_attention(queries, keys, values):
+    n_heads = queries.shape[1]
+    n_kv_heads = keys.shape[1]
+    contexts = []
+    for head in range(n_heads):
+        kv_head = head // (n_heads // n_kv_heads)
+        query = queries[:, head : head + 1]
+        key = keys[:, kv_head : kv_head + 1]
+        value = values[:, kv_head : kv_head + 1]
+        contexts.append(causal_attention(query, key, value))
+    return torch.cat(contexts, dim=1)
+
+
+class SwiGLU(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.down = nn.Linear(config.hidden_dim, config.emb_dim, bias=False)
+        self.up = nn.Linear(config.emb_dim, config.hidden_dim, bias=False)
+        self.gate = nn.Linear(config.emb_dim, config.hidden_dim, bias=False)
+
+    def forward(self, x):
+        gate = self.gate(x)
+        gate = gate / (1 + torch.exp(-gate))
+        return self.down(gate * self.up(x))

@@ -1,4 +1,4 @@
-"""All fifteen exercises solved with index arithmetic, masks and preallocated tensors."""
+"""All nineteen exercises solved with index arithmetic, masks and preallocated tensors."""
 
 import torch
 import torch.nn.functional as F
@@ -274,3 +274,51 @@ def join_turns(turns, end_id=50256):
     flags = torch.tensor([flag for _, _, counts in turns for flag in (False, counts)])
     ids = torch.cat([torch.tensor([*p, *a, end_id], dtype=torch.long) for p, a, _ in turns])
     return ids.tolist(), flags.repeat_interleave(sizes).tolist()
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, emb_dim, eps=1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(emb_dim))
+
+    def forward(self, x):
+        wide = x.double()
+        mean_square = torch.einsum("...c,...c->...", wide, wide)[..., None] / x.shape[-1]
+        return (self.weight * wide * (mean_square + self.eps) ** -0.5).to(x.dtype)
+
+
+def rotate(x, positions, theta):
+    """One rotation matrix (D, D) per token, with four diagonals."""
+    D = x.shape[-1]
+    i = torch.arange(D // 2, device=x.device)
+    angles = positions.double()[..., None] * theta ** (-2 * i / D)
+    matrices = angles.new_zeros(*positions.shape, D, D)
+    matrices[..., i, i] = angles.cos()
+    matrices[..., i, i + D // 2] = -angles.sin()
+    matrices[..., i + D // 2, i] = angles.sin()
+    matrices[..., i + D // 2, i + D // 2] = angles.cos()
+    return torch.einsum("btij,bhtj->bhti", matrices, x.double()).to(x.dtype)
+
+
+def grouped_query_attention(queries, keys, values):
+    B, H, T, D = queries.shape
+    G = keys.shape[1]
+    grouped = queries.reshape(B, G, H // G, T, D)
+    position = torch.arange(T, device=queries.device)
+    future = position[None, :] > position[:, None]
+    scores = torch.einsum("bgrid,bgjd->bgrij", grouped, keys) * D**-0.5
+    weights = scores.masked_fill(future, -torch.inf).softmax(dim=-1)
+    return torch.einsum("bgrij,bgjd->bgrid", weights, values).reshape(B, H, T, D)
+
+
+class SwiGLU(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.gate = nn.Linear(config.emb_dim, config.hidden_dim, bias=False)
+        self.up = nn.Linear(config.emb_dim, config.hidden_dim, bias=False)
+        self.down = nn.Linear(config.hidden_dim, config.emb_dim, bias=False)
+
+    def forward(self, x):
+        gate, up = F.linear(x, torch.cat([self.gate.weight, self.up.weight])).chunk(2, dim=-1)
+        return (gate * gate.sigmoid() * up) @ self.down.weight.T

@@ -306,7 +306,7 @@ def test_pytest_checks_a_learners_file_and_nothing_else(tmp_path, run_command):
     path = write(tmp_path, text + RIGHT)
     done = run_command("-m", "pytest", "-p", "no:cacheprovider", f"--impl={path}")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "1 failed, 1 passed, 13 skipped" in done.stdout
+    assert "1 failed, 1 passed, 17 skipped" in done.stdout
     assert "Traceback" not in done.stdout and "diagnose.py" not in done.stdout
     assert "generate" in done.stdout and "returned [5, 17" in done.stdout
 
@@ -314,7 +314,7 @@ def test_pytest_checks_a_learners_file_and_nothing_else(tmp_path, run_command):
 def test_a_fresh_clone_is_no_red_wall(run_command):
     stub = exercises()[2].stub_file.relative_to(_root())
     done = run_command("-m", "pytest", "-p", "no:cacheprovider", f"--impl={stub}")
-    assert done.returncode == 0 and "15 skipped" in done.stdout, done.stdout
+    assert done.returncode == 0 and "19 skipped" in done.stdout, done.stdout
 
 
 def test_a_file_that_cannot_be_checked_is_one_line(tmp_path, run_command):

@@ -67,6 +67,18 @@ def possible_tables(exercise, arguments, options, result):
     if exercise == "causal_attention":
         name = "attention weights (rows: queries)"
         return [comparison_table(name, result[0, 0], expected[0, 0])]
+    if exercise == "grouped_query_attention":
+        if result.shape[1] < 3:
+            return []
+        name = "attention weights of head 2 (rows: queries)"
+        return [comparison_table(name, result[0, 2], expected[0, 2])]
+    if exercise == "rotate":
+        return [
+            comparison_table(
+                f"head 0 of row {row} (rows: tokens)", result[row, 0], expected[row, 0]
+            )
+            for row in range(len(result))
+        ]
     if exercise == "generate":
         return [answers_table(result, expected)]
     if exercise == "format_input":

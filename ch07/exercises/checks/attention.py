@@ -1,21 +1,22 @@
 """Exercise 9, causal attention. Queries, keys and values have the shape (B, H, T, D)."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ch07.exercises.checks.common import (
+    WrongResult,
     call_without_mutation,
     close,
     comparison_table,
     expect_tensor,
+    raise_if_known,
     random_tensor,
 )
-from ch07.exercises.learner_code import call_function
+from ch07.exercises.learner_code import KnownError, call_function
 from ch07.exercises.mistake import Mistake, expect
 from gpt_model import causal_attention
 
@@ -24,19 +25,10 @@ Inputs = tuple[Tensor, Tensor, Tensor]  # queries, keys, values
 CHANGED = "its arguments in place: the caller's tensors now hold other numbers."
 
 
-@dataclass(frozen=True)
-class WrongAttention:
-    """What a known mistake makes of attention; some have more than one form."""
-
-    diagnosis: str
-    results: tuple[Tensor, ...]
-    sentence: str
-
-
 def check_attention(function: Attention) -> None:
     """Exercise 9."""
     queries, keys, values = _random_inputs(2, 3, 5, 4)
-    result = _attend(function, queries, keys, values)
+    result = attend(function, queries, keys, values)
     expect(
         result.shape == values.shape,
         "shape-wrong",
@@ -44,9 +36,12 @@ def check_attention(function: Attention) -> None:
         "(B, H, T, D), one context vector for each token and head.",
     )
     if not close(result, causal_attention(queries, keys, values)):
-        _name_wrong_attention(function, result, queries, keys, values)
+        raise_if_known(
+            result, wrong_attentions(queries, keys, values), lambda: _weights_table(function)
+        )
+        name_symptom(function, result, (queries, keys, values), lambda: _weights_table(function))
     _check_special_shapes(function)
-    _check_gradient(function)
+    check_gradient(function, _random_inputs(1, 2, 4, 3))
 
 
 def _random_inputs(B: int, H: int, T: int, D: int, seed: int = 1) -> Inputs:
@@ -63,9 +58,13 @@ def _map(change: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
     return change(queries), change(keys), change(values)
 
 
-def _attend(function: Attention, *inputs: Tensor, case: str = "") -> Tensor:
+def attend(
+    function: Attention, *inputs: Tensor, case: str = "", known: Sequence[KnownError] = ()
+) -> Tensor:
     """The result, a tensor; the inputs must stay as they are."""
-    result = call_without_mutation(function, *inputs, untouched=3, consequence=CHANGED, case=case)
+    result = call_without_mutation(
+        function, *inputs, untouched=3, consequence=CHANGED, case=case, known=known
+    )
     expect_tensor(result)
     return result
 
@@ -74,7 +73,7 @@ def _check_special_shapes(function: Attention) -> None:
     """One token, many tokens, one head, large numbers, another memory layout."""
     short = _random_inputs(2, 3, 1, 4)
     expect(
-        close(_attend(function, *short, case="a single token"), short[2]),
+        close(attend(function, *short, case="a single token"), short[2]),
         "one-token",
         "A single token attends to itself alone, so its result is its own value.",
     )
@@ -89,15 +88,16 @@ def _check_special_shapes(function: Attention) -> None:
     }
     for case, inputs in cases.items():
         expect(
-            close(_attend(function, *inputs, case=case), causal_attention(*inputs)),
+            close(attend(function, *inputs, case=case), causal_attention(*inputs)),
             "attention-special",
             f"Right for one case, wrong for another: {case}.",
         )
 
 
-def _check_gradient(function: Attention) -> None:
-    inputs = _map(Tensor.requires_grad_, _random_inputs(1, 2, 4, 3))
-    weights = random_tensor(1, 2, 4, 3, seed=4)
+def check_gradient(function: Attention, inputs: Inputs) -> None:
+    """The gradient reaches queries, keys and values."""
+    inputs = _map(Tensor.requires_grad_, inputs)
+    weights = random_tensor(*inputs[0].shape, seed=4)
     right = torch.autograd.grad((causal_attention(*inputs) * weights).sum(), inputs)
     result = call_function(function, *inputs)
     gradients: tuple[Tensor | None, ...] = (None, None, None)
@@ -112,8 +112,8 @@ def _check_gradient(function: Attention) -> None:
         )
 
 
-def _wrong_attentions(queries: Tensor, keys: Tensor, values: Tensor) -> list[WrongAttention]:
-    """What known mistakes give."""
+def wrong_attentions(queries: Tensor, keys: Tensor, values: Tensor) -> list[WrongResult]:
+    """What known mistakes give, where keys and values have as many heads as queries."""
     T, D = queries.shape[-2:]
     scores = queries @ keys.transpose(-2, -1)  # (B, H, T, T)
     scaled = scores / math.sqrt(D)
@@ -132,15 +132,15 @@ def _weighted_values(
     return scores.masked_fill(~mask, hidden).softmax(dim) @ values
 
 
-def _wrong_scales(scores: Tensor, D: int, causal: Tensor, values: Tensor) -> list[WrongAttention]:
+def _wrong_scales(scores: Tensor, D: int, causal: Tensor, values: Tensor) -> list[WrongResult]:
     return [
-        WrongAttention(
+        WrongResult(
             "no-scale",
             (_weighted_values(scores, causal, values),),
             "The scores are not divided by sqrt(D): with wide heads the softmax then puts almost "
             "all weight on one token, and its gradient almost vanishes.",
         ),
-        WrongAttention(
+        WrongResult(
             "scale-by-d",
             (_weighted_values(scores / D, causal, values),),
             "The scores are divided by D, not by sqrt(D): the weights are too even, and a token "
@@ -151,11 +151,11 @@ def _wrong_scales(scores: Tensor, D: int, causal: Tensor, values: Tensor) -> lis
 
 def _wrong_masks(
     scores: Tensor, scaled: Tensor, causal: Tensor, values: Tensor
-) -> list[WrongAttention]:
+) -> list[WrongResult]:
     everywhere = torch.ones_like(causal)
     without_self = causal.tril(-1)
     return [
-        WrongAttention(
+        WrongResult(
             "no-causal-mask",
             (
                 _weighted_values(scaled, everywhere, values),
@@ -164,7 +164,7 @@ def _wrong_masks(
             "Every token sees all others, later ones included: in training it can look its target "
             "up, but at inference there is nothing there to look at.",
         ),
-        WrongAttention(
+        WrongResult(
             "mask-own-position",
             (
                 _weighted_values(scaled, without_self, values),
@@ -173,13 +173,13 @@ def _wrong_masks(
             "A token can't see itself: the mask starts on the diagonal, one place too early. The "
             "first token then has nothing to attend to.",
         ),
-        WrongAttention(
+        WrongResult(
             "mask-one-late",
             (_weighted_values(scaled, everywhere.tril(1), values),),
             "A token sees the one after it, which is exactly the one that it should predict. The "
             "mask starts one place too late.",
         ),
-        WrongAttention(
+        WrongResult(
             "mask-zero-instead-of-inf",
             (
                 _weighted_values(scaled, causal, values, hidden=0.0),
@@ -188,7 +188,7 @@ def _wrong_masks(
             "Hidden scores are set to 0, but exp(0) is 1: the future is still seen. Set them to "
             "minus infinity.",
         ),
-        WrongAttention(
+        WrongResult(
             "mask-reversed",
             (_weighted_values(scaled, causal.T, values),),
             "The triangle is upside down: each token sees itself and what follows, not what came "
@@ -197,15 +197,15 @@ def _wrong_masks(
     ]
 
 
-def _wrong_softmax(scaled: Tensor, causal: Tensor, values: Tensor) -> list[WrongAttention]:
+def _wrong_softmax(scaled: Tensor, causal: Tensor, values: Tensor) -> list[WrongResult]:
     return [
-        WrongAttention(
+        WrongResult(
             "softmax-wrong-axis",
             tuple(_weighted_values(scaled, causal, values, dim=dim) for dim in (-2, 1, 0)),
             "The softmax runs over the wrong axis: the weights of one query over its keys (the "
             "last axis) must sum to 1.",
         ),
-        WrongAttention(
+        WrongResult(
             "mask-after-softmax",
             (scaled.softmax(-1).masked_fill(~causal, 0) @ values,),
             "The mask comes after the softmax, so the remaining weights don't sum to 1: early "
@@ -214,13 +214,11 @@ def _wrong_softmax(scaled: Tensor, causal: Tensor, values: Tensor) -> list[Wrong
     ]
 
 
-def _wrong_keys(
-    queries: Tensor, keys: Tensor, causal: Tensor, values: Tensor
-) -> list[WrongAttention]:
+def _wrong_keys(queries: Tensor, keys: Tensor, causal: Tensor, values: Tensor) -> list[WrongResult]:
     B, H, T, D = keys.shape
     mixed = queries @ keys.reshape(B, H, D, T)
     return [
-        WrongAttention(
+        WrongResult(
             "view-instead-of-transpose",
             (
                 _weighted_values(mixed / math.sqrt(D), causal, values),
@@ -232,13 +230,11 @@ def _wrong_keys(
     ]
 
 
-def _name_wrong_attention(
-    function: Attention, result: Tensor, queries: Tensor, keys: Tensor, values: Tensor
+def name_symptom(
+    function: Attention, result: Tensor, inputs: Inputs, table: Callable[[], str]
 ) -> None:
-    """Compare with what known mistakes give; then look at the weights themselves."""
-    for wrong in _wrong_attentions(queries, keys, values):
-        if any(_close_where_defined(result, other) for other in wrong.results):
-            raise Mistake(wrong.diagnosis, wrong.sentence, _weights_table(function))
+    """Name a mistake that is not a known one by what is seen of it."""
+    queries, keys, values = inputs
     first_is_nan = bool(result[:, :, 0].isnan().any())
     others_are_nan = bool(result[:, :, 1:].isnan().any())
     expect(
@@ -255,17 +251,9 @@ def _name_wrong_attention(
         "sees-the-future",
         "When only the last token's value changes, earlier results change as well: the future "
         "leaks into the past.",
-        lambda: _weights_table(function),
+        table,
     )
-    raise Mistake("attention-wrong", "The result is wrong.", _weights_table(function))
-
-
-def _close_where_defined(result: Tensor, other: Tensor) -> bool:
-    """Close, and NaN in the same places: a row in which every key is hidden gives NaN."""
-    undefined = other.isnan()
-    if bool(undefined.all()) or not torch.equal(result.isnan(), undefined):
-        return False
-    return close(result.nan_to_num(0.0), other.nan_to_num(0.0))
+    raise Mistake("attention-wrong", "The result is wrong.", table())
 
 
 def _weights_table(function: Attention) -> str:

@@ -1,19 +1,21 @@
 """Exercise 10, a transformer block. Its input and output x have the shape (B, T, C)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ch07.exercises.checks.common import (
+    WrongResult,
     call_without_mutation,
     close,
-    describe,
     expect_tensor,
+    raise_if_known,
     random_tensor,
 )
+from ch07.exercises.checks.modules import check_gradients, make_module, shift_weights
 from ch07.exercises.learner_code import call_function
 from ch07.exercises.mistake import Mistake, expect
 from gpt_model import GPTConfig, TransformerBlock
@@ -22,23 +24,12 @@ CONFIG = GPTConfig(vocab_size=31, context_length=48, emb_dim=24, n_heads=3, n_la
 LAYER = 1
 
 
-@dataclass(frozen=True)
-class WrongBlock:
-    """What a known mistake makes of a block's output; some have more than one form."""
-
-    diagnosis: str
-    results: tuple[Tensor, ...]
-    sentence: str
-
-
 def check_block(function: Callable[..., Any]) -> None:
     """Exercise 10."""
     right = TransformerBlock(CONFIG, LAYER)
-    with torch.no_grad():
-        for i, weight in enumerate(right.parameters()):
-            weight.add_(0.2 * random_tensor(*weight.shape, seed=i))
+    shift_weights(right)
     right.eval()
-    block = _make_block(function, right).eval()
+    block = make_module(function, (CONFIG, LAYER), right).eval()
     x = random_tensor(2, 5, CONFIG.emb_dim, seed=9)
     result = call_without_mutation(block, x, consequence="its input in place (`x += ...`).")
     expect_tensor(result)
@@ -52,47 +43,19 @@ def check_block(function: Callable[..., Any]) -> None:
         "`layer` is not passed on to MultiHeadAttention: with a KV cache, all blocks would write "
         "to the columns of one layer.",
     )
-    _check_gradient(block, right, x)
+    check_gradients(block, right, x)
     _check_dropout(function, right, x)
 
 
-def _make_block(function: Callable[..., Any], right: nn.Module) -> Any:
-    """The learner's block with the weights of the right one."""
-    block = call_function(function, CONFIG, LAYER)
-    expect(
-        isinstance(block, nn.Module), "no-module", f"Expected a module, but got {describe(block)}."
-    )
-    names = set(block.state_dict())
-    expected = set(right.state_dict())
-    expect(
-        names == expected,
-        "names-wrong",
-        f"The parts need the names that the docstring gives. Missing: {_parts(expected - names)}; "
-        f"not expected: {_parts(names - expected)}.",
-    )
-    try:
-        block.load_state_dict(right.state_dict())
-    except RuntimeError as error:
-        text = str(error).splitlines()[-1].strip()
-        raise Mistake("shape-wrong", f"A part has the wrong shape: {text}") from error
-    return block
-
-
-def _parts(names: set[str]) -> str:
-    return ", ".join(sorted({name.split(".")[0] for name in names})) or "nothing"
-
-
 def _name_wrong_block(result: Tensor, x: Tensor, block: TransformerBlock) -> None:
-    for wrong in [*_wrong_norms(x, block), *_wrong_order(x, block)]:
-        if any(close(result, other, 1e-3) for other in wrong.results):
-            raise Mistake(wrong.diagnosis, wrong.sentence)
+    raise_if_known(result, [*_wrong_norms(x, block), *_wrong_order(x, block)], tolerance=1e-3)
     raise Mistake(
         "block-wrong",
         "The result is wrong. It should be x + att(norm1(x)), and then the same with norm2 and ff.",
     )
 
 
-def _wrong_norms(x: Tensor, block: TransformerBlock) -> list[WrongBlock]:
+def _wrong_norms(x: Tensor, block: TransformerBlock) -> list[WrongResult]:
     """Mistakes in what is normalised, and by which norm."""
     norm1, att, norm2, ff = block.norm1, block.att, block.norm2, block.ff
     after_att = x + att(norm1(x))
@@ -100,24 +63,24 @@ def _wrong_norms(x: Tensor, block: TransformerBlock) -> list[WrongBlock]:
     after_att_unnormed = x + att(x)
     post_norm = norm1(x + att(x))
     return [
-        WrongBlock(
+        WrongResult(
             "post-norm",
             (norm2(post_norm + ff(post_norm)),),
             "The sums are normalised, as in the original Transformer of 2017. GPT-2 normalises the "
             "input of each part instead, so that the stream itself stays untouched: deep models "
             "then train without special care.",
         ),
-        WrongBlock(
+        WrongResult(
             "shared-norm",
             (after_att + ff(norm1(after_att)), after_att_norm2 + ff(norm2(after_att_norm2))),
             "Both parts use the same norm: each has its own, with its own scale and shift.",
         ),
-        WrongBlock(
+        WrongResult(
             "norms-swapped",
             (after_att_norm2 + ff(norm1(after_att_norm2)),),
             "norm1 and norm2 are swapped.",
         ),
-        WrongBlock(
+        WrongResult(
             "norm-missing",
             (after_att_unnormed + ff(norm2(after_att_unnormed)), after_att + ff(after_att)),
             "A part reads the stream as it is: it needs a normalised copy.",
@@ -125,7 +88,7 @@ def _wrong_norms(x: Tensor, block: TransformerBlock) -> list[WrongBlock]:
     ]
 
 
-def _wrong_order(x: Tensor, block: TransformerBlock) -> list[WrongBlock]:
+def _wrong_order(x: Tensor, block: TransformerBlock) -> list[WrongResult]:
     """Mistakes in the shortcuts and in the order of the parts."""
     norm1, att, norm2, ff = block.norm1, block.att, block.norm2, block.ff
     att_alone = att(norm1(x))
@@ -136,13 +99,13 @@ def _wrong_order(x: Tensor, block: TransformerBlock) -> list[WrongBlock]:
     normed_second = norm2(after_att)
     ff_first = x + ff(norm2(x))
     return [
-        WrongBlock(
+        WrongResult(
             "no-residual",
             (ff(norm2(att_alone)), att_alone + ff(norm2(att_alone)), ff(norm2(after_att))),
             "A part's result replaces the stream instead of being added to it: without the "
             "shortcut neither tokens nor gradients get through many blocks.",
         ),
-        WrongBlock(
+        WrongResult(
             "residual-of-normed",
             (
                 normed_twice + ff(normed_twice),
@@ -152,13 +115,13 @@ def _wrong_order(x: Tensor, block: TransformerBlock) -> list[WrongBlock]:
             "The shortcut starts after the norm: the normalised copy is added, and the stream "
             "itself is lost. Keep x, and add to it.",
         ),
-        WrongBlock(
+        WrongResult(
             "parallel",
             (after_att + ff(norm2(x)),),
             "The feed-forward part reads the block's input: it should read the stream after "
             "attention.",
         ),
-        WrongBlock(
+        WrongResult(
             "parts-swapped",
             (ff_first + att(norm1(ff_first)),),
             "Feed-forward comes before attention: it should be the other way round.",
@@ -199,33 +162,3 @@ def _check_dropout(function: Callable[..., Any], right: TransformerBlock, x: Ten
         "With a drop rate of 0.5, a quarter of the stream should stay as it was (both parts "
         f"dropped), but {untouched:.0%} did: dropout is missing in one place, or applied twice.",
     )
-
-
-def _check_gradient(block: Any, right: TransformerBlock, x: Tensor) -> None:
-    """The gradients of the weights, and of the block's input."""
-    right.zero_grad()
-    block.zero_grad()
-    x_right = x.clone().requires_grad_()
-    (right(x_right) ** 2).sum().backward()
-    x_block = x.clone().requires_grad_()
-    result = (call_function(block, x_block) ** 2).sum()
-    expect(result.requires_grad, "gradient-wrong", "The block's result has no gradient.")
-    result.backward()
-    expect(
-        _close_gradients(x_block.grad, x_right.grad),
-        "gradient-wrong",
-        "The result is right, but no gradient, or a wrong one, reaches the blocks below.",
-    )
-    own = dict(block.named_parameters())
-    for name, weight in right.named_parameters():
-        expect(
-            _close_gradients(own[name].grad, weight.grad, atol=1e-8),
-            "gradient-wrong",
-            f"The result is right, but the gradient of {name} is not: something is detached.",
-        )
-
-
-def _close_gradients(returned: Tensor | None, expected: Tensor | None, atol: float = 1e-5) -> bool:
-    if returned is None or expected is None:
-        return False
-    return torch.allclose(returned, expected, rtol=1e-3, atol=atol)

@@ -8,10 +8,14 @@ from ch07.exercises.museum import (
     block_and_cache,
     collate_drafts,
     generation,
+    grouped_query,
     loss,
     padding_mask,
     prompt_mask,
+    rms_norm,
+    rotary,
     shared_beginning,
+    swiglu,
     text,
     train_step,
     turns,
@@ -30,6 +34,10 @@ MODULES = (
     generation,
     shared_beginning,
     turns,
+    rms_norm,
+    rotary,
+    grouped_query,
+    swiglu,
 )
 
 
