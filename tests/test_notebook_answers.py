@@ -1,5 +1,6 @@
 """The numbers in the notebooks' folded answers are those that the code gives."""
 
+import math
 import re
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from ch07.data.token_boundaries import boundary_merges
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.evaluation.metrics import wilson_interval
 from ch07.exercises.museum.collection import EXHIBITS
+from ch07.models.gguf_numbers import BLOCK_SIZE, SCALE_BYTES
+from ch07.models.llama import LlamaConfig, LlamaModel, rotation_angles
 from ch07.models.lora import add_lora
 from ch07.systems.synthetic_data.novelty_filter import NoveltyPool
 from ch07.visualization.token_grid import batch_grid
@@ -206,3 +209,43 @@ def test_the_parameters_of_lora():
         model = add_lora(GPTModel(GPTConfig(**MODEL_SIZES["gpt2-small"])), rank=4, alpha=8)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert answer(9, 1).startswith(f"{trained:,}.")
+
+
+# --- 10: a modern model -------------------------------------------------------------------------
+
+
+def test_the_slowest_pair():
+    config = LlamaConfig()
+    one, longest = rotation_angles(
+        torch.tensor([1, config.context_length]), config.head_size, config.rope_theta
+    )[:, -1].tolist()
+    assert f"2π / {one:.8f} = {2 * math.pi / one:,.0f} tokens" in answer(10, 1)
+    assert f"it turns by {longest:.2f} radians" in answer(10, 1)
+
+
+def count(module):
+    return sum(weight.numel() for weight in module.parameters())
+
+
+def test_smollm2_with_the_parts_of_gpt2():
+    new = LlamaConfig()
+    shared = ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers")
+    with torch.device("meta"):
+        llama = LlamaModel(new)
+        gpt2 = GPTModel({name: getattr(new, name) for name in shared})
+    more = {"all": count(gpt2) - count(llama), "positions": count(gpt2.pos_emb)}
+    for part in ("att", "ff"):
+        theirs, ours = (getattr(model.trf_blocks[0], part) for model in (gpt2, llama))
+        more[part] = new.n_layers * (count(theirs) - count(ours))
+    more["norms"] = (2 * new.n_layers + 1) * new.emb_dim
+    assert more["all"] == sum(more.values()) / 2
+    said = answer(10, 2)
+    assert said.startswith(f"{more['all']:,} more: {count(gpt2):,} instead of {count(llama):,}.")
+    assert all(f"{n:,}" in said for n in more.values())
+
+
+def test_bits_of_a_weight_without_a_minimum():
+    n_bytes = SCALE_BYTES + BLOCK_SIZE // 2
+    assert answer(10, 3).startswith(
+        f"{8 * n_bytes / BLOCK_SIZE} bits: {n_bytes} bytes for {BLOCK_SIZE} weights."
+    )
