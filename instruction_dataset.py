@@ -8,6 +8,7 @@ An entry is a dict with "instruction", "output" and, optionally, "input". Source
 Large Language Model (From Scratch)", sections 7.2 and 7.3.
 """
 
+import re
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -129,7 +130,43 @@ def encode_prompt(entry: Entry, tokenizer: Tokenizer, style: PromptStyle = BOOK_
 
     User text is ordinary text: `encode_ordinary` never turns a typed "<|endoftext|>" into 50256.
     """
-    return tokenizer.encode_ordinary(style.prompt(entry))
+    return encode_parts(style.parts(entry), tokenizer)
+
+
+def encode_parts(parts: Iterable[tuple[str, str]], tokenizer: Tokenizer) -> list[int]:
+    """The token ids of a prompt in pieces, as `PromptStyle.parts` has them.
+
+    The template of a chat model contains marks, such as "<|im_start|>", that are tokens of their
+    own. Only the template's are; a mark that a user types is ordinary text. GPT-2 has no such
+    tokens, so its prompts are tokenized as one text.
+    """
+    marks: Iterable[str] = getattr(tokenizer, "special_tokens_set", ())
+    ids: list[int] = []
+    text = ""  # what has come since the last mark
+    for role, part in parts:
+        pieces = split_at_marks(part, frozenset(marks)) if role == "template" else (part,)
+        for piece in pieces:
+            if role == "template" and piece in marks:
+                mark_id: int = tokenizer.encode_single_token(piece)  # type: ignore[attr-defined]
+                ids += [*tokenizer.encode_ordinary(text), mark_id]
+                text = ""
+            else:
+                text += piece
+    return ids + tokenizer.encode_ordinary(text)
+
+
+@lru_cache
+def split_at_marks(text: str, marks: frozenset[str]) -> tuple[str, ...]:
+    """A text in pieces, in which each mark is a piece of its own; cached, as templates repeat.
+
+    >>> split_at_marks("<|im_start|>user", frozenset({"<|im_start|>"}))
+    ('<|im_start|>', 'user')
+    """
+    if not marks:
+        return (text,)
+    longest_first = sorted(marks, key=len, reverse=True)  # one may begin as another does
+    pattern = "|".join(map(re.escape, longest_first))
+    return tuple(piece for piece in re.split(f"({pattern})", text) if piece)
 
 
 def is_valid_unicode(text: str) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ch07.generation.respond import respond
     from ch07.models.hf_export import export_hf
     from ch07.models.pretrained import load_gpt2
-    from ch07.models.saved_run import load_run
+    from ch07.models.saved_run import load_run, load_trained_model
     from ch07.visualization.token_grid import TokenGrid
 
 shorten_waiting()  # PyTorch's threads read it when PyTorch is loaded, so this comes first
@@ -33,6 +33,7 @@ PUBLIC_NAMES = {
     "load_entries": "ch07.data.entries",
     "load_gpt2": "ch07.models.pretrained",
     "load_run": "ch07.models.saved_run",
+    "load_trained_model": "ch07.models.saved_run",
     "load_tokenizer": "ch07.data.tokenizer",
     "respond": "ch07.generation.respond",
 }
@@ -44,6 +45,7 @@ __all__ = [
     "load_gpt2",
     "load_run",
     "load_tokenizer",
+    "load_trained_model",
     "respond",
 ]
 

@@ -180,7 +180,7 @@ class FinetuneOptions:
     model: str = setting(
         RANDOM_START,
         help="gpt2-tiny (random weights), gpt2-small, -medium, -large or -xl (published ones, "
-        "downloaded once), or a folder or file with weights",
+        "downloaded once), smollm2 (in a Python package), or a folder or file with weights",
         commands=ROWS,
         may_change_on_resume=True,
     )

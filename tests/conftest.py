@@ -64,14 +64,19 @@ def tokenizer(tokenizer_cache):
     return load_tokenizer()
 
 
-@pytest.fixture
-def small_model():
-    """A GPT-2 of two narrow layers with random weights, large enough to be told apart."""
+@pytest.fixture(params=["gpt2", "llama"])
+def small_model(request):
+    """A model of two narrow layers, of each kind, with random weights that can be told apart."""
+    from ch07.models.llama import LlamaModel
     from gpt_model import GPTModel
 
-    config = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_heads": 3, "n_layers": 2}
+    shape = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_layers": 2}
     stream = torch.Generator().manual_seed(0)
-    model = GPTModel(config, stream)
+    if request.param == "gpt2":
+        model = GPTModel({**shape, "n_heads": 3}, stream)
+    else:
+        llama = {"n_heads": 6, "n_kv_heads": 2, "hidden_dim": 40, "rope_theta": 100.0}
+        model = LlamaModel({**shape, **llama}, stream)
     with torch.no_grad():  # far from the initial weights, where every position looks alike
         for weight in model.parameters():
             weight.add_(0.3 * torch.randn(weight.shape, generator=stream))
@@ -160,3 +165,14 @@ def run(number_data, common, tokenizer_cache):
         if not (folder / "scores.json").exists():
             assert main(["finetune", *arguments]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2(tokenizer_cache):
+    """The real model, if its package is installed."""
+    from ch07.models.saved_run import load_trained_model
+    from ch07.models.smollm2 import INSTALL_COMMAND, SMOLLM2, smollm2_file
+
+    if smollm2_file() is None:
+        pytest.skip(f"the real model's package is not installed: {INSTALL_COMMAND}")
+    return load_trained_model(SMOLLM2)

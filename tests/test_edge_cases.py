@@ -219,7 +219,7 @@ def short_run(tmp_path):
 def test_a_full_context_and_an_empty_answer_are_said(short_run, capsys, monkeypatch):
     assert main(["respond", short_run, "Say it."]) == 0
     assert capsys.readouterr().err == "[the context is full]\n"
-    monkeypatch.setattr("ch07.commands.chat.respond", lambda *a, **k: [Answer("", "end")])
+    monkeypatch.setattr("ch07.commands.chat.respond_streaming", lambda *a, **k: Answer("", "end"))
     assert main(["respond", short_run, "Say it."]) == 0
     assert capsys.readouterr() == ("\n", "[an empty answer]\n")
 
@@ -227,7 +227,8 @@ def test_a_full_context_and_an_empty_answer_are_said(short_run, capsys, monkeypa
 def test_typed_fields_are_stripped_as_read_ones_are(short_run, monkeypatch, tmp_path):
     asked, answer = [], Answer("x", "end")
     monkeypatch.setattr(
-        "ch07.commands.chat.respond", lambda m, t, rows, *a, **k: asked.extend(rows) or [answer]
+        "ch07.commands.chat.respond_streaming",
+        lambda m, t, row, *a, **k: asked.append(row) or answer,
     )
     assert main(["respond", short_run, " a  b\n", "--input", "\t c "]) == 0
     row = {"instruction": " a  b\n", "input": "\t c ", "output": "x"}

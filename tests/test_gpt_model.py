@@ -1,11 +1,13 @@
 """The model's equalities: cached = uncached, padded = alone, wanted rows = all rows."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from ch07.models.architectures import make_model
 from gpt_model import MODEL_SIZES, GPTConfig, GPTModel, causal_attention
 
 PARAMETERS = {  # Radford et al. 2019; small is published as 124,439,808
@@ -66,6 +68,7 @@ def test_initial_weights_come_from_the_given_stream_alone():
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("small_model", ["gpt2"], indirect=True)
 def test_attention_is_the_formula(small_model):
     att = small_model.trf_blocks[0].att
     x = torch.randn(2, 7, 24)
@@ -148,8 +151,7 @@ def test_heads_must_divide_the_embedding():
 
 
 def test_dropout_is_off_outside_training(small_model):
-    config = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_heads": 3, "n_layers": 2}
-    model = GPTModel(config | {"drop_rate": 0.5})
+    model = make_model(replace(small_model.config, drop_rate=0.5))
     model.load_state_dict(small_model.state_dict())
     ids = torch.randint(0, 97, (2, 9))
     assert torch.equal(model.eval()(ids), small_model(ids))

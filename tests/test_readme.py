@@ -259,8 +259,8 @@ def test_numbers_of_notebooks_exercises_and_bundled_entries_are_those_there_are(
     from ch07.data.toy_instructions.build import DATA_FILE
     from ch07.exercises.catalogue import exercises
 
-    in_words = {9: "Nine", 15: "Fifteen"}
-    notebooks = list((ROOT / "notebooks").glob("0*.ipynb"))
+    in_words = {10: "Ten", 19: "Nineteen"}
+    notebooks = list((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     assert f"{in_words[len(notebooks)]} notebooks" in README
     assert f"{in_words[len(exercises())]} exercises" in README
     entries = json.loads(DATA_FILE.read_text(encoding="utf-8"))
@@ -290,7 +290,7 @@ def test_the_file_map_is_true():
 def test_the_notebooks_it_lists_are_those_there_are_with_their_minutes():
     rows = re.findall(r"\| \[(.*?)\]\((notebooks/\S+)\) \| .*? \| (\d+)", README)
     assert [path for _, path, _ in rows] == [
-        str(path.relative_to(ROOT)) for path in sorted((ROOT / "notebooks").glob("0*.ipynb"))
+        str(path.relative_to(ROOT)) for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     ]
     for title, path, minutes in rows:
         first = "".join(json.loads((ROOT / path).read_text(encoding="utf-8"))["cells"][0]["source"])

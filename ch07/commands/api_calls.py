@@ -20,7 +20,7 @@ from ch07.data.entries import load_entries, read_data
 from ch07.data.findings import summarize_findings
 from ch07.data.toy_instructions.build import as_json as entries_json
 from ch07.generation.respond import respond
-from ch07.models.saved_run import load_run
+from ch07.models.saved_run import load_trained_model
 from ch07.runs import run_folder
 from ch07.systems.tool_use.api_call_matching import Api
 from ch07.systems.tool_use.api_call_metrics import score_api_calls
@@ -115,7 +115,7 @@ def _generate_answers(folder: str, data: str, device: str) -> tuple[list[Entry],
     if not entries:
         raise InputError(f"{data}: no entry has the split 'test'")
     catalogue_of([entry["output"] for entry in entries])  # fails before the model is loaded
-    run = load_run(folder, choose_device(device))
+    run = load_trained_model(folder, choose_device(device))
     answers = respond(run.model, run.tokenizer, entries, run.style, MAX_CALL_TOKENS)
     return entries, [answer.text for answer in answers]
 

@@ -1,6 +1,6 @@
-"""Talk to a run: one answer, or a conversation in the terminal.
+"""Talk to a run or another model: one answer, or a conversation in the terminal.
 
-The one idea: a run remembers what it was trained to remember. If its data had conversations, the
+The one idea: a model remembers what it was trained to remember. If its data had conversations, the
 turns so far are part of each prompt, as in training; else each line stands alone.
 
 python -m ch07 respond RUN "instruction" [--input TEXT]
@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from ch07.commands.run_to_answer import load_run_to_answer
+from ch07.commands.run_to_answer import load_model_to_answer
 from ch07.config import ANSWER_TOKENS, flag_of
 from ch07.data.chat_dataset import drop_oldest_turns
 from ch07.data.chat_forms import full_prompt
 from ch07.data.entry_checks import MAX_FIELD_CHARACTERS
 from ch07.generation.decoding import Sampling
-from ch07.generation.respond import Answer, respond
+from ch07.generation.respond import Answer, respond_streaming
 from ch07.models.model_slice import use_fastest_threads
-from ch07.models.saved_run import Run
+from ch07.models.saved_run import TrainedModel
 from ch07.utils.console import count, terminal_line, terminal_safe
 from ch07.utils.errors import InputError, OptionError, UserError
 from ch07.utils.validation import has_lone_surrogate
@@ -52,17 +52,17 @@ def respond_once(
     weights: str = "float32",
     **options: Any,
 ) -> int:
-    """Print the answer to one instruction; `options` are those of `_answer`. Returns 0."""
+    """Print the answer to one instruction; `options` are those of `_print_answer`. Returns 0."""
     _check_sampling(options)
-    run = load_run_to_answer(folder, device, weights)
-    _print_answer(_answer(run, _entry(instruction, text), **options))
+    run = load_model_to_answer(folder, device, weights)
+    _print_answer(run, _entry(instruction, text), **options)
     return 0
 
 
 def chat(folder: str, device: str = "auto", weights: str = "float32", **options: Any) -> int:
     """Read instructions line by line and print answers until the input ends; returns 0."""
     _check_sampling(options)
-    run = load_run_to_answer(folder, device, weights)
+    run = load_model_to_answer(folder, device, weights)
     device_used = next(run.model.parameters()).device
     use_fastest_threads(run.model.config, 1, device_used)
     session = ChatSession(run, options)
@@ -86,9 +86,9 @@ def chat(folder: str, device: str = "auto", weights: str = "float32", **options:
 
 
 class ChatSession:
-    """A conversation with a run: its turns so far, if the run was trained on conversations."""
+    """A conversation with a model: its turns so far, if it was trained on conversations."""
 
-    def __init__(self, run: Run, options: dict[str, Any]) -> None:
+    def __init__(self, run: TrainedModel, options: dict[str, Any]) -> None:
         self.run = run
         self.options = options
         self.remembers = run.conversations is not None
@@ -125,11 +125,13 @@ class ChatSession:
             entry = self._with_history(_entry(instruction, text))
             if self.show_prompt:
                 _print_note(full_prompt(entry, self.run.style))
-            answer = _answer(self.run, entry, **self.options)
+            answer = _print_answer(self.run, entry, **self.options)
         except UserError as error:  # such as a prompt longer than the context: the chat goes on
             _print_note(str(error))
             return
-        _print_answer(answer)
+        except KeyboardInterrupt:  # ends the answer, not the chat
+            _print_note("[interrupted]")
+            return
         if self.remembers:
             turn = {key: entry[key] for key in ("instruction", "input")}
             self.history.append({**turn, "output": answer.text.strip()})
@@ -176,8 +178,8 @@ def _check_sampling(options: dict[str, Any]) -> None:
         )
 
 
-def _answer(
-    run: Run,
+def _print_answer(
+    run: TrainedModel,
     entry: Entry,
     *,
     max_new_tokens: int = ANSWER_TOKENS,
@@ -186,29 +188,39 @@ def _answer(
     top_p: float | None = None,
     seed: int | None = None,
 ) -> Answer:
+    """Print the answer as it is written and, on standard error, why it stopped if it didn't end."""
     generator = torch.Generator(device=next(run.model.parameters()).device)
     if seed is None:
         generator.seed()
     else:
         generator.manual_seed(seed)
-    (answer,) = respond(
-        run.model,
-        run.tokenizer,
-        [entry],
-        run.style,
-        max_new_tokens,
-        sampling=Sampling(temperature, top_k, top_p),
-        generator=generator,
-    )
+    try:
+        answer = respond_streaming(
+            run.model,
+            run.tokenizer,
+            entry,
+            run.style,
+            max_new_tokens,
+            _print_piece,
+            sampling=Sampling(temperature, top_k, top_p),
+            generator=generator,
+        )
+    except KeyboardInterrupt:
+        print(flush=True)  # ends the line that was begun
+        raise
+    print(flush=True)
+    _explain_end(answer)
     return answer
 
 
-def _print_answer(answer: Answer) -> None:
-    """Print the answer and, on standard error, why it stopped, unless it ended by itself."""
-    text = answer.text
+def _print_piece(text: str) -> None:
     if sys.stdout.isatty():  # a terminal would obey control characters
         text = terminal_safe(text)
-    print(text, flush=True)
+    print(text, end="", flush=True)
+
+
+def _explain_end(answer: Answer) -> None:
+    """Say on standard error why an answer stopped, unless it ended by itself with some text."""
     if answer.stopped != "end":
         _print_note(STOP_NOTES[answer.stopped])
     elif not answer.text.strip():

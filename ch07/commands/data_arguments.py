@@ -39,7 +39,10 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     add_data_files(parser, help=BUNDLED)
     parser.add_argument("--rows", type=number(int, 1, 1000), default=3, help="the first N rows")
     parser.add_argument(
-        "--run", dest="folder", metavar="RUN", help="use the run's prompt style and show its losses"
+        "--run",
+        dest="folder",
+        metavar="RUN",
+        help="a run or model (as in chat): use its tokenizer and style, show its losses",
     )
     parser.add_argument("--png", metavar="FILE", help="draw a picture instead")
     parser.add_argument(
@@ -202,7 +205,9 @@ def _add_backend(
     max_new_tokens: int | None = None,
 ) -> None:
     """The model that writes, and how it samples; None leaves a value to the generator."""
-    parser.add_argument("--backend", required=True, help="scripted:FILE, a run folder, or a URL")
+    parser.add_argument(
+        "--backend", required=True, help="scripted:FILE, a run folder, smollm2, or a URL"
+    )
     parser.add_argument("--seed", type=SEED, default=123)
     parser.add_argument("--temperature", type=TEMPERATURE, default=temperature)
     parser.add_argument("--top-p", type=TOP_P, default=None if temperature is None else 1.0)

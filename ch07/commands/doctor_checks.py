@@ -201,7 +201,9 @@ def check_tokens(
         place = f"at {cost.limit} tokens{chosen}"
         lines.append(f"{place} {end} of rows lose their end, {answer} their whole answer")
     train = plan.rows.datasets["train"]
-    roles = dataset_statistics.counted_targets_by_role(train, plan.style, options.loss_on, allowed)
+    roles = dataset_statistics.counted_targets_by_role(
+        train, plan.tokenizer, plan.style, options.loss_on, allowed
+    )
     merge_check, merges = _check_boundary_merges(plan)
     median = tokens[len(tokens) // 2]
     checks = [
@@ -231,7 +233,7 @@ def _describe_counted_targets(
 
 def _check_boundary_merges(plan: RunPlan) -> tuple[Check, dict[str, Any]]:
     """(`Check`, its figures): rows that would have other tokens if tokenized as one text."""
-    merges = dataset_statistics.find_boundary_merges(plan.rows, plan.style)
+    merges = dataset_statistics.find_boundary_merges(plan.rows, plan.tokenizer, plan.style)
     n = len(merges.rows)
     text = (
         f"{n:,} of {merges.n_rows:,} rows would be tokenized differently where the answer begins "

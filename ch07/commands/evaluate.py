@@ -7,11 +7,12 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
-from ch07.commands.run_to_answer import load_run_to_answer
+from ch07.commands.run_to_answer import load_model_to_answer
 from ch07.config import ANSWER_TOKENS
 from ch07.data.chat_dataset import fit_conversations
 from ch07.data.chat_forms import entries_of_turns
@@ -25,11 +26,12 @@ from ch07.evaluation.score_report import print_scores
 from ch07.generation.backends import open_backend
 from ch07.generation.completion import Complete
 from ch07.generation.respond import respond
+from ch07.models.architectures import BaseModel
 from ch07.models.lora import unmerge
 from ch07.models.model_slice import use_fastest_threads
 from ch07.models.peft_format import load_adapter
 from ch07.models.resource_estimate import MAX_ANSWERS_AT_ONCE
-from ch07.models.saved_run import Run, load_run
+from ch07.models.saved_run import Run, TrainedModel, load_run
 from ch07.runs import run_folder
 from ch07.training.resume import check_data, options_from_run, report_version_changes
 from ch07.training.run_plan import build_plan
@@ -37,7 +39,6 @@ from ch07.utils.console import count, terminal_line
 from ch07.utils.device import choose_device, versions
 from ch07.utils.errors import InputError, OptionError, RunFolderError
 from ch07.utils.exit_codes import EXIT_FAILED
-from gpt_model import GPTModel
 from instruction_dataset import Entry
 from train_loop import evaluate_model
 
@@ -72,7 +73,7 @@ def evaluate(
             raise OptionError(f"--losses computes as in training: leave out --weights {weights}")
         return recompute_losses(folder, data, device, as_json)
     complete = _open_judge(judge, judge_model, device)
-    run = load_run_to_answer(folder, device, weights)
+    run = load_model_to_answer(folder, device, weights)
     entries = _entries_to_score(run, data, skip_bad_rows)
     if every_turn:
         entries = entries_of_turns(entries)
@@ -169,7 +170,7 @@ def _unmerged_model(run: Run) -> nn.Module:
     """The model with its corrections beside the weights, as they were in training."""
     if run.config["options"].get("method") != "lora":
         return run.model
-    merged = cast(GPTModel, load_adapter(run.model, run.folder / run_folder.ADAPTER))
+    merged = cast(BaseModel, load_adapter(run.model, run.folder / run_folder.ADAPTER))
     return unmerge(merged).eval()
 
 
@@ -192,7 +193,7 @@ def _last_evaluation(folder: str) -> dict[str, Any]:
     return records[-1]
 
 
-def _fit_prompts(run: Run, entries: Sequence[Entry]) -> Sequence[Entry]:
+def _fit_prompts(run: TrainedModel, entries: Sequence[Entry]) -> Sequence[Entry]:
     """The entries, of which conversations that exceed the context lost their oldest turns."""
     findings: list[Finding] = []
     places = [f"entry {i}" for i in range(1, len(entries) + 1)]
@@ -203,14 +204,16 @@ def _fit_prompts(run: Run, entries: Sequence[Entry]) -> Sequence[Entry]:
     return fitting
 
 
-def _entries_to_score(run: Run, data: Source | None, skip_bad_rows: bool) -> Sequence[Entry]:
+def _entries_to_score(
+    run: TrainedModel, data: Source | None, skip_bad_rows: bool
+) -> Sequence[Entry]:
     """The entries of the file, or else the run's own held-out ones."""
     if data is not None:
         file = read_data(data, skip_bad_rows)
         for line in summarize_findings(file.findings):
             _log(f"data: {line}")
         return file.entries
-    path = run.folder / run_folder.RESPONSES
-    if not path.is_file():
-        raise RunFolderError(f"{run.folder} has no held-out entries: name some with --data FILE")
+    path = Path(run.name) / run_folder.RESPONSES
+    if not isinstance(run, Run) or not path.is_file():
+        raise RunFolderError(f"{run.name} has no held-out entries: name some with --data FILE")
     return load_entries(path)

@@ -7,7 +7,9 @@ import shlex
 from pathlib import Path
 from typing import Any, cast
 
+from ch07.data.byte_pair_vocabulary import vocabulary_of
 from ch07.models.adapters import base_model
+from ch07.models.architectures import BaseModel
 from ch07.models.gguf_export import import_gguf, write_gguf
 from ch07.models.hf_export import export_hf
 from ch07.models.model_card import model_card
@@ -16,7 +18,6 @@ from ch07.models.saved_run import load_run
 from ch07.runs import run_folder
 from ch07.utils.atomic_files import read_json
 from ch07.utils.errors import OptionError, RunFolderError
-from gpt_model import GPTModel
 
 GGUF = "model.gguf"
 
@@ -27,6 +28,7 @@ def export(folder: str, target: str, gguf: str | None = None) -> int:
         raise OptionError("DIR is empty: give the name of a new folder")
     run = load_run(folder)
     name = Path(target).resolve().name
+    vocabulary = vocabulary_of(run.tokenizer)
     if gguf is not None and run_folder.has_prefix(run.config):
         raise OptionError("GGUF can't store a prefix: leave --gguf out")
     if run.config["options"].get("text"):  # its card would promise answers
@@ -39,7 +41,7 @@ def export(folder: str, target: str, gguf: str | None = None) -> int:
         if run_folder.has_prefix(run.config):
             save_adapter(new / run_folder.ADAPTER, run.model, name)
         if gguf is not None:
-            model = cast(GPTModel, run.model)
+            model = cast(BaseModel, run.model)
             write_gguf(
                 model,
                 new / GGUF,
@@ -47,6 +49,7 @@ def export(folder: str, target: str, gguf: str | None = None) -> int:
                 name=name,
                 number_format=gguf,
                 conversations=run.conversations is not None,
+                vocabulary=vocabulary,
             )
 
     if gguf is not None:
@@ -60,6 +63,7 @@ def export(folder: str, target: str, gguf: str | None = None) -> int:
         run.style,
         card,
         conversations=run.conversations is not None,
+        vocabulary=vocabulary,
         add=add_files,
     )
     for path in sorted(path for path in written.rglob("*") if path.is_file()):

@@ -21,7 +21,6 @@ from tqdm import tqdm
 from ch07.config import RANDOM_START, FinetuneOptions
 from ch07.data.chat_forms import question_line
 from ch07.data.dataloader import rows_of_batches
-from ch07.data.tokenizer import load_tokenizer
 from ch07.evaluation.held_out_answers import (
     SAMPLE_MAX_NEW_TOKENS,
     answer_entries,
@@ -62,14 +61,13 @@ from ch07.training.resume import (
     resumed_options,
     should_resume,
 )
-from ch07.training.run_plan import RunPlan
+from ch07.training.run_plan import RunPlan, find_model
 from ch07.utils import distributed
 from ch07.utils.atomic_files import write_bytes
 from ch07.utils.console import count, log_rank0, terminal_line
 from ch07.utils.device import choose_device
 from ch07.utils.errors import DivergedError, OptionError
 from ch07.utils.malloc_tuning import release_freed_memory
-from gpt_model import MODEL_SIZES, GPTConfig
 from instruction_dataset import Entry
 from train_loop import Record, TrainState, plot_losses, total_steps, train_model
 
@@ -104,7 +102,7 @@ def _dtype_for_all_ranks(given: dict[str, Any]) -> str:
     dtype = given.get("dtype", "auto")
     if dtype != "auto":
         return dtype
-    shape = GPTConfig(**MODEL_SIZES.get(given.get("model", RANDOM_START), {}))
+    shape, _ = find_model(given.get("model", RANDOM_START))
     device = choose_device(given.get("device", "auto"))
     limit_kernels(shape.emb_dim)
     return choose_for_training(shape, USUAL_TOKENS, USUAL_TARGETS, device, threads=1).dtype
@@ -168,7 +166,9 @@ def _answers_before_training(job: Job) -> list[Answer]:
     """Answers of the initial weights to the sample entries; the same again in a resumed run."""
     held_out = job.plan.rows.entries("test")
     sample = [held_out[i] for i in sample_indices(held_out)]
-    return answer_entries(job.model, job.plan.style, sample, SAMPLE_MAX_NEW_TOKENS)
+    return answer_entries(
+        job.model, job.plan.tokenizer, job.plan.style, sample, SAMPLE_MAX_NEW_TOKENS
+    )
 
 
 def _train_and_report(
@@ -188,11 +188,11 @@ def _train_and_report(
     if not finished:
         return report_interruption(folder, state.step)
     job = gather_job(job)
-    distributed.run_on_rank0(save_model, folder, job.model)
+    distributed.run_on_rank0(save_model, folder, job.model, job.plan.tokenizer)
     release_freed_memory()
     held_out = job.plan.rows.entries("test")
     log_rank0(f"answering {len(held_out)} held-out entries ...")
-    answers = answer_entries(job.model, job.plan.style, held_out)
+    answers = answer_entries(job.model, job.plan.tokenizer, job.plan.style, held_out)
     distributed.run_on_rank0(
         _report, folder, held_out, answers_before, answers, state, options.text
     )
@@ -319,7 +319,7 @@ def _progress_lines(record: Record, n_steps: int, job: Job, sample: Entry | None
     if sample is None:
         return lines
     (answer_now,) = respond(
-        job.model, load_tokenizer(), [sample], job.plan.style, max_new_tokens=SAMPLE_TOKENS
+        job.model, job.plan.tokenizer, [sample], job.plan.style, max_new_tokens=SAMPLE_TOKENS
     )
     question = terminal_line(question_line(sample))
     return f"{lines}\n  {question} -> {answer_line(answer_now.text)}"

@@ -25,6 +25,8 @@ from ch07.data.findings import lost_rows, summarize_findings
 from ch07.data.prompt_styles import STYLES
 from ch07.generation.backends import SCRIPT_PREFIX, check_backend_name, open_backend
 from ch07.generation.completion import Complete, CompletionError
+from ch07.models.pretrained import find_weights
+from ch07.models.saved_run import is_run
 from ch07.runs import run_folder
 from ch07.systems.synthetic_data import row_generators
 from ch07.systems.synthetic_data.magpie import LLAMA_3, input_query, magpie_queries
@@ -226,6 +228,8 @@ def _queries_of_style(style: PromptStyle) -> tuple[str, str, str | None]:
 
 
 def _queries_of_run(folder: str) -> tuple[str, str, str | None]:
+    if not is_run(folder):
+        return _queries_of_style(find_weights(folder).style or BOOK_STYLE)
     config = run_folder.read_config(folder)
     if config["options"].get("loss_on") == "response":
         log_rank0(

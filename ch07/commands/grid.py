@@ -6,6 +6,7 @@ python -m ch07 grid [DATA] [--rows N] [--png FILE | --sentences | --json]
 import json
 import sys
 
+import tiktoken
 from torch import nn
 
 from ch07.data.chat_dataset import fit_conversations
@@ -14,7 +15,7 @@ from ch07.data.findings import Finding, summarize_findings
 from ch07.data.prompt_styles import get_style
 from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.build import DATA_FILE
-from ch07.models.saved_run import load_run
+from ch07.models.saved_run import load_trained_model
 from ch07.utils.atomic_files import write_bytes
 from ch07.utils.console import terminal_line
 from ch07.visualization.token_grid import batch_grid
@@ -36,9 +37,10 @@ def grid(
 ) -> int:
     """Show the first rows of `data` as the batch that enters the loss; returns 0.
 
-    With a run folder, its prompt style is used, and its model's loss is shown for each token.
+    With a run folder or a model, its tokenizer and prompt style are used, and its loss is shown for
+    each token.
     """
-    model, style = _model_and_style(folder, prompt_style)
+    model, tokenizer, style = _prepare(folder, prompt_style)
     file = read_data(DATA_FILE if data is None else data, skip_bad_rows)
     for line in summarize_findings(file.findings):
         print(f"data: {terminal_line(line, width=None)}", file=sys.stderr)
@@ -46,14 +48,12 @@ def grid(
     limit = allowed_max_length if model is None else _limit_of(model, allowed_max_length)
     if limit is not None:
         dropped: list[Finding] = []
-        entries = fit_conversations(
-            entries, file.places[:rows], load_tokenizer(), style, limit, dropped
-        )
+        entries = fit_conversations(entries, file.places[:rows], tokenizer, style, limit, dropped)
         for line in summarize_findings(dropped):
             print(f"data: {line}", file=sys.stderr)
     token_grid = batch_grid(
         entries,
-        load_tokenizer(),
+        tokenizer,
         style,
         loss_on=loss_on,
         allowed_max_length=allowed_max_length,
@@ -79,9 +79,16 @@ def _limit_of(model: nn.Module, allowed_max_length: int | None) -> int:
     return min(allowed_max_length or context, context)
 
 
-def _model_and_style(folder: str | None, name: str | None) -> tuple[nn.Module | None, PromptStyle]:
-    """The run's model, if there is a run, and the style that was asked for, or else the run's."""
-    if folder is None:
-        return None, get_style(name or "book")
-    run = load_run(folder)
-    return run.model, run.style if name is None else get_style(name)
+def _prepare(
+    name: str | None, style_name: str | None
+) -> tuple[nn.Module | None, tiktoken.Encoding, PromptStyle]:
+    """(model, tokenizer, style): of the run or model of that name; without one, GPT-2's tokenizer.
+
+    The style is the one that was asked for, or else that of the model's training.
+    """
+    if name is None:
+        return None, load_tokenizer(), get_style(style_name or "book")
+    trained = load_trained_model(name)
+    if style_name in (None, trained.style.name):
+        return trained.model, trained.tokenizer, trained.style
+    return trained.model, trained.tokenizer, get_style(style_name)

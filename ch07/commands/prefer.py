@@ -21,12 +21,15 @@ from ch07.data.chat_forms import describe_conversations, merge_descriptions
 from ch07.data.entries import DataFile
 from ch07.data.findings import Finding, summarize_findings
 from ch07.data.splits import split_rows
+from ch07.data.tokenizer import end_token_id
 from ch07.evaluation.held_out_answers import sample_indices
 from ch07.evaluation.score_report import print_before_after
 from ch07.generation.respond import Answer, respond
 from ch07.models.adapters import LanguageModel
+from ch07.models.prefix_tuning import PrefixTuned
+from ch07.models.pretrained import find_weights
 from ch07.models.resource_estimate import count_parameters
-from ch07.models.saved_run import Run, load_run, save_model
+from ch07.models.saved_run import TrainedModel, load_trained_model, save_model
 from ch07.runs import run_folder
 from ch07.runs.new_run_folder import check_disk_space, check_new_folder, new_run_folder
 from ch07.runs.run_folder import Config
@@ -53,7 +56,6 @@ from ch07.training.resume import (
     read_resumable_config,
     restore_checkpoint,
 )
-from ch07.utils.atomic_files import sha256_of
 from ch07.utils.console import count, log_rank0
 from ch07.utils.device import choose_device, versions
 from ch07.utils.errors import DataError, OptionError, RunFolderError
@@ -70,7 +72,7 @@ LOSS_SETTINGS = ("beta", "label_smoothing", "reduction")  # stored under "prefer
 class PreferenceJob:
     """Everything that preference training needs: a run that is ready to start."""
 
-    run: Run
+    run: TrainedModel
     pairs: dict[str, PairDataset]  # "train", "test" and "validation"
     settings: TrainSettings
     optimizer: Optimizer
@@ -133,8 +135,8 @@ def _stored_options(config: Config, given: dict[str, Any]) -> PreferOptions:
 
 def _prepare(options: PreferOptions) -> PreferenceJob:
     """Everything that training needs; nothing is written."""
-    run = load_run(options.model, choose_device(options.device))
-    if run_folder.has_prefix(run.config):
+    run = load_trained_model(options.model, choose_device(options.device))
+    if isinstance(run.model, PrefixTuned):
         raise OptionError(
             f"{options.model} learned only a prefix, and its weights are frozen: choose a run "
             "that was trained with --method full or lora"
@@ -157,10 +159,11 @@ def _prepare(options: PreferOptions) -> PreferenceJob:
         seed=options.seed,
     )
     optimizer = make_optimizer(run.model.parameters(), lr, WEIGHT_DECAY)
-    return PreferenceJob(run, pairs, settings, optimizer, _facts(file, run, pairs))
+    facts = _facts(file, run, pairs)
+    return PreferenceJob(run, pairs, settings, optimizer, facts)
 
 
-def _learning_rate(options: PreferOptions, run: Run) -> float:
+def _learning_rate(options: PreferOptions, run: TrainedModel) -> float:
     """The peak rate that was given, or the default for a model of this size."""
     if options.lr is not None:
         return options.lr
@@ -169,7 +172,7 @@ def _learning_rate(options: PreferOptions, run: Run) -> float:
 
 
 def _split(
-    file: DataFile, run: Run, options: PreferOptions
+    file: DataFile, run: TrainedModel, options: PreferOptions
 ) -> tuple[dict[str, PairDataset], list[Finding]]:
     """({"train", "test", "validation"}: `PairDataset`}, findings)."""
     pairs: dict[str, PairDataset] = {}
@@ -178,6 +181,7 @@ def _split(
         pairs[name], findings_of_part = fitting_pairs(
             file,
             rows,
+            tokenizer=run.tokenizer,
             style=run.style,
             context_length=run.model.config.context_length,
             skip_bad_rows=options.skip_bad_rows,
@@ -200,7 +204,7 @@ def _train_and_report(
     state, finished = _train(job, options, folder, config, restore_state)
     if not finished:
         return report_interruption(folder, state.step)
-    save_model(folder, job.model)
+    save_model(folder, job.model, job.run.tokenizer)
     _print_metrics(state.history)
     print_before_after(tests, before, _answers(job.run, tests))
     print(f"\nThe run is in {folder}: try\n  python -m ch07 chat {shlex.quote(str(folder))}")
@@ -215,8 +219,9 @@ def _train(
     restore_state: Callable[[], TrainState],
 ) -> tuple[TrainState, bool]:
     """(the `TrainState`, whether training finished); with checkpoints, as in `finetune`."""
-    loader = pair_loader(job.pairs["train"], options.batch_size, options.seed)
-    held_out = pair_loader(job.pairs["validation"], options.batch_size)
+    end_id = end_token_id(job.run.tokenizer)
+    loader = pair_loader(job.pairs["train"], options.batch_size, options.seed, pad_token_id=end_id)
+    held_out = pair_loader(job.pairs["validation"], options.batch_size, pad_token_id=end_id)
     n_steps = total_steps(loader, job.settings)
     log_rank0(f"training on {count(len(job.pairs['train']), 'pair')}, {count(n_steps, 'step')}")
 
@@ -257,19 +262,19 @@ def _config(options: PreferOptions, job: PreferenceJob) -> Config:
     return {**config, "preference": {name: config["options"].pop(name) for name in LOSS_SETTINGS}}
 
 
-def _facts(file: DataFile, run: Run, pairs: dict[str, PairDataset]) -> dict[str, Any]:
+def _facts(file: DataFile, run: TrainedModel, pairs: dict[str, PairDataset]) -> dict[str, Any]:
     conversations = merge_descriptions(run.conversations, describe_conversations(file.entries))
     return {
         **({} if conversations is None else {"conversations": conversations}),
         "data_sha256": file.sha256,
-        "start_sha256": sha256_of(run.folder / run_folder.MODEL),
+        "start_sha256": find_weights(run.name).sha256(),
         "rows": {name: len(dataset) for name, dataset in pairs.items()},
         "tokenizer": run.tokenizer.name,
         "versions": versions(next(run.model.parameters()).device),
     }
 
 
-def _answers(run: Run, entries: Sequence[Entry]) -> list[Answer]:
+def _answers(run: TrainedModel, entries: Sequence[Entry]) -> list[Answer]:
     return respond(run.model, run.tokenizer, entries, run.style, max_new_tokens=64)
 
 

@@ -22,6 +22,7 @@ GGUF_FORMATS = ("f32", "f16", "q8_0")
 WEIGHT_FORMATS = ("float32", "float16", "int8")  # of the weights while answering
 PUBLISHED_SIZES = ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
 RUN = "a run folder"
+RUN_OR_MODEL = "a run folder, smollm2, or a folder or .gguf file with another model"
 
 
 def add_finetune(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +55,7 @@ def add_prefer(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         nargs="?",
         default=argparse.SUPPRESS,
-        help="the run to start from; it is not changed",
+        help=f"{RUN_OR_MODEL}, to start from; it is not changed",
     )
     parser.add_argument(
         "data",
@@ -68,7 +69,7 @@ def add_prefer(parser: argparse.ArgumentParser) -> None:
 
 def add_respond(parser: argparse.ArgumentParser) -> None:
     """The arguments of `respond`."""
-    parser.add_argument("folder", metavar="RUN", help=RUN)
+    parser.add_argument("folder", metavar="RUN", help=RUN_OR_MODEL)
     parser.add_argument("instruction")
     parser.add_argument(
         "--input", dest="text", default="", help="what the instruction is applied to"
@@ -78,7 +79,7 @@ def add_respond(parser: argparse.ArgumentParser) -> None:
 
 def add_chat(parser: argparse.ArgumentParser) -> None:
     """The arguments of `chat`."""
-    parser.add_argument("folder", metavar="RUN", help=RUN)
+    parser.add_argument("folder", metavar="RUN", help=RUN_OR_MODEL)
     _add_sampling(parser)
 
 
@@ -109,7 +110,7 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """The arguments of `evaluate`."""
-    parser.add_argument("folder", metavar="RUN", help=RUN)
+    parser.add_argument("folder", metavar="RUN", help=RUN_OR_MODEL)
     add_data_option(parser, "a file of rows (default: the run's held-out entries)")
     parser.add_argument(
         "--every-turn",
@@ -122,7 +123,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--judge",
         metavar="BACKEND",
-        help="have a language model score, too: an address, a run folder, or scripted:FILE",
+        help="have a language model score, too: an address, a run folder, smollm2 or scripted:FILE",
     )
     parser.add_argument("--judge-model", metavar="NAME", help="which of the server's models to use")
     parser.add_argument("--judge-scale", choices=("0-100", "1-5"), default="0-100")

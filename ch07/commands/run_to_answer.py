@@ -1,26 +1,26 @@
-"""A run that is loaded only to answer, its weights in the number format asked for."""
+"""A model that is loaded only to answer, its weights in the number format asked for."""
 
 import sys
 
 from ch07.models.quantization import has_packed_kernels, quantize_layers
-from ch07.models.saved_run import Run, load_run
+from ch07.models.saved_run import TrainedModel, load_trained_model
 from ch07.utils.device import choose_device
 
 
-def load_run_to_answer(folder: str, device: str, weights: str) -> Run:
-    """The run in `folder` on a device ("auto" chooses one), with `weights` as `--weights` says.
+def load_model_to_answer(name: str, device: str, weights: str) -> TrainedModel:
+    """The model of a run or another one, on a device ("auto" chooses), with `--weights`.
 
     If the format isn't faster on this processor, a line on standard error says so. OptionError for
-    a format that needs another device, RunFolderError if there is no finished run.
+    a format that needs another device, RunFolderError if there is no finished run of that name.
     """
     if weights != "float32" and device == "auto":
         device = "cpu"  # the only one that has these formats
-    run = load_run(folder, choose_device(device))
-    quantize_layers(run.model, weights)
+    trained = load_trained_model(name, choose_device(device))
+    quantize_layers(trained.model, weights)
     if weights != "float32" and not has_packed_kernels():
         print(
             f"--weights {weights}: PyTorch has no fast products in this format for this processor; "
             "the answers are the same, but they take longer",
             file=sys.stderr,
         )
-    return run
+    return trained

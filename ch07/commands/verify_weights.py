@@ -190,6 +190,7 @@ def verify_weights(name: str, path: str | None = None, device: str = "auto") -> 
     same_file = path is None or source.sha256() == PUBLISHED[name].sha256
     print(f"{name}: {'the published file' if same_file else 'not the published file'} (sha256)")
     model = source.load().to(torch_device)
+    assert isinstance(model, GPTModel)  # only sizes of GPT-2 have published results here
     tokenizer = load_tokenizer()
     n_parameters = sum(p.numel() for p in model.parameters())
     print(f"{n_parameters:,} parameters, float32, {torch_device}")

@@ -18,6 +18,7 @@ from ch07.data.chat_forms import is_chat, prompt_parts, turns_of
 from ch07.data.entry_checks import Entry
 from ch07.data.field_names import COUNTS
 from ch07.data.findings import Finding, FindingSink
+from ch07.data.tokenizer import end_token_id
 from ch07.utils.console import count
 from ch07.utils.errors import InputError
 from collate import END_OF_TEXT, IGNORE_INDEX, custom_collate_fn, custom_collate_response_fn
@@ -27,6 +28,7 @@ from instruction_dataset import (
     PromptStyle,
     Tokenizer,
     check_fields,
+    encode_parts,
     encode_prompt,
 )
 
@@ -63,11 +65,10 @@ def encode_turns(
     entry: Entry, tokenizer: Tokenizer, style: PromptStyle = BOOK_STYLE
 ) -> list[EncodedTurn]:
     """The turns of an entry, in order; the text of users and answers is ordinary text."""
-    encode = tokenizer.encode_ordinary
     return [
         EncodedTurn(
-            prompt=encode("".join(text for _, text in parts)),
-            answer=encode(turn.get("output") or ""),
+            prompt=encode_parts(parts, tokenizer),
+            answer=tokenizer.encode_ordinary(turn.get("output") or ""),
             counts=not is_chat(entry) or turn.get(COUNTS, True),
         )
         for turn, parts in zip(turns_of(entry), prompt_parts(entry, style), strict=True)
@@ -81,7 +82,7 @@ def encode_chat_prompt(
     if not is_chat(entry):
         return encode_prompt(entry, tokenizer, style)
     *earlier, last = encode_turns(entry, tokenizer, style)
-    ids, _ = join_turns(earlier)
+    ids, _ = join_turns(earlier, end_token_id(tokenizer))
     return [*ids, *last.prompt]
 
 
@@ -103,8 +104,7 @@ def drop_oldest_turns(
         n_dropped += 1
         # the turn that is first now has the preamble or the system prompt before it
         first = {**turns_of(entry)[n_dropped], "history": [], "system": entry.get("system")}
-        prompt = "".join(text for _, text in prompt_parts(first, style)[0])
-        n_prompt = len(tokenizer.encode_ordinary(prompt))
+        n_prompt = len(encode_parts(prompt_parts(first, style)[0], tokenizer))
         # one end-of-text fewer than turns: collate adds the last one
         n_tokens = n_prompt + len(turns[n_dropped].answer) + sum(sizes[n_dropped + 1 :])
     return {**entry, "history": history[n_dropped:]}, n_dropped
@@ -160,7 +160,7 @@ class ChatDataset(Dataset):
             for turn in turns_of(entry):
                 check_fields(i, turn)
             turns = encode_turns(entry, tokenizer, style)
-            ids, counted = join_turns(turns)
+            ids, counted = join_turns(turns, end_token_id(tokenizer))
             self._ids.extend(ids)
             self._counted.extend(counted)
             self._bounds.append(len(self._ids))
@@ -258,10 +258,13 @@ def token_roles(entry: Entry, tokenizer: Any, style: PromptStyle = BOOK_STYLE) -
     where it begins.
     """
     roles: list[str] = []
+    missing: bytes = getattr(tokenizer, "missing_bytes", b"")  # which it leaves out of a text
     parts_of_turns = prompt_parts(entry, style)
     turns = encode_turns(entry, tokenizer, style)
     for parts, turn in zip(parts_of_turns, turns, strict=True):
-        role_of_byte = [role for role, text in parts for _ in text.encode()]
+        role_of_byte = [
+            role for role, text in parts for _ in text.encode().translate(None, missing)
+        ]
         position = 0
         for token_id in turn.prompt:
             roles.append(role_of_byte[position])

@@ -65,7 +65,12 @@ CHAT_FORMS: dict[PromptStyle, ChatForm] = {
 
 
 def chat_form(style: PromptStyle) -> ChatForm:
-    """The `ChatForm` of a style; for one of a reader's own, its prompt is simply repeated."""
+    """The `ChatForm` of a style; for one of a reader's own, its prompt is simply repeated.
+
+    ChatML with a model's own system line has the form of ChatML.
+    """
+    if style.name == CHATML_STYLE.name and style.no_input.endswith(CHATML_STYLE.no_input):
+        return CHAT_FORMS[CHATML_STYLE]
     return CHAT_FORMS.get(style, ChatForm("{system}\n\n", style, between="\n\n"))
 
 
@@ -121,10 +126,15 @@ def describe_conversations(entries: Iterable[Entry]) -> dict[str, Any] | None:
 def merge_descriptions(
     one: dict[str, Any] | None, other: dict[str, Any] | None
 ) -> dict[str, Any] | None:
-    """The description of two files together, from the descriptions of each."""
+    """The description of two files together, from the descriptions of each.
+
+    A model that was trained elsewhere has "turns" None: of any number.
+    """
     if one is None or other is None:
         return one or other
-    turns = max(one["turns"], other["turns"])
+    turns = None
+    if one["turns"] is not None and other["turns"] is not None:
+        turns = max(one["turns"], other["turns"])
     return {"turns": turns, "system": one["system"] or other["system"]}
 
 
@@ -181,9 +191,14 @@ def refuse_conversations(
 
 def full_prompt(entry: Entry, style: PromptStyle) -> str:
     """Everything before the last answer, as text; an earlier answer's end is not a text."""
+    return full_prompt_with_ends(entry, style, end="")
+
+
+def full_prompt_with_ends(entry: Entry, style: PromptStyle, end: str) -> str:
+    """Everything before the last answer, with `end` after each earlier answer."""
     texts: list[str] = []
     for turn, parts in zip(turns_of(entry), prompt_parts(entry, style), strict=True):
         texts += [text for _, text in parts]
         if turn is not entry:
-            texts.append(turn["output"])
+            texts += [turn["output"], end]
     return "".join(texts)

@@ -16,7 +16,7 @@ from ch07.data.chat_dataset import collate_responses
 from ch07.data.loaded_rows import TokenizedRows
 from ch07.data.row_checks import check_allowed_max_length
 from ch07.utils.errors import InputError
-from collate import custom_collate_fn
+from collate import END_OF_TEXT, custom_collate_fn
 
 COLLATE_BY_LOSS = {
     "all": custom_collate_fn,
@@ -117,6 +117,7 @@ def make_loader(
     loss_on: str = "all",
     allowed_max_length: int | None = None,
     *,
+    pad_token_id: int = END_OF_TEXT,
     seed: int | None = None,
     chunk_batches: int | None = None,
     num_workers: int = 0,
@@ -125,14 +126,19 @@ def make_loader(
     """A DataLoader of (inputs, targets): in order without a seed, length-grouped with one.
 
     `loss_on` is "all", "response" or "last-response"; for the latter two the dataset's items must
-    contain prompt lengths, or flags (`collate_responses`). `chunk_batches` is that of
-    `LengthGroupedBatches`. With `share` (rank, world size) every batch has that rank's rows only.
+    contain prompt lengths, or flags (`collate_responses`). `pad_token_id` is the end token of the
+    model's tokenizer. `chunk_batches` is that of `LengthGroupedBatches`. With `share` (rank, world
+    size) every batch has that rank's rows only.
     """
     if loss_on not in COLLATE_BY_LOSS:
         known = ", ".join(map(repr, COLLATE_BY_LOSS))
         raise InputError(f"loss_on is {loss_on!r}: choose one of {known}")
     check_allowed_max_length(allowed_max_length)
-    collate = partial(COLLATE_BY_LOSS[loss_on], allowed_max_length=allowed_max_length)
+    collate = partial(
+        COLLATE_BY_LOSS[loss_on],
+        pad_token_id=pad_token_id,
+        allowed_max_length=allowed_max_length,
+    )
     batches: Sampler[list[int]]
     if seed is None:
         batches = BatchSampler(range(len(dataset)), batch_size, drop_last=False)

@@ -8,6 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import tiktoken
+
 from ch07.data.chat_dataset import ChatDataset, token_roles
 from ch07.data.chat_forms import prompt_text
 from ch07.data.entry_checks import Entry
@@ -15,7 +17,6 @@ from ch07.data.loaded_rows import LoadedRows, SplitDataset
 from ch07.data.near_duplicates import find_near_duplicates
 from ch07.data.splits import normalised_prompt
 from ch07.data.token_boundaries import boundary_merge_rows, boundary_merges
-from ch07.data.tokenizer import load_tokenizer
 from instruction_dataset import PromptStyle
 
 SIMILARITY_THRESHOLD = 0.9  # cosine: the threshold of the book's find-near-duplicates.py
@@ -94,13 +95,13 @@ def histogram(tokens: Sequence[int], limit: int | None = None) -> Iterator[str]:
 # --- targets --------------------------------------------------------------------------------------
 def counted_targets_by_role(
     dataset: SplitDataset,
+    tokenizer: tiktoken.Encoding,
     style: PromptStyle,
     loss_on: str,
     allowed_max_length: int | None = None,
 ) -> dict[str, int]:
     """How many counted targets are template, instruction, input, answer or end-of-text."""
     counts: Counter[str] = Counter()
-    tokenizer = load_tokenizer()
     lengths = dataset.lengths.tolist()
     prompt_lengths = dataset.prompt_lengths.tolist()
     source = dataset.dataset
@@ -132,16 +133,16 @@ class BoundaryMerges:
     examples: list[dict[str, str]]  # {"row": place, "tokens": text}, each another merge
 
 
-def find_boundary_merges(rows: LoadedRows, style: PromptStyle) -> BoundaryMerges:
+def find_boundary_merges(
+    rows: LoadedRows, tokenizer: tiktoken.Encoding, style: PromptStyle
+) -> BoundaryMerges:
     """The `BoundaryMerges` of the usable rows."""
     used = sorted(row for dataset in rows.datasets.values() for row in dataset.indices)
     entries = [rows.file.entries[row] for row in used]
-    merged = [used[i] for i in boundary_merge_rows(entries, load_tokenizer(), style)]
+    merged = [used[i] for i in boundary_merge_rows(entries, tokenizer, style)]
     searched = merged[:MERGES_SEARCHED]
     examples: dict[str, dict[str, str]] = {}
-    for merge in boundary_merges(
-        [rows.file.entries[row] for row in searched], load_tokenizer(), style
-    ):
+    for merge in boundary_merges([rows.file.entries[row] for row in searched], tokenizer, style):
         place = rows.file.places[searched[merge.row]]
         examples.setdefault(str(merge), {"row": place, "tokens": str(merge)})
     return BoundaryMerges(

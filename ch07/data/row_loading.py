@@ -7,6 +7,8 @@ Everything worth knowing about the data is logged on the way.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import tiktoken
+
 from ch07.config import FinetuneOptions
 from ch07.data import dataset_statistics
 from ch07.data.chat_dataset import fit_conversations, make_dataset
@@ -32,7 +34,6 @@ from ch07.data.token_store_dataset import (
     describe_stored_splits,
     split_store,
 )
-from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.utils.console import count
 from ch07.utils.errors import DataError
@@ -44,6 +45,7 @@ def load_rows(
     options: FinetuneOptions,
     *,
     store: TokenStore | None,
+    tokenizer: tiktoken.Encoding,
     style: PromptStyle,
     context_length: int,
     allowed_max_length: int | None,
@@ -61,7 +63,7 @@ def load_rows(
     elif store is not None:
         rows = _load_store(store, options, context_length, allowed_max_length, log)
     else:
-        rows = _load_file(options, style, context_length, allowed_max_length, log)
+        rows = _load_file(options, tokenizer, style, context_length, allowed_max_length, log)
     if len(rows.datasets["train"]) == 0:
         lines = "".join(f"\n  {line}" for line in summarize_findings(rows.findings))
         raise DataError(f"{rows.file.path}: no row is left to train on{lines}")
@@ -110,6 +112,7 @@ def _load_store(
 # --- a file ---------------------------------------------------------------------------------------
 def _load_file(
     options: FinetuneOptions,
+    tokenizer: tiktoken.Encoding,
     style: PromptStyle,
     context_length: int,
     allowed_max_length: int | None,
@@ -120,7 +123,6 @@ def _load_file(
     for line in summarize_findings(file.findings):
         log.finding(line)
     splits = _split_entries(file.entries, options, log)
-    tokenizer = load_tokenizer()
     limit = min(allowed_max_length or context_length, context_length)
     file = _fit_conversations(file, tokenizer, style, limit, log)
     dataset = make_dataset(file.entries, tokenizer, style, options.loss_on)

@@ -18,7 +18,7 @@ from tiktoken import Encoding
 
 from ch07.data.chat_forms import is_chat, prompt_parts, turns_of
 from ch07.data.token_text import token_text
-from collate import END_OF_TEXT
+from ch07.data.tokenizer import end_token_id
 from instruction_dataset import Entry, PromptStyle, Tokenizer, check_fields
 
 
@@ -132,7 +132,7 @@ def _merge_of_entry(
     joint_end = len(joint) - n_end
 
     def words(ids: Sequence[int]) -> tuple[str, ...]:
-        return tuple(token_text(token_id, tokenizer, END_OF_TEXT) for token_id in ids)
+        return tuple(token_text(token_id, tokenizer, end_token_id(tokenizer)) for token_id in ids)
 
     return BoundaryMerge(
         row=row,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tiktoken import Encoding
 from torch.utils.data import Dataset
 
 from ch07.data.entries import DataFile
@@ -68,9 +69,14 @@ class StoredDataset(Dataset):
         return LazySequence(range(len(self)), self.store.entry)
 
 
-def open_store(path: Path | str, prompt_style: str | None) -> TokenStore:
-    """The `TokenStore` in a folder; OptionError if its rows were written in another style."""
+def open_store(path: Path | str, prompt_style: str | None, tokenizer: Encoding) -> TokenStore:
+    """The `TokenStore` in a folder; OptionError for another style or tokenizer than the store's."""
     store = TokenStore(path)
+    if tokenizer.name != store.about["tokenizer"]:
+        raise OptionError(
+            f"{path} holds ids of the tokenizer {store.about['tokenizer']}, but this model has "
+            "another one: give the file that the store was made from"
+        )
     if prompt_style not in (None, store.style.name):
         raise OptionError(
             f"{path} was written with --prompt-style {store.style.name}, not {prompt_style}: "

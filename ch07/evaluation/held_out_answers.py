@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import tiktoken
+
 from ch07.config import ANSWER_TOKENS
 from ch07.data.field_names import FIELDS
-from ch07.data.tokenizer import load_tokenizer
 from ch07.evaluation.metrics import score_answers
 from ch07.generation.respond import Answer, respond
 from ch07.models.adapters import LanguageModel
@@ -29,6 +30,7 @@ SAMPLE_MAX_NEW_TOKENS = 32  # of each of these answers
 
 def answer_entries(
     model: LanguageModel,
+    tokenizer: tiktoken.Encoding,
     style: PromptStyle,
     entries: Sequence[Entry],
     max_new_tokens: int = ANSWER_TOKENS,
@@ -39,7 +41,7 @@ def answer_entries(
     answers: list[Any] = []
     for i in range(0, len(entries), round_size):
         share = items_of_rank(entries[i : i + round_size])
-        own_answers: list[Any] = respond(model, load_tokenizer(), share, style, max_new_tokens)
+        own_answers: list[Any] = respond(model, tokenizer, share, style, max_new_tokens)
         answers += all_gather_list(own_answers)
     return answers
 

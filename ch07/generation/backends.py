@@ -1,7 +1,7 @@
 """Text generators by name, as the command line names them: a script, a run on disk, or a server.
 
-`--backend` is `scripted:FILE`, a run folder, or an address; what is returned is always a
-`Complete` of `ch07.generation.completion`.
+`--backend` is `scripted:FILE`, a run folder or another model such as `smollm2`, or an address; what
+is returned is always a `Complete` of `ch07.generation.completion`.
 """
 
 import json
@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from ch07.data.chat_dataset import encode_chat_prompt
 from ch07.data.text_lines import whole_text
+from ch07.data.tokenizer import end_token_id
 from ch07.generation.completion import (
     Complete,
     Completion,
@@ -23,30 +25,29 @@ from ch07.generation.completion import (
 from ch07.generation.decoding import Sampling, continue_prompts
 from ch07.generation.http_backend import complete_at_url
 from ch07.generation.server_protocols import protocol_of_address
-from ch07.models.saved_run import Run, load_run
+from ch07.models.saved_run import TrainedModel, load_trained_model
 from ch07.utils.errors import DataError, InputError, OptionError
+from instruction_dataset import encode_parts, split_at_marks
 
 SCRIPT_PREFIX = "scripted:"
 
 
-def complete_with_run(
-    folder: str | Path, raw: bool = True, device: str | torch.device = "cpu"
+def complete_with_model(
+    name: str | Path, raw: bool = True, device: str | torch.device = "cpu"
 ) -> Complete:
-    """A `complete` that uses the model of a run folder; RunFolderError if there is none.
+    """A `complete` that uses the model of a run folder, or a published one.
 
-    With `raw`, the prompt is continued as it is; otherwise it is an instruction, and the run's
-    prompt style is applied to it. Text after a stop string is generated too, and then cut off. An
-    answer that fills the context ends with "length".
+    RunFolderError or WeightsError if there is none. With `raw`, the prompt is continued as it is,
+    and the marks of the model's own chat template in it are tokens; otherwise it is an instruction,
+    and the model's prompt style is applied to it. Text after a stop string is generated too, and
+    then cut off. An answer that fills the context ends with "length".
     """
-    run = load_run(folder, device)
+    run = load_trained_model(str(name), device)
 
     def complete(prompt: str, **options: Any) -> Completion:
         limits = CompletionOptions(**options)
         check_prompt(prompt)
-        if limits.system is not None:
-            raise InputError("a local run has no system message: put it into the prompt")
-        text = prompt if raw else run.style.prompt({"instruction": prompt.strip()})
-        token_ids = _encode(run, text)
+        token_ids = _encode(run, prompt, limits.system, raw)
         generator = torch.Generator(device)
         if limits.seed is None:
             generator.seed()
@@ -57,6 +58,7 @@ def complete_with_run(
             [token_ids],
             limits.max_new_tokens,
             sampling=Sampling(limits.temperature, top_p=limits.top_p),
+            end_id=end_token_id(run.tokenizer),
             generator=generator,
         )
         finish_reason = "stop" if row.stopped == "end" else "length"
@@ -65,15 +67,34 @@ def complete_with_run(
     return complete
 
 
-def _encode(run: Run, text: str) -> list[int]:
-    """The token ids of a prompt; PromptTooLong if they exceed the model's context."""
-    token_ids = run.tokenizer.encode_ordinary(text)
+def _encode(run: TrainedModel, prompt: str, system: str | None, raw: bool) -> list[int]:
+    """The token ids of a prompt; PromptTooLong if they exceed the model's context.
+
+    InputError for a system message that the model can't have.
+    """
+    if system is not None and (raw or not (run.conversations or {}).get("system")):
+        raise InputError("this prompt has no system message: put it into the prompt itself")
+    if raw:
+        token_ids = _encode_raw(run, prompt)
+    else:
+        entry = {"instruction": prompt.strip(), **({} if system is None else {"system": system})}
+        token_ids = encode_chat_prompt(entry, run.tokenizer, run.style)
     context = run.model.config.context_length
     if len(token_ids) > context:
         raise PromptTooLong(
             f"a prompt of {len(token_ids)} tokens, but this model reads at most {context}"
         )
     return token_ids
+
+
+def _encode_raw(run: TrainedModel, prompt: str) -> list[int]:
+    """The ids of a prompt that may hold a whole chat template; its marks are tokens, no others."""
+    known: set[str] = run.tokenizer.special_tokens_set
+    marks = frozenset(mark for mark in known if mark in run.style.no_input)
+    parts = [
+        ("template" if piece in marks else "text", piece) for piece in split_at_marks(prompt, marks)
+    ]
+    return encode_parts(parts, run.tokenizer)
 
 
 def open_backend(
@@ -86,7 +107,7 @@ def open_backend(
     device: str | torch.device = "cpu",
     **server: Any,
 ) -> Complete:
-    """The `complete` of `scripted:FILE`, a run folder, or an address (which needs a `model`).
+    """The `complete` of `scripted:FILE`, a run or model, or an address (which needs a `model`).
 
     `kind` is the server's protocol, by default recognised by its address (`protocol_of_address`).
     `raw` None: a run continues the prompt, a server answers it as a message. `first` is the first
@@ -97,7 +118,7 @@ def open_backend(
     if name.startswith(SCRIPT_PREFIX):
         return scripted(read_script(name.removeprefix(SCRIPT_PREFIX)), first)
     if "://" not in name:
-        return complete_with_run(name, raw is not False, device)
+        return complete_with_model(name, raw is not False, device)
     if not model:
         raise OptionError(f"--backend {name} needs --model: which of the server's models to ask")
     if kind is None:
@@ -113,7 +134,9 @@ def open_backend(
 def check_backend_name(name: str) -> None:
     """OptionError if the name is empty."""
     if not name.removeprefix(SCRIPT_PREFIX):
-        raise OptionError("the backend is empty: give scripted:FILE, a run folder, or a URL")
+        raise OptionError(
+            "the backend is empty: give scripted:FILE, a run folder, smollm2, or a URL"
+        )
 
 
 def read_script(path: str | Path) -> list[Completion]:

@@ -8,7 +8,7 @@ and prompt templates are handled elsewhere (`ch07.generation.respond`).
 Axes: B rows that still grow, T tokens, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,22 +88,24 @@ def continue_prompts(
     end_id: int = END_OF_TEXT,
     generator: torch.Generator | None = None,
     use_cache: bool = True,
+    on_token: Callable[[int, int], object] | None = None,
 ) -> list[Continuation]:
     """A `Continuation` for each prompt (token ids, of any lengths).
 
     A row stops at end-of-text, after `max_new_tokens`, or when the context is full; the beginning
     of a prompt is never dropped. Without the cache all tokens are read again for each new one,
-    which is slow and gives the same result. ValueError for a prompt that is empty or longer than
-    the context.
+    which is slow and gives the same result. `on_token` is called with the number of a prompt and
+    each of its new tokens, as soon as it is chosen. ValueError for a prompt that is empty or longer
+    than the context.
     """
     rows = new_continuations(prompts, max_new_tokens, model.config.context_length)
     active = [i for i, row in enumerate(rows) if not row.stopped]  # the prompt of each batch row
     if not active:
         return rows
     device = next(model.parameters()).device
-    unread = [list(prompts[i]) for i in active]
     cache = None
     with evaluation_mode(model):
+        unread = [list(prompts[i]) for i in active]
         if use_cache:
             cache = model.new_cache(max(map(len, unread)) + max(row.space for row in rows))
             unread = _read_beginning(model, unread, cache)
@@ -112,8 +114,7 @@ def continue_prompts(
         while active:
             logits = model(next_input, wanted=(slice(None), -1), cache=cache, left_padding=padding)
             new_ids = choose_tokens(logits, sampling, generator)  # (B, V) -> (B,)
-            for i, token_id in zip(active, new_ids.tolist(), strict=True):
-                rows[i].append(token_id, end_id, max_new_tokens)
+            _append_tokens(rows, active, new_ids.tolist(), end_id, max_new_tokens, on_token)
             still_active = [b for b, i in enumerate(active) if not rows[i].stopped]
             if len(still_active) < len(active):  # rows that have ended leave the batch
                 active = [active[b] for b in still_active]
@@ -126,6 +127,21 @@ def continue_prompts(
             ids = torch.cat([ids, new_ids[:, None]], dim=1)  # (B, T) -> (B, T + 1)
             next_input = ids if cache is None else new_ids[:, None]
     return rows
+
+
+def _append_tokens(
+    rows: Sequence[Continuation],
+    active: Sequence[int],
+    token_ids: Sequence[int],
+    end_id: int,
+    max_new_tokens: int,
+    on_token: Callable[[int, int], object] | None,
+) -> None:
+    """Add the next token to each active row, and report it unless it ends the row."""
+    for i, token_id in zip(active, token_ids, strict=True):
+        rows[i].append(token_id, end_id, max_new_tokens)
+        if on_token is not None and rows[i].stopped != "end":
+            on_token(i, token_id)
 
 
 def choose_tokens(

@@ -100,10 +100,12 @@ def continue_with_lookup(
     *,
     end_id: int = END_OF_TEXT,
     longest_guess: int = LONGEST_GUESS,
+    on_token: Callable[[int], object] | None = None,
 ) -> Continuation:
     """The greedy `Continuation` of one prompt, as from `continue_prompts`.
 
-    ValueError for a prompt that is empty or longer than the context.
+    `on_token` is called with each new token, as soon as it is chosen. ValueError for a prompt that
+    is empty or longer than the context.
     """
     (row,) = new_continuations([prompt], max_new_tokens, model.config.context_length)
     cache = model.new_cache(len(prompt) + row.space)
@@ -123,6 +125,8 @@ def continue_with_lookup(
             for token_id in chosen[: n_right + 1]:
                 row.append(token_id, end_id, max_new_tokens)
                 index.append(token_id)
+                if on_token is not None and row.stopped != "end":
+                    on_token(token_id)
                 if row.stopped:
                     break
             cache.length -= len(guess) - n_right  # wrong guesses are overwritten by the next call

@@ -4,7 +4,7 @@ The prompt comes from the same function as in training. The answer is decoded fr
 alone, so no text has to be searched, replaced or deleted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import tiktoken
@@ -12,8 +12,10 @@ import torch
 
 from ch07.config import ANSWER_TOKENS
 from ch07.data.chat_dataset import encode_chat_prompt
+from ch07.data.tokenizer import end_token_id
 from ch07.generation.decoding import GREEDY, Sampling, continue_prompts
 from ch07.generation.prompt_lookup import continue_with_lookup
+from ch07.generation.text_stream import TextStream
 from ch07.models.adapters import LanguageModel
 from ch07.models.resource_estimate import answers_at_once
 from ch07.utils.errors import InputError
@@ -48,19 +50,59 @@ def respond(
     longest = max(map(len, prompts), default=0)
     at_once = answers_at_once(model.config, longest + max_new_tokens)
     shortest_first = sorted(range(len(entries)), key=lambda i: len(prompts[i]))
+    end_id = end_token_id(tokenizer)
     answers: dict[int, Answer] = {}  # by the position of the entry
     for start in range(0, len(shortest_first), at_once):
         group = shortest_first[start : start + at_once]
         grouped = [prompts[i] for i in group]
         if len(grouped) == 1 and sampling == GREEDY:
-            continuations = [continue_with_lookup(model, grouped[0], max_new_tokens)]
+            continuations = [continue_with_lookup(model, grouped[0], max_new_tokens, end_id=end_id)]
         else:
             continuations = continue_prompts(
-                model, grouped, max_new_tokens, sampling=sampling, generator=generator
+                model,
+                grouped,
+                max_new_tokens,
+                sampling=sampling,
+                end_id=end_id,
+                generator=generator,
             )
         for i, row in zip(group, continuations, strict=True):
             answers[i] = Answer(tokenizer.decode(row.token_ids), row.stopped)
     return [answers[i] for i in range(len(entries))]
+
+
+def respond_streaming(
+    model: LanguageModel,
+    tokenizer: tiktoken.Encoding,
+    entry: Entry,
+    style: PromptStyle,
+    max_new_tokens: int,
+    on_text: Callable[[str], object],
+    *,
+    sampling: Sampling = GREEDY,
+    generator: torch.Generator | None = None,
+) -> Answer:
+    """The `Answer` to one entry, as from `respond`; `on_text` gets its text piece by piece."""
+    prompt = encode_chat_prompt(entry, tokenizer, style)
+    _check_lengths([prompt], model.config.context_length)
+    end_id = end_token_id(tokenizer)
+    stream = TextStream(tokenizer, on_text)
+    if sampling == GREEDY:
+        row = continue_with_lookup(
+            model, prompt, max_new_tokens, end_id=end_id, on_token=stream.add
+        )
+    else:
+        (row,) = continue_prompts(
+            model,
+            [prompt],
+            max_new_tokens,
+            sampling=sampling,
+            end_id=end_id,
+            generator=generator,
+            on_token=lambda _, token_id: stream.add(token_id),
+        )
+    stream.end()
+    return Answer(tokenizer.decode(row.token_ids), row.stopped)
 
 
 def _check_lengths(prompts: Sequence[Sequence[int]], context: int) -> None:

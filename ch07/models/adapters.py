@@ -7,15 +7,15 @@ what a run stores.
 import torch
 
 from ch07.config import FinetuneOptions
+from ch07.models.architectures import BaseModel
 from ch07.models.lora import add_lora, lora_layers, merge_lora
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
 from ch07.utils.errors import OptionError
-from gpt_model import GPTModel
 
-LanguageModel = GPTModel | PrefixTuned  # whatever computes logits from token ids
+LanguageModel = BaseModel | PrefixTuned  # whatever computes logits from token ids
 
 
-def add_adapter(model: GPTModel, options: FinetuneOptions) -> LanguageModel:
+def add_adapter(model: BaseModel, options: FinetuneOptions) -> LanguageModel:
     """Prepare a model for `options.method`: return it as it is, with LoRA, or behind a prefix.
 
     OptionError if the LoRA rank exceeds the model's width.
@@ -36,13 +36,13 @@ def add_adapter(model: GPTModel, options: FinetuneOptions) -> LanguageModel:
     return model
 
 
-def base_model(model: LanguageModel) -> GPTModel:
-    """The `GPTModel` behind a prefix; any other model is returned as it is."""
+def base_model(model: LanguageModel) -> BaseModel:
+    """The model behind a prefix; any other model is returned as it is."""
     return model.base if isinstance(model, PrefixTuned) else model
 
 
-def merged_or_base_model(model: LanguageModel) -> GPTModel:
-    """A `GPTModel` whose own weights include what was trained, except for a prefix.
+def merged_or_base_model(model: LanguageModel) -> BaseModel:
+    """A model whose own weights include what was trained, except for a prefix.
 
     LoRA is merged into a copy of the weights; a prefix can't be, so its base model is returned.
     """

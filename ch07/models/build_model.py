@@ -1,4 +1,4 @@
-"""Stored tensors -> a `GPTModel`: all shapes checked first, then read by a few threads.
+"""Stored tensors -> a model: all shapes checked first, then read by a few threads.
 
 The model is created without memory (on the meta device) and takes over each tensor as it is read,
 so there is never a second copy of the weights. A model is returned complete or not at all.
@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ch07.models.architectures import BaseModel, ModelConfig
 from ch07.models.empty_model import empty_model
 from ch07.models.parameter_names import HEAD, Rename, renames
 from ch07.models.weight_reader import StoredWeights, WeightsError
-from gpt_model import GPTConfig, GPTModel
 
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 LARGE = 2**18  # numbers; a tensor of at least so many is read by itself
@@ -24,14 +24,14 @@ LARGE = 2**18  # numbers; a tensor of at least so many is read by itself
 MAX_THREADS = 4
 
 
-def rename_table(weights: StoredWeights, config: GPTConfig) -> list[Rename]:
+def rename_table(weights: StoredWeights, config: ModelConfig) -> list[Rename]:
     """The renames from stored names to ours; they change nothing if the stored names are ours."""
     if "tok_emb.weight" in weights.shapes:
         return [Rename(name, (name,)) for name in _parameters(config)]
     return renames(config)
 
 
-def check_shapes(path: str | Path, weights: StoredWeights, config: GPTConfig) -> None:
+def check_shapes(path: str | Path, weights: StoredWeights, config: ModelConfig) -> None:
     """WeightsError with every missing, unexpected and misshapen tensor, one per line."""
     found = weights.shapes
     if config.n_layers > len(found):  # before all tensors of so many blocks are listed
@@ -43,7 +43,7 @@ def check_shapes(path: str | Path, weights: StoredWeights, config: GPTConfig) ->
         row.published: row.joined_shape([ours[name].shape for name in row.ours])
         for row in rename_table(weights, config)
     }
-    optional = {"out_head.weight", HEAD[0].published} if config.tied_head else set()
+    optional = {"out_head.weight", HEAD.published} if config.tied_head else set()
     problems = []
     for name, shape in expected.items():
         if name not in found:
@@ -62,10 +62,10 @@ def check_shapes(path: str | Path, weights: StoredWeights, config: GPTConfig) ->
 def build_model(
     path: str | Path,
     weights: StoredWeights,
-    config: GPTConfig,
+    config: ModelConfig,
     dtype: torch.dtype = torch.float32,
-) -> GPTModel:
-    """The `GPTModel` in evaluation mode; WeightsError for what doesn't fit, NaN or infinity."""
+) -> BaseModel:
+    """The model in evaluation mode; WeightsError for what doesn't fit, NaN or infinity."""
     check_shapes(path, weights, config)
     n_threads = min(torch.get_num_threads(), MAX_THREADS)
     state: dict[str, torch.Tensor] = {}
@@ -82,7 +82,7 @@ def build_model(
     return model.eval()
 
 
-def _reading_groups(weights: StoredWeights, config: GPTConfig) -> list[list[Rename]]:
+def _reading_groups(weights: StoredWeights, config: ModelConfig) -> list[list[Rename]]:
     """What is read together: each large tensor alone, and all small ones.
 
     The largest come first, while little else is in memory: each is there twice for a moment.
@@ -114,6 +114,6 @@ def _read_group(
 
 
 @lru_cache(maxsize=1)  # shapes are checked when a source is found, and again when it is read
-def _parameters(config: GPTConfig) -> Mapping[str, nn.Parameter]:
+def _parameters(config: ModelConfig) -> Mapping[str, nn.Parameter]:
     """Our parameters by name, without memory; a tied output head is not listed."""
     return dict(empty_model(config).named_parameters())

@@ -1,4 +1,4 @@
-"""A `GPTModel` whose tensors have shapes but no memory, for weights that come from elsewhere."""
+"""A model whose tensors have shapes but no memory, for weights that come from elsewhere."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gpt_model import GPTConfig, GPTModel
+from ch07.models.architectures import BaseModel, ModelConfig, make_model
 
 # What draws or sets initial weights: methods of a tensor, and functions of `torch.nn.init`.
 INITIALISERS = {
@@ -39,7 +39,7 @@ class _WithoutInitialisation(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def empty_model(config: GPTConfig) -> GPTModel:
-    """A `GPTModel` on the meta device: `load_state_dict(state, assign=True)` gives it weights."""
+def empty_model(config: ModelConfig) -> BaseModel:
+    """A model on the meta device: `load_state_dict(state, assign=True)` gives it weights."""
     with torch.device("meta"), _WithoutInitialisation():
-        return GPTModel(config)
+        return make_model(config)

@@ -6,7 +6,6 @@ the same orientation as ours (not transposed), with query, key and value joined.
 constants.
 """
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +13,17 @@ from typing import Any
 
 import torch
 
-from ch07.data.tokenizer import merges_of, vocabulary_files
-from ch07.models.hf_files import END_TOKEN, LAYER_NORM_EPSILON, chat_template, check_vocabulary
-from ch07.models.parameter_names import renames
+from ch07.data.byte_pair_vocabulary import MARK_TYPE, Vocabulary, gpt2_vocabulary
+from ch07.models.architectures import BaseModel, ModelConfig
+from ch07.models.gguf_numbers import BLOCK_SIZE
+from ch07.models.gguf_weights import gguf_name, heads_of_rotated, pair_neighbours
+from ch07.models.hf_files import LAYER_NORM_EPSILON, chat_template, check_vocabulary
+from ch07.models.llama import LlamaConfig
+from ch07.models.parameter_names import renames, to_published
 from ch07.models.quantization import check_range
 from ch07.utils.atomic_files import atomic_write
 from ch07.utils.dependencies import import_optional
 from ch07.utils.errors import InputError
-from collate import END_OF_TEXT
-from gpt_model import GPTConfig, GPTModel
 from instruction_dataset import PromptStyle
 
 GGUF_NAMES = {  # by published name
@@ -41,10 +42,8 @@ FORMATS = {"f32": 0, "f16": 1, "q8_0": 7}  # and llama.cpp's number for a file o
 # The largest weight that a format holds. The scale of a block of q8_0 is a float16, and a 127th of
 # its largest weight.
 LARGEST = {"F32": math.inf, "F16": 65504.0, "Q8_0": 127 * 65504.0}
-BLOCK = 32  # q8_0: weights of a row that share a scale; each is stored in 8 bits
 ALWAYS_FLOAT32 = ("position_embd.weight",)  # in every format, as llama.cpp's converter does
 NORMAL_TOKEN = 1  # GGUF's types of tokens
-CONTROL_TOKEN = 3
 
 
 def import_gguf() -> Any:
@@ -53,40 +52,44 @@ def import_gguf() -> Any:
 
 
 def write_gguf(
-    model: GPTModel,
+    model: BaseModel,
     path: str | Path,
     style: PromptStyle,
     *,
     name: str,
     number_format: str = "f32",
     conversations: bool = False,
+    vocabulary: Vocabulary | None = None,
 ) -> None:
     """Write the model with its tokenizer and chat template; vectors stay float32.
 
     `name` is the model's name in the file, `number_format` "f32", "f16" or "q8_0" (else
-    ValueError); `conversations` is that of `chat_template`. Matrices whose rows can't be divided
+    ValueError); `conversations` is that of `chat_template`, `vocabulary` that of the tokenizer, if
+    it isn't GPT-2's. Matrices whose rows can't be divided
     into blocks of 32 are stored as f16 in q8_0.
     """
     if number_format not in FORMATS:
         raise InputError(f"no format {number_format!r}; choose one of {', '.join(FORMATS)}")
-    check_vocabulary(model.config)
+    check_vocabulary(model.config, vocabulary)
     gguf = import_gguf()
     with atomic_write(path) as temporary:
-        writer = gguf.GGUFWriter(temporary, "gpt2")
+        kind = "llama" if isinstance(model.config, LlamaConfig) else "gpt2"
+        writer = gguf.GGUFWriter(temporary, kind)
         try:
-            _add_shape(writer, model.config, name)
+            writer.add_name(name)
+            _add_shape(writer, model.config)
             writer.add_file_type(FORMATS[number_format])
             if number_format == "q8_0":
                 writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-            _add_tokenizer(writer)
+            _add_tokenizer(writer, gpt2_vocabulary() if vocabulary is None else vocabulary)
             writer.add_chat_template(chat_template(style, conversations, mark_answers=False))
-            for gguf_name, tensor in named_tensors(model):
-                tensor_format = _tensor_format(gguf_name, tensor, number_format)
+            for stored_name, tensor in named_tensors(model):
+                tensor_format = _tensor_format(stored_name, tensor, number_format)
                 remedy = f"too large for {tensor_format}: use --gguf f32"
-                check_range(gguf_name, tensor, LARGEST[tensor_format], remedy)
-                kind = gguf.GGMLQuantizationType[tensor_format]
-                stored = gguf.quants.quantize(tensor.float().numpy(), kind)
-                writer.add_tensor(gguf_name, stored, raw_dtype=kind)
+                check_range(stored_name, tensor, LARGEST[tensor_format], remedy)
+                raw_dtype = gguf.GGMLQuantizationType[tensor_format]
+                stored = gguf.quants.quantize(tensor.float().numpy(), raw_dtype)
+                writer.add_tensor(stored_name, stored, raw_dtype=raw_dtype)
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
@@ -102,26 +105,32 @@ def _tensor_format(gguf_name: str, tensor: torch.Tensor, number_format: str) -> 
     """
     if tensor.ndim == 1 or gguf_name in ALWAYS_FLOAT32:
         return "F32"
-    if number_format == "q8_0" and tensor.shape[1] % BLOCK:
+    if number_format == "q8_0" and tensor.shape[1] % BLOCK_SIZE:
         return "F16"
     return number_format.upper()
 
 
-def named_tensors(model: GPTModel) -> Iterator[tuple[str, torch.Tensor]]:
+def named_tensors(model: BaseModel) -> Iterator[tuple[str, torch.Tensor]]:
     """(GGUF name, tensor) for every weight; a tied output head is left out."""
     state = {name: tensor.detach().cpu() for name, tensor in model.named_parameters()}
-    for row in renames(model.config):
+    config = model.config
+    if isinstance(config, LlamaConfig):
+        for name, tensor in to_published(state, config).items():
+            n_heads = heads_of_rotated(name, config)
+            yield gguf_name(name), tensor if n_heads is None else pair_neighbours(tensor, n_heads)
+        return
+    for row in renames(config):
         parts = [state[name] for name in row.ours if name in state]
         if parts:
-            yield _gguf_name(row.published), torch.cat(parts)
-        elif not model.config.qkv_bias:  # GPT-2 has these biases: 0 changes nothing
-            yield _gguf_name(row.published), torch.zeros(3 * model.config.emb_dim)
+            yield _gpt2_gguf_name(row.published), torch.cat(parts)
+        elif not config.qkv_bias:  # GPT-2 has these biases: 0 changes nothing
+            yield _gpt2_gguf_name(row.published), torch.zeros(3 * config.emb_dim)
 
 
-def _gguf_name(published: str) -> str:
+def _gpt2_gguf_name(published: str) -> str:
     """The GGUF name of a published tensor.
 
-    >>> _gguf_name("h.3.attn.c_attn.weight"), _gguf_name("wte.weight")
+    >>> _gpt2_gguf_name("h.3.attn.c_attn.weight"), _gpt2_gguf_name("wte.weight")
     ('blk.3.attn_qkv.weight', 'token_embd.weight')
     """
     module, kind = published.rsplit(".", 1)
@@ -131,27 +140,34 @@ def _gguf_name(published: str) -> str:
     return f"blk.{block}.{GGUF_NAMES[inner]}.{kind}"
 
 
-def _add_shape(writer: Any, config: GPTConfig, name: str) -> None:
-    writer.add_name(name)
+def _add_shape(writer: Any, config: ModelConfig) -> None:
     writer.add_context_length(config.context_length)
     writer.add_embedding_length(config.emb_dim)
-    writer.add_feed_forward_length(4 * config.emb_dim)
     writer.add_block_count(config.n_layers)
     writer.add_head_count(config.n_heads)
-    writer.add_layer_norm_eps(LAYER_NORM_EPSILON)
+    if isinstance(config, LlamaConfig):
+        writer.add_feed_forward_length(config.hidden_dim)
+        writer.add_head_count_kv(config.n_kv_heads)
+        writer.add_layer_norm_rms_eps(config.norm_eps)
+        writer.add_rope_dimension_count(config.head_size)
+        writer.add_rope_freq_base(config.rope_theta)
+        writer.add_vocab_size(config.vocab_size)
+    else:
+        writer.add_feed_forward_length(4 * config.emb_dim)
+        writer.add_layer_norm_eps(LAYER_NORM_EPSILON)
 
 
-def _add_tokenizer(writer: Any) -> None:
-    files = vocabulary_files()
-    ids: dict[str, int] = json.loads(files["vocab.json"])
-    tokens = sorted(ids, key=lambda token: ids[token])
-    types = [CONTROL_TOKEN if token == END_TOKEN else NORMAL_TOKEN for token in tokens]
+def _add_tokenizer(writer: Any, vocabulary: Vocabulary) -> None:
+    types = [
+        MARK_TYPE if token in vocabulary.marks else NORMAL_TOKEN for token in vocabulary.tokens
+    ]
+    end_id = vocabulary.marks[vocabulary.end]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
+    writer.add_tokenizer_pre(vocabulary.words)
+    writer.add_token_list(list(vocabulary.tokens))
     writer.add_token_types(types)
-    writer.add_token_merges(merges_of(files))
-    writer.add_bos_token_id(END_OF_TEXT)
-    writer.add_eos_token_id(END_OF_TEXT)
-    writer.add_pad_token_id(END_OF_TEXT)
+    writer.add_token_merges(list(vocabulary.merges))
+    writer.add_bos_token_id(end_id)
+    writer.add_eos_token_id(end_id)
+    writer.add_pad_token_id(end_id)
     writer.add_add_bos_token(False)

@@ -7,11 +7,15 @@ openai-community/gpt2, and from what `save_pretrained` writes.
 
 import json
 import re
+from dataclasses import asdict
 from string import Formatter
 from typing import Any
 
+from ch07.data.byte_pair_vocabulary import Vocabulary
 from ch07.data.chat_forms import chat_form
 from ch07.data.tokenizer import merges_of, vocabulary_files
+from ch07.models.architectures import ModelConfig
+from ch07.models.llama import LlamaConfig
 from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
 from gpt_model import GPTConfig
@@ -22,14 +26,24 @@ LAYER_NORM_EPSILON = 1e-5
 
 
 def model_config(
-    config: GPTConfig, dtype: str = "float32", style: PromptStyle | None = None
+    config: ModelConfig,
+    dtype: str = "float32",
+    style: PromptStyle | None = None,
+    end_id: int = END_OF_TEXT,
 ) -> dict[str, Any]:
-    """The content of config.json: a `GPT2Config` for a `GPTConfig`.
+    """The content of config.json, for transformers.
 
-    transformers no longer reads `n_ctx`, but llama.cpp's converter does. `prompt_style` is a key of
-    our own, which transformers keeps.
+    `prompt_style` is a key of our own, which transformers keeps.
     """
-    own = {} if style is None else {"prompt_style": style.name}
+    shape = _llama_shape(config) if isinstance(config, LlamaConfig) else _gpt2_shape(config)
+    ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_id)
+    own = {} if style is None else {"prompt_style": asdict(style)}
+    shared = {"tie_word_embeddings": config.tied_head, "use_cache": True}
+    return {**shape, **shared, **ids, "dtype": dtype, **own}
+
+
+def _gpt2_shape(config: GPTConfig) -> dict[str, Any]:
+    """A `GPT2Config`; transformers no longer reads `n_ctx`, but llama.cpp's converter does."""
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -47,28 +61,48 @@ def model_config(
         "embd_pdrop": config.drop_rate,
         "attn_pdrop": config.drop_rate,
         "scale_attn_weights": True,
-        "tie_word_embeddings": config.tied_head,
-        "use_cache": True,
-        "bos_token_id": END_OF_TEXT,
-        "eos_token_id": END_OF_TEXT,
-        "pad_token_id": END_OF_TEXT,
-        "dtype": dtype,
-        **own,
     }
 
 
-def generation_config(context_length: int) -> dict[str, Any]:
+def _llama_shape(config: LlamaConfig) -> dict[str, Any]:
+    """A `LlamaConfig` of transformers; `rope_theta` stands twice, for version 4 and for 5."""
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.context_length,
+        "hidden_size": config.emb_dim,
+        "intermediate_size": config.hidden_dim,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.n_kv_heads,
+        "head_dim": config.head_size,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "attention_bias": False,
+        "mlp_bias": False,
+        "attention_dropout": config.drop_rate,
+        "initializer_range": 0.02,
+    }
+
+
+def generation_config(context_length: int, end_id: int = END_OF_TEXT) -> dict[str, Any]:
     """The content of generation_config.json: greedy, as scores are measured, up to end-of-text.
 
     The limit counts the prompt as well, so that nothing beyond the model's context is asked for.
     """
-    ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), END_OF_TEXT)
+    ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_id)
     return {**ids, "do_sample": False, "max_length": context_length}
 
 
-def check_vocabulary(config: GPTConfig) -> None:
-    """InputError for a model with another number of tokens than the tokenizer beside it."""
-    n_tokens = END_OF_TEXT + 1
+def check_vocabulary(config: ModelConfig, vocabulary: Vocabulary | None = None) -> None:
+    """InputError for a model with another number of tokens than the tokenizer beside it.
+
+    Without a vocabulary, that is GPT-2's.
+    """
+    n_tokens = END_OF_TEXT + 1 if vocabulary is None else len(vocabulary.tokens)
     if config.vocab_size != n_tokens:
         raise InputError(
             f"the model has {config.vocab_size:,} tokens, but the tokenizer that is exported with "
@@ -76,7 +110,7 @@ def check_vocabulary(config: GPTConfig) -> None:
         )
 
 
-def tokenizer_files(context_length: int) -> dict[str, bytes]:
+def gpt2_tokenizer_files(context_length: int) -> dict[str, bytes]:
     """GPT-2's tokenizer as {file name: content}, for `tokenizers` and for older programs."""
     files = vocabulary_files()
     special = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), END_TOKEN)

@@ -16,18 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ch07.models.architectures import BaseModel
 from ch07.models.empty_model import empty_model
 from ch07.utils.errors import InputError
-from gpt_model import GPTModel
-
-TARGETS = (  # every matrix of a block
-    "att.W_query",
-    "att.W_key",
-    "att.W_value",
-    "att.out_proj",
-    "ff.layers.0",
-    "ff.layers.2",
-)
 
 
 class LoRALinear(nn.Linear):
@@ -71,18 +62,19 @@ class LoRALinear(nn.Linear):
 
 
 def add_lora(
-    model: GPTModel,
+    model: BaseModel,
     rank: int,
     alpha: float,
     *,
     drop_rate: float = 0.0,
-    targets: Sequence[str] = TARGETS,
+    targets: Sequence[str] | None = None,
     generator: torch.Generator | None = None,
-) -> GPTModel:
+) -> BaseModel:
     """Freeze `model` in place, replace each layer named in `targets` by a `LoRALinear`, return it.
 
-    A target is the end of a layer's name, such as "att.W_query" or "out_head". ValueError for a
-    rank below 1, for a target that no layer matches, and for a model that has LoRA already.
+    A target is the end of a layer's name, such as "att.W_query" or "out_head"; None stands for
+    every matrix of a block. ValueError for a rank below 1, for a target that no layer matches, and
+    for a model that has LoRA already.
     """
     if type(rank) is not int or rank < 1:
         raise InputError(f"the rank is {rank!r}, but must be an int, 1 or more")
@@ -90,7 +82,7 @@ def add_lora(
         raise InputError("the model has LoRA already: merge it first")
     linears = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
     chosen: dict[str, nn.Linear] = {}
-    for target in targets:
+    for target in block_matrices(model) if targets is None else targets:
         names = [name for name in linears if f".{name}".endswith(f".{target}")]
         if not names:
             raise InputError(f"no linear layer of this model is called {target!r}")
@@ -102,7 +94,13 @@ def add_lora(
     return replace_layers(model, layers)
 
 
-def replace_layers(model: GPTModel, layers: Mapping[str, LoRALinear]) -> GPTModel:
+def block_matrices(model: BaseModel) -> list[str]:
+    """The names of the linear layers in a block, such as "att.W_query", in the model's order."""
+    modules = model.trf_blocks[0].named_modules()
+    return [name for name, module in modules if isinstance(module, nn.Linear)]
+
+
+def replace_layers(model: BaseModel, layers: Mapping[str, LoRALinear]) -> BaseModel:
     """Freeze a model in place, replace its layers of these names, and return it."""
     model.requires_grad_(False)
     for name, layer in layers.items():
@@ -117,7 +115,7 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
 
 
 @torch.no_grad()
-def unmerge(model: GPTModel) -> GPTModel:
+def unmerge(model: BaseModel) -> BaseModel:
     """Subtract each correction in place from the weight that it was merged into; the model.
 
     For a stored model whose weights are merged and whose adapter was loaded again beside them.
@@ -127,8 +125,8 @@ def unmerge(model: GPTModel) -> GPTModel:
     return model
 
 
-def merge_lora(model: GPTModel) -> GPTModel:
-    """A plain `GPTModel` with the corrections merged into its weights; `model` doesn't change.
+def merge_lora(model: BaseModel) -> BaseModel:
+    """A plain model with the corrections merged into its weights; `model` doesn't change.
 
     Weights without a correction are shared with `model`. An output head with a correction is no
     longer tied to the embedding.

@@ -11,13 +11,18 @@ from pathlib import PurePath
 from typing import Any
 
 from ch07.config import FinetuneOptions
+from ch07.data.byte_pair_vocabulary import vocabulary_of
 from ch07.data.chat_forms import is_chat
-from ch07.models.hub_download import PUBLISHED, Published
+from ch07.models.architectures import ModelConfig
+from ch07.models.hub_download import PUBLISHED
+from ch07.models.llama import LlamaConfig
 from ch07.models.saved_run import Run
+from ch07.models.smollm2 import REPOSITORY, SMOLLM2
 from ch07.runs.run_folder import has_prefix
 from ch07.utils.errors import InputError
-from gpt_model import GPTConfig
 
+REPOSITORIES = {name: published.repository for name, published in PUBLISHED.items()}
+REPOSITORIES[SMOLLM2] = REPOSITORY
 TRAINED = {  # by method
     "full": "all weights",
     "lora": "LoRA of rank {lora_rank}, alpha {lora_alpha:g}; merged into the weights",
@@ -31,9 +36,21 @@ PREFERENCE_LOSS = (
 SINGLE_INSTRUCTIONS = """\
 The model answers one instruction at a time: it was trained neither with
 conversations nor with system messages, and its template raises an error for both."""
+# A warning for text that contains special tokens.
+END_IN_TEXT = """\
+If your text may contain
+`<|endoftext|>`, tokenize it with `split_special_tokens=True`, since it was ordinary text in
+training."""
+MARKS_IN_TEXT = """\
+Marks of the template
+that a user types, such as `{end}`, are read as marks by `transformers`; in training they were
+ordinary text. Remove them from what users type."""
 CONVERSATIONS = """\
-The model was trained on conversations of up to {turns} turns{system}:
+The model was trained on conversations of {turns} turns{system}:
 pass all messages so far."""
+SMOLLM2_START = (
+    "These weights had been tuned to follow instructions before, and were stored in 4 bits each."
+)
 METRICS_SHOWN = ("exact_match", "token_f1", "rouge_l", "stopped")
 DEFAULT_QUESTION = {"instruction": "Name a colour."}
 
@@ -41,12 +58,12 @@ CARD = """\
 ---
 library_name: transformers
 pipeline_tag: text-generation
-tags: [gpt2, instruction-tuning]
+tags: [{tag}, instruction-tuning]
 {base}---
 
 # {title}
 
-A GPT-2 with {parameters:,} parameters ({shape}), fine-tuned to {task}.
+A {kind} with {parameters:,} parameters ({shape}), fine-tuned to {task}.
 {start}
 
 ## How to use it
@@ -61,9 +78,7 @@ print(generate([message], return_full_text=False)[0]["generated_text"])
 folder writes the prompt that the model was trained with (style "{style}"), so pass messages: a bare
 string is not a prompt for this model. A text that the instruction works on goes into the key
 `input` of the message. {turns}
-Prompt and answer together have at most {context:,} tokens. If your text may contain
-`<|endoftext|>`, tokenize it with `split_special_tokens=True`, since it was ordinary text in
-training.
+Prompt and answer together have at most {context:,} tokens. {marks}
 
 ## How it was made
 
@@ -129,10 +144,16 @@ def _model_fields(run: Run) -> dict[str, Any]:
     """The card's fields about the model itself."""
     name = run.config["options"]["model"]  # a KeyError: the default would be a guess
     chats = run.conversations
-    origin = PUBLISHED.get(name)
+    origin = REPOSITORIES.get(name)
+    vocabulary = vocabulary_of(run.tokenizer)
+    is_llama = isinstance(run.model.config, LlamaConfig)
+    kind = "Llama" if is_llama else "GPT-2"
     return {
-        "title": f"{name}, fine-tuned by hand" if origin else "GPT-2, trained by hand",
-        "base": f"base_model: {origin.repository}\n" if origin else "",
+        "tag": "llama" if is_llama else "gpt2",
+        "kind": kind,
+        "title": f"{name}, fine-tuned by hand" if origin else f"{kind}, trained by hand",
+        "base": f"base_model: {origin}\n" if origin else "",
+        "marks": END_IN_TEXT if vocabulary is None else MARKS_IN_TEXT.format(end=vocabulary.end),
         "task": "answer single instructions" if chats is None else "hold conversations",
         "turns": SINGLE_INSTRUCTIONS if chats is None else _describe_turns(chats),
         "context": run.model.config.context_length,
@@ -170,22 +191,27 @@ def _training_fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _describe_turns(chats: Mapping[str, Any]) -> str:
     system = ", some with a system message" if chats["system"] else ", and without system messages"
-    return CONVERSATIONS.format(turns=chats["turns"], system=system)
+    turns = "several" if chats["turns"] is None else f"up to {chats['turns']}"
+    return CONVERSATIONS.format(turns=turns, system=system)
 
 
-def _shape(config: GPTConfig) -> str:
+def _shape(config: ModelConfig) -> str:
+    heads = f"{config.n_heads} heads"
+    if config.n_kv_heads != config.n_heads:
+        heads += f" that share {config.n_kv_heads} heads of keys and values"
     return (
-        f"{config.n_layers} blocks, width {config.emb_dim}, {config.n_heads} heads, "
+        f"{config.n_layers} blocks, width {config.emb_dim}, {heads}, "
         f"context {config.context_length}"
     )
 
 
-def _start(model: str, sha256: str | None, origin: Published | None) -> str:
+def _start(model: str, sha256: str | None, origin: str | None) -> str:
     """A sentence about the initial weights; of a path only its last part is shown."""
     if sha256 is None:
         return "It started from random weights: it knows the words of its data, and no others."
-    name = origin.repository if origin else PurePath(model).name
-    return f"It started from `{name}` (sha256 of the weights `{sha256}`)."
+    name = origin or PurePath(model).name
+    sentence = f"It started from `{name}` (sha256 of the weights `{sha256}`)."
+    return f"{sentence} {SMOLLM2_START}" if model == SMOLLM2 else sentence
 
 
 def _batch_size(options: FinetuneOptions) -> int:

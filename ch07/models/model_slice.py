@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import torch
 
+from ch07.models.architectures import ModelConfig, make_model, narrow_shape
 from ch07.utils.compute_choice import ComputeChoice, Work, choose_compute
-from gpt_model import GPTConfig, GPTModel
 
 USUAL_TOKENS = 512  # of a batch, where there is no data yet
 USUAL_TARGETS = 128
@@ -36,7 +36,7 @@ class ModelSlice:
 
     def __init__(
         self,
-        config: GPTConfig,
+        config: ModelConfig,
         tokens: int,
         targets: int,
         device: torch.device,
@@ -46,9 +46,7 @@ class ModelSlice:
         width = min(config.emb_dim, MAX_WIDTH)
         vocab_size = max(1, config.vocab_size // config.n_layers)
         shape = replace(
-            config,
-            emb_dim=width,
-            n_heads=config.n_heads if width == config.emb_dim else width // HEAD_SIZE,
+            narrow_shape(config, width, HEAD_SIZE),
             n_layers=1,
             vocab_size=vocab_size,
             context_length=COLUMNS,
@@ -56,7 +54,7 @@ class ModelSlice:
         )
         generator = torch.Generator().manual_seed(0)
         with torch.random.fork_rng(devices=[]):  # building a model draws numbers, which it discards
-            self.model = GPTModel(shape, generator).to(device).train()
+            self.model = make_model(shape, generator).to(device).train()
         in_block = sum(p.numel() for p in self.model.trf_blocks.parameters())
         head = width * vocab_size
         affordable = max_operations / (6 * (in_block * tokens + head * targets))
@@ -77,9 +75,9 @@ class ModelSlice:
         ):
             logits = self.model(self.token_ids, wanted=self.wanted)
         logits.backward(torch.ones_like(logits))
-        gradient = self.model.pos_emb.weight.grad
+        gradient = self.model.final_norm.weight.grad
         assert gradient is not None
-        gradient[0, 0].item()  # reading a number waits for a GPU
+        gradient[0].item()  # reading a number waits for a GPU
         self.model.zero_grad(set_to_none=True)
 
     @torch.no_grad()
@@ -91,7 +89,7 @@ class ModelSlice:
 
 @lru_cache
 def choose_for_training(
-    config: GPTConfig,
+    config: ModelConfig,
     tokens: int,
     targets: int,
     device: torch.device,
@@ -110,7 +108,7 @@ def choose_for_training(
     return choose_compute(device, make_work, dtype, threads)
 
 
-def use_fastest_threads(config: GPTConfig, rows: int, device: torch.device) -> None:
+def use_fastest_threads(config: ModelConfig, rows: int, device: torch.device) -> None:
     """Let PyTorch answer prompts with the number of threads that is fastest at present.
 
     `rows` is how many prompts are answered at once. Timed are as many tokens with weights in

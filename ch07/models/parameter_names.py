@@ -1,17 +1,19 @@
-"""Three names for GPT-2's weights: this project's, those of the published files, and the book's.
+"""Names of weights: this project's, those of the published files, and the book's.
 
-The numbers are the same everywhere; only names and layout differ, and one table says how. The
-published checkpoints have three peculiarities: the weight of a linear layer is transposed
-(`Conv1D`), query, key and value are one tensor, side by side, and a tied output head isn't stored.
-The idea of a declarative table is from litgpt's `scripts/convert_hf_checkpoint.py`.
+The numbers are the same everywhere; only names and layout differ, and a table for each kind of
+model says how. GPT-2's published files have two peculiarities: the weight of a linear layer is
+transposed (`Conv1D`), and query, key and value are one tensor, side by side. A tied output head
+isn't stored. The idea of a declarative table is from litgpt's `scripts/convert_hf_checkpoint.py`.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from ch07.models.architectures import ModelConfig
+from ch07.models.llama import LlamaConfig
 from gpt_model import GPTConfig
 
 
@@ -22,11 +24,12 @@ class Rename:
     published: str
     ours: tuple[str, ...]  # in the order in which they stand side by side
     transposed: bool = False
+    linear: bool = False  # whether it is the matrix of a linear layer, which an adapter may change
 
     def in_block(self, i: int) -> "Rename":
         """The same row of the table for block i."""
         ours = tuple(name.format(i) for name in self.ours)
-        return Rename(self.published.format(i), ours, self.transposed)
+        return replace(self, published=self.published.format(i), ours=ours)
 
     def split(self, tensor: torch.Tensor, dtype: torch.dtype | None = None) -> list[torch.Tensor]:
         """Published tensor -> our tensors, each in memory of its own."""
@@ -45,54 +48,100 @@ class Rename:
         return whole[::-1] if self.transposed else whole
 
 
-def _linear(published: str, *ours: str) -> list[Rename]:
-    """Weight and bias of a linear layer, whose published weight is transposed."""
+@dataclass(frozen=True)
+class NameTable:
+    """All names of a kind of model; those of one block are for every block."""
+
+    before: list[Rename]  # the embeddings
+    block: list[Rename]
+    after: list[Rename]  # the last norm
+    wrapper: str  # what transformers puts before these names, except before the output head's
+
+
+HEAD = Rename("lm_head.weight", ("out_head.weight",))  # only if it isn't tied
+
+
+def _conv1d(published: str, *ours: str) -> list[Rename]:
+    """Weight and bias of one of GPT-2's linear layers, whose published weight is transposed."""
+    weights = tuple(f"{name}.weight" for name in ours)
+    biases = tuple(f"{name}.bias" for name in ours)
     return [
-        Rename(f"{published}.weight", tuple(f"{name}.weight" for name in ours), transposed=True),
-        Rename(f"{published}.bias", tuple(f"{name}.bias" for name in ours)),
+        Rename(f"{published}.weight", weights, transposed=True, linear=True),
+        Rename(f"{published}.bias", biases),
     ]
 
 
-def _norm(published: str, ours: str) -> list[Rename]:
+def _layer_norm(published: str, ours: str) -> list[Rename]:
     """Weight and bias of a layer norm."""
     return [Rename(f"{published}.{kind}", (f"{ours}.{kind}",)) for kind in ("weight", "bias")]
 
 
-EMBEDDINGS = [
-    Rename("wte.weight", ("tok_emb.weight",)),
-    Rename("wpe.weight", ("pos_emb.weight",)),
-]
-BLOCK = [
-    *_norm("h.{}.ln_1", "trf_blocks.{}.norm1"),
-    *_linear(
-        "h.{}.attn.c_attn",
-        "trf_blocks.{}.att.W_query",
-        "trf_blocks.{}.att.W_key",
-        "trf_blocks.{}.att.W_value",
-    ),
-    *_linear("h.{}.attn.c_proj", "trf_blocks.{}.att.out_proj"),
-    *_norm("h.{}.ln_2", "trf_blocks.{}.norm2"),
-    *_linear("h.{}.mlp.c_fc", "trf_blocks.{}.ff.layers.0"),
-    *_linear("h.{}.mlp.c_proj", "trf_blocks.{}.ff.layers.2"),
-]
-FINAL_NORM = _norm("ln_f", "final_norm")
-HEAD = [Rename("lm_head.weight", ("out_head.weight",))]  # only if it isn't tied
+GPT2_NAMES = NameTable(
+    before=[
+        Rename("wte.weight", ("tok_emb.weight",)),
+        Rename("wpe.weight", ("pos_emb.weight",)),
+    ],
+    block=[
+        *_layer_norm("h.{}.ln_1", "trf_blocks.{}.norm1"),
+        *_conv1d(
+            "h.{}.attn.c_attn",
+            "trf_blocks.{}.att.W_query",
+            "trf_blocks.{}.att.W_key",
+            "trf_blocks.{}.att.W_value",
+        ),
+        *_conv1d("h.{}.attn.c_proj", "trf_blocks.{}.att.out_proj"),
+        *_layer_norm("h.{}.ln_2", "trf_blocks.{}.norm2"),
+        *_conv1d("h.{}.mlp.c_fc", "trf_blocks.{}.ff.layers.0"),
+        *_conv1d("h.{}.mlp.c_proj", "trf_blocks.{}.ff.layers.2"),
+    ],
+    after=_layer_norm("ln_f", "final_norm"),
+    wrapper="transformer.",
+)
 
 
-def renames(config: GPTConfig) -> list[Rename]:
+def _linear(published: str, ours: str) -> Rename:
+    """The weight of one of Llama's linear layers, which have no bias."""
+    return Rename(f"{published}.weight", (f"{ours}.weight",), linear=True)
+
+
+LLAMA_NAMES = NameTable(
+    before=[Rename("model.embed_tokens.weight", ("tok_emb.weight",))],
+    block=[
+        Rename("model.layers.{}.input_layernorm.weight", ("trf_blocks.{}.norm1.weight",)),
+        _linear("model.layers.{}.self_attn.q_proj", "trf_blocks.{}.att.W_query"),
+        _linear("model.layers.{}.self_attn.k_proj", "trf_blocks.{}.att.W_key"),
+        _linear("model.layers.{}.self_attn.v_proj", "trf_blocks.{}.att.W_value"),
+        _linear("model.layers.{}.self_attn.o_proj", "trf_blocks.{}.att.out_proj"),
+        Rename("model.layers.{}.post_attention_layernorm.weight", ("trf_blocks.{}.norm2.weight",)),
+        _linear("model.layers.{}.mlp.gate_proj", "trf_blocks.{}.ff.gate"),
+        _linear("model.layers.{}.mlp.up_proj", "trf_blocks.{}.ff.up"),
+        _linear("model.layers.{}.mlp.down_proj", "trf_blocks.{}.ff.down"),
+    ],
+    after=[Rename("model.norm.weight", ("final_norm.weight",))],
+    wrapper="",
+)
+
+
+def name_table(config: ModelConfig) -> NameTable:
+    """The names of a model's kind."""
+    return LLAMA_NAMES if isinstance(config, LlamaConfig) else GPT2_NAMES
+
+
+def renames(config: ModelConfig) -> list[Rename]:
     """The whole table for a model's shape, in the order of the model."""
-    blocks = [row.in_block(i) for i in range(config.n_layers) for row in BLOCK]
-    head = [] if config.tied_head else HEAD
-    return [*EMBEDDINGS, *blocks, *FINAL_NORM, *head]
+    table = name_table(config)
+    blocks = [row.in_block(i) for i in range(config.n_layers) for row in table.block]
+    head = [] if config.tied_head else [HEAD]
+    return [*table.before, *blocks, *table.after, *head]
 
 
-def to_published(state: Mapping[str, torch.Tensor], config: GPTConfig) -> dict[str, torch.Tensor]:
+def to_published(state: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, torch.Tensor]:
     """Our state dict -> one with the names and the layout of the published files.
 
-    These are OpenAI's names, without the "transformer." that transformers puts in front. A model
-    without `qkv_bias` gets biases of 0, which change nothing.
+    For GPT-2, these are OpenAI's names, without the "transformer." that transformers puts in front.
+    A GPT-2 without `qkv_bias` gets biases of 0, which change nothing.
     """
-    if not config.qkv_bias:
+    if isinstance(config, GPTConfig) and not config.qkv_bias:
         zeros = state["tok_emb.weight"].new_zeros(config.emb_dim)
         biases = {
             f"trf_blocks.{i}.att.W_{name}.bias": zeros
@@ -103,7 +152,9 @@ def to_published(state: Mapping[str, torch.Tensor], config: GPTConfig) -> dict[s
     return {row.published: row.join([state[name] for name in row.ours]) for row in renames(config)}
 
 
-def from_published(state: Mapping[str, torch.Tensor], config: GPTConfig) -> dict[str, torch.Tensor]:
+def from_published(
+    state: Mapping[str, torch.Tensor], config: ModelConfig
+) -> dict[str, torch.Tensor]:
     """A state dict with published names and layout -> ours, including the tied head."""
     result: dict[str, torch.Tensor] = {}
     for row in renames(config):

@@ -1,8 +1,8 @@
 """Adapter files in the format of Hugging Face's peft, written and read.
 
-Each side can read what the other wrote. peft sees GPT-2 as it is published: query, key and value
-are one layer there. Their three corrections become one correction of that layer, whose rank is the
-sum of theirs and in which each keeps rows and columns of its own.
+Each side can read what the other wrote. peft sees a model as it is published. In GPT-2, query, key
+and value are one layer there: their three corrections become one correction of that layer, whose
+rank is the sum of theirs and in which each keeps rows and columns of its own.
 """
 
 import math
@@ -15,15 +15,15 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from ch07.models.adapters import LanguageModel
+from ch07.models.adapters import LanguageModel, base_model
+from ch07.models.architectures import BaseModel, ModelConfig
 from ch07.models.lora import LoRALinear, lora_layers, replace_layers
-from ch07.models.parameter_names import BLOCK
-from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
+from ch07.models.parameter_names import name_table
+from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned, prefix_width
 from ch07.runs.run_folder import ADAPTER_WEIGHTS
 from ch07.utils.atomic_files import read_json, read_tensors, write_json, write_tensors
 from ch07.utils.errors import InputError, UserError
 from ch07.utils.validation import MAX_CONFIG_BYTES, check_size
-from gpt_model import GPTModel
 
 ADAPTER_CONFIG = "adapter_config.json"
 PREFIX_TABLE = "prompt_embeddings"  # peft's name of the one tensor of a prefix
@@ -50,7 +50,7 @@ SUPPORTED_LORA_KEYS = {
 }
 # The layer patterns that are accepted. An untrusted regular expression may never finish.
 SAFE_PATTERN = re.compile(r"(?:[\w.]|\\d\+?|\\\.)+")
-PEFT_PREFIX = "base_model.model.transformer."  # what peft puts before GPT-2's names
+PEFT_PREFIX = "base_model.model."  # what peft puts before the names of transformers
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -71,7 +71,7 @@ def save_adapter(folder: str | Path, model: LanguageModel, base: str | None = No
         config = _prefix_config(model)
         tensors = {PREFIX_TABLE: model.encoder().detach().contiguous()}
     elif layers:
-        config, tensors = _lora_files(layers)
+        config, tensors = _lora_files(layers, base_model(model).config)
     else:
         raise InputError("this model has no adapter: its own weights were trained")
     config |= {"task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True}
@@ -85,8 +85,9 @@ def _prefix_config(model: PrefixTuned) -> dict[str, Any]:
     return {
         "peft_type": "PREFIX_TUNING",
         "num_virtual_tokens": model.length,
-        "token_dim": config.emb_dim,
-        "num_attention_heads": config.n_heads,
+        # peft's way to say how wide keys and values are, also where they have fewer heads
+        "token_dim": config.n_kv_heads * config.head_size,
+        "num_attention_heads": config.n_kv_heads,
         "num_layers": config.n_layers,
         "num_transformer_submodules": 1,
         "prefix_projection": False,
@@ -94,15 +95,15 @@ def _prefix_config(model: PrefixTuned) -> dict[str, Any]:
 
 
 def _lora_files(
-    layers: Mapping[str, LoRALinear],
+    layers: Mapping[str, LoRALinear], model_config: ModelConfig
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """peft's config and tensors of {name: `LoRALinear`}; ValueError for what peft can't express."""
     if "out_head" in layers:
-        raise InputError("peft's format for GPT-2 can't store a LoRA of the output head")
-    n_layers = 1 + max(int(name.split(".")[1]) for name in layers)
+        raise InputError("a LoRA of the output head can't be stored in peft's format here")
+    prefix = _peft_prefix(model_config)
     tensors: dict[str, torch.Tensor] = {}
     settings: dict[str, tuple[int, float]] = {}  # of each published layer, its rank and its scale
-    for name, ours in _published_layers(n_layers):
+    for name, ours in _published_layers(model_config):
         present = [layers[one] for one in ours if one in layers]
         if not present:
             continue
@@ -114,21 +115,24 @@ def _lora_files(
             layers[one].lora_B * (layers[one].scale / scale) if one in layers else empty
             for one in ours
         ]
-        tensors[f"{PEFT_PREFIX}{name}.lora_A.weight"] = a.detach()
-        tensors[f"{PEFT_PREFIX}{name}.lora_B.weight"] = torch.block_diag(*parts).detach()
+        tensors[f"{prefix}{name}.lora_A.weight"] = a.detach()
+        tensors[f"{prefix}{name}.lora_B.weight"] = torch.block_diag(*parts).detach()
         settings[name] = (len(a), scale)
-    return _lora_config(layers, settings, n_layers), tensors
+    return _lora_config(layers, settings, model_config), tensors
 
 
 def _lora_config(
-    layers: Mapping[str, LoRALinear], settings: Mapping[str, tuple[int, float]], n_layers: int
+    layers: Mapping[str, LoRALinear],
+    settings: Mapping[str, tuple[int, float]],
+    model_config: ModelConfig,
 ) -> dict[str, Any]:
     """peft's config: layers are named by their kind, or if blocks differ, each by its full name."""
     by_kind: dict[str, list[tuple[int, float]]] = {}  # such as "attn.c_attn"
     for name, setting in settings.items():
-        by_kind.setdefault(name.split(".", 2)[2], []).append(setting)
+        by_kind.setdefault(re.split(r"\.\d+\.", name)[-1], []).append(setting)
     blocks_are_alike = all(
-        len(values) == n_layers and len(set(values)) == 1 for values in by_kind.values()
+        len(values) == model_config.n_layers and len(set(values)) == 1
+        for values in by_kind.values()
     )
     named = {kind: values[0] for kind, values in by_kind.items()} if blocks_are_alike else settings
     first = next(iter(layers.values()))
@@ -141,18 +145,24 @@ def _lora_config(
         "lora_alpha": rank * scale,
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": True,  # GPT-2's published weights are transposed
+        # whether the published weights are transposed, as GPT-2's are
+        "fan_in_fan_out": any(row.transposed for row in name_table(model_config).block),
         "target_modules": list(named),
         "rank_pattern": {name: n for name, (n, _) in others.items()},
         "alpha_pattern": {name: n * own_scale for name, (n, own_scale) in others.items()},
     }
 
 
-def _published_layers(n_layers: int) -> Iterator[tuple[str, list[str]]]:
+def _peft_prefix(config: ModelConfig) -> str:
+    """What peft puts before the published names of a model's kind."""
+    return PEFT_PREFIX + name_table(config).wrapper
+
+
+def _published_layers(config: ModelConfig) -> Iterator[tuple[str, list[str]]]:
     """(published name, our names) of every linear layer in the blocks."""
-    for i in range(n_layers):
-        for row in BLOCK:
-            if row.transposed:  # the weights of linear layers, and nothing else
+    for i in range(config.n_layers):
+        for row in name_table(config).block:
+            if row.linear:
                 numbered = row.in_block(i)
                 ours = [name.removesuffix(".weight") for name in numbered.ours]
                 yield numbered.published.removesuffix(".weight"), ours
@@ -160,7 +170,7 @@ def _published_layers(n_layers: int) -> Iterator[tuple[str, list[str]]]:
 
 # --- read ---------------------------------------------------------------------------------------
 def load_adapter(model: LanguageModel, folder: str | Path) -> LanguageModel:
-    """Put an adapter, written by us or by peft, on a `GPTModel`; return the model with it.
+    """Put an adapter, written by us or by peft, on a model; return the model with it.
 
     AdapterError, with the model unchanged, for what is missing, doesn't fit or isn't supported.
     """
@@ -191,9 +201,9 @@ def load_adapter(model: LanguageModel, folder: str | Path) -> LanguageModel:
         raise AdapterError(f"{folder} holds no adapter that can be used: {error}") from None
 
 
-def _with_prefix(model: GPTModel, tensors: Tensors) -> PrefixTuned:
+def _with_prefix(model: BaseModel, tensors: Tensors) -> PrefixTuned:
     table = tensors[PREFIX_TABLE]
-    width = 2 * model.config.n_layers * model.config.emb_dim
+    width = prefix_width(model.config)
     if table.ndim != 2 or table.shape[1] != width:
         raise InputError(
             f"its prefix has shape {tuple(table.shape)}, but this model needs rows of {width}"
@@ -203,16 +213,17 @@ def _with_prefix(model: GPTModel, tensors: Tensors) -> PrefixTuned:
     return PrefixTuned(model, encoder)
 
 
-def _with_lora(model: GPTModel, config: Mapping[str, Any], tensors: Tensors) -> GPTModel:
-    published = dict(_published_layers(model.config.n_layers))
+def _with_lora(model: BaseModel, config: Mapping[str, Any], tensors: Tensors) -> BaseModel:
+    published = dict(_published_layers(model.config))
+    prefix = _peft_prefix(model.config)
     layers: dict[str, LoRALinear] = {}
-    for name in _adapted_layers(config, tensors, list(published)):
+    for name in _adapted_layers(config, tensors, list(published), prefix):
         layers |= _lora_of_published(model, name, published[name], config=config, tensors=tensors)
     return replace_layers(model, layers)
 
 
 def _lora_of_published(
-    model: GPTModel,
+    model: BaseModel,
     published: str,
     ours: list[str],
     *,
@@ -220,10 +231,12 @@ def _lora_of_published(
     tensors: Tensors,
 ) -> dict[str, LoRALinear]:
     """The `LoRALinear` of each of our layers that one published layer consists of, by name."""
-    a = tensors[f"{PEFT_PREFIX}{published}.lora_A.weight"]  # (R, in)
-    b = tensors[f"{PEFT_PREFIX}{published}.lora_B.weight"]  # (n * out, R)
-    rank = _layer_setting(config, published, "r", "rank_pattern")
-    alpha = _layer_setting(config, published, "lora_alpha", "alpha_pattern")
+    prefix = _peft_prefix(model.config)
+    a = tensors[f"{prefix}{published}.lora_A.weight"]  # (R, in)
+    b = tensors[f"{prefix}{published}.lora_B.weight"]  # (n * out, R)
+    layer_name = prefix.removeprefix(PEFT_PREFIX) + published
+    rank = _layer_setting(config, layer_name, "r", "rank_pattern")
+    alpha = _layer_setting(config, layer_name, "lora_alpha", "alpha_pattern")
     if a.ndim != 2 or b.ndim != 2 or len(a) != rank or not math.isfinite(alpha / rank):
         raise InputError(f"{published} has rank {rank!r}, alpha {alpha!r} and {tuple(a.shape)}")
     layers = {}
@@ -239,7 +252,9 @@ def _lora_of_published(
     return layers
 
 
-def _adapted_layers(config: Mapping[str, Any], tensors: Tensors, published: list[str]) -> list[str]:
+def _adapted_layers(
+    config: Mapping[str, Any], tensors: Tensors, published: list[str], prefix: str
+) -> list[str]:
     """The published layers that have a LoRA; ValueError if peft would compute something else."""
     unsupported = [key for key, value in config.items() if value and key not in SUPPORTED_LORA_KEYS]
     if config.get("bias", "none") != "none":
@@ -250,7 +265,7 @@ def _adapted_layers(config: Mapping[str, Any], tensors: Tensors, published: list
         raise InputError("its base model was changed when it was created (init_lora_weights)")
     ends = tuple(f".{target}" for target in config["target_modules"])
     names = [name for name in published if f".{name}".endswith(ends)]
-    expected = {f"{PEFT_PREFIX}{name}.lora_{letter}.weight" for name in names for letter in "AB"}
+    expected = {f"{prefix}{name}.lora_{letter}.weight" for name in names for letter in "AB"}
     if not names or set(tensors) != expected:
         raise InputError(f"its {len(tensors)} tensors are not those of its target_modules")
     return names
@@ -262,6 +277,6 @@ def _layer_setting(config: Mapping[str, Any], layer: str, key: str, pattern_key:
     for pattern, value in patterns.items():
         if not SAFE_PATTERN.fullmatch(pattern):
             raise InputError(f"the pattern {pattern!r} is not a plain name")
-        if re.fullmatch(rf"(?:.*\.)?{pattern}", f"transformer.{layer}"):
+        if re.fullmatch(rf"(?:.*\.)?{pattern}", layer):
             return value
     return config[key]

@@ -5,7 +5,7 @@ front of a row in every layer, as if P tokens had been read before it, and train
 Without the prefix the model is unchanged, bit for bit. The prefix has no position embeddings, but
 the positions of the tokens start at P, so a row can hold P tokens fewer.
 
-Axes: B batch, P prefix, L layers, H heads, D head size, C = H * D.
+Axes: B batch, P prefix, L layers, G heads of keys and values, D head size; in GPT-2, G * D = C.
 Source: Li & Liang 2021, "Prefix-Tuning", section 4; Liu et al. 2022, "P-Tuning v2", section 3, with
 the layout of Hugging Face's peft.
 """
@@ -15,12 +15,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from ch07.models.architectures import BaseModel, ModelConfig
 from ch07.utils.errors import InputError
-from gpt_model import GPTConfig, GPTModel, KVCache
+from gpt_model import KVCache
 
 
 class PrefixEncoder(nn.Module):
-    """Computes the table of a prefix, (P, 2 * L * C): for each layer its keys, then its values.
+    """Computes the table of a prefix, (P, 2 * L * G * D): for each layer its keys, then its values.
 
     Without `hidden` the table itself is trained. With it, P vectors of width C are trained, and two
     layers with `hidden` units and a tanh between them that compute the table; this trains more
@@ -30,7 +31,7 @@ class PrefixEncoder(nn.Module):
 
     def __init__(
         self,
-        config: GPTConfig,
+        config: ModelConfig,
         length: int,
         hidden: int | None = None,
         generator: torch.Generator | None = None,
@@ -43,7 +44,7 @@ class PrefixEncoder(nn.Module):
                 f"a prefix of {length} columns leaves no space for text: this model's context "
                 f"has {config.context_length}"
             )
-        table_width = 2 * config.n_layers * config.emb_dim
+        table_width = prefix_width(config)
         width = table_width if hidden is None else config.emb_dim
         self.embedding = nn.Parameter(torch.randn(length, width, generator=generator))
         self.transform: nn.Sequential | None = None
@@ -55,8 +56,13 @@ class PrefixEncoder(nn.Module):
             )
 
     def forward(self) -> Tensor:
-        """The table, (P, 2 * L * C)."""
+        """The table, (P, 2 * L * G * D)."""
         return self.embedding if self.transform is None else self.transform(self.embedding)
+
+
+def prefix_width(config: ModelConfig) -> int:
+    """How many numbers a column of a prefix has: keys and values of all layers."""
+    return 2 * config.n_layers * config.n_kv_heads * config.head_size
 
 
 def _linear(n_in: int, n_out: int, generator: torch.Generator | None) -> nn.Linear:
@@ -81,12 +87,12 @@ class PrefixKVCache(KVCache):
 
 
 class PrefixTuned(nn.Module):
-    """A frozen `GPTModel` behind a prefix; called as the model itself is.
+    """A frozen model behind a prefix; called as the model itself is.
 
     A call without a cache, or with an empty one, computes the prefix, so that gradients reach it.
     """
 
-    def __init__(self, base: GPTModel, encoder: PrefixEncoder) -> None:
+    def __init__(self, base: BaseModel, encoder: PrefixEncoder) -> None:
         super().__init__()
         self.base = base.requires_grad_(False)
         self.encoder = encoder
@@ -94,7 +100,7 @@ class PrefixTuned(nn.Module):
             self.length = len(encoder())
 
     @property
-    def config(self) -> GPTConfig:
+    def config(self) -> ModelConfig:
         """The model's shape, with the context that the prefix leaves."""
         config = self.base.config
         return replace(config, context_length=config.context_length - self.length)
@@ -123,9 +129,8 @@ class PrefixTuned(nn.Module):
         table = self.encoder()
         if torch.is_autocast_enabled(table.device.type):  # as the keys of tokens are then
             table = table.to(torch.get_autocast_dtype(table.device.type))
-        head_size = config.emb_dim // config.n_heads
-        shape = (len(table), 2 * config.n_layers, config.n_heads, head_size)
-        parts = table.view(shape).permute(1, 2, 0, 3)  # (P, 2LC) -> (2L, H, P, D)
+        shape = (len(table), 2 * config.n_layers, config.n_kv_heads, config.head_size)
+        parts = table.view(shape).permute(1, 2, 0, 3)  # (P, 2LGD) -> (2L, G, P, D)
         for layer in range(config.n_layers):
             keys, values = parts[2 * layer : 2 * layer + 2, None].expand(-1, B, -1, -1, -1)
-            cache.extend(layer, keys, values)  # (B, H, P, D) each
+            cache.extend(layer, keys, values)  # (B, G, P, D) each

@@ -11,13 +11,13 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from ch07.models.architectures import BaseModel
 from ch07.utils.errors import InputError
-from gpt_model import GPTModel
 
 
 @torch.no_grad()
-def smart_embedding_resize(model: GPTModel, new_vocab: int) -> GPTModel:
-    """Enlarge a `GPTModel` in place to `new_vocab` tokens, and return it.
+def smart_embedding_resize(model: BaseModel, new_vocab: int) -> BaseModel:
+    """Enlarge a model in place to `new_vocab` tokens, and return it.
 
     New rows are the mean of the old ones, separately for embedding and output head; a tied head
     stays tied. The parameters are new objects, so create the optimizer afterwards. ValueError if
@@ -38,7 +38,7 @@ def smart_embedding_resize(model: GPTModel, new_vocab: int) -> GPTModel:
     head.weight = embedding.weight if tied else _enlarge(head.weight, new_vocab)
     embedding.num_embeddings = new_vocab  # print(model) shows these two
     head.out_features = new_vocab
-    model.config = replace(model.config, vocab_size=new_vocab)
+    model.config = replace(model.config, vocab_size=new_vocab)  # type: ignore[assignment]
     return model
 
 

@@ -14,10 +14,10 @@ from functools import lru_cache, partial
 import torch
 
 from ch07.config import ANSWER_TOKENS
+from ch07.models.architectures import ModelConfig
 from ch07.models.empty_model import empty_model
 from ch07.models.model_slice import ModelSlice
 from ch07.utils.errors import UserError
-from gpt_model import GPTConfig
 
 OPTIMIZER_BYTES = {"adamw": 8, "muon": 4}  # per parameter: two float32 moments, or one
 # Fitted to the peak memory of training steps of four model sizes (`python -m benchmarks.sizes`):
@@ -91,7 +91,7 @@ class Batches:
 
 
 @lru_cache
-def count_parameters(config: GPTConfig) -> tuple[int, int]:
+def count_parameters(config: ModelConfig) -> tuple[int, int]:
     """(all parameters, those of the blocks); nothing is allocated."""
     model = empty_model(config)
     in_blocks = sum(p.numel() for p in model.trf_blocks.parameters())
@@ -100,7 +100,7 @@ def count_parameters(config: GPTConfig) -> tuple[int, int]:
 
 # --- memory -------------------------------------------------------------------------------------
 def run_bytes(
-    config: GPTConfig,
+    config: ModelConfig,
     batches: Batches,
     dtype: str,
     *,
@@ -126,7 +126,7 @@ def run_bytes(
 
 
 def training_bytes(
-    config: GPTConfig,
+    config: ModelConfig,
     batches: Batches,
     dtype: str,
     *,
@@ -143,25 +143,25 @@ def training_bytes(
     return PROCESS_BYTES + sharded + copy + _largest_batch_bytes(config, batches, dtype)
 
 
-def answering_bytes(config: GPTConfig, n_rows: int = 1, n_tokens: int = 1024) -> float:
+def answering_bytes(config: ModelConfig, n_rows: int = 1, n_tokens: int = 1024) -> float:
     """Peak memory of answering: weights, and the KV cache of `n_rows` of `n_tokens`."""
     n_parameters, _ = count_parameters(config)
     return PROCESS_BYTES + 4 * n_parameters + n_rows * cache_bytes(config, n_tokens)
 
 
-def answers_at_once(config: GPTConfig, n_tokens: int) -> int:
+def answers_at_once(config: ModelConfig, n_tokens: int) -> int:
     """How many rows of so many tokens, prompt included, are generated together."""
     fitting = int(MAX_CACHE_BYTES // cache_bytes(config, n_tokens))
     return max(1, min(MAX_ANSWERS_AT_ONCE, fitting))
 
 
-def cache_bytes(config: GPTConfig, n_tokens: int) -> int:
+def cache_bytes(config: ModelConfig, n_tokens: int) -> int:
     """The KV cache of one row: keys and values in float32."""
     n_tokens = max(1, min(n_tokens, config.context_length))
-    return 2 * 4 * config.n_layers * config.emb_dim * n_tokens
+    return 2 * 4 * config.n_layers * config.n_kv_heads * config.head_size * n_tokens
 
 
-def _largest_batch_bytes(config: GPTConfig, batches: Batches, dtype: str) -> int:
+def _largest_batch_bytes(config: ModelConfig, batches: Batches, dtype: str) -> int:
     bytes_per_token = config.emb_dim * config.n_layers * ACTIVATION_BYTES[dtype]
     bytes_per_target = LOGIT_BYTES * config.vocab_size
     return max(
@@ -170,7 +170,7 @@ def _largest_batch_bytes(config: GPTConfig, batches: Batches, dtype: str) -> int
     )
 
 
-def _optimizer_bytes(config: GPTConfig, optimizer: str, trained: int | None) -> int:
+def _optimizer_bytes(config: ModelConfig, optimizer: str, trained: int | None) -> int:
     """Muon is for the matrices of the blocks; AdamW trains everything else, and adapters."""
     if trained is not None:
         return trained * OPTIMIZER_BYTES["adamw"]
@@ -181,7 +181,7 @@ def _optimizer_bytes(config: GPTConfig, optimizer: str, trained: int | None) -> 
 
 # --- time ---------------------------------------------------------------------------------------
 def step_seconds(
-    config: GPTConfig,
+    config: ModelConfig,
     batches: Batches,
     dtype: str,
     device: torch.device,
@@ -213,7 +213,7 @@ def step_seconds(
 
 @lru_cache
 def slice_speed(
-    config: GPTConfig, tokens: int, targets: int, dtype: str, device: torch.device
+    config: ModelConfig, tokens: int, targets: int, dtype: str, device: torch.device
 ) -> float:
     """Operations per second that a part of the model reaches here, forward and backward."""
     part = ModelSlice(config, tokens, targets, device)

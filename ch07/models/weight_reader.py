@@ -73,6 +73,19 @@ class StoredWeights:
         return self._read([self._stored_names[name] for name in names])
 
 
+def is_tied(weights: StoredWeights, embedding: str, head: str, declared: bool = True) -> bool:
+    """Whether output head and embedding are one matrix, as in transformers.
+
+    They are unless the config says no (`declared`), or another output head is stored.
+    """
+    if not declared:
+        return False
+    if head not in weights.shapes:
+        return True
+    same_shape = weights.shapes[head] == weights.shapes.get(embedding)
+    return same_shape and torch.equal(*weights.read([head, embedding]))
+
+
 def open_weights(path: str | Path) -> StoredWeights:
     """The `StoredWeights` of a file or of the folder that holds one; else WeightsError."""
     path = Path(path)

@@ -15,7 +15,6 @@ from ch07.config import FinetuneOptions
 from ch07.utils.atomic_files import read_json, sha256_of, write_json, write_jsonl
 from ch07.utils.errors import InputError, RunFolderError
 from ch07.utils.validation import MAX_CONFIG_BYTES, check_field_types, check_size, quote
-from gpt_model import GPTConfig
 from instruction_dataset import PromptStyle
 
 CONFIG = "config.json"
@@ -32,10 +31,13 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"  # in that folder
 MAX_MODEL_SIZES = {
     "n_layers": 1000,
     "n_heads": 10**6,
+    "n_kv_heads": 10**6,
     "emb_dim": 10**6,
+    "hidden_dim": 10**7,
     "vocab_size": 10**8,
     "context_length": 10**8,
 }
+MAX_MODEL_NUMBERS = {"drop_rate": 1.0, "norm_eps": 1.0, "rope_theta": 1e12}  # at least 0
 MAX_METRIC = 1e15  # a larger loss or token count was never written by a run
 METRIC_FIELDS = ("epoch", "tokens_seen", "lr", "train_loss", "val_loss", "seconds")
 
@@ -126,17 +128,18 @@ def resume_command(folder: str | Path) -> str:
 
 
 def _check_model(shape: Mapping[str, Any]) -> None:
-    """ValueError or TypeError unless these values make a model that can be built."""
+    """ValueError for a value with which building a model would fail, or take forever."""
     for name, value in shape.items():
-        if name == "drop_rate":
-            valid = type(value) in (int, float) and 0 <= value <= 1
+        if name in MAX_MODEL_NUMBERS:
+            valid = type(value) in (int, float) and 0 <= value <= MAX_MODEL_NUMBERS[name]
+        elif name == "architecture":
+            valid = isinstance(value, str)
         elif name in MAX_MODEL_SIZES:
             valid = type(value) is int and 1 <= value <= MAX_MODEL_SIZES[name]
         else:
             valid = type(value) is bool
         if not valid:
             raise InputError(f"{name} of the model is {quote(str(value))}")
-    GPTConfig(**shape)
 
 
 def _check_types(config: Config) -> None:
@@ -144,6 +147,9 @@ def _check_types(config: Config) -> None:
     check_field_types(FinetuneOptions, config["options"])
     if not isinstance(config["facts"].get("versions", {}), dict):
         raise TypeError("versions is not an object")
+    chats = config["facts"].get("conversations")
+    if chats is not None and not {"turns", "system"} <= set(chats if type(chats) is dict else ()):
+        raise TypeError("conversations is not an object with turns and system")
     style = PromptStyle(**config["prompt_style"])
     if not isinstance(style.name, str):
         raise TypeError("the name of the prompt style is not text")

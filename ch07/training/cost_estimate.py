@@ -10,6 +10,7 @@ import torch
 from ch07.config import FinetuneOptions
 from ch07.models import resource_estimate as est
 from ch07.models.adapters import add_adapter
+from ch07.models.architectures import ModelConfig
 from ch07.models.empty_model import empty_model
 from ch07.training.batch_sizes import count_batch_sizes
 from ch07.training.muon import count_operations
@@ -60,7 +61,7 @@ def estimate_costs(plan: RunPlan, options: FinetuneOptions) -> Costs:
 
 
 def _run_bytes(
-    config: GPTConfig, batches: est.Batches, plan: RunPlan, options: FinetuneOptions
+    config: ModelConfig, batches: est.Batches, plan: RunPlan, options: FinetuneOptions
 ) -> float:
     """Peak memory of the run of a plan, if it had this model and these batches."""
     return est.run_bytes(
@@ -73,7 +74,7 @@ def _run_bytes(
     )
 
 
-def count_trained_parameters(config: GPTConfig, options: FinetuneOptions) -> int | None:
+def count_trained_parameters(config: ModelConfig, options: FinetuneOptions) -> int | None:
     """How many parameters an adapter has; None if all of the model's are trained."""
     if options.method == "full":
         return None
@@ -93,7 +94,7 @@ def training_batches(plan: RunPlan, options: FinetuneOptions) -> est.Batches:
     )
 
 
-def _muon_operations(config: GPTConfig, options: FinetuneOptions) -> int:
+def _muon_operations(config: ModelConfig, options: FinetuneOptions) -> int:
     """The operations of Muon's update of all matrices of the blocks; 0 for another optimizer."""
     if options.chosen_optimizer != "muon":
         return 0

@@ -14,11 +14,11 @@ import torch
 from ch07.config import FinetuneOptions
 from ch07.data.dataloader import Batch
 from ch07.models.adapters import add_adapter
+from ch07.models.architectures import make_model
 from ch07.training.cost_estimate import training_batches
 from ch07.training.optimizers import choose_optimizer
 from ch07.training.run_plan import RunPlan
 from ch07.utils.malloc_tuning import keep_freed_memory
-from gpt_model import GPTModel
 from train_loop import calc_loss_batch, train_step
 
 MAX_STEP_SECONDS = 4.0  # that a step may be expected to take
@@ -52,7 +52,7 @@ def dry_run(plan: RunPlan, options: FinetuneOptions) -> DryRun:
     FloatingPointError if it computes no finite number."""
     keep_freed_memory()
     generator = torch.Generator().manual_seed(options.seed)
-    model = GPTModel(plan.config, generator) if plan.source is None else plan.source.load()
+    model = make_model(plan.config, generator) if plan.source is None else plan.source.load()
     model = add_adapter(model, options)
     inputs, targets = longest_batch(plan, options)
     few = (inputs[:ROWS_COMPARED], targets[:ROWS_COMPARED])

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from ch07.config import FinetuneOptions
-from ch07.data.tokenizer import load_tokenizer
 from ch07.models import resource_estimate as est
 from ch07.models.adapters import LanguageModel, add_adapter, base_model
+from ch07.models.architectures import BaseModel, ModelConfig, describe_shape, make_model
 from ch07.models.pretrained import find_weights
 from ch07.runs.new_run_folder import check_disk_space
 from ch07.training.cost_estimate import check_memory, estimate_costs
@@ -24,7 +24,6 @@ from ch07.utils import distributed
 from ch07.utils.console import count
 from ch07.utils.device import versions
 from ch07.utils.malloc_tuning import keep_freed_memory
-from gpt_model import GPTConfig, GPTModel
 from instruction_dataset import PromptStyle
 from train_loop import TrainSettings
 
@@ -36,7 +35,7 @@ class Job:
     """A run that is ready to start."""
 
     plan: RunPlan
-    model: LanguageModel  # a `GPTModel`, with its adapter if it has one
+    model: LanguageModel  # with its adapter if it has one
     trained_model: nn.Module  # the same model, compiled or spread over processes
     optimizer: torch.optim.Optimizer | None  # None: training has finished
     start_sha256: str | None  # of the weights that training starts from; None: random
@@ -51,7 +50,7 @@ class Job:
             "start_sha256": self.start_sha256,
             "rows": {name: len(dataset) for name, dataset in self.plan.rows.datasets.items()},
             "findings": self.plan.log.lines,
-            "tokenizer": load_tokenizer().name,
+            "tokenizer": self.plan.tokenizer.name,
             "versions": versions(self.plan.device),
         }
 
@@ -91,7 +90,7 @@ def describe_job(options: FinetuneOptions, job: Job) -> dict[str, Any]:
 def describe_run(
     options: Any,
     *,
-    model_config: GPTConfig,
+    model_config: ModelConfig,
     style: PromptStyle,
     settings: TrainSettings,
     facts: dict[str, Any],
@@ -103,7 +102,7 @@ def describe_run(
     values = {name: value for name, value in asdict(settings).items() if not callable(value)}
     return {
         "options": asdict(options),
-        "model": asdict(model_config),
+        "model": describe_shape(model_config),
         "prompt_style": asdict(style),
         "settings": values,
         "facts": facts,
@@ -146,8 +145,8 @@ def gather_job(job: Job) -> Job:
     """The `Job` after training, with a model that is whole on every rank."""
     if not distributed.is_sharded(job.model):
         return replace(job, trained_model=job.model)
-    config: GPTConfig = job.model.config  # type: ignore[assignment]
-    model = GPTModel(config).to(job.plan.device)
+    config: ModelConfig = job.model.config  # type: ignore[assignment]
+    model = make_model(config).to(job.plan.device)
     weights = dict(model.named_parameters())
     for name, part in job.model.named_parameters():  # one at a time: two models may not fit
         weights[name].data.copy_(distributed.gather_full_weight(part))
@@ -168,10 +167,10 @@ def _check_cost(options: FinetuneOptions, plan: RunPlan, report: Report, new: bo
         check_disk_space(options.out, est.count_parameters(plan.config)[0])
 
 
-def _make_model(options: FinetuneOptions, plan: RunPlan) -> tuple[GPTModel, str | None]:
+def _make_model(options: FinetuneOptions, plan: RunPlan) -> tuple[BaseModel, str | None]:
     """The model that training starts from, and the hash of its weights (None: random)."""
     if options.from_random:
-        return GPTModel(plan.config, torch.Generator().manual_seed(options.seed)), None
+        return make_model(plan.config, torch.Generator().manual_seed(options.seed)), None
     source = plan.source or find_weights(options.model)
     return source.load(), source.sha256()
 

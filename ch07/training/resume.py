@@ -16,6 +16,7 @@ from ch07.config import MAY_CHANGE_ON_RESUME, FinetuneOptions, listed
 from ch07.data.data_files import TOY_PREFIX
 from ch07.data.hub_dataset import HUB_PREFIX
 from ch07.data.opened_file import STANDARD_INPUT
+from ch07.models.smollm2 import SMOLLM2
 from ch07.runs import run_folder
 from ch07.runs.checkpoint import load_checkpoint, newest_intact_checkpoint
 from ch07.runs.config_differences import nested_differences, setting_differences
@@ -122,7 +123,7 @@ def check_sources_exist(
     "data" how to name another place.
     """
     missing = []
-    if model not in MODEL_SIZES and not Path(model).exists():
+    if model not in (*MODEL_SIZES, SMOLLM2) and not Path(model).exists():
         missing.append(f"the model {model}: if it moved, say where with {how['model']}")
     for path in listed(data):
         is_named = path == STANDARD_INPUT or path.startswith((HUB_PREFIX, TOY_PREFIX))

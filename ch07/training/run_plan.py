@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
+import tiktoken
 import torch
 from torch.utils.data import DataLoader
 
@@ -21,11 +22,11 @@ from ch07.data.prompt_styles import get_style
 from ch07.data.row_loading import load_rows
 from ch07.data.token_store import TokenStore, is_store
 from ch07.data.token_store_dataset import open_store
-from ch07.data.tokenizer import load_tokenizer
+from ch07.data.tokenizer import end_token_id, load_tokenizer
+from ch07.models.architectures import ModelConfig
 from ch07.models.model_slice import choose_for_training
 from ch07.models.pretrained import WeightSource, find_weights
 from ch07.models.resource_estimate import Batches
-from ch07.models.weight_reader import WeightsError
 from ch07.training.batch_sizes import count_batch_sizes
 from ch07.training.cross_entropy import summed_cross_entropy_in_place
 from ch07.training.repeated_shapes import limit_kernels, should_round
@@ -46,8 +47,9 @@ BATCHES_COUNTED = 100  # to know the usual size of one
 class RunPlan:
     """Everything that a run needs, except its weights."""
 
-    config: GPTConfig
+    config: ModelConfig
     source: WeightSource | None  # None: random weights, or a published size not looked for yet
+    tokenizer: tiktoken.Encoding
     style: PromptStyle
     rows: LoadedRows
     allowed_max_length: int | None  # tokens a row may have, at most the model's context
@@ -66,12 +68,11 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
     """
     log = RunLog(report)
     device = choose_device(options.device)
-    # a published size has a known shape, and is downloaded only after all other checks
-    source = None if options.model in MODEL_SIZES else find_weights(options.model)
-    config = _model_config(options.model, source)
+    config, source = find_model(options.model)
+    tokenizer = load_tokenizer() if source is None else source.tokenizer()
     store = None
     if isinstance(options.data, str) and is_store(options.data):
-        store = open_store(options.data, options.prompt_style)
+        store = open_store(options.data, options.prompt_style, tokenizer)
     style = _choose_style(options, source, store, log)
     context_length = _context_length(options, config)
     allowed_max_length = options.allowed_max_length
@@ -81,24 +82,22 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
     rows = load_rows(
         options,
         store=store,
+        tokenizer=tokenizer,
         style=style,
         context_length=context_length,
         allowed_max_length=allowed_max_length,
         log=log,
     )
-    train_loader, val_loader = _make_loaders(options, rows, allowed_max_length)
-    limit_kernels(config.emb_dim)  # before the products of the measurement
-    sizes = count_batch_sizes(
-        rows.datasets["train"],
-        islice(train_loader.batch_sampler or (), BATCHES_COUNTED),
-        limit=allowed_max_length,
-        loss_on=options.loss_on,
-        share_beginning=_shares_beginning(options, config),
+    train_loader, val_loader = _make_loaders(
+        options, rows, allowed_max_length, end_token_id(tokenizer)
     )
+    limit_kernels(config.emb_dim)  # before the products of the measurement
+    sizes = _usual_sizes(options, config, rows, train_loader, allowed_max_length)
     compute = _choose_compute(options, config, sizes, device)
     return RunPlan(
         config=config,
         source=source,
+        tokenizer=tokenizer,
         style=style,
         rows=rows,
         allowed_max_length=allowed_max_length,
@@ -111,8 +110,25 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
     )
 
 
+def _usual_sizes(
+    options: FinetuneOptions,
+    config: ModelConfig,
+    rows: LoadedRows,
+    train_loader: DataLoader[Batch],
+    allowed_max_length: int | None,
+) -> Batches:
+    """The sizes of the first batches of an epoch."""
+    return count_batch_sizes(
+        rows.datasets["train"],
+        islice(train_loader.batch_sampler or (), BATCHES_COUNTED),
+        limit=allowed_max_length,
+        loss_on=options.loss_on,
+        share_beginning=_shares_beginning(options, config),
+    )
+
+
 def _choose_compute(
-    options: FinetuneOptions, config: GPTConfig, sizes: Batches, device: torch.device
+    options: FinetuneOptions, config: ModelConfig, sizes: Batches, device: torch.device
 ) -> ComputeChoice:
     """Number format and threads, measured where the options leave them open.
 
@@ -126,7 +142,10 @@ def _choose_compute(
 
 
 def _make_loaders(
-    options: FinetuneOptions, rows: LoadedRows, allowed_max_length: int | None
+    options: FinetuneOptions,
+    rows: LoadedRows,
+    allowed_max_length: int | None,
+    pad_token_id: int,
 ) -> tuple[DataLoader[Batch], DataLoader[Batch]]:
     """The loaders of training and validation rows, each with this rank's share of every batch."""
     make = partial(
@@ -134,22 +153,23 @@ def _make_loaders(
         batch_size=options.batch_size,  # type: ignore[arg-type]  # set by the recipe, if not given
         loss_on=options.loss_on,
         allowed_max_length=allowed_max_length,
+        pad_token_id=pad_token_id,
         share=(distributed.get_rank(), distributed.get_world_size()),
     )
     train = make(rows.datasets["train"], seed=options.seed, chunk_batches=options.chunk_batches)
     return train, make(rows.datasets["validation"])
 
 
-def _model_config(name: str, source: WeightSource | None) -> GPTConfig:
-    """The model's shape; WeightsError if its vocabulary isn't GPT-2's."""
-    config = GPTConfig(**MODEL_SIZES[name]) if source is None else source.config  # type: ignore
-    n_vocab = load_tokenizer().n_vocab
-    if config.vocab_size != n_vocab:
-        raise WeightsError(
-            f"{name} has {config.vocab_size:,} tokens, but GPT-2's tokenizer has {n_vocab:,}: it "
-            "was trained with another tokenizer"
-        )
-    return config
+def find_model(name: str) -> tuple[ModelConfig, WeightSource | None]:
+    """(shape, source of the weights) of a name or path.
+
+    The source is None for a size of GPT-2, whose shape is known: published weights are downloaded
+    only after all other checks.
+    """
+    if name in MODEL_SIZES:
+        return GPTConfig(**MODEL_SIZES[name]), None
+    source = find_weights(name)
+    return source.config, source
 
 
 def _choose_style(
@@ -161,17 +181,30 @@ def _choose_style(
     """
     trained_style = None if source is None else source.style
     chosen = options.prompt_style if store is None else store.style.name
+    if chosen is None and trained_style is None:
+        vocabulary = None if source is None else source.vocabulary
+        if vocabulary is not None and vocabulary.template is not None:
+            log.note(
+                "prompt: the model's chat template is not one of the styles here, so this run uses "
+                "'book'"
+            )
+        return get_style("book")
     if chosen is None:
-        return get_style(trained_style or "book")
-    if trained_style not in (None, chosen):
+        assert trained_style is not None
+        return trained_style
+    if trained_style is None:
+        return get_style(chosen)
+    if store is None and trained_style.name == chosen:  # perhaps with a text of the model's own
+        return trained_style
+    if trained_style.name != chosen:
         log.note(
-            f"prompt: {options.model} was trained with the style {trained_style!r}, but this run "
-            f"uses {chosen!r}"
+            f"prompt: {options.model} was trained with the style {trained_style.name!r}, but this "
+            f"run uses {chosen!r}"
         )
     return get_style(chosen)
 
 
-def _context_length(options: FinetuneOptions, config: GPTConfig) -> int:
+def _context_length(options: FinetuneOptions, config: ModelConfig) -> int:
     """How many tokens of a row fit into the context after the prefix; OptionError if none do."""
     context_length = config.context_length - options.prefix_columns
     if context_length < 1:
@@ -182,7 +215,7 @@ def _context_length(options: FinetuneOptions, config: GPTConfig) -> int:
     return context_length
 
 
-def _shares_beginning(options: FinetuneOptions, config: GPTConfig) -> bool:
+def _shares_beginning(options: FinetuneOptions, config: ModelConfig) -> bool:
     """Whether what all rows of a batch begin with is read once.
 
     With dropout, each copy of a beginning would have its own activations dropped, so it can't be.
@@ -191,7 +224,7 @@ def _shares_beginning(options: FinetuneOptions, config: GPTConfig) -> bool:
 
 
 def _batch_loss(
-    options: FinetuneOptions, config: GPTConfig, device: torch.device, dtype: str
+    options: FinetuneOptions, config: ModelConfig, device: torch.device, dtype: str
 ) -> BatchLoss:
     """What computes the loss of a batch."""
     if not _shares_beginning(options, config):
@@ -205,7 +238,7 @@ def _batch_loss(
 
 def _settings(
     options: FinetuneOptions,
-    config: GPTConfig,
+    config: ModelConfig,
     device: torch.device,
     dtype: str,
     train_loader: DataLoader[Batch],

@@ -9,6 +9,10 @@ Python's own exceptions, so that `except ValueError` works for those who import 
 class UserError(Exception):
     """Something that the person at the keyboard can put right; the message says how."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows in place of a traceback (IPython asks for it): one line."""
+        return [f"error: {self}"]
+
 
 class OptionError(UserError, ValueError):
     """An option that can't be used as it was given: wrong usage, not bad data."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ch07.data.chat_dataset import make_dataset, token_roles
 from ch07.data.dataloader import make_loader
 from ch07.data.token_text import token_text
+from ch07.data.tokenizer import end_token_id
 from ch07.utils.errors import InputError
 from ch07.utils.evaluation_mode import evaluation_mode
 from ch07.visualization import token_grid_text
@@ -160,12 +161,15 @@ def batch_grid(
 ) -> TokenGrid:
     """The `TokenGrid` of all entries as one batch; with a model, also each target's loss."""
     dataset = make_dataset(entries, tokenizer, style, loss_on)
-    ((inputs, targets),) = make_loader(dataset, len(dataset), loss_on, allowed_max_length)
+    end_id = end_token_id(tokenizer)
+    ((inputs, targets),) = make_loader(
+        dataset, len(dataset), loss_on, allowed_max_length, pad_token_id=end_id
+    )
     if model is not None:
         _check_context(inputs, model)
     roles = [token_roles(entry, tokenizer, style) for entry in dataset.data]
     losses = None if model is None else token_losses(model, inputs, targets)
-    return TokenGrid(inputs, targets, roles, tokenizer, losses)
+    return TokenGrid(inputs, targets, roles, tokenizer, losses, end_id=end_id)
 
 
 def _check_context(inputs: Tensor, model: nn.Module) -> None:

@@ -20,9 +20,11 @@ def talk(monkeypatch, capsys):
     def talk(*lines, code=0, conversations=None, flags=(), whole=False):
         asked = []
 
-        def respond(model, tokenizer, entries, *rest, **options):
-            asked.extend(dict(entry) if whole else entry["instruction"] for entry in entries)
-            return [Answer("answered", "end")]
+        def respond_streaming(model, tokenizer, entry, style, limit, on_text, **options):
+            asked.append(dict(entry) if whole else entry["instruction"])
+            on_text("answ")
+            on_text("ered")
+            return Answer("answered", "end")
 
         shape = {"emb_dim": 8, "n_heads": 1, "n_layers": 1, "vocab_size": 9, "context_length": 128}
         run = SimpleNamespace(
@@ -31,8 +33,8 @@ def talk(monkeypatch, capsys):
             style=BOOK_STYLE,
             conversations=conversations,
         )
-        monkeypatch.setattr("ch07.commands.chat.load_run_to_answer", lambda *arguments: run)
-        monkeypatch.setattr("ch07.commands.chat.respond", respond)
+        monkeypatch.setattr("ch07.commands.chat.load_model_to_answer", lambda *arguments: run)
+        monkeypatch.setattr("ch07.commands.chat.respond_streaming", respond_streaming)
         monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
         assert main(["chat", "RUN", *flags]) == code
         out, err = capsys.readouterr()
@@ -143,3 +145,27 @@ def test_flags_that_would_do_nothing_are_refused(command, flags, named, run, cap
 def test_flags_of_sampling_are_taken_with_a_temperature(run, capsys):
     flags = ["--top-k", "5", "--top-p", "0.9", "--seed", "1", "--temperature", "0.7"]
     assert main(["respond", str(run), "Write 7 as a word.", *flags]) == 0
+
+
+def test_ctrl_c_ends_the_answer_and_not_the_chat(monkeypatch, capsys):
+    """And the line that it had begun."""
+    asked = []
+
+    def respond_streaming(model, tokenizer, entry, style, limit, on_text, **options):
+        asked.append(entry["instruction"])
+        on_text("begun")
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return Answer("begun", "end")
+
+    shape = {"emb_dim": 8, "n_heads": 1, "n_layers": 1, "vocab_size": 9, "context_length": 128}
+    model = GPTModel(shape)
+    run = SimpleNamespace(
+        model=model, tokenizer=load_tokenizer(), style=BOOK_STYLE, conversations=None
+    )
+    monkeypatch.setattr("ch07.commands.chat.load_model_to_answer", lambda *arguments: run)
+    monkeypatch.setattr("ch07.commands.chat.respond_streaming", respond_streaming)
+    monkeypatch.setattr("sys.stdin", io.StringIO("Name a colour.\nName another.\n"))
+    assert main(["chat", "RUN"]) == 0
+    assert asked == ["Name a colour.", "Name another."]
+    assert capsys.readouterr() == ("begun\nbegun\n", "[interrupted]\n")

@@ -195,7 +195,9 @@ def test_counted_roles_are_those_of_the_real_batches(loss_on, limit):
     options = FinetuneOptions(loss_on=loss_on, allowed_max_length=limit, batch_size=64)
     plan = build_plan(replace(options, skip_bad_rows=True), lambda text: None)
     train = plan.rows.datasets["train"]
-    counted = dataset_statistics.counted_targets_by_role(train, plan.style, loss_on, limit)
+    counted = dataset_statistics.counted_targets_by_role(
+        train, plan.tokenizer, plan.style, loss_on, limit
+    )
     assert sum(counted.values()) == sum(int((t != -100).sum()) for _, t in plan.train_loader)
     assert counted["end"] == sum(n <= (limit or n) for n in train.lengths)
     checks, _, _ = doctor_checks.check_tokens(plan, options)

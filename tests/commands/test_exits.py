@@ -12,6 +12,7 @@ import transformers
 
 from ch07.commands.cli import main
 from ch07.data.prompt_styles import STYLES
+from ch07.data.tokenizer import load_tokenizer
 from ch07.models.gguf_export import write_gguf
 from ch07.models.hf_export import export_hf
 from ch07.models.model_card import model_card
@@ -80,6 +81,7 @@ def changed(run, **parts):
     for part, values in parts.items():
         config[part] = {**config.get(part, {}), **values}
     return SimpleNamespace(
+        tokenizer=load_tokenizer(),
         folder=ours.folder,
         config=config,
         model=ours.model,

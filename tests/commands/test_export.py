@@ -24,7 +24,7 @@ from ch07.generation.decoding import generate
 from ch07.generation.respond import respond
 from ch07.models import gguf_export
 from ch07.models.hf_export import export_hf
-from ch07.models.hf_files import chat_template, tokenizer_files
+from ch07.models.hf_files import chat_template, gpt2_tokenizer_files
 from ch07.models.hub_download import PUBLISHED
 from ch07.models.model_card import model_card
 from ch07.models.pretrained import load_gpt2
@@ -186,7 +186,7 @@ def test_their_tokenizer_gives_our_ids(peer_tokenizer, tokenizer, words):
 
 def test_the_tokenizer_files_are_the_published_ones(tokenizer_cache):
     """The hashes that openai-community/gpt2 shows on the Hub."""
-    files = tokenizer_files(1024)
+    files = gpt2_tokenizer_files(1024)
     published = {
         "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
         "merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
@@ -265,7 +265,7 @@ def test_a_folder_that_is_not_empty_is_left_alone(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "where", ["models.hf_export.tokenizer_files", "models.gguf_export.chat_template"]
+    "where", ["models.hf_export.gpt2_tokenizer_files", "models.gguf_export.chat_template"]
 )
 def test_what_fails_halfway_leaves_nothing(run, tmp_path, monkeypatch, where):
     def full(*arguments):
@@ -465,8 +465,16 @@ def test_another_prompt_style_than_the_trained_one_is_told(exported, number_data
     assert load_run(tmp_path / "b").style.name == "alpaca", "the model's own"
 
 
-def test_a_folder_for_transformers_is_no_run_and_that_is_said(exported, capsys):
-    assert main(["respond", str(exported), "Hello"]) == 1
+def test_a_folder_for_transformers_answers_as_the_run_does(run, exported, capsys):
+    said = []
+    for folder in (run, exported):
+        assert main(["respond", str(folder), "Write 7 as a word."]) == 0
+        said.append(capsys.readouterr())
+    assert said[0] == said[1]
+
+
+def test_a_folder_for_transformers_is_no_run_and_that_is_said(exported, tmp_path, capsys):
+    assert main(["export", str(exported), str(tmp_path / "new")]) == 1
     assert "is a model folder for transformers, not a run" in capsys.readouterr().err
 
 

@@ -42,13 +42,21 @@ def answers(model, tokenizer, entries, *rest, **options):
     return [Answer(NASTY + "\n" + NASTY, "length")] * len(entries)
 
 
+def streamed_answer(model, tokenizer, entry, style, limit, on_text, **options):
+    (answer,) = answers(model, tokenizer, [entry])
+    for piece in (answer.text[:20], answer.text[20:]):
+        on_text(piece)
+    return answer
+
+
 @pytest.fixture(autouse=True)
 def nasty_answers(monkeypatch):
     import ch07.commands.chat
     import ch07.commands.evaluate
     import ch07.evaluation.held_out_answers
 
-    for module in (ch07.commands.chat, ch07.commands.evaluate, ch07.evaluation.held_out_answers):
+    monkeypatch.setattr(ch07.commands.chat, "respond_streaming", streamed_answer)
+    for module in (ch07.commands.evaluate, ch07.evaluation.held_out_answers):
         monkeypatch.setattr(module, "respond", answers)
 
 

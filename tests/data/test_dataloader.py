@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ch07.data.dataloader import LengthGroupedBatches, make_loader
 from ch07.data.row_checks import check_lengths
+from collate import END_OF_TEXT
 from instruction_dataset import InstructionDataset
 
 lengths = st.lists(st.integers(1, 99), max_size=300)
@@ -77,7 +78,8 @@ def test_collate_can_be_sent_to_a_spawned_worker(tokenizer, entries):
     import pickle
 
     loader = make_loader(InstructionDataset(entries, tokenizer), 2, "all", 40, seed=1)
-    assert pickle.loads(pickle.dumps(loader.collate_fn)).keywords == {"allowed_max_length": 40}
+    options = {"pad_token_id": END_OF_TEXT, "allowed_max_length": 40}
+    assert pickle.loads(pickle.dumps(loader.collate_fn)).keywords == options
 
 
 def test_without_a_seed_rows_come_in_order(tokenizer, entries):

@@ -183,10 +183,10 @@ def random_chat(r):
 def test_300_random_chats_are_masked_as_transformers_masks_them(name, tmp_path):
     from transformers import GPT2TokenizerFast
 
-    from ch07.models.hf_files import chat_template, tokenizer_files
+    from ch07.models.hf_files import chat_template, gpt2_tokenizer_files
 
     style = STYLES[name]
-    for file, content in tokenizer_files(1024).items():
+    for file, content in gpt2_tokenizer_files(1024).items():
         (tmp_path / file).write_bytes(content)
     theirs = GPT2TokenizerFast.from_pretrained(tmp_path)
     theirs.chat_template = chat_template(style, conversations=True)

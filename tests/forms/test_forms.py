@@ -28,6 +28,7 @@ def _finetune(path, folder):
     rows = load_rows(
         options,
         store=None,
+        tokenizer=load_tokenizer(),
         style=BOOK_STYLE,
         context_length=1024,
         allowed_max_length=None,

@@ -183,7 +183,13 @@ def test_a_long_conversation_loses_the_same_turns_on_both_sides(tmp_path, long_s
     lengths = PairDataset(file.entries, load_tokenizer()).lengths
 
     def fit(context_length):
-        return fitting_pairs(file, [0, 1], style=BOOK_STYLE, context_length=context_length)
+        return fitting_pairs(
+            file,
+            [0, 1],
+            tokenizer=load_tokenizer(),
+            style=BOOK_STYLE,
+            context_length=context_length,
+        )
 
     whole, found = fit(max(lengths))
     assert [*whole.pairs] == [*file.entries] and not found

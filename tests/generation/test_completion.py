@@ -11,7 +11,7 @@ import torch
 from completion_server import Handler, ollama, openai, serving
 
 from ch07 import __version__
-from ch07.generation.backends import complete_with_run, open_backend, read_script
+from ch07.generation.backends import complete_with_model, open_backend, read_script
 from ch07.generation.completion import Completion, CompletionError, PromptRejected, scripted
 from ch07.generation.http_backend import MAX_ANSWER_BYTES, complete_at_url
 from ch07.generation.respond import respond
@@ -501,15 +501,15 @@ def run(tokenizer, monkeypatch):
     model = GPTModel(config, torch.Generator().manual_seed(0)).eval()
     with torch.no_grad():
         model.pos_emb.weight.mul_(40)  # so that it doesn't repeat one token
-    run = SimpleNamespace(model=model, tokenizer=tokenizer, style=BOOK_STYLE)
-    monkeypatch.setattr("ch07.generation.backends.load_run", lambda folder, device: run)
+    run = SimpleNamespace(model=model, tokenizer=tokenizer, style=BOOK_STYLE, conversations=None)
+    monkeypatch.setattr("ch07.generation.backends.load_trained_model", lambda folder, device: run)
     return run
 
 
 def test_a_run_continues_a_prompt_and_answers_an_instruction(run):
     entry = {"instruction": "Name a colour.", "input": ""}
     (expected,) = respond(run.model, run.tokenizer, [entry], run.style, 6)
-    complete, raw = complete_with_run("RUN", raw=False), complete_with_run("RUN")
+    complete, raw = complete_with_model("RUN", raw=False), complete_with_model("RUN")
     assert complete("Name a colour.", max_new_tokens=6) == Completion(expected.text, "length")
     prompt = run.style.prompt(entry)
     assert raw(prompt, max_new_tokens=6) == complete("Name a colour.", max_new_tokens=6)
@@ -519,7 +519,7 @@ def test_a_run_continues_a_prompt_and_answers_an_instruction(run):
     assert raw("one " * 120, max_new_tokens=99).finish_reason == "length", "the context is full"
     sampled = [raw("one", max_new_tokens=9, temperature=1.5, seed=s).text for s in (1, 1, 2, 3)]
     assert sampled[0] == sampled[1] and len(set(sampled)) > 1
-    with pytest.raises(ValueError, match="has no system message"):
+    with pytest.raises(ValueError, match="this prompt has no system message"):
         raw("one", system="Be.")
     with pytest.raises(ValueError, match="reads at most 128"):
         raw("one " * 200)
@@ -530,7 +530,7 @@ def test_an_answer_that_ends_by_itself_has_the_reason_stop(run):
         run.model.pos_emb.weight.zero_()
         run.model.tok_emb.weight.zero_()[END_OF_TEXT] = 1
         run.model.final_norm.bias.fill_(1)
-    assert complete_with_run("RUN")("one") == Completion("", "stop")
+    assert complete_with_model("RUN")("one") == Completion("", "stop")
 
 
 def test_a_backend_has_a_name(tmp_path, run):

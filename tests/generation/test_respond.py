@@ -45,7 +45,7 @@ def test_the_output_of_an_entry_is_ignored(model, tokenizer, entries):
 def test_every_style_prompts_with_its_own_text(model, tokenizer, entries, style, monkeypatch):
     seen = []
 
-    def continue_with_lookup(model, prompt, *given):
+    def continue_with_lookup(model, prompt, *given, end_id):
         seen.append(prompt)
         return Continuation(0)
 
@@ -70,7 +70,7 @@ def test_half_a_character_that_is_typed_is_refused_in_a_sentence(
     run = SimpleNamespace(
         model=model, tokenizer=tokenizer, style=STYLES["book"], conversations=None
     )
-    monkeypatch.setattr("ch07.commands.chat.load_run_to_answer", lambda *a: run)
+    monkeypatch.setattr("ch07.commands.chat.load_model_to_answer", lambda *a: run)
     said = "the text contains half a character (a lone surrogate): type it as UTF-8\n"
     for asked in (["Say \udcff it."], ["Say it.", "--input", "\ud800"]):
         assert main(["respond", "RUN", *asked]) == 1

@@ -4,7 +4,7 @@ import pytest
 import transformers
 
 from ch07.data.prompt_styles import STYLES
-from ch07.models.hf_files import CHAT_TEMPLATE, chat_template, tokenizer_files
+from ch07.models.hf_files import CHAT_TEMPLATE, chat_template, gpt2_tokenizer_files
 
 USER = {"role": "user", "content": "Name a colour."}
 ASSISTANT = {"role": "assistant", "content": "Red."}
@@ -19,7 +19,7 @@ def style(request):
 def apply_chat_template(style, tmp_path_factory, tokenizer_cache):
     """transformers' own function, with the tokenizer and template of an exported folder."""
     folder = tmp_path_factory.mktemp("exported")
-    for name, data in tokenizer_files(64).items():
+    for name, data in gpt2_tokenizer_files(64).items():
         (folder / name).write_bytes(data)
     (folder / "chat_template.jinja").write_text(chat_template(style), encoding="utf-8")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)

@@ -353,7 +353,7 @@ def test_a_head_that_config_calls_its_own_but_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "llama"}, "model_type is 'llama', but must be 'gpt2'"),
+        ({"model_type": "opt"}, "model_type is 'opt', but must be 'gpt2'"),
         ({"activation_function": "gelu"}, "activation_function is 'gelu'"),
         ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
@@ -597,5 +597,5 @@ def test_a_model_of_another_tokenizer_is_refused_before_training(tmp_path, numbe
     arguments = ["--data", str(number_data), "--model", str(folder), "--out", str(tmp_path / "r")]
     assert main(["finetune", *arguments]) == 1
     error = capsys.readouterr().err
-    assert "has 1,011 tokens, but GPT-2's tokenizer has 50,257" in error
+    assert "has 1,011 tokens, but its tokenizer (gpt2) has 50,257" in error
     assert not (tmp_path / "r").exists()

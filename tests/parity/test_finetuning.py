@@ -18,10 +18,10 @@ END, STEPS, LR = 50256, 20, 1e-3
 
 @pytest.fixture(scope="module")
 def tokenizer_of_theirs(tmp_path_factory):
-    from ch07.models.hf_files import tokenizer_files
+    from ch07.models.hf_files import gpt2_tokenizer_files
 
     folder = tmp_path_factory.mktemp("tokenizer")
-    for name, data in tokenizer_files(128).items():
+    for name, data in gpt2_tokenizer_files(128).items():
         (folder / name).write_bytes(data)
     return transformers.AutoTokenizer.from_pretrained(folder, padding_side="right")
 

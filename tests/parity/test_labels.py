@@ -29,9 +29,9 @@ def gpt2():
     """GPT-2's fast tokenizer, with a padding token of its own."""
     from tokenizers import Tokenizer
 
-    from ch07.models.hf_files import tokenizer_files
+    from ch07.models.hf_files import gpt2_tokenizer_files
 
-    fast = Tokenizer.from_str(tokenizer_files(512)["tokenizer.json"].decode())
+    fast = Tokenizer.from_str(gpt2_tokenizer_files(512)["tokenizer.json"].decode())
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=fast, eos_token="<|endoftext|>", pad_token=PAD, padding_side="right"
     )

@@ -7,9 +7,9 @@ import transformers
 
 from ch07.generation.decoding import generate
 from ch07.models.lora import (
-    TARGETS,
     LoRALinear,
     add_lora,
+    block_matrices,
     lora_layers,
     merge_lora,
     replace_layers,
@@ -23,6 +23,7 @@ from gpt_model import GPTConfig, GPTModel
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is:FutureWarning")
 CONFIG = GPTConfig(vocab_size=97, context_length=32, emb_dim=24, n_heads=3, n_layers=2)
 LAYERS = ["c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
+TARGETS = block_matrices(GPTModel(CONFIG))
 IDS = torch.randint(0, 97, (3, 11), generator=torch.Generator().manual_seed(5))
 
 

@@ -64,9 +64,9 @@ def test_a_compiled_model_computes_the_same(job, small_model, monkeypatch):
     losses = [calc_loss_batch(ids, ids, model, "cpu") for model in (compiled, small_model)]
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
     optimizer = make_optimizer(small_model.parameters())
-    before = small_model.final_norm.bias.clone()
+    before = small_model.final_norm.weight.clone()
     train_step([(ids, ids)], compiled, optimizer, "cpu", 1e-2, TrainSettings())
-    assert not before.equal(small_model.final_norm.bias)
+    assert not before.equal(small_model.final_norm.weight)
 
 
 def test_where_it_cannot_be_compiled_it_is_said(job, small_model, monkeypatch):

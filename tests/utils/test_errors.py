@@ -72,3 +72,9 @@ def test_too_little_memory_is_recognised_whoever_reports_it():
         torch.ones(2, 3) @ torch.ones(2, 3)
     assert not is_out_of_memory(caught.value)
     assert not is_out_of_memory(ValueError("DefaultCPUAllocator"))
+
+
+def test_a_notebook_shows_one_line_without_a_traceback():
+    """IPython asks an error for `_render_traceback_`; a bug has none, so all of it is shown."""
+    assert InputError("row 3 is empty")._render_traceback_() == ["error: row 3 is empty"]
+    assert not hasattr(ValueError(), "_render_traceback_")

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ch07.models.architectures import BaseModel
 from ch07.training.shared_beginning import (
     choose_length,
     count_shared_columns,
@@ -31,7 +32,6 @@ from ch07.training.shared_beginning import (
 )
 from ch07.utils.errors import DivergedError, InputError
 from ch07.utils.evaluation_mode import evaluation_mode
-from gpt_model import GPTModel
 from train_loop import (
     IGNORE_INDEX,
     TrainSettings,
@@ -92,7 +92,7 @@ def _shared_length(model: nn.Module, inputs: Tensor, targets: Tensor, first_coun
 
     0 for a model that drops activations, which would be others in each copy of a column.
     """
-    if not isinstance(model, GPTModel) or (model.training and model.config.drop_rate > 0):
+    if not isinstance(model, BaseModel) or (model.training and model.config.drop_rate > 0):
         return 0
     n_shared = count_shared_columns(inputs, targets)
     return choose_length(min(n_shared, first_counted), *inputs.shape)

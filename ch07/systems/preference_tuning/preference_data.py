@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import tiktoken
@@ -45,11 +46,11 @@ from ch07.data.field_names import (
 from ch07.data.findings import Finding, FindingCounts, FindingSink, RowFault, raise_faulty_rows
 from ch07.data.json_objects import ObjectWithRepeatedKey
 from ch07.data.row_forms import FileForm, NamedValues
-from ch07.data.tokenizer import load_tokenizer
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.systems.preference_tuning.toy_preferences import toy_preferences
 from ch07.utils.console import count
 from ch07.utils.validation import MAX_LISTED, quote
+from collate import END_OF_TEXT
 from instruction_dataset import BOOK_STYLE, PromptStyle
 
 Pair = dict[str, Any]
@@ -261,6 +262,7 @@ def fitting_pairs(
     file: DataFile,
     rows: Sequence[int],
     *,
+    tokenizer: tiktoken.Encoding,
     style: PromptStyle,
     context_length: int,
     skip_bad_rows: bool = False,
@@ -273,13 +275,13 @@ def fitting_pairs(
     notes: list[Finding] = []
     pairs: list[Pair] = []
     for row in rows:
-        pair, n_dropped = _fit_pair(file.entries[row], style, context_length)
+        pair, n_dropped = _fit_pair(file.entries[row], tokenizer, style, context_length)
         if n_dropped:
             kind = f"the oldest turns were left out: more than {context_length} tokens"
             text = f"{count(n_dropped, 'turn')} left out, the oldest"
             notes.append(Finding(file.places[row], "note", text, kind))
         pairs.append(pair)
-    dataset = PairDataset(pairs, load_tokenizer(), style)
+    dataset = PairDataset(pairs, tokenizer, style)
     too_long = {i for i, length in enumerate(dataset.lengths) if length > context_length}
     if not too_long:
         return dataset, notes
@@ -288,10 +290,12 @@ def fitting_pairs(
     if not skip_bad_rows:
         raise_faulty_rows(file.path, FindingCounts(errors))
     fitting = [pair for i, pair in enumerate(dataset.pairs) if i not in too_long]
-    return PairDataset(fitting, load_tokenizer(), style), [*notes, *errors]
+    return PairDataset(fitting, tokenizer, style), [*notes, *errors]
 
 
-def _fit_pair(pair: Pair, style: PromptStyle, max_length: int) -> tuple[Pair, int]:
+def _fit_pair(
+    pair: Pair, tokenizer: tiktoken.Encoding, style: PromptStyle, max_length: int
+) -> tuple[Pair, int]:
     """(the pair, both of whose conversations fit, how many turns it lost): the same on each side.
 
     The two answers follow one prompt, so the longer one decides.
@@ -299,7 +303,7 @@ def _fit_pair(pair: Pair, style: PromptStyle, max_length: int) -> tuple[Pair, in
     n_dropped = 0
     for side in SIDES:
         entry = {**pair, "output": pair[side]}
-        _, n_of_side = drop_oldest_turns(entry, load_tokenizer(), style, max_length)
+        _, n_of_side = drop_oldest_turns(entry, tokenizer, style, max_length)
         n_dropped = max(n_dropped, n_of_side)
     if not n_dropped:
         return pair, 0
@@ -322,11 +326,15 @@ def collate_pairs(
 
 
 def pair_loader(
-    dataset: PairDataset, batch_size: int, seed: int | None = None
+    dataset: PairDataset,
+    batch_size: int,
+    seed: int | None = None,
+    pad_token_id: int = END_OF_TEXT,
 ) -> DataLoader[tuple[Any, Any, int]]:
     """A DataLoader that uses `collate_pairs`: in order without a seed, length-grouped with one."""
     if seed is None:
         batches = BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
     else:
         batches = LengthGroupedBatches(dataset.lengths, batch_size, seed)
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate_pairs)
+    collate = partial(collate_pairs, pad_token_id=pad_token_id)
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate)

@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from ch07.commands.cli import main
 from ch07.config import PreferOptions
 from ch07.data.prompt_styles import STYLES
+from ch07.models.architectures import make_model
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
 from ch07.models.saved_run import load_run, save_model
 from ch07.runs import run_folder
@@ -127,7 +128,7 @@ def test_a_beginning_is_read_once_with_the_same_logprobs_and_gradients(
 def test_with_dropout_each_row_drops_its_own_activations(small_model):
     rows = [(6, [1, 2, 3, 4, 5, 6, tail, 8]) for tail in (11, 12, 13)]
     inputs, targets = custom_collate_response_fn(rows, pad_token_id=PAD)
-    dropping = GPTModel({**vars(small_model.config), "drop_rate": 0.5}).train()
+    dropping = make_model(replace(small_model.config, drop_rate=0.5)).train()
     n_read = []
     dropping.tok_emb.register_forward_hook(lambda m, ids, y: n_read.append(ids[0].numel()))
     sequence_logprobs(dropping, inputs, targets)
@@ -452,13 +453,13 @@ def test_equal_and_empty_answers_are_dropped_and_reported(tmp_path):
         read_preferences(write(tmp_path / "none.json", rows[1:]))
 
 
-def test_a_pair_longer_than_the_context_is_listed(tmp_path):
+def test_a_pair_longer_than_the_context_is_listed(tokenizer, tmp_path):
     file = read_preferences(write(tmp_path / "p.json", [PAIR, {**PAIR, "rejected": "no " * 50}]))
     style = STYLES["question-answer"]
     with pytest.raises(DataError, match="row 2: more tokens than the model's context of 40"):
-        fitting_pairs(file, range(2), style=style, context_length=40)
+        fitting_pairs(file, range(2), tokenizer=tokenizer, style=style, context_length=40)
     dataset, found = fitting_pairs(
-        file, range(2), style=style, context_length=40, skip_bad_rows=True
+        file, range(2), tokenizer=tokenizer, style=style, context_length=40, skip_bad_rows=True
     )
     assert dataset.pairs == [PAIR] and [finding.place for finding in found] == ["row 2"]
 
