@@ -7,11 +7,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from chat_model import STYLE, save_small_llama, small_llama, small_tokenizer, small_vocabulary
+from chat_model import (
+    MISSING,
+    STYLE,
+    save_small_llama,
+    small_llama,
+    small_tokenizer,
+    small_vocabulary,
+)
 
 from ch07.commands.cli import main
 from ch07.data.byte_pair_vocabulary import write_vocabulary
-from ch07.data.chat_dataset import encode_chat_prompt, encode_turns, make_dataset
+from ch07.data.chat_dataset import encode_chat_prompt, encode_turns, make_dataset, token_roles
 from ch07.data.dataloader import make_loader
 from ch07.data.token_text import END_LABEL
 from ch07.data.tokenizer import end_token_id
@@ -24,7 +31,7 @@ from ch07.training.shared_beginning import sum_loss_with_shared_beginning
 from ch07.utils.atomic_files import read_json
 from ch07.visualization.token_grid import batch_grid
 from gpt_model import GPTModel
-from instruction_dataset import BOOK_STYLE
+from instruction_dataset import BOOK_STYLE, split_at_marks
 from train_loop import IGNORE_INDEX, sum_loss
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -114,6 +121,19 @@ def test_a_mark_that_a_user_types_is_ordinary_text(either):
     assert either.tokenizer.decode(
         encode_chat_prompt(typed, either.tokenizer, either.style)
     ) == either.style.prompt(typed)
+
+
+def test_of_marks_that_begin_alike_the_longest_is_found():
+    marks = frozenset({"<|im", "<|im_start|>", "<|im_st"})
+    assert split_at_marks("<|im_start|>user<|im", marks) == ("<|im_start|>", "user", "<|im")
+
+
+def test_what_the_vocabulary_lacks_moves_no_role():
+    """A byte without a token is left out of the text, so it must be left out of the count, too."""
+    entry = {"instruction": f"x{MISSING * 3} hi", "input": "", "output": "a"}
+    clean = {**entry, "instruction": "x hi"}
+    tokenizer = small_tokenizer()
+    assert token_roles(entry, tokenizer, STYLE) == token_roles(clean, tokenizer, STYLE)
 
 
 def test_the_grid_names_the_end_and_the_padding(either, entries):

@@ -254,6 +254,17 @@ def read_vocabulary(folder: str | Path) -> Vocabulary:
         raise _unusable(error) from None
 
 
+def holds_gpt2(folder: str | Path) -> bool:
+    """Whether the tokenizer.json of a folder has GPT-2's own tokens, whatever stands beside it."""
+    path = Path(folder) / TOKENIZER_FILE
+    try:
+        check_size(path, MAX_TOKENIZER_BYTES)
+        numbers = read_json(path)["model"]["vocab"]
+        return sorted(numbers, key=numbers.__getitem__) == list(gpt2_vocabulary().tokens)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _read_object(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):

@@ -51,7 +51,7 @@ def llama_config(path: Path, weights: StoredWeights, stored: Mapping[str, Any]) 
     """The `LlamaConfig` of weights and their config.json; WeightsError if it is another model."""
     problems = _unsupported(stored, SUPPORTED_VALUES)
     rope = stored.get("rope_parameters") or {}  # where transformers 5 has it
-    kind = rope.get("rope_type", rope.get("type")) if isinstance(rope, Mapping) else rope
+    kind = (rope.get("rope_type") or rope.get("type")) if isinstance(rope, Mapping) else rope
     if kind not in (None, "default"):
         problems.append(f"rope_parameters is {quote(str(rope))}, but must be of the type default")
         rope = {}

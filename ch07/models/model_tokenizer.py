@@ -10,7 +10,7 @@ from ch07.data.byte_pair_vocabulary import (
     TOKENIZER_FILE,
     ModelTokenizer,
     Vocabulary,
-    gpt2_vocabulary,
+    holds_gpt2,
     read_vocabulary,
 )
 from ch07.data.chat_templates import style_of_template
@@ -46,13 +46,12 @@ def read_stored_vocabulary(folder: Path) -> Vocabulary | None:
 
     WeightsError if it can't be used.
     """
-    if not (folder / TOKENIZER_FILE).is_file():
+    if not (folder / TOKENIZER_FILE).is_file() or holds_gpt2(folder):
         return None
     try:
-        vocabulary = read_vocabulary(folder)
+        return read_vocabulary(folder)
     except TokenizerError as error:
         raise WeightsError(f"{folder}: {error}") from None
-    return None if list(vocabulary.tokens) == list(gpt2_vocabulary().tokens) else vocabulary
 
 
 def read_run_vocabulary(folder: Path, facts: dict[str, Any]) -> Vocabulary | None:
