@@ -29,6 +29,7 @@ from instruction_dataset import Entry
 HELP = """Each line is an instruction; what follows " | " is its input. {memory}
   /prompt   show each prompt exactly as the model reads it (again to hide them){more}
   /help     show this
+  Ctrl-C    end an answer that is too long
   exit      leave (so do quit, /quit and Ctrl-D)"""
 STANDS_ALONE = """The model was tuned on
 single questions, so it doesn't remember earlier lines."""
