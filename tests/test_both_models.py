@@ -17,11 +17,11 @@ from chat_model import (
 )
 
 from ch07.commands.cli import main
-from ch07.data.byte_pair_vocabulary import write_vocabulary
 from ch07.data.chat_dataset import encode_chat_prompt, encode_turns, make_dataset, token_roles
 from ch07.data.dataloader import make_loader
 from ch07.data.token_text import END_LABEL
 from ch07.data.tokenizer import end_token_id
+from ch07.data.tokenizer_files import write_vocabulary
 from ch07.generation.backends import complete_with_model
 from ch07.generation.decoding import Sampling, generate
 from ch07.generation.prompt_lookup import continue_with_lookup

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from ch07.data.byte_pair_vocabulary import MARK_TYPE, Vocabulary, gpt2_vocabulary
+from ch07.data.byte_pair_vocabulary import Vocabulary, gpt2_vocabulary
+from ch07.data.tokenizer_files import MARK_TYPE
 from ch07.models.architectures import BaseModel, ModelConfig
 from ch07.models.gguf_numbers import BLOCK_SIZE
 from ch07.models.gguf_weights import gguf_name, heads_of_rotated, pair_neighbours

@@ -5,7 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ch07.data.byte_pair_vocabulary import Vocabulary, write_vocabulary
+from ch07.data.byte_pair_vocabulary import Vocabulary
+from ch07.data.tokenizer_files import write_vocabulary
 from ch07.models.architectures import BaseModel
 from ch07.models.hf_files import (
     chat_template,

@@ -6,15 +6,10 @@ from typing import Any
 
 import tiktoken
 
-from ch07.data.byte_pair_vocabulary import (
-    TOKENIZER_FILE,
-    ModelTokenizer,
-    Vocabulary,
-    holds_gpt2,
-    read_vocabulary,
-)
+from ch07.data.byte_pair_vocabulary import ModelTokenizer, Vocabulary
 from ch07.data.chat_templates import style_of_template
 from ch07.data.tokenizer import TokenizerError, load_tokenizer
+from ch07.data.tokenizer_files import TOKENIZER_FILE, holds_gpt2, read_vocabulary
 from ch07.models.architectures import ModelConfig
 from ch07.models.weight_reader import WeightsError
 from instruction_dataset import PromptStyle

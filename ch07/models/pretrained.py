@@ -8,9 +8,10 @@ from typing import Any
 import tiktoken
 import torch
 
-from ch07.data.byte_pair_vocabulary import TOKENIZER_FILE, Vocabulary, vocabulary_from_gguf
+from ch07.data.byte_pair_vocabulary import Vocabulary
 from ch07.data.prompt_styles import STYLES
 from ch07.data.tokenizer import TokenizerError
+from ch07.data.tokenizer_files import TOKENIZER_FILE, vocabulary_from_gguf
 from ch07.models.architectures import BaseModel, ModelConfig, read_shape
 from ch07.models.build_model import build_model, check_shapes
 from ch07.models.gguf_file import is_gguf, open_gguf

@@ -7,7 +7,8 @@ from typing import Any
 import tiktoken
 import torch
 
-from ch07.data.byte_pair_vocabulary import ModelTokenizer, write_vocabulary
+from ch07.data.byte_pair_vocabulary import ModelTokenizer
+from ch07.data.tokenizer_files import write_vocabulary
 from ch07.models.adapters import LanguageModel, merged_or_base_model
 from ch07.models.architectures import read_shape
 from ch07.models.build_model import build_model

@@ -11,15 +11,9 @@ from chat_model import MARKS, MISSING, small_tokenizer, small_vocabulary
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ch07.data.byte_pair_vocabulary import (
-    ModelTokenizer,
-    bytes_by_character,
-    gpt2_vocabulary,
-    read_vocabulary,
-    vocabulary_from_gguf,
-    write_vocabulary,
-)
+from ch07.data.byte_pair_vocabulary import ModelTokenizer, bytes_by_character, gpt2_vocabulary
 from ch07.data.tokenizer import TokenizerError
+from ch07.data.tokenizer_files import read_vocabulary, vocabulary_from_gguf, write_vocabulary
 from ch07.models.gguf_file import open_gguf
 from ch07.models.smollm2 import find_smollm2
 
