@@ -1,5 +1,7 @@
 """A small model of Llama's kind with a chat model's tokenizer, for tests without the real one."""
 
+from functools import lru_cache
+
 import torch
 
 from ch07.data.byte_pair_vocabulary import ModelTokenizer, Vocabulary, gpt2_vocabulary
@@ -18,6 +20,7 @@ TEMPLATE = (
 )
 
 
+@lru_cache
 def small_vocabulary(words="smollm"):
     """GPT-2's bytes and first merges, after three marks, as in SmolLM2's vocabulary."""
     from ch07.data.byte_pair_vocabulary import bytes_by_character
@@ -31,6 +34,7 @@ def small_vocabulary(words="smollm"):
     return Vocabulary(tokens, merges, marks, words, "<|im_end|>", TEMPLATE)
 
 
+@lru_cache
 def small_tokenizer():
     """The tokenizer of `small_vocabulary`: it ends a text with 2."""
     return ModelTokenizer(small_vocabulary())

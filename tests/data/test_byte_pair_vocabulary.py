@@ -8,7 +8,7 @@ import unicodedata
 import pytest
 import transformers
 from chat_model import MARKS, MISSING, small_tokenizer, small_vocabulary
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ch07.data.byte_pair_vocabulary import ModelTokenizer, bytes_by_character, gpt2_vocabulary
@@ -94,6 +94,7 @@ def test_gpt2_s_own_files_make_gpt2_s_tokenizer(tokenizer):
     assert (ours.n_vocab, ours.eot_token) == (tokenizer.n_vocab, tokenizer.eot_token)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_text_comes_back_without_the_missing_bytes(text):
     tokenizer = small_tokenizer()

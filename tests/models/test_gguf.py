@@ -129,6 +129,7 @@ def test_a_model_in_fewer_bits_is_the_rounded_one(number_format, tmp_path):
     assert not torch.equal(again(IDS), model(IDS))
 
 
+@settings(deadline=None)
 @given(heads=st.integers(1, 4), half=st.integers(1, 5), width=st.integers(1, 3))
 def test_pairs_there_and_back(heads, half, width):
     weight = torch.randn(heads * 2 * half, width)

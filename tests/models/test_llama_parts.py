@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from chat_model import small_llama
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ch07.models.architectures import describe_shape, make_model, narrow_shape, read_shape
@@ -54,6 +54,7 @@ def test_the_norm_of_nothing_and_of_large_halves_is_finite():
 
 
 # --- rotary positions -----------------------------------------------------------------------------
+@settings(deadline=None)
 @given(shift=st.integers(0, 5000), distance=st.integers(0, 100))
 def test_a_dot_product_depends_on_the_distance_alone(shift, distance):
     stream = torch.Generator().manual_seed(distance)
