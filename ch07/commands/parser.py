@@ -109,7 +109,7 @@ COMMANDS = (
     ),
     Command(
         "chat",
-        "talk to a run in the terminal",
+        "talk to a run or another model in the terminal",
         "ch07.commands.chat:chat",
         run_arguments.add_chat,
     ),
