@@ -42,7 +42,7 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
         "--run",
         dest="folder",
         metavar="RUN",
-        help="a run or model (as in chat): use its tokenizer and style, show its losses",
+        help="use the tokenizer and prompt style of a run or model, and show its losses",
     )
     parser.add_argument("--png", metavar="FILE", help="draw a picture instead")
     parser.add_argument(

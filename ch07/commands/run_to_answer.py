@@ -8,7 +8,7 @@ from ch07.utils.device import choose_device
 
 
 def load_model_to_answer(name: str, device: str, weights: str) -> TrainedModel:
-    """The model of a run or another one, on a device ("auto" chooses), with `--weights`.
+    """The model of a run, or another one, on a device ("auto" chooses), in the format `weights`.
 
     If the format isn't faster on this processor, a line on standard error says so. OptionError for
     a format that needs another device, RunFolderError if there is no finished run of that name.
