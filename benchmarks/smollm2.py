@@ -11,6 +11,9 @@ the folder already is not trained again. Takes about an hour on two cores.
 """
 
 import random
+from pathlib import Path
+
+import torch
 
 from benchmarks.harness import in_a_process, memory, parser, report, row
 from ch07.commands.cli import main as ch07
@@ -78,8 +81,6 @@ def bootstrap_interval(losses, seed=0):
 
 def examine(name, entries):
     """Loss and scores of a model on the entries, and its answers."""
-    import torch
-
     trained = load_trained_model(name)
     with torch.no_grad():
         losses = response_losses(trained, entries)
@@ -125,8 +126,6 @@ def print_result(name, found):
 
 
 def main():
-    from pathlib import Path
-
     arguments = parser(__doc__)
     arguments.add_argument("--data", default=str(DATA_FILE))
     arguments.add_argument("--split", default="groups", choices=("groups", "book", "hf"))

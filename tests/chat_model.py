@@ -4,8 +4,14 @@ from functools import lru_cache
 
 import torch
 
-from ch07.data.byte_pair_vocabulary import ModelTokenizer, Vocabulary, gpt2_vocabulary
+from ch07.data.byte_pair_vocabulary import (
+    ModelTokenizer,
+    Vocabulary,
+    bytes_by_character,
+    gpt2_vocabulary,
+)
 from ch07.data.prompt_styles import chatml_style
+from ch07.models.hf_export import export_hf
 from ch07.models.llama import LlamaConfig, LlamaModel
 
 MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -23,8 +29,6 @@ TEMPLATE = (
 @lru_cache
 def small_vocabulary(words="smollm"):
     """GPT-2's bytes and first merges, after three marks, as in SmolLM2's vocabulary."""
-    from ch07.data.byte_pair_vocabulary import bytes_by_character
-
     known = gpt2_vocabulary()
     lacking = {c for c, byte in bytes_by_character().items() if chr(byte) in MISSING}
     letters = [token for token in known.tokens[:256] if token not in lacking]
@@ -62,8 +66,6 @@ def small_llama(**changes):
 
 def save_small_llama(folder, **changes):
     """Such a model in a folder as transformers writes it."""
-    from ch07.models.hf_export import export_hf
-
     model = small_llama(**changes)
     export_hf(model, folder, STYLE, conversations=True, vocabulary=small_vocabulary())
     return folder

@@ -159,8 +159,7 @@ def _prepare(options: PreferOptions) -> PreferenceJob:
         seed=options.seed,
     )
     optimizer = make_optimizer(run.model.parameters(), lr, WEIGHT_DECAY)
-    facts = _facts(file, run, pairs)
-    return PreferenceJob(run, pairs, settings, optimizer, facts)
+    return PreferenceJob(run, pairs, settings, optimizer, _facts(file, run, pairs))
 
 
 def _learning_rate(options: PreferOptions, run: TrainedModel) -> float:

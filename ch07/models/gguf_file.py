@@ -26,7 +26,7 @@ SUFFIX = ".gguf"
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)  # version 1 had shorter numbers; it was replaced in 2023
 DEFAULT_ALIGNMENT = 32  # where the numbers of a tensor begin, in bytes
-MAX_LISTED = 2_000_000  # values in a list; a vocabulary of 256,000 tokens has so many merges
+MAX_LIST_VALUES = 2_000_000  # values in a list; a vocabulary of 256,000 tokens has so many merges
 MAX_PAIRS = 10_000
 MAX_TENSORS = 100_000
 MAX_AXES = 4
@@ -157,7 +157,7 @@ class _Header:
 
     def _list(self) -> list[Any]:
         (kind,) = self.numbers("I")
-        n = self.count(MAX_LISTED, "values in a list")
+        n = self.count(MAX_LIST_VALUES, "values in a list")
         if kind in NUMBER_TYPES:
             return list(self.numbers(NUMBER_TYPES[kind], n))
         if kind == ARRAY:
