@@ -23,10 +23,11 @@ from ch07.data.token_text import END_LABEL
 from ch07.data.tokenizer import end_token_id
 from ch07.data.tokenizer_files import write_vocabulary
 from ch07.generation.backends import complete_with_model
-from ch07.generation.decoding import Sampling, generate
+from ch07.generation.decoding import Continuation, Sampling, generate
 from ch07.generation.prompt_lookup import continue_with_lookup
 from ch07.generation.respond import respond, respond_streaming
 from ch07.models.saved_run import load_run, load_trained_model
+from ch07.systems.synthetic_data.reflection import CRITIC
 from ch07.training.shared_beginning import sum_loss_with_shared_beginning
 from ch07.utils.atomic_files import read_json
 from ch07.visualization.token_grid import batch_grid
@@ -309,6 +310,22 @@ def test_a_chat_model_as_a_backend_reads_its_marks_and_a_system_message(start):
     system = "<|im_start|>system\nBe.<|im_end|>\n<|im_start|>user\nSay 1.<|im_end|>\n"
     raw = complete(system + "<|im_start|>assistant\n", **options)
     assert raw == answer("Say 1.", system="Be.", **options)
+
+
+def test_a_chat_model_hears_the_critic_in_its_system_message(start, tmp_path, monkeypatch):
+    asked = []
+
+    def continue_prompt(model, prompt, *given, **how):
+        asked.append(prompt)
+        return Continuation(1, [5], "end")
+
+    monkeypatch.setattr("ch07.generation.backends.continue_prompt", continue_prompt)
+    rows = tmp_path / "rows.json"
+    rows.write_text('[{"instruction": "Say 1.", "output": "2"}]', encoding="utf-8")
+    command = ["reflect", str(rows), str(tmp_path / "new.jsonl"), "--backend", str(start)]
+    assert main(command) == 0
+    text = load_trained_model(str(start)).tokenizer.decode(asked[0])
+    assert text.startswith(f"<|im_start|>system\n{CRITIC}<|im_end|>\n<|im_start|>user\n")
 
 
 def test_a_token_store_of_gpt2_is_refused(start, number_data, tmp_path, capsys):

@@ -239,7 +239,7 @@ def test_typed_fields_are_stripped_as_read_ones_are(short_run, monkeypatch, tmp_
 @pytest.mark.parametrize("said", ["  two spaces ", "\n\n", "### Instruction:\nx", "<|endoftext|>"])
 def test_an_answer_is_every_letter_that_the_model_wrote(short_run, tokenizer, said, monkeypatch):
     row = Continuation(99, tokenizer.encode_ordinary(said), "end")
-    monkeypatch.setattr("ch07.generation.respond.continue_with_lookup", lambda *a, **k: row)
+    monkeypatch.setattr("ch07.generation.respond.continue_prompt", lambda *a, **k: row)
     assert respond(load_run(short_run).model, tokenizer, [GOOD]) == [Answer(said, "end")]
 
 

@@ -26,6 +26,7 @@ SEED = number(int, 0, 2**31 - 1)
 NEW_TOKENS = number(int, 0, 10**6)
 TEMPERATURE = number(float, 0.0, 1e6)
 TOP_P = number(float, 1e-9, 1.0)
+WEIGHT_FORMATS = ("float32", "float16", "int8")  # of the weights while answering
 
 
 class StoreOnce(argparse.Action):
@@ -98,6 +99,16 @@ def add_skip_bad_rows(parser: argparse.ArgumentParser) -> None:
 def add_device(parser: argparse.ArgumentParser) -> None:
     """--device, as `finetune` has it."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """--weights: the number format of the weights while answering."""
+    parser.add_argument(
+        "--weights",
+        choices=WEIGHT_FORMATS,
+        default="float32",
+        help="number format of the linear layers: float16 and int8 are rounded, and faster to read",
+    )
 
 
 def add_settings(

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from ch07.commands.run_to_answer import load_model_to_answer
 from ch07.config import ANSWER_TOKENS, flag_of
 from ch07.data.chat_dataset import drop_oldest_turns
 from ch07.data.chat_forms import full_prompt
@@ -20,6 +19,7 @@ from ch07.data.entry_checks import MAX_FIELD_CHARACTERS
 from ch07.generation.decoding import Sampling
 from ch07.generation.respond import Answer, respond_streaming
 from ch07.models.model_slice import use_fastest_threads
+from ch07.models.model_to_answer import load_model_to_answer
 from ch07.models.saved_run import TrainedModel
 from ch07.utils.console import count, terminal_line, terminal_safe
 from ch07.utils.errors import InputError, OptionError, UserError
@@ -55,7 +55,7 @@ def respond_once(
 ) -> int:
     """Print the answer to one instruction; `options` are those of `_print_answer`. Returns 0."""
     _check_sampling(options)
-    run = load_model_to_answer(folder, device, weights)
+    run = load_model_to_answer(folder, device, weights, _print_note)
     _print_answer(run, _entry(instruction, text), **options)
     return 0
 
@@ -63,7 +63,7 @@ def respond_once(
 def chat(folder: str, device: str = "auto", weights: str = "float32", **options: Any) -> int:
     """Read instructions line by line and print answers until the input ends; returns 0."""
     _check_sampling(options)
-    run = load_model_to_answer(folder, device, weights)
+    run = load_model_to_answer(folder, device, weights, _print_note)
     device_used = next(run.model.parameters()).device
     use_fastest_threads(run.model.config, 1, device_used)
     session = ChatSession(run, options)

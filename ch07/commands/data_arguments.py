@@ -13,6 +13,7 @@ from ch07.commands.argument_types import (
     add_json,
     add_settings,
     add_skip_bad_rows,
+    add_weights,
     number,
     setting_help,
 )
@@ -220,4 +221,6 @@ def _add_backend(
     parser.add_argument(
         "--allow-http", action="store_true", help="allow plain HTTP to other machines"
     )
+    add_weights(parser)
+    add_device(parser)
     add_json(parser)

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 from torch import nn
 
-from ch07.commands.run_to_answer import load_model_to_answer
 from ch07.config import ANSWER_TOKENS
 from ch07.data.chat_dataset import fit_conversations
 from ch07.data.chat_forms import entries_of_turns
@@ -29,6 +28,7 @@ from ch07.generation.respond import respond
 from ch07.models.architectures import BaseModel
 from ch07.models.lora import unmerge
 from ch07.models.model_slice import use_fastest_threads
+from ch07.models.model_to_answer import load_model_to_answer
 from ch07.models.peft_format import load_adapter
 from ch07.models.resource_estimate import MAX_ANSWERS_AT_ONCE
 from ch07.models.saved_run import Run, TrainedModel, load_run
@@ -36,7 +36,7 @@ from ch07.runs import run_folder
 from ch07.training.resume import check_data, options_from_run, report_version_changes
 from ch07.training.run_plan import build_plan
 from ch07.utils.console import count, terminal_line
-from ch07.utils.device import choose_device, versions
+from ch07.utils.device import versions
 from ch07.utils.errors import InputError, OptionError, RunFolderError
 from ch07.utils.exit_codes import EXIT_FAILED
 from instruction_dataset import Entry
@@ -73,7 +73,7 @@ def evaluate(
             raise OptionError(f"--losses computes as in training: leave out --weights {weights}")
         return recompute_losses(folder, data, device, as_json)
     complete = _open_judge(judge, judge_model, device)
-    run = load_model_to_answer(folder, device, weights)
+    run = load_model_to_answer(folder, device, weights, _log)
     entries = _entries_to_score(run, data, skip_bad_rows)
     if every_turn:
         entries = entries_of_turns(entries)
@@ -101,7 +101,7 @@ def _open_judge(name: str | None, model: str | None, device: str) -> Complete | 
         return None
     if "://" in name and not model:
         raise OptionError(f"--judge {name} needs --judge-model: which of its models to ask")
-    return open_backend(name, model, raw=False, device=choose_device(device), report=_log)
+    return open_backend(name, model, raw=False, device=device, report=_log)
 
 
 def _print_remaining(scores: dict[str, Any], as_json: bool) -> int:

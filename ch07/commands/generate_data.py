@@ -26,7 +26,7 @@ from ch07.data.prompt_styles import STYLES
 from ch07.generation.backends import SCRIPT_PREFIX, check_backend_name, open_backend
 from ch07.generation.completion import Complete, CompletionError
 from ch07.models.pretrained import find_weights
-from ch07.models.saved_run import is_run
+from ch07.models.saved_run import conversations_of, is_run
 from ch07.runs import run_folder
 from ch07.systems.synthetic_data import row_generators
 from ch07.systems.synthetic_data.magpie import LLAMA_3, input_query, magpie_queries
@@ -50,7 +50,7 @@ from ch07.utils.paths import check_writable
 from instruction_dataset import BOOK_STYLE, PromptStyle
 
 MAX_SHOWN_NEIGHBOURS = 5  # rejected tasks that are shown with their nearest neighbour
-SERVER_OPTIONS = ("model", "kind", "timeout", "allow_http")
+BACKEND_OPTIONS = ("model", "kind", "timeout", "allow_http", "device", "weights")
 LLAMA_3_TEMPLATE = "llama-3"
 
 
@@ -64,13 +64,24 @@ class Backend:
     @property
     def name(self) -> str:
         """The name that is recorded in each row."""
-        model = self.options["model"]
-        return self.address if model is None else f"{self.address} {model}"
+        parts = [self.address]
+        if self.options["model"] is not None:
+            parts.append(self.options["model"])
+        if self.options["weights"] != "float32":
+            parts.append(self.options["weights"])
+        return " ".join(parts)
 
     @property
     def is_local_run(self) -> bool:
         """Whether it is a run folder: neither a script nor a server."""
         return not self.address.startswith(SCRIPT_PREFIX) and "://" not in self.address
+
+    @property
+    def takes_system(self) -> bool:
+        """Whether it reads a system message: each server does, and a run that has learned to."""
+        if not self.is_local_run:
+            return True
+        return bool((conversations_of(self.address) or {}).get("system"))
 
     def connect(self, first_answer: int, **options: Any) -> Complete:
         """Its `complete`; a script starts with answer number `first_answer`."""
@@ -188,8 +199,7 @@ def reflect(
             row_generators.generate_reflected_row,
             complete=model.connect(_answers_used(file), raw=False),
             rows=data.entries,
-            # a run has no system message: everything must be in the prompt
-            system=None if model.is_local_run else CRITIC,
+            system=CRITIC if model.takes_system else None,
             settings=settings,
         )
 
@@ -205,8 +215,8 @@ def reflect(
 def _take_backend(address: str, given: Mapping[str, Any]) -> tuple[Backend, dict[str, Any]]:
     """(the backend with its options, the other options)."""
     check_backend_name(address)
-    options = {name: given[name] for name in SERVER_OPTIONS}
-    others = {name: value for name, value in given.items() if name not in SERVER_OPTIONS}
+    options = {name: given[name] for name in BACKEND_OPTIONS}
+    others = {name: value for name, value in given.items() if name not in BACKEND_OPTIONS}
     return Backend(address, options), others
 
 

@@ -13,13 +13,13 @@ from ch07.commands.argument_types import (
     add_json,
     add_settings,
     add_skip_bad_rows,
+    add_weights,
     number,
     setting_help,
 )
 from ch07.config import ANSWER_TOKENS, FinetuneOptions, PreferOptions
 
 GGUF_FORMATS = ("f32", "f16", "q8_0")
-WEIGHT_FORMATS = ("float32", "float16", "int8")  # of the weights while answering
 PUBLISHED_SIZES = ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
 RUN = "a run folder"
 RUN_OR_MODEL = "a run folder, smollm2, or a folder or .gguf file with another model"
@@ -95,17 +95,8 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         "--top-p", type=TOP_P, help="sample among the fewest tokens that have this probability"
     )
     parser.add_argument("--seed", type=SEED, help="random seed of sampling")
-    _add_weights(parser)
+    add_weights(parser)
     add_device(parser)
-
-
-def _add_weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--weights",
-        choices=WEIGHT_FORMATS,
-        default="float32",
-        help="number format of the linear layers: float16 and int8 are rounded, and faster to read",
-    )
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -129,7 +120,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--judge-scale", choices=("0-100", "1-5"), default="0-100")
     add_skip_bad_rows(parser)
     parser.add_argument("--max-new-tokens", type=NEW_TOKENS, default=ANSWER_TOKENS)
-    _add_weights(parser)
+    add_weights(parser)
     add_device(parser)
 
 

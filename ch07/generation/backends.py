@@ -5,9 +5,11 @@ is returned is always a `Complete` of `ch07.generation.completion`.
 """
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import tiktoken
 import torch
 
 from ch07.data.chat_dataset import encode_chat_prompt
@@ -22,10 +24,13 @@ from ch07.generation.completion import (
     finished_completion,
     scripted,
 )
-from ch07.generation.decoding import Sampling, continue_prompts
+from ch07.generation.decoding import Sampling
 from ch07.generation.http_backend import complete_at_url
+from ch07.generation.prompt_lookup import continue_prompt
 from ch07.generation.server_protocols import protocol_of_address
-from ch07.models.saved_run import TrainedModel, load_trained_model
+from ch07.generation.text_stream import TextStream
+from ch07.models.model_to_answer import load_model_to_answer
+from ch07.models.saved_run import TrainedModel
 from ch07.utils.errors import DataError, InputError, OptionError
 from instruction_dataset import encode_parts, split_at_marks
 
@@ -33,38 +38,59 @@ SCRIPT_PREFIX = "scripted:"
 
 
 def complete_with_model(
-    name: str | Path, raw: bool = True, device: str | torch.device = "cpu"
+    name: str | Path,
+    raw: bool = True,
+    device: str = "cpu",
+    weights: str = "float32",
+    report: Callable[[str], None] = lambda text: None,
 ) -> Complete:
     """A `complete` that uses the model of a run folder, or a published one.
 
     RunFolderError or WeightsError if there is none. With `raw`, the prompt is continued as it is,
     and the marks of the model's own chat template in it are tokens; otherwise it is an instruction,
-    and the model's prompt style is applied to it. Text after a stop string is generated too, and
-    then cut off. An answer that fills the context ends with "length".
+    and the model's prompt style is applied to it. An answer that fills the context ends with
+    "length". `device`, `weights` and `report` are those of `load_model_to_answer`.
     """
-    run = load_trained_model(str(name), device)
+    run = load_model_to_answer(str(name), device, weights, report)
+    device_used = next(run.model.parameters()).device
 
     def complete(prompt: str, **options: Any) -> Completion:
         limits = CompletionOptions(**options)
         check_prompt(prompt)
-        token_ids = _encode(run, prompt, limits.system, raw)
-        generator = torch.Generator(device)
+        generator = torch.Generator(device_used)
         if limits.seed is None:
             generator.seed()
         else:
             generator.manual_seed(limits.seed)
-        (row,) = continue_prompts(
+        row = continue_prompt(
             run.model,
-            [token_ids],
+            _encode(run, prompt, limits.system, raw),
             limits.max_new_tokens,
             sampling=Sampling(limits.temperature, top_p=limits.top_p),
             end_id=end_token_id(run.tokenizer),
             generator=generator,
+            on_token=_watch_for(limits.stop, run.tokenizer),
         )
         finish_reason = "stop" if row.stopped == "end" else "length"
         return finished_completion(run.tokenizer.decode(row.token_ids), finish_reason, limits.stop)
 
     return complete
+
+
+def _watch_for(
+    stop: Sequence[str], tokenizer: tiktoken.Encoding
+) -> Callable[[int], bool | None] | None:
+    """What to call with each new token: it returns True as soon as the text has a stop string."""
+    if not stop:
+        return None
+    pieces: list[str] = []
+    stream = TextStream(tokenizer, pieces.append)
+
+    def has_stopped(token_id: int) -> bool:
+        stream.add(token_id)
+        return finished_completion("".join(pieces), "length", stop).finish_reason == "stop"
+
+    return has_stopped
 
 
 def _encode(run: TrainedModel, prompt: str, system: str | None, raw: bool) -> list[int]:
@@ -104,21 +130,31 @@ def open_backend(
     kind: str | None = None,
     raw: bool | None = None,
     first: int = 0,
-    device: str | torch.device = "cpu",
+    device: str = "auto",
+    weights: str = "float32",
+    report: Callable[[str], None] = lambda text: None,
     **server: Any,
 ) -> Complete:
     """The `complete` of `scripted:FILE`, a run or model, or an address (which needs a `model`).
 
     `kind` is the server's protocol, by default recognised by its address (`protocol_of_address`).
     `raw` None: a run continues the prompt, a server answers it as a message. `first` is the first
-    answer of a script to use. `server` holds further arguments of `complete_at_url`.
+    answer of a script to use. `device` and `weights` are those of a run. `report` gets lines about
+    what is slow or failed. `server` holds further arguments of `complete_at_url`.
     OptionError for arguments that don't fit together.
     """
     check_backend_name(name)
+    is_server = "://" in name
+    if model and not is_server:
+        raise OptionError(
+            f"{model!r} names one of a server's models, but {name} is no server: give its address"
+        )
     if name.startswith(SCRIPT_PREFIX):
         return scripted(read_script(name.removeprefix(SCRIPT_PREFIX)), first)
-    if "://" not in name:
-        return complete_with_model(name, raw is not False, device)
+    if not is_server:
+        return complete_with_model(name, raw is not False, device, weights, report)
+    if weights != "float32":
+        raise OptionError(f"--weights {weights} is for a model on this machine, not for a server")
     if not model:
         raise OptionError(f"--backend {name} needs --model: which of the server's models to ask")
     if kind is None:
@@ -126,7 +162,7 @@ def open_backend(
     # With streaming, a long answer doesn't look like a server that hangs.
     server.setdefault("stream", kind == "ollama")
     try:
-        return complete_at_url(name, model, kind=kind, raw=bool(raw), **server)
+        return complete_at_url(name, model, kind=kind, raw=bool(raw), report=report, **server)
     except InputError as error:
         raise OptionError(str(error)) from None
 

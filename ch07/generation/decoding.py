@@ -10,6 +10,7 @@ Axes: B rows that still grow, T tokens, V vocabulary.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,15 +32,25 @@ class Continuation:
 
     space: int  # the number of new tokens that the limits allow
     token_ids: list[int] = field(default_factory=list)  # new ones only, without end-of-text
-    stopped: str = ""  # "end" (end-of-text), "length" (max_new_tokens) or "context" (it is full)
+    # "end" (end-of-text), "length" (max_new_tokens), "context" (it is full) or "caller" (`on_token`
+    # asked for it)
+    stopped: str = ""
 
-    def append(self, token_id: int, end_id: int, max_new_tokens: int) -> None:
-        """Add the next token, and note whether the continuation ends with it."""
+    def append(
+        self,
+        token_id: int,
+        end_id: int,
+        max_new_tokens: int,
+        on_token: Callable[[int], bool | None] | None = None,
+    ) -> None:
+        """Add the next token, report it, and note whether the continuation ends with it."""
         if token_id == end_id:
             self.stopped = "end"
             return
         self.token_ids.append(token_id)
         self.stop_if_full(max_new_tokens)
+        if on_token is not None and on_token(token_id):
+            self.stopped = "caller"
 
     def stop_if_full(self, max_new_tokens: int) -> None:
         """If there is no space for another token, note which limit was reached."""
@@ -62,6 +73,11 @@ class Sampling:
             raise InputError(f"top_k is {self.top_k!r}, but must be an int, 1 or more")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise InputError(f"top_p is {self.top_p}, but must be above 0 and at most 1")
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is always chosen."""
+        return self.temperature < MIN_TEMPERATURE
 
 
 GREEDY = Sampling()
@@ -88,15 +104,15 @@ def continue_prompts(
     end_id: int = END_OF_TEXT,
     generator: torch.Generator | None = None,
     use_cache: bool = True,
-    on_token: Callable[[int, int], object] | None = None,
+    on_token: Callable[[int, int], bool | None] | None = None,
 ) -> list[Continuation]:
     """A `Continuation` for each prompt (token ids, of any lengths).
 
     A row stops at end-of-text, after `max_new_tokens`, or when the context is full; the beginning
     of a prompt is never dropped. Without the cache all tokens are read again for each new one,
     which is slow and gives the same result. `on_token` is called with the number of a prompt and
-    each of its new tokens, as soon as it is chosen. ValueError for a prompt that is empty or longer
-    than the context.
+    each of its new tokens, as soon as it is chosen; if it returns True, the row stops there.
+    ValueError for a prompt that is empty or longer than the context.
     """
     rows = new_continuations(prompts, max_new_tokens, model.config.context_length)
     active = [i for i, row in enumerate(rows) if not row.stopped]  # the prompt of each batch row
@@ -135,13 +151,12 @@ def _append_tokens(
     token_ids: Sequence[int],
     end_id: int,
     max_new_tokens: int,
-    on_token: Callable[[int, int], object] | None,
+    on_token: Callable[[int, int], bool | None] | None,
 ) -> None:
-    """Add the next token to each active row, and report it unless it ends the row."""
+    """Add the next token to each active row, and report it unless it is end-of-text."""
     for i, token_id in zip(active, token_ids, strict=True):
-        rows[i].append(token_id, end_id, max_new_tokens)
-        if on_token is not None and rows[i].stopped != "end":
-            on_token(i, token_id)
+        report = None if on_token is None else partial(on_token, i)
+        rows[i].append(token_id, end_id, max_new_tokens, report)
 
 
 def choose_tokens(
@@ -155,7 +170,7 @@ def choose_tokens(
     tensor([1])
     """
     logits = logits.float()  # also for argmax, which takes five times as long in bfloat16
-    if sampling.temperature < MIN_TEMPERATURE:
+    if sampling.is_greedy:
         return logits.argmax(dim=-1)
     logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature
     if sampling.top_k is not None:

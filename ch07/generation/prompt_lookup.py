@@ -23,7 +23,14 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ch07.generation.decoding import Continuation, choose_tokens, new_continuations
+from ch07.generation.decoding import (
+    GREEDY,
+    Continuation,
+    Sampling,
+    choose_tokens,
+    continue_prompts,
+    new_continuations,
+)
 from ch07.models.adapters import LanguageModel
 from ch07.utils.evaluation_mode import evaluation_mode
 from collate import END_OF_TEXT
@@ -92,6 +99,34 @@ class Pace:
         )
 
 
+def continue_prompt(
+    model: LanguageModel,
+    prompt: Sequence[int],
+    max_new_tokens: int,
+    *,
+    sampling: Sampling = GREEDY,
+    end_id: int = END_OF_TEXT,
+    generator: torch.Generator | None = None,
+    on_token: Callable[[int], bool | None] | None = None,
+) -> Continuation:
+    """The `Continuation` of one prompt: with guesses if it is greedy, else token by token.
+
+    Arguments as in `continue_with_lookup`, and those of sampling as in `continue_prompts`.
+    """
+    if sampling.is_greedy:
+        return continue_with_lookup(model, prompt, max_new_tokens, end_id=end_id, on_token=on_token)
+    (row,) = continue_prompts(
+        model,
+        [prompt],
+        max_new_tokens,
+        sampling=sampling,
+        end_id=end_id,
+        generator=generator,
+        on_token=None if on_token is None else lambda _, token_id: on_token(token_id),
+    )
+    return row
+
+
 @torch.inference_mode()
 def continue_with_lookup(
     model: LanguageModel,
@@ -100,12 +135,12 @@ def continue_with_lookup(
     *,
     end_id: int = END_OF_TEXT,
     longest_guess: int = LONGEST_GUESS,
-    on_token: Callable[[int], object] | None = None,
+    on_token: Callable[[int], bool | None] | None = None,
 ) -> Continuation:
     """The greedy `Continuation` of one prompt, as from `continue_prompts`.
 
-    `on_token` is called with each new token, as soon as it is chosen. ValueError for a prompt that
-    is empty or longer than the context.
+    `on_token` is called with each new token, as soon as it is chosen; if it returns True, the
+    continuation stops there. ValueError for a prompt that is empty or longer than the context.
     """
     (row,) = new_continuations([prompt], max_new_tokens, model.config.context_length)
     cache = model.new_cache(len(prompt) + row.space)
@@ -123,10 +158,8 @@ def continue_with_lookup(
             if row.token_ids:  # the first call reads the prompt, too
                 pace.stop(bool(guess), n_right + 1)
             for token_id in chosen[: n_right + 1]:
-                row.append(token_id, end_id, max_new_tokens)
+                row.append(token_id, end_id, max_new_tokens, on_token)
                 index.append(token_id)
-                if on_token is not None and row.stopped != "end":
-                    on_token(token_id)
                 if row.stopped:
                     break
             cache.length -= len(guess) - n_right  # wrong guesses are overwritten by the next call

@@ -14,7 +14,7 @@ from ch07.config import ANSWER_TOKENS
 from ch07.data.chat_dataset import encode_chat_prompt
 from ch07.data.tokenizer import end_token_id
 from ch07.generation.decoding import GREEDY, Sampling, continue_prompts
-from ch07.generation.prompt_lookup import continue_with_lookup
+from ch07.generation.prompt_lookup import continue_prompt
 from ch07.generation.text_stream import TextStream
 from ch07.models.adapters import LanguageModel
 from ch07.models.resource_estimate import answers_at_once
@@ -55,17 +55,11 @@ def respond(
     for start in range(0, len(shortest_first), at_once):
         group = shortest_first[start : start + at_once]
         grouped = [prompts[i] for i in group]
-        if len(grouped) == 1 and sampling == GREEDY:
-            continuations = [continue_with_lookup(model, grouped[0], max_new_tokens, end_id=end_id)]
+        options = {"sampling": sampling, "end_id": end_id, "generator": generator}
+        if len(grouped) == 1:
+            continuations = [continue_prompt(model, grouped[0], max_new_tokens, **options)]
         else:
-            continuations = continue_prompts(
-                model,
-                grouped,
-                max_new_tokens,
-                sampling=sampling,
-                end_id=end_id,
-                generator=generator,
-            )
+            continuations = continue_prompts(model, grouped, max_new_tokens, **options)
         for i, row in zip(group, continuations, strict=True):
             answers[i] = Answer(tokenizer.decode(row.token_ids), row.stopped)
     return [answers[i] for i in range(len(entries))]
@@ -85,22 +79,16 @@ def respond_streaming(
     """The `Answer` to one entry, as from `respond`; `on_text` gets its text piece by piece."""
     prompt = encode_chat_prompt(entry, tokenizer, style)
     _check_lengths([prompt], model.config.context_length)
-    end_id = end_token_id(tokenizer)
     stream = TextStream(tokenizer, on_text)
-    if sampling == GREEDY:
-        row = continue_with_lookup(
-            model, prompt, max_new_tokens, end_id=end_id, on_token=stream.add
-        )
-    else:
-        (row,) = continue_prompts(
-            model,
-            [prompt],
-            max_new_tokens,
-            sampling=sampling,
-            end_id=end_id,
-            generator=generator,
-            on_token=lambda _, token_id: stream.add(token_id),
-        )
+    row = continue_prompt(
+        model,
+        prompt,
+        max_new_tokens,
+        sampling=sampling,
+        end_id=end_token_id(tokenizer),
+        generator=generator,
+        on_token=stream.add,
+    )
     stream.end()
     return Answer(tokenizer.decode(row.token_ids), row.stopped)
 

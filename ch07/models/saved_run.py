@@ -87,6 +87,14 @@ def is_run(name: str) -> bool:
     return stored is None or "model_type" not in stored or "options" in stored
 
 
+def conversations_of(name: str) -> dict[str, Any] | None:
+    """The `conversations` of a model that isn't loaded: what kind it was trained on, if any."""
+    if is_run(name):
+        facts: dict[str, Any] = read_finished_config(Path(name))["facts"]
+        return facts.get("conversations")
+    return find_weights(name).conversations
+
+
 def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
     """The run in a folder; RunFolderError if there is none, or if it never finished."""
     folder = Path(folder)

@@ -318,17 +318,31 @@ def test_an_answer_that_is_all_thought_is_cut_off(tmp_path, capsys):
 def test_a_run_is_asked_as_it_was_trained_and_without_a_system_message(run, tmp_path, monkeypatch):
     asked = []
 
-    def continue_prompts(model, prompts, *given, **how):
-        asked.extend(prompts)
+    def continue_prompt(model, prompt, *given, **how):
+        asked.append(prompt)
         raise CompletionError("enough")
 
-    monkeypatch.setattr("ch07.generation.backends.continue_prompts", continue_prompts)
+    monkeypatch.setattr("ch07.generation.backends.continue_prompt", continue_prompt)
     command = reflect(tmp_path, rows=ROWS[:1])
     command[command.index("--backend") + 1] = str(run)
     assert main(command) == 1
     text = load_run(run).tokenizer.decode(asked[0])
     before, after = magpie_queries(load_run(run).style)
     assert text.startswith(before) and text.endswith(after) and "Name a colour." in text
+
+
+def test_rows_name_the_format_of_the_weights_which_stays_when_resumed(run, tmp_path, capsys):
+    command = reflect(tmp_path, rows=ROWS[:1])
+    command[command.index("--backend") + 1] = str(run)
+    command += ["--max-new-tokens", "4"]
+    assert main([*command, "--weights", "int8"]) == 0
+    (row,) = lines(tmp_path / "new.jsonl")
+    assert row["backend"] == f"{run} int8"
+    capsys.readouterr()
+    assert main(command) == 1
+    assert "was started with backend" in capsys.readouterr().err
+    assert main([*command, "--weights", "int8", "--device", "nowhere"]) == 1
+    assert "device 'nowhere' can't be used here" in capsys.readouterr().err
 
 
 def test_a_run_is_asked_and_a_row_too_long_for_it_stays(run, tmp_path, capsys):

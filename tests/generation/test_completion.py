@@ -12,7 +12,14 @@ from completion_server import Handler, ollama, openai, serving
 
 from ch07 import __version__
 from ch07.generation.backends import complete_with_model, open_backend, read_script
-from ch07.generation.completion import Completion, CompletionError, PromptRejected, scripted
+from ch07.generation.completion import (
+    Completion,
+    CompletionError,
+    PromptRejected,
+    finished_completion,
+    scripted,
+)
+from ch07.generation.decoding import Continuation
 from ch07.generation.http_backend import MAX_ANSWER_BYTES, complete_at_url
 from ch07.generation.respond import respond
 from ch07.utils.errors import DataError, OptionError
@@ -502,7 +509,7 @@ def run(tokenizer, monkeypatch):
     with torch.no_grad():
         model.pos_emb.weight.mul_(40)  # so that it doesn't repeat one token
     run = SimpleNamespace(model=model, tokenizer=tokenizer, style=BOOK_STYLE, conversations=None)
-    monkeypatch.setattr("ch07.generation.backends.load_trained_model", lambda folder, device: run)
+    monkeypatch.setattr("ch07.generation.backends.load_model_to_answer", lambda *given: run)
     return run
 
 
@@ -523,6 +530,52 @@ def test_a_run_continues_a_prompt_and_answers_an_instruction(run):
         raw("one", system="Be.")
     with pytest.raises(ValueError, match="reads at most 128"):
         raw("one " * 200)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_a_run_writes_nothing_after_a_stop_string(run, temperature, monkeypatch):
+    """The answer is that of a run which writes on and is cut, but the rest is never written."""
+    options = {"max_new_tokens": 40, "temperature": temperature, "seed": 3}
+    complete = complete_with_model("RUN")
+    whole = complete("one two", **options).text
+    calls = []
+    forward = run.model.forward
+    monkeypatch.setattr(
+        run.model, "forward", lambda *given, **how: calls.append(1) or forward(*given, **how)
+    )
+    for end in (3, 9, len(whole) // 2):
+        word = whole[end : end + 5]
+        calls.clear()
+        answer = complete("one two", stop=["never written", word], **options)
+        assert answer == finished_completion(whole, "length", [word])
+        assert len(calls) < 40 and answer.finish_reason == "stop"
+    assert complete("one two", stop=["never written"], **options) == Completion(whole, "length")
+
+
+def test_a_stop_string_in_a_thought_does_not_end_the_answer_of_a_run(run, monkeypatch):
+    said = "<think>1. Yes?</think>No. 1. Yes"
+    ids = run.tokenizer.encode_ordinary(said)
+
+    def continue_prompt(model, prompt, max_new_tokens, *, on_token, **how):
+        row = Continuation(len(ids))
+        for token_id in ids:
+            row.append(token_id, -1, max_new_tokens, on_token)
+            if row.stopped:
+                break
+        return row
+
+    monkeypatch.setattr("ch07.generation.backends.continue_prompt", continue_prompt)
+    assert complete_with_model("RUN")("?", stop=["1."]) == Completion("No. ", "stop")
+
+
+def test_the_options_of_a_server_and_of_a_run_are_not_mixed_up(run, tmp_path):
+    script = tmp_path / "script.json"
+    script.write_text('["a"]', encoding="utf-8")
+    for name in ("RUN", f"scripted:{script}"):
+        with pytest.raises(OptionError, match="is no server: give its address"):
+            open_backend(name, model="m")
+    with pytest.raises(OptionError, match="--weights int8 is for a model on this machine"):
+        open_backend("http://localhost", model="m", weights="int8")
 
 
 def test_an_answer_that_ends_by_itself_has_the_reason_stop(run):

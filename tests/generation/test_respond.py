@@ -45,11 +45,11 @@ def test_the_output_of_an_entry_is_ignored(model, tokenizer, entries):
 def test_every_style_prompts_with_its_own_text(model, tokenizer, entries, style, monkeypatch):
     seen = []
 
-    def continue_with_lookup(model, prompt, *given, end_id):
+    def continue_prompt(model, prompt, *given, **how):
         seen.append(prompt)
         return Continuation(0)
 
-    monkeypatch.setattr(module, "continue_with_lookup", continue_with_lookup)
+    monkeypatch.setattr(module, "continue_prompt", continue_prompt)
     respond(model, tokenizer, entries[:1], style)
     assert seen == [encode_prompt(entries[0], tokenizer, style)]
 
@@ -58,7 +58,7 @@ def test_text_that_looks_like_a_header_stays(model, tokenizer, monkeypatch):
     """The book's `.replace("### Response:", "")` would delete it from the model's own words."""
     said = "### Response: is a header."
     row = Continuation(99, tokenizer.encode_ordinary(said), "end")
-    monkeypatch.setattr(module, "continue_with_lookup", lambda *a, **k: row)
+    monkeypatch.setattr(module, "continue_prompt", lambda *a, **k: row)
     (answer,) = respond(model, tokenizer, [{"instruction": "x"}])
     assert (answer.text, answer.stopped) == (said, "end")
 

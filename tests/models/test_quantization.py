@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from ch07.commands.argument_types import WEIGHT_FORMATS
 from ch07.commands.cli import main
-from ch07.commands.run_arguments import WEIGHT_FORMATS
 from ch07.generation.decoding import generate
 from ch07.models import quantization
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
@@ -241,7 +241,7 @@ def test_the_commands_answer_in_every_format(run, capsys, monkeypatch, number_fo
     assert main(["evaluate", str(run), "--json", "--weights", number_format]) == 0
     assert "exact_match" in capsys.readouterr().out
     monkeypatch.setattr(quantization, "has_packed_kernels", lambda: False)
-    monkeypatch.setattr("ch07.commands.run_to_answer.has_packed_kernels", lambda: False)
+    monkeypatch.setattr("ch07.models.model_to_answer.has_packed_kernels", lambda: False)
     assert main(["respond", str(run), *question, "--weights", number_format]) == 0
     without_kernels = capsys.readouterr()
     assert without_kernels.out == plain.out and "take longer" in without_kernels.err
