@@ -198,6 +198,9 @@ def _add_growing_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--patience", type=count, default=10, help="stop after N requests without a new row"
     )
+    parser.add_argument(
+        "--max-requests", type=count, help="stop after N requests in all (default: no limit)"
+    )
 
 
 def _add_backend(

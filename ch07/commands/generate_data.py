@@ -33,6 +33,7 @@ from ch07.systems.synthetic_data.magpie import LLAMA_3, input_query, magpie_quer
 from ch07.systems.synthetic_data.novelty_filter import NoveltyPool
 from ch07.systems.synthetic_data.reflection import CRITIC
 from ch07.systems.synthetic_data.resumable_jsonl import (
+    Limits,
     MakeRequest,
     Request,
     ResumableJsonl,
@@ -52,6 +53,9 @@ from instruction_dataset import BOOK_STYLE, PromptStyle
 MAX_SHOWN_NEIGHBOURS = 5  # rejected tasks that are shown with their nearest neighbour
 BACKEND_OPTIONS = ("model", "kind", "timeout", "allow_http", "device", "weights")
 LLAMA_3_TEMPLATE = "llama-3"
+
+# Makes the requests of one file, which it gets with what the file has so far.
+MakeRequestMaker = Callable[[ResumableJsonl], MakeRequest]
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ def self_instruct(
     seeds: str | None = None,
     number: int = 30,
     patience: int = 10,
+    max_requests: int | None = None,
     original: bool = False,
     stages: bool = False,
     as_json: bool = False,
@@ -133,9 +138,8 @@ def self_instruct(
         )
         return partial(make_request, rows=file.rows) if stages else make_request
 
-    file, enough = _grow(out, settings, request_maker, number, patience, _log_request)
-    _report(file, enough, number, patience, as_json)
-    return 0 if enough else EXIT_FAILED
+    limits = Limits(number, patience, max_requests)
+    return _grow_and_report(out, settings, request_maker, limits, as_json)
 
 
 def magpie(
@@ -145,6 +149,7 @@ def magpie(
     template: str | None = None,
     number: int = 30,
     patience: int = 10,
+    max_requests: int | None = None,
     as_json: bool = False,
     **given: Any,
 ) -> int:
@@ -171,9 +176,8 @@ def magpie(
             settings=settings,
         )
 
-    file, enough = _grow(out, settings, request_maker, number, patience, _log_request)
-    _report(file, enough, number, patience, as_json)
-    return 0 if enough else EXIT_FAILED
+    limits = Limits(number, patience, max_requests)
+    return _grow_and_report(out, settings, request_maker, limits, as_json)
 
 
 def reflect(
@@ -207,7 +211,8 @@ def reflect(
         change = "unchanged" if request["rejected"] else "rewritten"
         log_rank0(f"{data.places[request['request']]}: {change}")
 
-    file, _ = _grow(out, settings, request_maker, n_rows, n_rows, log_row)
+    limits = Limits(n_rows, patience=n_rows)
+    file, _ = _grow(out, settings, request_maker, limits, log_row)
     _report_reflected(file, as_json)
     return 0
 
@@ -250,15 +255,23 @@ def _queries_of_run(folder: str) -> tuple[str, str, str | None]:
 
 
 # --- the file that grows ------------------------------------------------------------------------
+def _grow_and_report(
+    out: str, settings: Any, request_maker: MakeRequestMaker, limits: Limits, as_json: bool
+) -> int:
+    """Let the file grow, print what came of it, and return the exit code."""
+    file, given_up = _grow(out, settings, request_maker, limits, _log_request)
+    _report(file, limits, given_up, as_json)
+    return 0 if given_up is None else EXIT_FAILED
+
+
 def _grow(
     out: str,
     settings: Any,
-    request_maker: Callable[[ResumableJsonl], MakeRequest],
-    number: int,
-    patience: int,
+    request_maker: MakeRequestMaker,
+    limits: Limits,
     on_request: Callable[[Request], None],
-) -> tuple[ResumableJsonl, bool]:
-    """(the file, whether it has `number` rows): resumed, and locked against other processes."""
+) -> tuple[ResumableJsonl, str | None]:
+    """(the file, why it was given up or None): resumed, and locked against other processes."""
     path = Path(out)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise OptionError(f"{path} can't be written: name a file in a folder that exists")
@@ -267,9 +280,9 @@ def _grow(
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
             file = ResumableJsonl(path, settings)
             make_request = request_maker(file)
-            log_rank0(f"{file.path}: {len(file.rows)} of {number} rows so far")
+            log_rank0(f"{file.path}: {len(file.rows)} of {limits.number} rows so far")
             make_request = partial(row_generators.stop_if_all_refused, file, make_request)
-            return file, grow_file(file, make_request, number, patience, on_request)
+            return file, grow_file(file, make_request, limits, on_request)
     except Timeout:
         raise DataError(f"another process is writing {path}: wait for it") from None
     except CompletionError:
@@ -288,14 +301,14 @@ def _log_request(request: Request) -> None:
     log_rank0(f"request {request['request'] + 1}: {outcome}")
 
 
-def _report(file: ResumableJsonl, enough: bool, number: int, patience: int, as_json: bool) -> None:
+def _report(file: ResumableJsonl, limits: Limits, given_up: str | None, as_json: bool) -> None:
     reasons = count_reasons(file.requests)
     if as_json:
         summary = {
             "rows": len(file.rows),
-            "wanted": number,
+            "wanted": limits.number,
             "requests": len(file.requests),
-            "enough": enough,
+            "enough": given_up is None,
             "rejected": reasons,
         }
         print(json.dumps(summary, indent=2))
@@ -305,11 +318,11 @@ def _report(file: ResumableJsonl, enough: bool, number: int, patience: int, as_j
     print(f"{n_requests}: {n_rows} kept, {sum(reasons.values())} rejected")
     _print_reasons(reasons)
     _print_nearest(file)
-    if not enough:
+    if given_up is not None:
         print(
-            f"Given up: the last {count(patience, 'request')} gave no new row. The model may not "
-            "know the prompt's format (a small one writes no tasks), or it repeats itself: try "
-            "more --patience or, with another --out, a larger model or another temperature."
+            f"Given up: {given_up}. If most were rejected, the model may not know the prompt's "
+            "format (a small one writes no tasks), or it repeats itself: try more --patience or, "
+            "with another --out, a larger model or another temperature."
         )
     _print_next_command(file)
 

@@ -13,12 +13,13 @@ request with the rejected rows and the reasons. Knows nothing of models: the req
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ch07.utils.console import count
 from ch07.utils.errors import DataError
 from ch07.utils.validation import check_size
 
@@ -34,27 +35,43 @@ MakeRequest = Callable[[int], tuple[list[Row], Request]]
 ROW_START = b'{"instruction": "'  # how every row's line begins
 
 
+@dataclass(frozen=True)
+class Limits:
+    """When a file is long enough, and when the attempt is given up."""
+
+    number: int  # of rows
+    patience: int = 10  # consecutive requests without a new row
+    max_requests: int | None = None  # in all, those before a resume included; None: any number
+
+    def reason_to_give_up(self, requests: Sequence[Request]) -> str | None:
+        """Why no further request is made, or None."""
+        if self.max_requests is not None and len(requests) >= self.max_requests:
+            return f"{count(self.max_requests, 'request')} made, as --max-requests allows"
+        latest = requests[-self.patience :]
+        if len(latest) == self.patience and not any(request["accepted"] for request in latest):
+            return f"the last {count(self.patience, 'request')} gave no new row"
+        return None
+
+
 def grow_file(
     file: "ResumableJsonl",
     make_request: MakeRequest,
-    number: int,
-    patience: int = 10,
+    limits: Limits,
     on_request: Callable[[Request], None] = lambda request: None,
-) -> bool:
-    """Make requests until the file has `number` rows; False if it gives up before.
+) -> str | None:
+    """Make requests until the file has all rows; if it is given up before, returns why.
 
-    `make_request(k)` makes request number k and returns (new rows, record of the request). Gives up
-    after `patience` consecutive requests without a new row. An exception in `make_request` also
-    ends it; everything before is in the file.
+    `make_request(k)` makes request number k and returns (new rows, record of the request). An
+    exception in `make_request` also ends it; everything before is in the file.
     """
-    while len(file.rows) < number:
-        latest = file.requests[-patience:]
-        if len(latest) == patience and not any(request["accepted"] for request in latest):
-            return False
+    while len(file.rows) < limits.number:
+        reason = limits.reason_to_give_up(file.requests)
+        if reason is not None:
+            return reason
         rows, request = make_request(len(file.requests))
         file.append(rows, request)
         on_request(request)
-    return True
+    return None
 
 
 def count_reasons(requests: Iterable[Request]) -> dict[str, int]:

@@ -14,7 +14,12 @@ from ch07.evaluation.metrics import rouge_l
 from ch07.generation.completion import Completion, CompletionError, scripted
 from ch07.systems.synthetic_data import self_instruct_stages as stages
 from ch07.systems.synthetic_data.novelty_filter import NoveltyPool
-from ch07.systems.synthetic_data.resumable_jsonl import ResumableJsonl, count_reasons, grow_file
+from ch07.systems.synthetic_data.resumable_jsonl import (
+    Limits,
+    ResumableJsonl,
+    count_reasons,
+    grow_file,
+)
 from ch07.systems.synthetic_data.row_generators import (
     SelfInstructSettings,
     generate_tasks,
@@ -269,7 +274,7 @@ def test_new_rows_are_kept_and_others_are_rejected_with_a_reason(tmp_path):
     )
     file = ResumableJsonl(tmp_path / "new.jsonl", SETTINGS)
     complete = scripted([Completion(answer, "length")])
-    assert grow_file(file, request_maker(file, complete, seeds), number=2)
+    assert grow_file(file, request_maker(file, complete, seeds), Limits(2)) is None
     assert [row["instruction"] for row in file.rows] == [
         "Explain why the sea is salty",
         "List four rivers of Asia",
@@ -293,7 +298,7 @@ def test_a_score_of_exactly_0_7_is_still_new(tmp_path):
     for last, kept in (("x y z", 1), ("h y z", 0)):
         file = ResumableJsonl(tmp_path / f"{last}.jsonl", SETTINGS)
         complete = scripted([numbered((f"a b c d e f g {last}", "x"))])
-        grow_file(file, request_maker(file, complete, seeds), 1, patience=1)
+        grow_file(file, request_maker(file, complete, seeds), Limits(1, patience=1))
         assert len(file.rows) == kept
         assert [row["score"] for row in file.rows] == [0.7] * kept
 
@@ -326,7 +331,7 @@ def run(path, number, stop_after=10**6):
         return scripted(random_answer)(prompt, **options)
 
     with suppress(CompletionError):
-        grow_file(file, request_maker(file, complete), number)
+        grow_file(file, request_maker(file, complete), Limits(number))
     return file
 
 
@@ -407,12 +412,25 @@ def test_a_smaller_file_is_a_prefix_of_a_larger_one(tmp_path, complete_folder):
     assert contents(tmp_path) == contents(complete_folder)
 
 
+def test_it_makes_no_more_requests_than_allowed_those_before_a_resume_included(tmp_path):
+    """What was paid for before an interruption counts."""
+    prompts = []
+    for allowed in (2, 2, 5):
+        file = ResumableJsonl(tmp_path / "new.jsonl", SETTINGS)
+        complete = scripted(lambda prompt: prompts.append(prompt) or "banana")
+        limits = Limits(5, patience=9, max_requests=allowed)
+        given_up = grow_file(file, request_maker(file, complete), limits)
+        assert given_up == f"{allowed} requests made, as --max-requests allows"
+        assert len(prompts) == len(file.requests) == allowed
+
+
 def test_it_gives_up_after_fruitless_requests_and_asks_no_more(tmp_path):
     prompts = []
     for _ in range(2):
         file = ResumableJsonl(tmp_path / "new.jsonl", SETTINGS)
         complete = scripted(lambda prompt: prompts.append(prompt) or "banana")
-        assert not grow_file(file, request_maker(file, complete), number=5, patience=3)
+        given_up = grow_file(file, request_maker(file, complete), Limits(5, patience=3))
+        assert given_up == "the last 3 requests gave no new row"
     assert len(prompts) == 3 and count_reasons(file.requests) == {"not in the form": 3}
 
 
