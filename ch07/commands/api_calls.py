@@ -82,7 +82,7 @@ def api_calls(
 def _write(path: Path, documents: str, renamed: bool) -> int:
     check_new_file(path, "--write")
     entries = build_entries(documents, renamed)
-    write_bytes(path, entries_json(entries).encode())
+    write_bytes(path, entries_json(entries).encode(), new=True)
     print(f"{terminal_line(str(path), width=None)}: {len(entries)} entries; train on them with:")
     data = terminal_line(shlex.quote(str(path)), width=None)
     print(f"  python -m ch07 finetune --data {data} --epochs 60")

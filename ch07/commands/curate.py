@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ch07.data.entries import read_data, write_entries
+from ch07.data.entries import read_data, write_new_entries
 from ch07.data.findings import summarize_findings
 from ch07.systems.data_curation.lima_filters import (
     LIMA_LENGTHS,
@@ -69,7 +69,7 @@ def curate(
         before = ", ".join(f"{reason} {n:,}" for reason, n in left_out.items() if n) or "none"
         raise InputError(f"{path}: {error}. Already left out: {before}") from None
     left_out["not chosen"] = len(candidates) - len(chosen)
-    write_entries(target, chosen + held_out)
+    write_new_entries(target, chosen + held_out)
     result = {
         "file": str(target),
         "rows": len(rows),

@@ -22,7 +22,7 @@ from ch07.commands.doctor_checks import (
     check_tokens,
 )
 from ch07.config import FinetuneOptions, listed
-from ch07.data.entries import write_entries
+from ch07.data.entries import write_new_entries
 from ch07.data.opened_file import STANDARD_INPUT
 from ch07.data.token_store import is_store
 from ch07.training.run_plan import RunPlan, build_plan
@@ -177,5 +177,5 @@ def _unused_name(data: str | list[str] | None) -> str:
 def _write_clean(path: Path, plan: RunPlan) -> dict[str, Any]:
     """Write the rows that a run would use, in the file's order; JSONL if the name says so."""
     used = sorted(row for dataset in plan.rows.datasets.values() for row in dataset.indices)
-    write_entries(path, [plan.rows.file.entries[row] for row in used])
+    write_new_entries(path, [plan.rows.file.entries[row] for row in used])
     return {"file": str(path), "rows": len(used)}

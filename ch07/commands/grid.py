@@ -18,7 +18,8 @@ from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.models.saved_run import load_trained_model
 from ch07.utils.atomic_files import write_bytes
 from ch07.utils.console import terminal_line
-from ch07.visualization.token_grid import batch_grid
+from ch07.utils.paths import check_new_file
+from ch07.visualization.token_grid import TokenGrid, batch_grid
 from instruction_dataset import PromptStyle
 
 
@@ -40,6 +41,8 @@ def grid(
     With a run folder or a model, its tokenizer and prompt style are used, and its loss is shown for
     each token.
     """
+    if png is not None:
+        check_new_file(png, "--png")
     model, tokenizer, style = _prepare(folder, prompt_style)
     file = read_data(DATA_FILE if data is None else data, skip_bad_rows)
     for line in summarize_findings(file.findings):
@@ -63,14 +66,18 @@ def grid(
         problem = f"cut at {allowed_max_length} tokens, end-of-text lost, and perhaps more"
         cut = [Finding(file.places[i], "note", problem) for i in token_grid.cut_rows]
         print(f"data: {summarize_findings(cut)[0]}", file=sys.stderr)
+    _show(token_grid, png, as_json, sentences)
+    return 0
+
+
+def _show(token_grid: TokenGrid, png: str | None, as_json: bool, sentences: bool) -> None:
     if png is not None:
-        write_bytes(png, token_grid.png())
+        write_bytes(png, token_grid.png(), new=True)
         print(f"{terminal_line(str(png), width=None)}: {len(token_grid.rows)} rows")
     elif as_json:
         print(json.dumps(token_grid.records(), ensure_ascii=False))
     else:
         print(token_grid.sentences() if sentences else token_grid)
-    return 0
 
 
 def _limit_of(model: nn.Module, allowed_max_length: int | None) -> int:

@@ -14,7 +14,7 @@ def prepare_data(path: str, out: str, limit: int | None = None, skip_bad_rows: b
     """Write the rows that can be used, and say what was left out and why; returns the exit code."""
     check_new_file(out, "OUT")
     tally = FindingCounts()
-    n = write_jsonl(out, prepared_rows(path, tally, limit, skip_bad_rows))
+    n = write_jsonl(out, prepared_rows(path, tally, limit, skip_bad_rows), new=True)
     for line in tally.lines():
         print(terminal_safe(f"data: {line}"), file=sys.stderr)
     print(terminal_safe(f"{count(n, 'row')} in {out}: train on them with"))

@@ -99,12 +99,12 @@ def entry_key(entry: Entry, fields: Sequence[str] = FIELDS) -> tuple[Any, ...]:
     return (*(entry[field] for field in fields), entry.get("system"), *turns)
 
 
-def write_entries(path: Path | str, entries: Iterable[Entry]) -> None:
-    """Entries as a file that `load_entries` reads: JSONL if its name says so, else JSON."""
+def write_new_entries(path: Path | str, entries: Iterable[Entry]) -> None:
+    """Entries as a new file that `load_entries` reads: JSONL if its name says so, else JSON."""
     path = Path(path)
     if path.suffix == ".jsonl":
-        write_jsonl(path, entries, strict=False)
+        write_jsonl(path, entries, strict=False, new=True)
     else:
         text = json.dumps(list(entries), ensure_ascii=False, indent=2, default=str) + "\n"
         # a lone surrogate, in a key that isn't trained on, is written as the escape it came from
-        write_bytes(path, text.encode(errors="backslashreplace"))
+        write_bytes(path, text.encode(errors="backslashreplace"), new=True)

@@ -9,7 +9,6 @@ nanoGPT's `train.bin` (data/openwebtext/prepare.py) is such an array, without ro
 import hashlib
 import json
 import os
-import shutil
 from array import array
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import psutil
 
 from ch07.data.chat_dataset import counted_flags, fit_conversations, make_dataset
 from ch07.data.chat_forms import describe_conversations, merge_descriptions
@@ -35,12 +33,12 @@ from ch07.data.splits import group_key
 from ch07.data.token_boundaries import boundary_merge_rows
 from ch07.data.tokenizer import load_tokenizer
 from ch07.utils.atomic_files import (
-    fsync_folder,
     read_json_with_checksum,
     sha256_of,
     write_json_with_checksum,
 )
 from ch07.utils.errors import DataError, InputError
+from ch07.utils.publication import new_folder
 from instruction_dataset import PromptStyle
 
 ABOUT = STORE_FILE
@@ -81,25 +79,16 @@ def write_store(
     memory for a thousand rows, and 8 bytes for each row.
     """
     folder = Path(folder)
-    if folder.exists():
+    if os.path.lexists(folder):
         raise DataError(f"{folder} exists: choose another name for the store")
-    for left in folder.parent.glob(f".{folder.name}.*.new"):  # by a process that was killed
-        pid = left.suffixes[-2][1:]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(left)
-    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     try:
-        new.mkdir(parents=True)
-        about = _write_files(source, new, style, skip_bad_rows, max_length)
-        names = _file_names(about["conversations"] is not None)
-        about["sha256"] = {name: sha256_of(new / name) for name in names}
-        write_json_with_checksum(new / ABOUT, about)
-        fsync_folder(new)
-        os.replace(new, folder)
+        with new_folder(folder) as new:
+            about = _write_files(source, new, style, skip_bad_rows, max_length)
+            names = _file_names(about["conversations"] is not None)
+            about["sha256"] = {name: sha256_of(new / name) for name in names}
+            write_json_with_checksum(new / ABOUT, about)
     except OSError as error:
         raise InputError(f"{folder} can't be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     return TokenStore(folder)
 
 

@@ -1,7 +1,5 @@
 """A model -> a folder that Hugging Face's `transformers` loads."""
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from ch07.models.hf_files import (
 from ch07.models.parameter_names import HEAD, name_table, to_published
 from ch07.models.weight_reader import WeightsError
 from ch07.utils.atomic_files import write_bytes, write_json, write_tensors
+from ch07.utils.publication import empty_after_kill, filled_folder, new_folder
 from collate import END_OF_TEXT
 from instruction_dataset import BOOK_STYLE, PromptStyle
 
@@ -43,26 +42,20 @@ def export_hf(
     """
     check_vocabulary(model.config, vocabulary)
     folder = Path(folder).resolve()
+    if folder.is_dir():
+        empty_after_kill(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WeightsError(f"{folder} exists and is not empty: choose another folder")
     # Inside an existing folder, since that may be a disk of its own, with its own permissions.
-    parent = folder if folder.is_dir() else folder.parent
-    temporary = parent / f".{folder.name}.{os.getpid()}.new"
+    # config.json comes last: without it, the folder isn't taken for a model.
+    filling = filled_folder(folder, "config.json") if folder.is_dir() else new_folder(folder)
     try:
-        temporary.mkdir(parents=True)
-        _write_files(temporary, model, style, card, conversations, vocabulary)
-        if add is not None:
-            add(temporary)
-        if folder.is_dir():
-            # config.json comes last: without it, the folder isn't taken for a model
-            for file in sorted(temporary.iterdir(), key=lambda file: file.name == "config.json"):
-                os.replace(file, folder / file.name)
-        else:
-            os.replace(temporary, folder)
+        with filling as temporary:
+            _write_files(temporary, model, style, card, conversations, vocabulary)
+            if add is not None:
+                add(temporary)
     except OSError as error:
         raise OSError(f"{folder} can't be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

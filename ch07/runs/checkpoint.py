@@ -21,7 +21,6 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ch07.utils.atomic_files import (
-    fsync_folder,
     read_json_with_checksum,
     read_tensors,
     sha256_of,
@@ -36,6 +35,7 @@ from ch07.utils.distributed import (
     run_on_rank0,
 )
 from ch07.utils.errors import InputError, UserError
+from ch07.utils.publication import fsync_folder
 from ch07.utils.validation import check_size, runtime_types
 from train_loop import TrainState
 

@@ -1,14 +1,15 @@
 """Files that are complete or absent: write to a temporary name, flush, then rename.
 
 The rename is the only step that another process can see. A crash at any moment therefore leaves
-the old file or the new one, never half of one.
+the old file or the new one, never half of one. A file that must be new gets its name from
+`ch07.utils.publication` instead, which replaces nothing.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +18,49 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ch07.utils.errors import InputError
+from ch07.utils.publication import delete_leftovers, fsync_folder, publish, temporary_path
 
 CHECKSUM_KEY = "sealed"  # the key under which a JSON object stores its own checksum
 HASH_BLOCK_BYTES = 2**20  # read at a time when a file is hashed
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path; it replaces `path` in one step if the block ends without an error."""
+def atomic_write(path: str | Path, *, new: bool = False) -> Iterator[Path]:
+    """Yield a temporary path; it replaces `path` in one step if the block ends without an error.
+
+    A `new` file replaces nothing: OptionError if there is something at `path` by then. OSError,
+    with the name of the file, if it can't be written.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    temporary.unlink(missing_ok=True)  # a link planted under this name must not be followed
+    temporary = temporary_path(path)
     try:
+        if new:
+            delete_leftovers(path)
+        temporary.unlink(missing_ok=True)  # a link planted under this name must not be followed
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if new:
+            publish(temporary, path)
+        else:
+            os.replace(temporary, path)
         fsync_folder(path.parent)
+    except OSError as error:
+        # the system names the temporary file, or none if the disk is full
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
-def fsync_folder(folder: str | Path) -> None:
-    """Make a rename in `folder` survive a power failure; Windows can't do this and needn't."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def write_bytes(path: str | Path, data: bytes, *, new: bool = False) -> None:
+    """Write `data` to `path` in one visible step; `new` as in `atomic_write`.
 
-
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write `data` to `path` in one visible step; after an OSError the old file is still there."""
-    with atomic_write(path) as temporary:
+    After an OSError the old file is still there.
+    """
+    with atomic_write(path, new=new) as temporary:
         temporary.write_bytes(data)
 
 
@@ -68,8 +78,10 @@ def write_json(path: str | Path, value: Any) -> None:
     write_bytes(path, data)
 
 
-def write_jsonl(path: str | Path, rows: Iterable[Any], strict: bool = True) -> int:
-    """Write each row as one line of UTF-8 JSON; return the number of rows.
+def write_jsonl(
+    path: str | Path, rows: Iterable[Any], strict: bool = True, *, new: bool = False
+) -> int:
+    """Write each row as one line of UTF-8 JSON; return the number of rows. `new`: `atomic_write`.
 
     Letters of every script are written as they are, U+2028 included: only "\\n" ends a line.
     A ValueError names the row that holds NaN, which JSON doesn't have, or half a character (a lone
@@ -78,7 +90,7 @@ def write_jsonl(path: str | Path, rows: Iterable[Any], strict: bool = True) -> i
     """
     n = 0
     on_surrogate = "strict" if strict else "backslashreplace"
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+    with atomic_write(path, new=new) as temporary, open(temporary, "wb") as file:
         for n, row in enumerate(rows, start=1):
             try:
                 as_text = None if strict else str  # dates of a table, for instance

@@ -8,10 +8,16 @@ from ch07.utils.errors import OptionError, RunFolderError
 
 def check_new_file(path: str | Path, option: str) -> None:
     """OptionError unless a new file can be created at `path`; `option` is named in the message."""
-    if Path(path).exists():
+    path = Path(path)
+    if os.path.lexists(path):  # a link that leads nowhere exists, too
         raise OptionError(f"{path} exists: choose another name for {option}")
-    if not Path(path).absolute().parent.is_dir():
-        raise OptionError(f"{Path(path).parent} is not a folder: choose another for {option}")
+    if not path.name:
+        raise OptionError(f"{option} is empty: give the name of a new file")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise OptionError(f"{path.parent} is not a folder: choose another for {option}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OptionError(f"{path.parent} can't be written to: choose another folder for {option}")
 
 
 def check_writable(folder: str | Path, access: int = os.W_OK | os.X_OK) -> None:

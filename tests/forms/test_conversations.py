@@ -278,11 +278,11 @@ def test_the_same_last_question_is_no_leak():
 
 # --- files ----------------------------------------------------------------------------------------
 def test_a_written_chat_is_read_again(tmp_path):
-    from ch07.data.entries import write_entries
+    from ch07.data.entries import write_new_entries
 
     entries = [{**CHAT, "history": [{**FRUIT, "counts": False}]}, dict(PLURAL)]
     for name in ("chats.json", "chats.jsonl"):
-        write_entries(tmp_path / name, entries)
+        write_new_entries(tmp_path / name, entries)
         assert load_entries(tmp_path / name) == entries
 
 
