@@ -8,10 +8,11 @@ pyarrow reads Parquet and Arrow, a few rows at a time; openpyxl reads workbooks.
 import csv
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, time
 from typing import Any
 
+from ch07.data.columnar_cells import MAX_ROW_BYTES, row_sizes
 from ch07.data.field_names import READ_NAMES
 from ch07.data.findings import Finding, FindingSink
 from ch07.data.opened_file import READ_BYTES, OpenedFile, too_large
@@ -21,7 +22,7 @@ from ch07.utils.dependencies import import_optional
 from ch07.utils.errors import DataError
 from ch07.utils.validation import quote
 
-ROWS_PER_BATCH = 16  # rows of Parquet that are decoded together
+ROWS_PER_BATCH = 16  # rows that are turned into Python objects together
 DELIMITERS = (",", "\t", ";", "|")
 DELIMITER_OF_SUFFIX = {"csv": ",", "tsv": "\t", "tab": "\t"}
 RULE_CELL = re.compile(r"\s*(?::?-+:?\s*)?")  # of Markdown, between header and rows
@@ -133,6 +134,7 @@ def _check_header(names: list[str], file_name: str) -> list[str]:
 def columnar_rows(opened: OpenedFile) -> Rows:
     """("row 3", row) for each row; of a large file only the parts that contain them are read."""
     pyarrow = import_optional("pyarrow", opened.format, "pyarrow")
+    import_optional("pyarrow.compute", opened.format, "pyarrow")  # what `row_sizes` uses
     n_bytes = 0
     number = 0
     try:
@@ -141,15 +143,24 @@ def columnar_rows(opened: OpenedFile) -> Rows:
             n_bytes += batch.nbytes
             if opened.max_bytes is not None and n_bytes > opened.max_bytes:
                 raise DataError(too_large(opened.name, opened.max_bytes))
-            for row in batch.to_pylist():
-                number += 1
-                yield f"row {number}", row
+            for start in range(0, batch.num_rows, ROWS_PER_BATCH):
+                rows = batch.slice(start, ROWS_PER_BATCH)
+                _check_sizes(row_sizes(rows, pyarrow), number + 1, opened.name)
+                for row in rows.to_pylist():
+                    number += 1
+                    yield f"row {number}", row
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
         cause = str(error).strip().split("\n")[0]
         kind = opened.format.split()[0]
         raise DataError(f"{opened.name}: this {kind} file can't be read: {cause}") from None
+
+
+def _check_sizes(sizes: Iterable[int], first_row: int, name: str) -> None:
+    for i, size in enumerate(sizes, start=first_row):
+        if size > MAX_ROW_BYTES:
+            raise DataError(f"{name}: row {i} has more than {MAX_ROW_BYTES / 1e6:.0f} MB")
 
 
 def _batches(opened: OpenedFile, pyarrow: Any) -> Iterator[Any]:

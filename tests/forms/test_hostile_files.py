@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ch07.data import data_files, opened_file, text_lines
+from ch07.data.columnar_cells import row_sizes
 from ch07.data.entries import read_data
 from ch07.data.findings import FindingCounts
 from ch07.data.prepared_rows import usable_rows
@@ -130,6 +131,70 @@ def test_a_table_that_does_not_fit_into_memory(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(data_files, "max_json_bytes", lambda: 100_000)
     with pytest.raises(UserError, match="more than 0 MB, which may not fit"):
         read_data(tmp_path / "rows")
+
+
+def dictionary_of(pyarrow, text, n):
+    """A column of `n` rows that all refer to one text."""
+    indices = pyarrow.array([0] * n, pyarrow.int32())
+    return pyarrow.DictionaryArray.from_arrays(indices, pyarrow.array([text]))
+
+
+@pytest.mark.parametrize("columns", ["dictionary", "nulls", "nested", "map", "many"])
+@pytest.mark.parametrize("kind", ["file", "stream"])
+def test_a_small_table_that_says_a_lot_becomes_no_python_objects(tmp_path, columns, kind):
+    """A text that is stored once and used a thousand times, or a billion nulls in no space."""
+    pyarrow = pytest.importorskip("pyarrow")
+    n = 1000
+    short = dictionary_of(pyarrow, "Say it.", n)
+    outputs = {
+        "dictionary": lambda: dictionary_of(pyarrow, "x" * 11_000_000, n),
+        "nulls": lambda: pyarrow.ListArray.from_arrays(
+            pyarrow.array([0] * n + [10**9], pyarrow.int32()), pyarrow.nulls(10**9)
+        ),
+        "nested": lambda: pyarrow.StructArray.from_arrays(
+            [dictionary_of(pyarrow, "x" * 6_000_000, n)] * 2, ["a", "b"]
+        ),
+        "map": lambda: pyarrow.MapArray.from_arrays(
+            pyarrow.array([0] * n + [n], pyarrow.int32()),
+            short.cast(pyarrow.string()),
+            dictionary_of(pyarrow, "x" * 10_000, n).cast(pyarrow.large_string()),
+        ),
+        "many": lambda: dictionary_of(pyarrow, "x" * 6_000_000, n),
+    }
+    arrays = {"instruction": short, "output": outputs[columns]()}
+    if columns == "many":
+        arrays["input"] = arrays["output"]
+    batch = pyarrow.record_batch(list(arrays.values()), names=list(arrays))
+    path = tmp_path / "rows.arrow"
+    new = pyarrow.ipc.new_file if kind == "file" else pyarrow.ipc.new_stream
+    with new(str(path), batch.schema) as writer:
+        writer.write_batch(batch)
+    row = n if columns in ("nulls", "map") else 1
+    with pytest.raises(UserError, match=rf"rows\.arrow: row {row} has more than 10 MB"):
+        read_data(path)
+
+
+def test_sizes_of_rows_are_those_of_their_texts():
+    """Of every kind of column, also where a batch is a part of a larger one."""
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.compute")
+    text = pyarrow.string()
+    columns = [
+        (["ab", None, "ü", ""], text, [2, 0, 2, 0]),
+        (["ab", None, "c", ""], pyarrow.string_view(), [2, 0, 1, 0]),
+        (["ab", None, "ab", "c"], pyarrow.dictionary(pyarrow.int8(), text), [2, 0, 2, 1]),
+        ([1, None, 3, 4], pyarrow.int8(), [8, 8, 8, 8]),
+        ([["ab", "c"], None, [], [None]], pyarrow.list_(text), [19, 0, 0, 8]),
+        ([["ab", "c"], None, [], [None]], pyarrow.list_view(text), [19, 0, 0, 8]),
+        ([["ab"], None, ["c"], [None]], pyarrow.list_(text, 1), [10, 0, 9, 8]),
+        ([[("k", "vw")], None, [], [("a", "b")]], pyarrow.map_(text, text), [19, 0, 0, 18]),
+        ([{"a": "xyz"}, None, {"a": None}, {"a": "x"}], pyarrow.struct({"a": text}), [11, 8, 8, 9]),
+    ]
+    for values, kind, expected in columns:
+        batch = pyarrow.record_batch([pyarrow.array(values, kind)], names=["a"])
+        assert row_sizes(batch, pyarrow).tolist() == expected, kind
+        for start in range(4):
+            assert row_sizes(batch.slice(start, 2), pyarrow).tolist() == expected[start:][:2], kind
 
 
 def test_a_workbook_that_does_not_fit_into_memory(tmp_path, monkeypatch):
