@@ -20,7 +20,6 @@ from ch07.utils.atomic_files import read_json, read_tensors
 from ch07.utils.console import terminal_line
 from ch07.utils.errors import RunFolderError
 from ch07.utils.exit_codes import EXIT_FAILED
-from ch07.utils.validation import check_size
 
 NUMBERS = [name for name in run_folder.METRIC_FIELDS if name != "seconds"]
 PARTS = ("numbers", "weights", "answers")
@@ -132,7 +131,6 @@ def _compare_answers(first: Path, second: Path) -> Comparison:
 
 
 def _read_answers(path: Path) -> list[dict[str, Any]]:
-    check_size(path)
     answers = read_json(path)
     if not isinstance(answers, list) or not all(isinstance(row, dict) for row in answers):
         raise RunFolderError(f"{path} is not a list of answers")

@@ -22,6 +22,7 @@ import numpy as np
 from ch07.data.chat_dataset import counted_flags, fit_conversations, make_dataset
 from ch07.data.chat_forms import describe_conversations, merge_descriptions
 from ch07.data.data_files import STORE_FILE, Source, source_name
+from ch07.data.disk_array import DiskArray
 from ch07.data.entries import entry_key
 from ch07.data.entry_checks import Entry
 from ch07.data.field_names import SPLITS
@@ -38,6 +39,7 @@ from ch07.utils.atomic_files import (
     write_json_with_checksum,
 )
 from ch07.utils.errors import DataError, InputError
+from ch07.utils.plain_files import open_plain
 from ch07.utils.publication import new_folder
 from instruction_dataset import PromptStyle
 
@@ -208,14 +210,14 @@ def _split_place(place: str) -> tuple[str, int]:
 class TokenStore:
     """A folder that `write_store` wrote; DataError if it was altered since."""
 
-    ids: np.ndarray
-    ends: np.ndarray
-    prompts: np.ndarray
-    keys: np.ndarray
-    starts: np.ndarray
-    lines: np.ndarray
-    splits: np.ndarray
-    counted: np.ndarray  # only if `has_chats`
+    ids: DiskArray
+    ends: DiskArray
+    prompts: DiskArray
+    keys: DiskArray
+    starts: DiskArray
+    lines: DiskArray
+    splits: DiskArray
+    counted: DiskArray  # only if `has_chats`
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
@@ -229,12 +231,13 @@ class TokenStore:
                     raise InputError(f"{name} was altered or damaged after it was written")
             self.style = get_style(self.about["style"])
             for name, code in _arrays(self.has_chats).items():
-                setattr(self, name, np.memmap(self.folder / f"{name}.bin", np.dtype(code), "r"))
+                setattr(self, name, DiskArray(self.folder / f"{name}.bin", code))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder} can't be read as a token store: {error}") from None
         tokenizer = load_tokenizer()
-        if self.ids.max(initial=0) >= tokenizer.n_vocab:
-            raise DataError(f"{folder} contains an unknown token id: {self.ids.max()}")
+        largest = self.ids.maximum()
+        if largest >= tokenizer.n_vocab:
+            raise DataError(f"{folder} contains an unknown token id: {largest}")
         if self.about["tokenizer"] != tokenizer.name:
             raise DataError(
                 f"{folder} was made with the tokenizer {self.about['tokenizer']!r}: write it "
@@ -251,7 +254,10 @@ class TokenStore:
 
     def bounds(self, row: int) -> tuple[int, int]:
         """Where the row's ids begin and end."""
-        return int(self.ends[row - 1]) if row else 0, int(self.ends[row])
+        if row == 0:
+            return 0, int(self.ends[0])
+        start, end = self.ends[row - 1 : row + 1]
+        return int(start), int(end)
 
     def counted_of(self, row: int) -> list[bool]:
         """For each id of a row, and for the end-of-text after it, whether the loss counts it."""
@@ -266,6 +272,12 @@ class TokenStore:
 
     def entry(self, row: int) -> Entry:
         """The row as text."""
-        with open(self.folder / TEXT, "rb") as file:
-            file.seek(int(self.starts[row]))
-            return json.loads(file.readline())
+        path = self.folder / TEXT
+        try:
+            with open_plain(path) as file:
+                file.seek(int(self.starts[row]))
+                return json.loads(file.readline())
+        except DataError:
+            raise
+        except ValueError:
+            raise DataError(f"{path} was altered while it was in use: write it again") from None

@@ -27,8 +27,8 @@ class StoredDataset(Dataset):
     def __init__(self, store: TokenStore, loss_on: str = "all") -> None:
         self.store = store
         self.loss_on = loss_on
-        self.lengths = np.diff(store.ends.astype(np.int64), prepend=0)  # both in tokens
-        self.prompt_lengths = store.prompts
+        self.lengths = np.diff(store.ends[:].astype(np.int64), prepend=0)  # both in tokens
+        self.prompt_lengths = store.prompts[:]
 
     def __len__(self) -> int:
         return len(self.store)
@@ -40,14 +40,14 @@ class StoredDataset(Dataset):
         if self.loss_on == "all":
             return ids
         if not self.store.has_chats:
-            return int(self.store.prompts[row]), ids
+            return int(self.prompt_lengths[row]), ids
         return self._counted(row), ids
 
     def _counted(self, row: int) -> list[bool]:
         """The flags of a row, as a `ChatDataset` of its entry has them."""
         counted = self.store.counted_of(row)
         if self.loss_on == "last-response":
-            n_prompt = int(self.store.prompts[row])
+            n_prompt = int(self.prompt_lengths[row])
             counted[:n_prompt] = [False] * n_prompt
         return counted
 
@@ -58,8 +58,8 @@ class StoredDataset(Dataset):
             return np.asarray(self.prompt_lengths)
         if self.loss_on == "last-response":
             return np.array([self._counted(row).count(False) for row in range(len(self))])
-        ends = self.store.ends.astype(np.int64) + np.arange(1, len(self) + 1)  # in flags
-        counted = np.concatenate([[0], np.cumsum(self.store.counted, dtype=np.int64)])
+        ends = self.store.ends[:].astype(np.int64) + np.arange(1, len(self) + 1)  # in flags
+        counted = np.concatenate([[0], np.cumsum(self.store.counted[:], dtype=np.int64)])
         n_counted = np.diff(counted[ends], prepend=0)
         return np.asarray(self.lengths) + 1 - n_counted
 
@@ -111,10 +111,11 @@ def split_store(
         )
     if rule != "groups":
         return split_ignoring_prompts(rule, len(store), seed)
-    if store.splits.any():
-        own = np.maximum(store.splits, 1) - 1  # a row without a split is for training
+    given = store.splits[:]
+    if given.any():
+        own = np.maximum(given, 1) - 1  # a row without a split is for training
         return {name: np.flatnonzero(own == i).tolist() for i, name in enumerate(SPLITS)}
-    return split_groups(store.keys.tolist(), seed=seed)
+    return split_groups(store.keys[:].tolist(), seed=seed)
 
 
 def describe_stored_splits(
@@ -124,12 +125,13 @@ def describe_stored_splits(
 
     Prompts are compared by their hashes, of 8 bytes.
     """
-    n_with_split = int(np.count_nonzero(store.splits))
+    n_with_split = int(np.count_nonzero(store.splits[:]))
     if n_with_split:
         yield describe_split_field(n_with_split, len(store), split_field_ignored)
-    training_keys = store.keys[np.asarray(datasets["train"].indices, dtype=np.int64)]
+    all_keys = store.keys[:]
+    training_keys = all_keys[np.asarray(datasets["train"].indices, dtype=np.int64)]
     for name in SPLITS[1:]:
-        keys = store.keys[np.asarray(datasets[name].indices, dtype=np.int64)]
+        keys = all_keys[np.asarray(datasets[name].indices, dtype=np.int64)]
         n = int(np.isin(keys, training_keys).sum())
         if n:
             yield f"{n} of {len(keys)} {name} prompts are also in training"

@@ -14,7 +14,8 @@ from typing import Any
 from ch07.data.byte_pair_vocabulary import PATTERNS, Vocabulary, gpt2_vocabulary
 from ch07.data.tokenizer import TokenizerError
 from ch07.utils.atomic_files import read_json, write_bytes, write_json
-from ch07.utils.validation import MAX_CONFIG_BYTES, check_size, has_lone_surrogate, quote
+from ch07.utils.plain_files import read_plain
+from ch07.utils.validation import MAX_CONFIG_BYTES, has_lone_surrogate, quote
 
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -60,10 +61,8 @@ def read_vocabulary(folder: str | Path) -> Vocabulary:
     """
     folder = Path(folder)
     try:
-        check_size(folder / TOKENIZER_FILE, MAX_TOKENIZER_BYTES)
-        stored = _read_object(folder / TOKENIZER_FILE)
-        check_size(folder / TOKENIZER_CONFIG, MAX_CONFIG_BYTES)
-        settings = _read_object(folder / TOKENIZER_CONFIG)
+        stored = _read_object(folder / TOKENIZER_FILE, MAX_TOKENIZER_BYTES)
+        settings = _read_object(folder / TOKENIZER_CONFIG, MAX_CONFIG_BYTES)
         model = stored["model"]
         _check_tokenizer(stored, settings)
         marks = {token["content"]: token["id"] for token in stored["added_tokens"]}
@@ -94,15 +93,14 @@ def holds_gpt2(folder: str | Path) -> bool:
     """Whether the tokenizer.json of a folder has GPT-2's own tokens, whatever stands beside it."""
     path = Path(folder) / TOKENIZER_FILE
     try:
-        check_size(path, MAX_TOKENIZER_BYTES)
-        numbers = read_json(path)["model"]["vocab"]
+        numbers = read_json(path, MAX_TOKENIZER_BYTES)["model"]["vocab"]
         return sorted(numbers, key=numbers.__getitem__) == list(gpt2_vocabulary().tokens)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    value = read_json(path)
+def _read_object(path: Path, max_bytes: int) -> dict[str, Any]:
+    value = read_json(path, max_bytes)
     if not isinstance(value, dict):
         raise TokenizerError(f"{path.name} is not an object")
     return value
@@ -186,8 +184,8 @@ def _words_of(stored: Mapping[str, Any]) -> str:
 def _template_in(folder: Path, settings: Mapping[str, Any]) -> str | None:
     file = folder / "chat_template.jinja"
     if file.is_file():
-        check_size(file, MAX_CONFIG_BYTES)
-        return file.read_text(encoding="utf-8")
+        text = read_plain(file, MAX_CONFIG_BYTES).decode("utf-8")
+        return text.replace("\r\n", "\n")
     return settings.get("chat_template")
 
 

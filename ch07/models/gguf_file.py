@@ -10,6 +10,7 @@ Source: ggml's docs/gguf.md. Formats of numbers are explained in `ch07.models.gg
 
 import math
 import mmap
+import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ import torch
 
 from ch07.models.gguf_numbers import FORMATS_READ, decode_numbers
 from ch07.models.weight_reader import StoredWeights, WeightsError
+from ch07.utils.errors import DataError
+from ch07.utils.plain_files import open_plain
 from ch07.utils.validation import quote
 
 SUFFIX = ".gguf"
@@ -71,7 +74,7 @@ class GGUFFile:
         return StoredWeights(self.path, [self.path], shapes, self._read)
 
     def _read(self, names: Sequence[str]) -> Iterator[torch.Tensor]:
-        with open(self.path, "rb") as file:
+        with open_plain(self.path) as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         view = memoryview(mapped)
         for name in names:
@@ -89,18 +92,18 @@ def open_gguf(path: str | Path) -> GGUFFile:
     """The `GGUFFile` of a path; WeightsError for a file that is damaged, cut off or another one."""
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():  # a pipe or a device, which may never end
-            raise WeightsError(f"{path} is not a file")
-        n_bytes = path.stat().st_size
-        if n_bytes == 0:
-            raise _HeaderError("it is empty")
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
+            n_bytes = os.fstat(file.fileno()).st_size
+            if n_bytes == 0:
+                raise _HeaderError("it is empty")
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return _read_header(path, _Header(data), n_bytes)
     except FileNotFoundError:
         raise WeightsError(f"{path}: there is no such file") from None
     except OSError as error:
         raise WeightsError(f"{path} can't be read: {error.strerror or error}") from None
+    except DataError as error:  # a pipe or a device, which may never end
+        raise WeightsError(str(error)) from None
     except _HeaderError as error:
         raise WeightsError(f"{path} is not a GGUF file that can be read: {error}") from None
 

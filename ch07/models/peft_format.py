@@ -23,7 +23,7 @@ from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned, prefix_width
 from ch07.runs.run_folder import ADAPTER_WEIGHTS
 from ch07.utils.atomic_files import read_json, read_tensors, write_json, write_tensors
 from ch07.utils.errors import InputError, UserError
-from ch07.utils.validation import MAX_CONFIG_BYTES, check_size
+from ch07.utils.validation import MAX_CONFIG_BYTES
 
 ADAPTER_CONFIG = "adapter_config.json"
 PREFIX_TABLE = "prompt_embeddings"  # peft's name of the one tensor of a prefix
@@ -176,8 +176,7 @@ def load_adapter(model: LanguageModel, folder: str | Path) -> LanguageModel:
     """
     folder = Path(folder)
     try:
-        check_size(folder / ADAPTER_CONFIG, MAX_CONFIG_BYTES)
-        config = read_json(folder / ADAPTER_CONFIG)
+        config = read_json(folder / ADAPTER_CONFIG, MAX_CONFIG_BYTES)
         tensors = read_tensors(folder / ADAPTER_WEIGHTS)
         if isinstance(model, PrefixTuned) or lora_layers(model):
             raise InputError("the model has an adapter already")

@@ -23,7 +23,8 @@ from safetensors import SafetensorError, safe_open
 from ch07.models.parameter_names import MASKS, plain_name
 from ch07.utils.atomic_files import read_json
 from ch07.utils.errors import UserError
-from ch07.utils.validation import MAX_CONFIG_BYTES, MAX_LISTED, check_size, quote
+from ch07.utils.plain_files import open_plain
+from ch07.utils.validation import MAX_CONFIG_BYTES, MAX_LISTED, quote
 
 MAX_HEADER_BYTES = 10_000_000  # of a safetensors file; a model of 1,000 blocks needs a third
 MAX_PICKLE_BYTES = 2_000_000  # of the parts of a .pth file that aren't tensors; likewise
@@ -113,8 +114,7 @@ def read_config_beside(path: str | Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        check_size(file, MAX_CONFIG_BYTES)
-        config = read_json(file)
+        config = read_json(file, MAX_CONFIG_BYTES)
     except ValueError as error:
         raise WeightsError(str(error)) from None
     if not isinstance(config, dict):
@@ -133,7 +133,7 @@ def _weight_file_in(folder: Path) -> Path:
 @contextmanager
 def _open_one_safetensors(path: Path) -> Iterator[Any]:
     """Open one safetensors file; WeightsError if it is damaged or incomplete."""
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         header_bytes = int.from_bytes(file.read(8), "little")
     if header_bytes > MAX_HEADER_BYTES:
         raise WeightsError(
@@ -152,8 +152,7 @@ def _open_one_safetensors(path: Path) -> Iterator[Any]:
 def _shards_by_tensor(index: Path) -> dict[str, Path]:
     """{tensor name: file}, from the index of a sharded folder; only files in it are accepted."""
     try:
-        check_size(index, MAX_CONFIG_BYTES)
-        shards = read_json(index)["weight_map"]
+        shards = read_json(index, MAX_CONFIG_BYTES)["weight_map"]
         names = set(shards.values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{index} is not an index of shards: {error!r}") from None
@@ -195,7 +194,7 @@ def _open_torch(path: Path) -> StoredWeights:
     file_bytes = path.stat().st_size
     if zipfile.is_zipfile(path):
         _check_archive(path, file_bytes)
-    with open(path, "rb") as file:  # the format before 2020 begins with its pickles
+    with open_plain(path) as file:  # the format before 2020 begins with its pickles
         _check_pickles(path, file.read(MAX_PICKLE_BYTES))
     state = _torch_state(path)
     _check_tensors(path, state, file_bytes)

@@ -36,7 +36,7 @@ from ch07.utils.distributed import (
 )
 from ch07.utils.errors import InputError, UserError
 from ch07.utils.publication import fsync_folder
-from ch07.utils.validation import check_size, runtime_types
+from ch07.utils.validation import runtime_types
 from train_loop import TrainState
 
 CHECKPOINTS_KEPT = 2
@@ -227,7 +227,6 @@ def _newest_first(folder: Path) -> list[Path]:
 def _verify(checkpoint: Path) -> tuple[str | None, dict[str, Any] | None]:
     """(None, content of state.json) if all files are as they were written, else (problem, None)."""
     try:
-        check_size(checkpoint / STATE_FILE)
         content: dict[str, Any] = {
             "config": None,
             **read_json_with_checksum(checkpoint / STATE_FILE),
@@ -237,7 +236,7 @@ def _verify(checkpoint: Path) -> tuple[str | None, dict[str, Any] | None]:
             raise InputError(f"its files are {sorted(names)}")
         for name in names:
             file = _tensor_file(checkpoint, name)
-            if not file.is_file() or sha256_of(file) != content["sha256"][name]:
+            if not file.is_file() or sha256_of(file, must_fit=True) != content["sha256"][name]:
                 return f"{file.name} is damaged", None
         _check_state(TrainState(**content["state"]), content["config"])
         return None, content

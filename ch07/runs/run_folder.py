@@ -14,7 +14,8 @@ from typing import Any, TypedDict
 from ch07.config import FinetuneOptions
 from ch07.utils.atomic_files import read_json, sha256_of, write_json, write_jsonl
 from ch07.utils.errors import InputError, RunFolderError
-from ch07.utils.validation import MAX_CONFIG_BYTES, check_field_types, check_size, quote
+from ch07.utils.plain_files import read_plain
+from ch07.utils.validation import MAX_CONFIG_BYTES, check_field_types, quote
 from instruction_dataset import PromptStyle
 
 CONFIG = "config.json"
@@ -58,14 +59,14 @@ def read_finished_config(folder: str | Path) -> Config:
             f"{folder} has no complete {MODEL}: the run has not finished. "
             f"Resume it with: {resume_command(folder)}"
         )
-    digest = sha256_of(folder / MODEL)
+    digest = sha256_of(folder / MODEL, must_fit=True)
     if config["options"].get("method", "full") != "full":
         adapter = folder / ADAPTER / ADAPTER_WEIGHTS
         if not adapter.is_file():
             raise RunFolderError(
                 f"{folder} has no {ADAPTER}/{ADAPTER_WEIGHTS}: the copy is incomplete"
             )
-        digest += sha256_of(adapter)
+        digest += sha256_of(adapter, must_fit=True)
     if model_checksum(config, digest) != config.get("model_sha256"):
         raise RunFolderError(
             f"{folder / MODEL}, or model and prompt_style in {CONFIG}, are not what the run wrote: "
@@ -83,8 +84,7 @@ def read_config(folder: str | Path) -> Config:
     """config.json of a run folder; RunFolderError if there is none or it can't be read."""
     path = Path(folder) / CONFIG
     try:
-        check_size(path, MAX_CONFIG_BYTES)
-        config = read_json(path)
+        config = read_json(path, MAX_CONFIG_BYTES)
         if "model_type" in config and "options" not in config:
             raise RunFolderError(
                 f"{folder} is a model folder for transformers, not a run: its README.md says how "
@@ -114,7 +114,7 @@ def save_config(folder: Path, config: Config) -> None:
 def command_of_run(folder: str | Path) -> str:
     """The command that started a run: "finetune" (also if that can't be read), "prefer", ..."""
     try:
-        config = read_json(Path(folder) / CONFIG)
+        config = read_json(Path(folder) / CONFIG, MAX_CONFIG_BYTES)
         if "preference" in config:
             return "prefer"
         return "pretrain" if config["options"].get("text") else "finetune"
@@ -190,8 +190,8 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The records of metrics.jsonl in order of steps; RunFolderError if it can't be read."""
     path = Path(folder) / METRICS
     try:
-        check_size(path)
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = read_plain(path).decode("utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
         for record in records:
             for name in METRIC_FIELDS:
                 if not _is_metric(record.get(name)):

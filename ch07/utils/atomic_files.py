@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ch07.utils.errors import InputError
+from ch07.utils.plain_files import check_fits_into_memory, open_plain, read_plain
 from ch07.utils.publication import delete_leftovers, fsync_folder, publish, temporary_path
 
 CHECKSUM_KEY = "sealed"  # the key under which a JSON object stores its own checksum
@@ -104,10 +105,14 @@ def write_jsonl(
     return n
 
 
-def read_json(path: str | Path) -> Any:
-    """The JSON value in a UTF-8 file; a ValueError names the file if it isn't valid JSON."""
+def read_json(path: str | Path, max_bytes: int | None = None) -> Any:
+    """The JSON value in a UTF-8 file; a ValueError names the file if it isn't valid JSON.
+
+    DataError for anything but a regular file of at most `max_bytes`, as in `read_plain`.
+    """
+    data = read_plain(path, max_bytes)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON: {error}") from None
 
@@ -154,13 +159,19 @@ def write_tensors(
 
 def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     """The named CPU tensors of a safetensors file (never a pickle)."""
+    check_fits_into_memory(path)
     return load_file(path)
 
 
-def sha256_of(path: str | Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
+def sha256_of(path: str | Path, *, must_fit: bool = False) -> str:
+    """The sha256 of a regular file, in hexadecimal; DataError for a pipe or a device.
+
+    `must_fit`: the file is to be loaded whole, so one that doesn't fit into memory isn't read.
+    """
+    if must_fit:
+        check_fits_into_memory(path)
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         while block := file.read(HASH_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()

@@ -1,13 +1,11 @@
-"""Checks of values that come from outside: file sizes, field types, and how messages quote them."""
+"""Checks of values that come from outside: limits, field types, and how messages quote them."""
 
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
-from ch07.utils.errors import DataError
 from ch07.utils.memory import free_memory
 
 MAX_LISTED = 10  # findings or row numbers listed before "and so on"
@@ -59,23 +57,6 @@ def check_field_types(dataclass_type: type, values: Mapping[str, Any]) -> None:
 def max_json_bytes() -> int:
     """The size in bytes of the largest JSON text that fits into the free memory when parsed."""
     return free_memory() // MEMORY_PER_JSON_BYTE
-
-
-def check_size(path: str | Path, max_bytes: int | None = None) -> None:
-    """DataError unless `path` is a regular file of at most `max_bytes`; None: `max_json_bytes()`.
-
-    Call it before reading a file into memory: an untrusted folder may hold pipes, devices or
-    gigabytes. A file that doesn't exist passes, so that opening it raises the usual error.
-    """
-    path = Path(path)
-    if not path.exists():
-        return
-    if not path.is_file():
-        raise DataError(f"{path} is not a regular file")
-    if max_bytes is None:
-        max_bytes = max_json_bytes()
-    if path.stat().st_size > max_bytes:
-        raise DataError(f"{path} is too large to be read: more than {max_bytes / 1e6:,.0f} MB")
 
 
 def quote(text: str, max_characters: int = MAX_QUOTED_CHARACTERS) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import random
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from ch07.commands.cli import main
 from ch07.config import FinetuneOptions
 from ch07.data import text_lines, token_store
+from ch07.data.disk_array import DiskArray
 from ch07.data.prompt_styles import get_style
 from ch07.data.token_store import TokenStore, is_store, write_store
+from ch07.data.token_store_dataset import StoredDataset
 from ch07.training.run_plan import build_plan
 from ch07.utils.atomic_files import read_json, sha256_of, write_json, write_json_with_checksum
 from ch07.utils.errors import DataError, UserError
@@ -164,7 +167,40 @@ def test_two_bytes_a_token(tmp_path):
     sizes = {p.name: p.stat().st_size for p in store.folder.glob("*.bin")}
     assert sizes.pop("ids.bin") == 2 * len(store.ids)
     assert sum(sizes.values()) == 37 * len(store)
-    assert isinstance(store.ids, np.memmap)
+    assert isinstance(store.ids, DiskArray)
+
+
+def test_an_array_on_disk_is_that_of_numpy_and_can_be_sent_to_a_worker(tmp_path):
+    numbers = np.arange(1000, dtype=np.uint16) * 65
+    numbers.tofile(tmp_path / "numbers")
+    stored = DiskArray(tmp_path / "numbers", "H")
+    for array in (stored, pickle.loads(pickle.dumps(stored))):
+        assert len(array) == 1000 and array.maximum() == numbers.max()
+        for part in (slice(None), slice(3, 7), slice(7, 3), slice(-5, None), slice(990, 2000)):
+            assert array[part].tolist() == numbers[part].tolist()
+        assert array[::-2].tolist() == numbers[::-2].tolist()
+        assert [int(array[i]) for i in (0, 999, -1)] == [numbers[0], numbers[-1], numbers[-1]]
+        with pytest.raises(IndexError):
+            array[1000]
+    (tmp_path / "empty").touch()
+    assert DiskArray(tmp_path / "empty", "Q").maximum() == 0
+
+
+@pytest.mark.parametrize("name", ["ids.bin", "ends.bin", "prompts.bin", "entries.jsonl"])
+def test_a_store_that_becomes_shorter_while_it_is_used_says_so(tmp_path, name):
+    """A mapped file would kill the process (SIGBUS)."""
+    path = write_rows(tmp_path / "rows.jsonl")
+    store = write_store(path, tmp_path / "store", get_style("book"))
+    dataset = StoredDataset(store, "response")
+    last = len(store) - 1
+    expected = dataset[last]
+    with open(store.folder / name, "rb+") as file:
+        file.truncate(16)
+    if name == "prompts.bin":  # it is in memory
+        assert dataset[last] == expected
+        return
+    with pytest.raises(DataError, match=rf"{name} (became shorter|was altered) while it was in"):
+        (dataset.data if name == "entries.jsonl" else dataset)[last]
 
 
 def test_leaks_and_seams_are_told_as_of_a_file(tmp_path):

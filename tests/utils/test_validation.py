@@ -5,8 +5,7 @@ from typing import Literal
 
 import pytest
 
-from ch07.utils.errors import DataError
-from ch07.utils.validation import check_field_types, check_size, quote, runtime_types
+from ch07.utils.validation import check_field_types, quote, runtime_types
 
 
 @dataclass
@@ -43,17 +42,6 @@ def test_the_classes_of_an_annotation():
     assert runtime_types(int) == (int,)
     assert runtime_types(Literal["a", "b"]) == (str, str)
     assert set(runtime_types(dict[str, int] | float | None)) == {dict, float, int, type(None)}
-
-
-def test_only_regular_files_up_to_a_size_are_read(tmp_path):
-    path = tmp_path / "file"
-    check_size(path)  # it doesn't exist: opening it says so
-    path.write_bytes(b"x" * 10)
-    check_size(path, 10)
-    with pytest.raises(DataError, match="too large to be read"):
-        check_size(path, 9)
-    with pytest.raises(DataError, match="is not a regular file"):
-        check_size(tmp_path)
 
 
 def test_a_quoted_value_is_shortened():

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ch07.utils.console import count
 from ch07.utils.errors import DataError
-from ch07.utils.validation import check_size
+from ch07.utils.plain_files import read_plain
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -122,9 +122,8 @@ class ResumableJsonl:
 
     def _check_not_foreign(self) -> None:
         """Never write to, or cut, a file that is not ours."""
-        begun = (
-            self.log.read_bytes() if self.log.exists() else b""
-        )  # part of our first line, or b""
+        # part of our first line, or b""
+        begun = read_plain(self.log) if self.log.exists() else b""
         if self.path.exists() and self.path.stat().st_size:
             raise DataError(
                 f"{self.path} already exists, without {self.log.name} beside it: choose another "
@@ -135,7 +134,7 @@ class ResumableJsonl:
 
     def _check_last_line(self, request: int) -> None:
         """An incomplete last line may be cut off only if it is the beginning of a row of ours."""
-        tail = self.path.read_bytes().rsplit(b"\n", 1)[-1] if self.path.exists() else b""
+        tail = read_plain(self.path).rsplit(b"\n", 1)[-1] if self.path.exists() else b""
         try:
             ours = json.loads(tail).get("request") == request
         except (ValueError, AttributeError, RecursionError):
@@ -200,8 +199,7 @@ def _to_jsonl(values: Iterable[Row]) -> bytes:
 
 def _complete_lines(path: Path) -> list[tuple[Any, int]]:
     """[(value, size of its line in bytes)] of a JSONL file, without an incomplete last line."""
-    check_size(path)
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    lines = read_plain(path).split(b"\n")[:-1] if path.exists() else []
     try:
         return [(json.loads(line), len(line) + 1) for line in lines]
     except (ValueError, RecursionError):
