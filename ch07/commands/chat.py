@@ -38,6 +38,7 @@ conversations, so it remembers earlier lines."""
 MORE_COMMANDS = """
   /new      begin a new conversation
   /system   what follows is the system prompt of a new conversation"""
+TOO_LONG = f"more than {MAX_FIELD_CHARACTERS:,} characters"
 EXIT_COMMANDS = ("exit", "quit", "/exit", "/quit")
 STOP_NOTES = {
     "length": "[stopped at the limit of new tokens]",
@@ -72,11 +73,14 @@ def chat(folder: str, device: str = "auto", weights: str = "float32", **options:
         _print_note(session.help)
     while True:
         try:
-            line = input("> " if interactive else "").strip()
+            line = _read_line(interactive).strip()
         except EOFError:
             return 0
         except UnicodeDecodeError as error:
             _print_note(f"that line is not valid {error.encoding}")
+            continue
+        except InputError as error:
+            _print_note(str(error))
             continue
         if line in EXIT_COMMANDS:
             return 0
@@ -112,9 +116,13 @@ class ChatSession:
             self.show_prompt = not self.show_prompt
             _print_note(f"prompts are {'shown' if self.show_prompt else 'hidden'}")
         elif self.remembers and command in ("/new", "/system"):
-            self.history = []
             if command == "/system":
-                self.system = text.strip()
+                try:
+                    self.system = _checked(text)
+                except InputError as error:
+                    _print_note(str(error))
+                    return
+            self.history = []
             _print_note("a new conversation")
         else:
             _print_note(f"no command {terminal_line(line)}; /help lists the commands")
@@ -157,15 +165,38 @@ class ChatSession:
         return entry
 
 
+def _read_line(interactive: bool) -> str:
+    """The next line; EOFError at the end, InputError for one that is too long, which is skipped.
+
+    Of a pipe no more is read at a time than a line may have, in case it never ends.
+    """
+    if interactive:
+        return input("> ")
+    line = sys.stdin.readline(MAX_FIELD_CHARACTERS + 1)
+    if not line:
+        raise EOFError
+    if len(line) <= MAX_FIELD_CHARACTERS or line.endswith("\n"):
+        return line
+    while line and not line.endswith("\n"):
+        line = sys.stdin.readline(MAX_FIELD_CHARACTERS)
+    raise InputError(TOO_LONG)
+
+
 def _entry(instruction: str, text: str) -> dict[str, str]:
     """The entry, its fields stripped as in training data, so that the prompts are the same."""
     if not instruction.strip():
         raise InputError("the instruction is empty")
-    if len(instruction) + len(text) > MAX_FIELD_CHARACTERS:
-        raise InputError(f"more than {MAX_FIELD_CHARACTERS:,} characters")
-    if has_lone_surrogate(instruction + text):
-        raise InputError("the text contains half a character (a lone surrogate): type it as UTF-8")
+    _checked(instruction + text)
     return {"instruction": instruction.strip(), "input": text.strip()}
+
+
+def _checked(text: str) -> str:
+    """The text without outer white space; InputError if it can't stand in a prompt."""
+    if len(text) > MAX_FIELD_CHARACTERS:
+        raise InputError(TOO_LONG)
+    if has_lone_surrogate(text):
+        raise InputError("the text contains half a character (a lone surrogate): type it as UTF-8")
+    return text.strip()
 
 
 def _check_sampling(options: dict[str, Any]) -> None:

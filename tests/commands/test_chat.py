@@ -169,3 +169,41 @@ def test_ctrl_c_ends_the_answer_and_not_the_chat(monkeypatch, capsys):
     assert main(["chat", "RUN"]) == 0
     assert asked == ["Name a colour.", "Name another."]
     assert capsys.readouterr() == ("begun\nbegun\n", "[interrupted]\n")
+
+
+class EndlessLine(io.StringIO):
+    """Standard input whose first line is longer than the memory."""
+
+    def __init__(self, n_reads, rest):
+        super().__init__(rest)
+        self.n_left = n_reads
+        self.largest = 0
+
+    def readline(self, size=-1):
+        self.largest = max(self.largest, 1 << 62 if size < 0 else size)
+        if self.n_left == 0:
+            return super().readline(size)
+        self.n_left -= 1
+        return "a" * size
+
+
+def test_a_line_that_is_too_long_is_skipped_in_pieces(monkeypatch, capsys):
+    asked = []
+
+    def respond_streaming(model, tokenizer, entry, style, limit, on_text, **options):
+        asked.append((entry["instruction"], entry.get("system")))
+        return Answer("Yes.", "end")
+
+    shape = {"emb_dim": 8, "n_heads": 1, "n_layers": 1, "vocab_size": 9, "context_length": 128}
+    run = SimpleNamespace(
+        model=GPTModel(shape), tokenizer=load_tokenizer(), style=BOOK_STYLE, conversations={}
+    )
+    monkeypatch.setattr("ch07.commands.chat.load_model_to_answer", lambda *arguments: run)
+    monkeypatch.setattr("ch07.commands.chat.respond_streaming", respond_streaming)
+    stdin = EndlessLine(50, "the end of it\nHi.\n/system " + "b" * 99_999 + "\nHo.")
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert main(["chat", "RUN"]) == 0
+    assert [instruction for instruction, _ in asked] == ["Hi.", "Ho."]
+    assert stdin.largest <= 100_001
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["more than 100,000 characters"] * 2
