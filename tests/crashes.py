@@ -20,7 +20,14 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CHANGES = ("replace", "mkdir", "unlink", "rmdir", "fsync")  # of the module os, as ours call them
+CHANGES = (
+    "replace",
+    "link",
+    "mkdir",
+    "unlink",
+    "rmdir",
+    "fsync",
+)  # of the module os, as ours call them
 
 
 def die():
