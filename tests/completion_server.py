@@ -2,7 +2,7 @@
 
 import json
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 
 from local_server import answering
@@ -63,6 +63,21 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing for longer than anybody waits here."""
         time.sleep(0.5)
         self.close_connection = True
+
+
+def endless(start, piece, pause=0.0, seconds=20):
+    """A function that sends some bytes, and then a piece again and again, till nobody listens."""
+
+    def answer(handler):
+        handler.close_connection = True
+        end = time.monotonic() + seconds
+        with suppress(OSError):
+            handler.wfile.write(start)
+            while time.monotonic() < end:
+                handler.wfile.write(piece)
+                time.sleep(pause)
+
+    return answer
 
 
 @contextmanager

@@ -84,8 +84,11 @@ NUMBER_END = r"(?![\w/]|[.,]\d)"
 NUMBER = NUMBER_START + r"(\d{1,3}(?:\.\d+)?)"
 WHOLE_NUMBER = NUMBER + NUMBER_END
 FRACTION = NUMBER + r" ?(?:/|out of) ?(\d{1,3})" + NUMBER_END
+# A whole run of letters with such a word in it. The match begins where the run begins: from each
+# "score" in "scorescorescore..." the search would go through the rest of the run again.
 SCORE_WORD = (
-    r"(?:score|rating|grade)[a-z]*\b(?: (?:it|is|of|this|the answer|an?|as|at|would be))*[ :=]*"
+    r"(?<![a-z])(?=[a-z]*?(?:score|rating|grade))[a-z]+\b"
+    r"(?: (?:it|is|of|this|the answer|an?|as|at|would be))*[ :=]*"
 )
 REGEX_FLAGS = re.IGNORECASE | re.ASCII  # ASCII: a number may stand between Chinese characters
 NUMBER_RANGE = r"\d ?(?:[-\u2010-\u2015]|to) ?\d"

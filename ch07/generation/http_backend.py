@@ -1,8 +1,9 @@
 """Completions from a server: OpenAI's chat interface or Ollama's, with the standard library alone.
 
 Failures that may be temporary are retried after a wait; all others give a one-line error.
-Answers are read up to a limit of size and time, redirects are not followed, and the API key is
-neither shown nor stored.
+Limits of size and time hold for all that a server sends, and redirects are not followed
+(`bounded_http`). Whatever arrives is searched for the API key first, which is neither shown nor
+stored (`key_mask`).
 """
 
 import http.client
@@ -13,12 +14,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from ch07 import __version__
+from ch07.generation.bounded_http import MAX_ERROR_BYTES, Fetch, open_url, read_answer, read_error
 from ch07.generation.completion import (
     Complete,
     Completion,
@@ -28,32 +29,23 @@ from ch07.generation.completion import (
     check_prompt,
     finished_completion,
 )
-from ch07.generation.server_protocols import PROTOCOLS, TRANSIENT_STATUS, TransientError
-from ch07.utils.console import terminal_line
+from ch07.generation.key_mask import key_mask
+from ch07.generation.server_protocols import PROTOCOLS, TRANSIENT_STATUS, Reply, TransientError
+from ch07.utils.console import count, terminal_line
 from ch07.utils.errors import InputError
 from ch07.utils.hosts import LOCAL_HOSTS
 
 KEY_VARIABLE = "OPENAI_API_KEY"  # of the environment
 PATHS = [path for each in PROTOCOLS.values() for path in (each.chat_path, each.raw_path)]
 PROMPT_REJECTED_STATUS = (400, 413, 422)  # too long, most often, or against the server's rules
-MAX_ANSWER_BYTES = 10_000_000
-MAX_ANSWER_SECONDS = 900  # until an answer is complete, however steadily it arrives
-MAX_ERROR_BYTES = 2000  # of the body of an error that are read
+MAX_TOKEN_CHARACTERS = 128  # of the longest tokens: runs of spaces, or of dashes
+MAX_WAIT_CHARACTERS = 100  # of a Retry-After
 VERSION = re.compile(r"/v\d+(?:(?:alpha|beta)\d*)?(?:/|$)")  # in the path of an address
 USER_AGENT = f"ch07/{__version__}"  # some servers refuse Python's own name
 NO_QUOTA = "insufficient_quota"  # the code of a 429 that no waiting helps
-READ_BYTES = 2**16  # of an answer, at a time
+CUT_OFF = (ConnectionError, http.client.IncompleteRead, http.client.BadStatusLine)
 FIRST_WAIT_SECONDS = 1.0  # before the first retry; doubled before each further one
 MAX_WAIT_SECONDS = 60.0
-
-Fetch = Callable[..., Any]  # urlopen, as of an opener: (request, timeout=) -> response
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Prompt and key only go to the address that was given."""
-
-    def redirect_request(self, *arguments: Any) -> None:
-        return None
 
 
 def complete_at_url(
@@ -73,18 +65,21 @@ def complete_at_url(
     """A `complete` that asks a server; ValueError for an address or arguments that can't be used.
 
     `kind` is "openai" (with `api_key`, by default from the environment's OPENAI_API_KEY) or
-    "ollama". Ollama can `stream` an answer line by line; `timeout`, in seconds, then applies to
-    each line. With `raw`, the prompt is continued as it is, without a chat template. Options that
-    the server refuses by name are left out, or renamed, from then on, and `report` is told. The
-    function raises CompletionError after `retries` retries, or at once where a retry can't help.
+    "ollama". A reply must begin within `timeout` seconds, and no silence in it may be longer; the
+    whole of it may take MAX_ANSWER_SECONDS more (`bounded_http`). Ollama can `stream` an answer
+    line by line, so that a slow model is not silent. With `raw`, the prompt is continued as it is,
+    without a chat template. Options that the server refuses by name are left out, or renamed, from
+    then on, and `report` is told. The function raises CompletionError after `retries` retries, or
+    at once where a retry can't help.
     """
     _check_kind(kind, model, stream)
     host = _validate_host(url, allow_http)
     api_key = _resolve_api_key(url, host, kind, api_key)
     protocol = PROTOCOLS[kind]
     address = _address(url, protocol.raw_path if raw else protocol.chat_path)
-    fetch = _fetcher(host)
+    fetch = open_url(host)
     headers = _headers(api_key)
+    mask = key_mask(api_key)
     wishes = ServerWishes(protocol.adapt, report)
 
     def complete(prompt: str, **options: Any) -> Completion:
@@ -96,13 +91,21 @@ def complete_at_url(
 
         def send(body: dict[str, Any]) -> Completion:
             request = urllib.request.Request(address, json.dumps(body).encode(), headers)
-            data = _fetch_answer(fetch, request, timeout=timeout, model=model, api_key=api_key)
-            reply = protocol.read(data)
+            answer = _fetch_answer(fetch, request, timeout=timeout, model=model, mask=mask)
+            reply = _cut(protocol.read(answer), limits.max_new_tokens)
             return finished_completion(reply.text, reply.finish_reason, limits.stop)
 
         return _with_retries(lambda: wishes.ask(send, whole), host, retries, sleep)
 
     return complete
+
+
+def _cut(reply: Reply, max_new_tokens: int) -> Reply:
+    """The reply without what is certainly beyond the limit of tokens, which a server may ignore."""
+    max_characters = MAX_TOKEN_CHARACTERS * max_new_tokens
+    if len(reply.text) <= max_characters:
+        return reply
+    return Reply(reply.text[:max_characters], "length")
 
 
 def _headers(api_key: str | None) -> dict[str, str]:
@@ -218,12 +221,6 @@ def _address(url: str, path: str) -> str:
     return url + path
 
 
-def _fetcher(host: str) -> Fetch:
-    """A function like urlopen, without redirects, and without a proxy for this machine."""
-    proxies = [urllib.request.ProxyHandler({})] if host in LOCAL_HOSTS else []
-    return urllib.request.build_opener(_NoRedirect, *proxies).open
-
-
 # --- the network --------------------------------------------------------------------------------
 def _with_retries(
     ask: Callable[[], Completion], host: str, retries: int, sleep: Callable[[float], None]
@@ -236,7 +233,7 @@ def _with_retries(
         except TransientError as error:
             if attempt >= retries:
                 raise CompletionError(
-                    f"{host} gave no answer in {retries + 1} attempts; the last error: {error}"
+                    f"{host} gave no answer in {count(retries + 1, 'attempt')}; the last error: {error}"
                 ) from None
             backoff = FIRST_WAIT_SECONDS * 2**attempt
             sleep(min(MAX_WAIT_SECONDS, max(error.wait, backoff)))
@@ -249,52 +246,47 @@ def _fetch_answer(
     *,
     timeout: float,
     model: str,
-    api_key: str | None,
-) -> bytes:
-    """The body of the server's answer; TransientError or CompletionError if there is none."""
+    mask: Callable[[str], str],
+) -> str:
+    """The server's answer, without the key; TransientError or CompletionError if there is none."""
     host = urlsplit(request.full_url).netloc
     try:
         with fetch(request, timeout=timeout) as response:
-            return _read_body(response)
+            return mask(_decode(read_answer(response)))
     except urllib.error.HTTPError as error:
         with error:
-            raise _error_for_status(error, host, model, api_key) from None
+            raise _error_for_status(error, host, model, mask) from None
     except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
-        cause = getattr(error, "reason", error)
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(cause, ConnectionRefusedError):
             raise CompletionError(f"nothing answers at {host}: is the server running?") from None
         if isinstance(cause, TimeoutError):
-            raise TransientError(f"no data for {timeout:g} seconds") from None
-        if isinstance(cause, ConnectionError | http.client.HTTPException):
+            raise TransientError(f"no complete reply within {timeout:g} seconds") from None
+        if isinstance(cause, CUT_OFF):
             raise TransientError("the answer was cut off") from None
+        if isinstance(cause, http.client.HTTPException):
+            raise CompletionError(
+                f"{host} sends headers that no answer has, or too many: is the address right?"
+            ) from None
         raise CompletionError(
-            f"{host} can't be reached: {terminal_line(str(cause), 200)}"
+            f"{host} can't be reached: {terminal_line(mask(str(cause)), 200)}"
         ) from None
 
 
-def _read_body(response: http.client.HTTPResponse) -> bytes:
-    """The whole body, within the limits of size and time."""
-    data = bytearray()
-    started = time.monotonic()
-    while block := response.read1(READ_BYTES):
-        data += block
-        if len(data) > MAX_ANSWER_BYTES:
-            raise CompletionError(f"the answer has more than {MAX_ANSWER_BYTES / 1e6:g} MB")
-        if time.monotonic() - started > MAX_ANSWER_SECONDS:
-            raise CompletionError(
-                f"the answer was still incomplete after {MAX_ANSWER_SECONDS} seconds"
-            )
-    if response.length:  # bytes that were announced and did not arrive
-        raise TransientError("the answer was cut off")
-    return bytes(data)
+def _decode(body: bytes) -> str:
+    """The text of a body, in any of the encodings of JSON."""
+    try:
+        return body.decode(json.detect_encoding(body), "surrogatepass")
+    except UnicodeDecodeError:
+        return body.decode(errors="replace")
 
 
 def _error_for_status(
-    error: urllib.error.HTTPError, host: str, model: str, api_key: str | None
+    error: urllib.error.HTTPError, host: str, model: str, mask: Callable[[str], str]
 ) -> TransientError | CompletionError:
     """The exception for a status other than 200."""
     status = error.code
-    reason = _reason_in_body(error, api_key)
+    reason = _reason_in_body(read_error(error), mask)
     said = f": {reason}" if reason else ""
     seconds = _seconds_to_wait(error.headers.get("Retry-After"))
     may_retry = seconds is not None or "retry" in reason.casefold()
@@ -319,7 +311,7 @@ def _error_for_status(
 
 def _seconds_to_wait(wait: str | None) -> float | None:
     """The seconds of a Retry-After, which may be a date; None if there is none."""
-    if not wait:
+    if not wait or len(wait) > MAX_WAIT_CHARACTERS:
         return None
     try:
         return max(0.0, float(wait))
@@ -331,12 +323,14 @@ def _seconds_to_wait(wait: str | None) -> float | None:
         return None
 
 
-def _reason_in_body(error: urllib.error.HTTPError, api_key: str | None) -> str:
-    """What the body of an error says, on one line: its message if it is JSON, else its text."""
-    body = b""
-    with suppress(OSError, http.client.HTTPException):
-        body = error.read(MAX_ERROR_BYTES)
-    text = body.decode(errors="replace")
+def _reason_in_body(body: bytes | None, mask: Callable[[str], str]) -> str:
+    """What the body of an error says, on one line: its message if it is JSON, else its text.
+
+    Nothing of an incomplete body is shown, since half a key at its end could not be recognised.
+    """
+    if body is None:
+        return f"what it says is incomplete, or longer than {MAX_ERROR_BYTES / 1000:g} kB"
+    text = mask(_decode(body))
     try:
         value: Any = json.loads(text)
         in_list = isinstance(value, list) and value  # Gemini
@@ -351,6 +345,4 @@ def _reason_in_body(error: urllib.error.HTTPError, api_key: str | None) -> str:
             text = inner
     except (ValueError, AttributeError, RecursionError):
         pass  # a page, or a plain sentence
-    if api_key:
-        text = text.replace(api_key, "[key]")
-    return terminal_line(" ".join(text.split()), 300)
+    return terminal_line(" ".join(mask(text).split()), 300)

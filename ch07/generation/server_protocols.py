@@ -1,4 +1,4 @@
-"""The requests and answers of OpenAI's chat interface and of Ollama's: bytes in, text out.
+"""The requests and answers of OpenAI's chat interface and of Ollama's: JSON in, text out.
 
 The two differ in where the options are placed and in the form of an answer, so each has one
 function that builds a request and one that reads an answer. Networks are handled elsewhere
@@ -33,6 +33,8 @@ MAX_OPENAI_STOPS = 4  # stop strings that OpenAI accepts
 # HTTP's statuses, and those of proxies, after which the same request may succeed.
 TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504, 524, 529)
 MAX_QUOTED_CHARACTERS = 60  # of an answer, in a message
+MAX_STREAM_PARTS = 100_000  # of a streamed answer; a part is a token or more
+MAX_JSON_DEPTH = 100  # an answer has about five lists and objects within each other
 
 
 def protocol_of_address(url: str) -> str:
@@ -164,9 +166,9 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
 
 
 # --- answers ------------------------------------------------------------------------------------
-def read_openai(data: bytes) -> Reply:
+def read_openai(answer: str) -> Reply:
     """The reply in an answer; TransientError if half of it is missing, CompletionError if wrong."""
-    value = _parse_json(data)
+    value = _parse_json(answer)
     _raise_reported_error(value)
     try:
         choice = value["choices"][0]
@@ -205,12 +207,13 @@ def _raise_reported_error(value: Any) -> None:
     raise CompletionError(text)
 
 
-def read_ollama(data: bytes) -> Reply:
+def read_ollama(answer: str) -> Reply:
     """The reply in one object, or in a stream of one object per line; errors as `read_openai`."""
     text = ""
-    for line in data.split(b"\n"):
-        if not line.strip():
-            continue
+    lines = (line for line in answer.split("\n") if line.strip())
+    for n_before, line in enumerate(lines):
+        if n_before == MAX_STREAM_PARTS:
+            raise CompletionError(f"the answer has more than {MAX_STREAM_PARTS:,} parts")
         part = _parse_json(line)
         if isinstance(part, dict) and "error" in part:
             raise CompletionError(f"the server reports: {terminal_line(str(part['error']), 200)}")
@@ -260,17 +263,38 @@ def _known_finish_reason(reason: Any) -> Any:
     return reason
 
 
-def _parse_json(data: bytes) -> Any:
+def _parse_json(text: str) -> Any:
+    _check_depth(text)
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        if data.lstrip().startswith(b"{"):
+        return json.loads(text)
+    except ValueError:
+        if text.lstrip().startswith("{"):
             raise TransientError("the answer was cut off") from None
-        beginning = data[:MAX_QUOTED_CHARACTERS].decode(errors="replace")
         raise CompletionError(
             "the server's answer isn't JSON, but begins with "
-            f"{terminal_line(beginning, MAX_QUOTED_CHARACTERS)!r}: is the address right?"
+            f"{terminal_line(text[:MAX_QUOTED_CHARACTERS], MAX_QUOTED_CHARACTERS)!r}: "
+            "is the address right?"
         ) from None
+
+
+# The texts in JSON, closed or not, so that brackets in them aren't counted; and the brackets.
+TEXT_OR_BRACKET = re.compile(r'"(?:[^"\\]+|\\.)*"?|[\[\]{}]', re.DOTALL)
+
+
+def _check_depth(text: str) -> None:
+    """CompletionError for JSON whose nesting could exhaust the stack."""
+    depth = 0
+    for match in TEXT_OR_BRACKET.finditer(text):
+        mark = match[0]
+        if mark in "[{":
+            depth += 1
+        elif mark in "]}":
+            depth -= 1
+        if depth > MAX_JSON_DEPTH:
+            raise CompletionError(
+                f"the server's answer is nested more than {MAX_JSON_DEPTH} levels deep: is the "
+                "address right?"
+            )
 
 
 def _keys(value: Any) -> str:
@@ -286,7 +310,7 @@ class ServerProtocol:
     chat_path: str
     raw_path: str
     request: Callable[..., dict[str, Any]]
-    read: Callable[[bytes], Reply]
+    read: Callable[[str], Reply]
     # a refused request and the server's message -> another request, or None
     adapt: Callable[[dict[str, Any], str], dict[str, Any] | None]
 

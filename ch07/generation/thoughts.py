@@ -25,14 +25,14 @@ def drop_thoughts(text: str) -> str:
     >>> drop_thoughts("10 would be too harsh.</think> 90"), drop_thoughts("Type <think>.")
     ('90', 'Type <think>.')
     """
-    answer = text
-    while opening := OPENING.match(answer):
+    start = 0  # of what is not a thought; the text is copied once, however many thoughts it has
+    while opening := OPENING.match(text, start):
         name = opening[1] or opening[2]
-        closing = re.search(rf"[<\[]/{name}[>\]]", answer[opening.end() :], re.IGNORECASE)
+        closing = re.compile(rf"[<\[]/{name}[>\]]", re.IGNORECASE).search(text, opening.end())
         if closing is None:
             return ""
-        answer = answer[opening.end() + closing.end() :].lstrip()
-    closing = CLOSING.search(answer)
-    if closing is not None and not ANY_OPENING.search(answer[: closing.start()]):
-        answer = answer[closing.end() :].lstrip()
-    return answer
+        start = closing.end()
+    closing = CLOSING.search(text, start)
+    if closing is not None and not ANY_OPENING.search(text, start, closing.start()):
+        start = closing.end()
+    return text[start:].lstrip() if start else text

@@ -20,7 +20,7 @@ from ch07.generation.completion import (
     scripted,
 )
 from ch07.generation.decoding import Continuation
-from ch07.generation.http_backend import MAX_ANSWER_BYTES, complete_at_url
+from ch07.generation.http_backend import complete_at_url
 from ch07.generation.respond import respond
 from ch07.utils.errors import DataError, OptionError
 from collate import END_OF_TEXT
@@ -38,7 +38,7 @@ def no_key(monkeypatch):
 def ask(url, prompt="Hello", waits=None, options=(), **how):
     """One answer, where nobody waits for long."""
     waits = [] if waits is None else waits
-    complete = complete_at_url(url, "m", **{"sleep": waits.append, "timeout": 0.2, **how})
+    complete = complete_at_url(url, "m", **{"sleep": waits.append, "timeout": 10, **how})
     return complete(prompt, **dict(options))
 
 
@@ -420,7 +420,6 @@ def test_an_incomplete_stream_is_not_an_answer():
     ("answer", "kind", "message"),
     [
         ((503, ""), "openai", "gave no answer in 3 attempts; the last error: status 503"),
-        (Handler.hang, "openai", "no data for 0.2 seconds"),
         ((404, "no"), "openai", "has no model 'm', or the address is wrong"),
         ((401, "no"), "openai", r"denies access \(status 401\): no; is OPENAI_API_KEY set corr"),
         ((403, ""), "openai", r"status 403\); is OPENAI_API_KEY set correctly"),
@@ -436,7 +435,6 @@ def test_an_incomplete_stream_is_not_an_answer():
         ((200, openai("x", "content_filter")), "openai", "no complete answer: content_filter"),
         ((302, "", {"Location": "/elsewhere"}), "openai", "redirects to another address"),
         ((307, "", {"Location": "/elsewhere"}), "openai", "redirects to another address"),
-        ((200, b" " * (MAX_ANSWER_BYTES + 1)), "openai", "more than 10 MB"),
     ],
 )
 def test_every_other_failure_is_a_one_line_error(answer, kind, message):
@@ -444,12 +442,6 @@ def test_every_other_failure_is_a_one_line_error(answer, kind, message):
         ask(stub.url, kind=kind, retries=2, **({"api_key": KEY} if kind == "openai" else {}))
     assert "\n" not in str(caught.value) and KEY not in str(caught.value)
     assert all(path != "/elsewhere" for path, _, _ in stub.asked)
-
-
-def test_an_answer_that_never_ends_is_given_up(monkeypatch):
-    monkeypatch.setattr("ch07.generation.http_backend.MAX_ANSWER_SECONDS", -1)
-    with serving(GOOD) as stub, pytest.raises(CompletionError, match="was still incomplete after"):
-        ask(stub.url)
 
 
 def test_no_server_at_the_address():
@@ -491,7 +483,7 @@ def test_the_key_from_the_environment_is_not_sent_over_http(monkeypatch):
         sent.append(dict(request.header_items()))
         raise ConnectionRefusedError
 
-    monkeypatch.setattr("ch07.generation.http_backend._fetcher", lambda host: fetch)
+    monkeypatch.setattr("ch07.generation.http_backend.open_url", lambda host: fetch)
     for url in ("https://example.org", "http://example.org"):
         with pytest.raises(CompletionError):
             ask(url, allow_http=True)

@@ -173,8 +173,9 @@ def parse_labelled_instances(completion: Completion) -> list[Instance]:
     return _filter_instances(instances, completion)
 
 
-_OUTPUT_HEADER = r"Output\s*\d*\s*:"
-_INPUT_HEADER = r"Input\s*\d*\s*:"
+# Not \s*\d*\s*: many spaces without a digit could be divided between the two in many ways.
+_OUTPUT_HEADER = r"Output\s*(?:\d+\s*)?:"
+_INPUT_HEADER = r"Input\s*(?:\d+\s*)?:"
 
 
 def _input_and_output(text: str) -> Instance:
