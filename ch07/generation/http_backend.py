@@ -29,13 +29,14 @@ from ch07.generation.completion import (
     check_prompt,
     finished_completion,
 )
-from ch07.generation.key_mask import key_mask
+from ch07.generation.key_mask import KeyMasks, key_masks
 from ch07.generation.server_protocols import PROTOCOLS, TRANSIENT_STATUS, Reply, TransientError
 from ch07.utils.console import count, terminal_line
 from ch07.utils.errors import InputError
 from ch07.utils.hosts import LOCAL_HOSTS
 
 KEY_VARIABLE = "OPENAI_API_KEY"  # of the environment
+KEY_CHARACTERS = re.compile(r"[!-\[\]-~]+")  # letters, digits and signs, but no backslash
 PATHS = [path for each in PROTOCOLS.values() for path in (each.chat_path, each.raw_path)]
 PROMPT_REJECTED_STATUS = (400, 413, 422)  # too long, most often, or against the server's rules
 MAX_TOKEN_CHARACTERS = 128  # of the longest tokens: runs of spaces, or of dashes
@@ -65,12 +66,11 @@ def complete_at_url(
     """A `complete` that asks a server; ValueError for an address or arguments that can't be used.
 
     `kind` is "openai" (with `api_key`, by default from the environment's OPENAI_API_KEY) or
-    "ollama". A reply must begin within `timeout` seconds, and no silence in it may be longer; the
-    whole of it may take MAX_ANSWER_SECONDS more (`bounded_http`). Ollama can `stream` an answer
-    line by line, so that a slow model is not silent. With `raw`, the prompt is continued as it is,
-    without a chat template. Options that the server refuses by name are left out, or renamed, from
-    then on, and `report` is told. The function raises CompletionError after `retries` retries, or
-    at once where a retry can't help.
+    "ollama". A reply must begin within `timeout` seconds, and no silence in it may be longer (more
+    in `bounded_http`). Ollama can `stream` an answer line by line. With `raw`, the prompt is
+    continued as it is, without a chat template. Options that the server refuses by name are left
+    out, or renamed, from then on, and `report` is told. The function raises CompletionError after
+    `retries` retries, or at once where a retry can't help.
     """
     _check_kind(kind, model, stream)
     host = _validate_host(url, allow_http)
@@ -79,7 +79,7 @@ def complete_at_url(
     address = _address(url, protocol.raw_path if raw else protocol.chat_path)
     fetch = open_url(host)
     headers = _headers(api_key)
-    mask = key_mask(api_key)
+    masks = key_masks(api_key)
     wishes = ServerWishes(protocol.adapt, report)
 
     def complete(prompt: str, **options: Any) -> Completion:
@@ -91,7 +91,7 @@ def complete_at_url(
 
         def send(body: dict[str, Any]) -> Completion:
             request = urllib.request.Request(address, json.dumps(body).encode(), headers)
-            answer = _fetch_answer(fetch, request, timeout=timeout, model=model, mask=mask)
+            answer = _fetch_answer(fetch, request, timeout=timeout, model=model, masks=masks)
             reply = _cut(protocol.read(answer), limits.max_new_tokens)
             return finished_completion(reply.text, reply.finish_reason, limits.stop)
 
@@ -189,8 +189,10 @@ def _resolve_api_key(url: str, host: str, kind: str, api_key: str | None) -> str
         raise InputError(
             f"the key isn't sent to {host} over http, where anybody could read it: use https"
         )
-    if api_key and not (api_key.isascii() and api_key.isprintable()):
-        raise InputError("the API key contains characters that no key can have: check it")
+    if api_key and not KEY_CHARACTERS.fullmatch(api_key):
+        raise InputError(
+            "the API key contains a space or another character that no key can have: check it"
+        )
     return api_key
 
 
@@ -232,8 +234,9 @@ def _with_retries(
             return ask()
         except TransientError as error:
             if attempt >= retries:
+                attempts = count(retries + 1, "attempt")
                 raise CompletionError(
-                    f"{host} gave no answer in {count(retries + 1, 'attempt')}; the last error: {error}"
+                    f"{host} gave no answer in {attempts}; the last error: {error}"
                 ) from None
             backoff = FIRST_WAIT_SECONDS * 2**attempt
             sleep(min(MAX_WAIT_SECONDS, max(error.wait, backoff)))
@@ -246,16 +249,16 @@ def _fetch_answer(
     *,
     timeout: float,
     model: str,
-    mask: Callable[[str], str],
+    masks: KeyMasks,
 ) -> str:
     """The server's answer, without the key; TransientError or CompletionError if there is none."""
     host = urlsplit(request.full_url).netloc
     try:
         with fetch(request, timeout=timeout) as response:
-            return mask(_decode(read_answer(response)))
+            return masks.answer(_decode(read_answer(response)))
     except urllib.error.HTTPError as error:
         with error:
-            raise _error_for_status(error, host, model, mask) from None
+            raise _error_for_status(error, host, model, masks.error) from None
     except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(cause, ConnectionRefusedError):
@@ -269,7 +272,7 @@ def _fetch_answer(
                 f"{host} sends headers that no answer has, or too many: is the address right?"
             ) from None
         raise CompletionError(
-            f"{host} can't be reached: {terminal_line(mask(str(cause)), 200)}"
+            f"{host} can't be reached: {terminal_line(masks.error(str(cause)), 200)}"
         ) from None
 
 

@@ -1,11 +1,10 @@
 r"""The API key in what a server sends: masked before anything else reads it.
 
-The one idea: servers and proxies quote the request in their errors, the key included, and each
-writes it in its own way. One pattern knows all these ways, for every character of the key by
-itself, so that they may be mixed: as it is, in the other letter case, as \u002d, \x2d, %2d, &#45;
-or &#x2d;, or by an HTML name; escaped several times; with spaces or invisible characters in
-between; or the whole of it in hexadecimal or base64. Since the text is masked as it arrives, no
-message, log or row that is made from it can hold the key.
+The one idea: servers and proxies quote the request in their errors, the key included, and escape it
+in their own ways: as \u002d, %2d, &#45; or &sol;, and often more than once. So one layer of all
+these escapes after the other is undone, and each time the key is looked for: as it is, in the other
+letter case, with spaces or invisible characters in between, in hexadecimal and in base64. Since the
+text is masked as it arrives, no message, log or row that is made from it can hold the key.
 
 This is about echoes. A server has the key in any case, and could hide it in ways of its own.
 """
@@ -14,75 +13,125 @@ import base64
 import html.entities
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 MASK = "[key]"
+MAX_LAYERS = 4  # of escapes within escapes
+MIN_SECRET = 12  # characters of a key that is one: local servers are given "EMPTY", "none" or "x"
 MIN_BASE64 = 8  # characters: fewer would be found in any text
-
-# What may stand between two characters of the key: white space, invisible characters, and both as
-# escapes. All repetitions that a key can begin with are bounded, so the search takes linear time.
-BACKSLASHES = r"\\{1,8}"  # escaped up to three times
-SEPARATOR = (
-    r"(?:[\x00-\x20\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u2060\ufeff]"
-    rf"|{BACKSLASHES}(?:[nrt]|u(?:00[01]\w|0020|00a[0d]|200[b-f]|202[89]|2060|feff)))*"
+BASE64_CHARACTERS = "[A-Za-z0-9+/=_-]*"
+# What may stand between two characters of the key: white space, invisible characters, and
+# backslashes, as in "\/".
+SEPARATOR = r"[\\\x00-\x20\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u2060\ufeff]*"
+ESCAPE = re.compile(
+    r"\\{1,8}u(?P<json>[0-9a-f]{4})"
+    r"|\\{1,8}u\{0{0,4}(?P<javascript>[0-9a-f]{1,4})\}"
+    r"|\\{1,8}x(?P<python>[0-9a-f]{2})"
+    r"|\\{1,8}(?P<white_space>[nrt])"
+    r"|%(?P<address>[0-9a-f]{2})"
+    r"|&\#x0{0,5}(?P<html>[0-9a-f]{1,4});?"
+    r"|&\#0{0,5}(?P<decimal>[0-9]{1,5});?"
+    r"|&(?P<name>[a-z]{2,31};)",
+    re.IGNORECASE | re.ASCII,
 )
-BASE64_CHARACTERS = "[A-Za-z0-9+/=_-]"
 
 
 def key_mask(key: str | None) -> Callable[[str], str]:
     r"""A function that replaces the key, however it is written, by "[key]".
 
-    >>> mask = key_mask("sk-secret")
-    >>> mask("wrong: sk-secret, sk%2Dsecret, sk\\u002dsecret, c2stc2VjcmV0")
+    A text in which it was escaped is returned without the escapes. The key has no spaces and no
+    backslashes, which could also stand between its characters.
+
+    >>> key_mask("sk-secret")("wrong: sk-secret, sk%2Dsecret, sk\\u002dsecret, c2stc2VjcmV0")
     'wrong: [key], [key], [key], [key]'
     """
     if not key:
         return lambda text: text
-    written = SEPARATOR.join(map(_ways_to_write, key))
-    in_hexadecimal = r"[\s:,]{0,2}(?:0x)?".join(f"{ord(character):02x}" for character in key)
-    patterns = [f"(?i:{written}|{in_hexadecimal})", *_base64_patterns(key)]
-    search = re.compile("|".join(patterns))
-    return lambda text: search.sub(MASK, text)
+    pattern = re.compile("|".join(map(_key_pattern, _forms(key))))
+
+    def mask(text: str) -> str:
+        shown = unescaped = pattern.sub(MASK, text)
+        for _ in range(MAX_LAYERS):
+            layer = _without_escapes(unescaped)
+            if layer == unescaped:
+                break
+            unescaped = pattern.sub(MASK, layer)
+            if unescaped != layer:
+                shown = unescaped
+        return shown
+
+    return mask
 
 
-def _ways_to_write(character: str) -> str:
-    """A pattern of one character of the key: as it is, and with each kind of escape."""
-    code = ord(character)
-    digits = f"{code:02x}"
-    names = [name for name, value in html.entities.html5.items() if value == character]
-    references = [f"#0{{0,5}}{code};?", f"#x0{{0,5}}{digits};?", *sorted(names)]
-    as_it_is = re.escape(character)
-    if not character.isalnum():  # "\/" is "/", but "\n" is no "n"
-        as_it_is = r"\\{0,8}" + as_it_is
-    ways = [
-        rf"{BACKSLASHES}(?:u00|u\{{0{{0,4}}|x){digits}\}}?",
-        rf"%(?:25){{0,4}}{digits}",
-        rf"&(?:amp;){{0,4}}(?:{'|'.join(references)})",
-        as_it_is,
-    ]
-    return f"(?:{'|'.join(ways)})"
+class KeyMasks(NamedTuple):
+    """The functions that mask the key: in errors, and in answers.
+
+    In an answer, a key that is only a placeholder may be an ordinary word.
+
+    >>> key_masks("none").answer("None of them.")
+    'None of them.'
+    """
+
+    error: Callable[[str], str]
+    answer: Callable[[str], str]
 
 
-def _base64_patterns(key: str) -> list[str]:
-    """Patterns of the key within a longer base64 text.
+def key_masks(key: str | None) -> KeyMasks:
+    """The masks of a key, which may be None."""
+    mask = key_mask(key)
+    return KeyMasks(mask, mask if key and len(key) >= MIN_SECRET else key_mask(None))
 
-    Three bytes become four characters, so the text differs with the place at which the key begins
-    in its group of three. Characters that also depend on what stands before or after are left out.
+
+def _without_escapes(text: str) -> str:
+    """The text with one layer of escapes undone."""
+    return ESCAPE.sub(_character, text)
+
+
+def _character(escape: re.Match[str]) -> str:
+    """The character that an escape stands for; an unknown name as it is."""
+    kind = escape.lastgroup or ""
+    value = escape[kind]
+    if kind == "white_space":
+        return "\n"
+    if kind == "name":
+        return html.entities.html5.get(value, escape[0])
+    return chr(int(value, 10 if kind == "decimal" else 16))
+
+
+def _forms(key: str) -> list[str]:
+    """The key, and what is left of it when escapes are undone that it happens to have in it."""
+    forms = [key]
+    while len(forms) <= MAX_LAYERS and _without_escapes(forms[-1]) != forms[-1]:
+        forms.append(_without_escapes(forms[-1]))
+    return forms
+
+
+def _key_pattern(key: str) -> str:
+    """A pattern of the key, in either letter case, in hexadecimal and in base64."""
+    as_it_is = SEPARATOR.join(map(re.escape, key))
+    in_hexadecimal = r"[\s:,]{0,2}(?:0x)?".join(f"{byte:02x}" for byte in key.encode())
+    patterns = [f"(?i:{as_it_is}|{in_hexadecimal})"]
+    for text in _base64_texts(key):
+        ways = (_base64_character(character) for character in text)
+        patterns.append(SEPARATOR.join(ways) + BASE64_CHARACTERS)
+    return "|".join(patterns)
+
+
+def _base64_texts(key: str) -> list[str]:
+    """The parts of a longer base64 text that stand for the key alone.
+
+    Three bytes become four characters, so there is one for each place at which the key may begin in
+    its group of three. Characters that also depend on what stands before or after are left out.
     """
     data = key.encode()
-    patterns = []
+    texts = []
     for n_before in range(3):
         n_bytes = n_before + len(data)
         text = base64.b64encode(b"\0" * n_before + data + b"\0" * (-n_bytes % 3)).decode()
-        own = text[(n_before * 8 + 5) // 6 : n_bytes * 8 // 6]
-        if len(own) >= MIN_BASE64:
-            characters = SEPARATOR.join(map(_ways_to_write_base64, own))
-            patterns.append(f"{characters}{BASE64_CHARACTERS}*")
-    return patterns
+        texts.append(text[(n_before * 8 + 5) // 6 : n_bytes * 8 // 6])
+    return [text for text in texts if len(text) >= MIN_BASE64]
 
 
-def _ways_to_write_base64(character: str) -> str:
-    """A pattern of one character of a base64 text; in addresses, "-" and "_" replace two others."""
-    if character in "+/":
-        other = {"+": "-", "/": "_"}[character]
-        return f"(?:{_ways_to_write(character)}|{other})"
-    return character
+def _base64_character(character: str) -> str:
+    """A pattern of a character; in addresses, two of them are replaced by others."""
+    return {"+": "[+-]", "/": "[/_]"}.get(character, character)

@@ -466,7 +466,9 @@ def test_no_server_at_the_address():
         ("https://example.org?a=b", {}, "must not contain"),
         ("https://example.org", {"kind": "other"}, "kind is 'other'"),
         ("https://example.org", {"stream": True}, "for kind ollama only"),
-        ("https://example.org", {"api_key": "a\nb"}, "characters that no key can have"),
+        ("https://example.org", {"api_key": "a\nb"}, "another character that no key can have"),
+        ("https://example.org", {"api_key": "Bearer a"}, "a space or another character"),
+        ("https://example.org", {"api_key": "a\\b"}, "a space or another character"),
     ],
 )
 def test_addresses_that_are_refused(url, how, message):
