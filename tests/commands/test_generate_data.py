@@ -1,6 +1,7 @@
 """The commands `magpie` and `reflect`: what is kept, what is told, and how they go on."""
 
 import json
+import traceback
 
 import pytest
 from command_lines import with_options
@@ -305,6 +306,28 @@ def test_a_server_that_refuses_everything_is_no_matter_of_rows(tmp_path, capsys)
         assert (len(lines(path)) if path.exists() else 0) == n_rows
         for kept in tmp_path.glob("new.*"):
             kept.unlink()
+
+
+@pytest.mark.parametrize("form", ["{}", "\\u{:04x}", "%{:02x}", "&#{};"])
+def test_no_key_that_a_server_echoes_is_kept(tmp_path, capsys, monkeypatch, form):
+    """Neither in a log, nor in a row, nor on the terminal, not even with --verbose."""
+    key = "sk-very-secret-0123456789"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    echo = key if form == "{}" else "".join(form.format(ord(letter)) for letter in key)
+    refused = (400, f'{{"error": {{"message": "Bearer {echo} is refused"}}}}')
+    better = (200, openai(BETTER).replace("Red", echo))
+    denied = (401, f"<p>Authorization: Bearer {echo}</p>")
+    with serving(better, refused, denied) as stub:
+        command = reflect(tmp_path)
+        command[command.index("--backend") + 1] = stub.url
+        with pytest.raises(CompletionError) as caught:
+            main([*command, "--model", "m", "--verbose"])
+        assert len(stub.asked) == 3
+    kept = "".join(path.read_text(encoding="utf-8") for path in tmp_path.rglob("new.*"))
+    printed = "".join(capsys.readouterr()) + "".join(traceback.format_exception(caught.value))
+    assert "Bearer [key] is refused" in kept and "Bearer [key]" in printed
+    for secret in (key, echo):
+        assert secret not in kept + printed
 
 
 def test_an_answer_that_is_all_thought_is_cut_off(tmp_path, capsys):

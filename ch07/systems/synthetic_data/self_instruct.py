@@ -156,6 +156,7 @@ def _spaced(text: str) -> str:
 # --- the two parsers ----------------------------------------------------------------------------
 PART_NAMES = ("Instruction", "Input", "Output")
 _HEADER = re.compile(r"^[ \t]*(\d{1,9})\.[ \t]+(Instruction|Input|Output):", re.MULTILINE)
+_HEADER_AFTER_NUMBER = re.compile(r"\.\s+(?:Instruction|Input|Output):")
 _SEPARATOR = re.compile(r"(\n|^)[ \t]*##+[ \t]*$")
 
 
@@ -167,11 +168,22 @@ def _parse_as_original(
     if completion.finish_reason == "length" and chunks.pop().strip():
         yield Rejected("", "cut off")
     for number, chunk in enumerate(chunks, start=n_examples + 1):
-        pieces = re.split(rf"{number}\.\s+(?:Instruction|Input|Output):", chunk)
+        pieces = split_at_headers(chunk, str(number))
         if len(pieces) == 4:
             yield _row(*pieces[1:])
         elif chunk.strip():
             yield Rejected(chunk.strip()[:MAX_LOGGED_CHARACTERS], "not in the form")
+
+
+def split_at_headers(chunk: str, number: str) -> list[str]:
+    """A chunk, split at each header with this number; one pattern serves all numbers."""
+    pieces = []
+    start = 0
+    for header in _HEADER_AFTER_NUMBER.finditer(chunk):
+        if chunk.endswith(number, start, header.start()):
+            pieces.append(chunk[start : header.start() - len(number)])
+            start = header.end()
+    return [*pieces, chunk[start:]]
 
 
 def _parse_strictly(n_examples: int, completion: Completion) -> Iterator[dict[str, str] | Rejected]:

@@ -155,7 +155,7 @@ def parse_instances(completion: Completion) -> list[Instance]:
     parts: list[str] = []
     if re.search(r"Example\s?\d*\.?", text):
         parts = [part for part in re.split(r"Example\s?\d*\.?", text) if part.strip()]
-    elif re.search(_OUTPUT_HEADER, text):
+    elif re.search(OUTPUT_HEADER, text):
         parts = [text]
     return _filter_instances([_input_and_output(part.strip()) for part in parts], completion)
 
@@ -174,21 +174,21 @@ def parse_labelled_instances(completion: Completion) -> list[Instance]:
 
 
 # Not \s*\d*\s*: many spaces without a digit could be divided between the two in many ways.
-_OUTPUT_HEADER = r"Output\s*(?:\d+\s*)?:"
-_INPUT_HEADER = r"Input\s*(?:\d+\s*)?:"
+OUTPUT_HEADER = r"Output\s*(?:\d+\s*)?:"
+INPUT_HEADER = r"Input\s*(?:\d+\s*)?:"
 
 
 def _input_and_output(text: str) -> Instance:
     """One instance, split at its first "Output:"; a second instance in the output is dropped."""
-    parts = re.split(_OUTPUT_HEADER, text)
+    parts = re.split(OUTPUT_HEADER, text)
     if len(parts) == 1:
         before = ""
         after = text
     else:
         before = parts[0]
         after = parts[1]
-    output = re.split(_INPUT_HEADER, after.strip())[0]
-    return re.sub("^" + _INPUT_HEADER, "", before.strip()).strip(), output.strip()
+    output = re.split(INPUT_HEADER, after.strip())[0]
+    return re.sub("^" + INPUT_HEADER, "", before.strip()).strip(), output.strip()
 
 
 def _filter_instances(instances: Sequence[Instance], completion: Completion) -> list[Instance]:
