@@ -1,7 +1,7 @@
 """A server on this machine that stands in for the Hugging Face Hub, and misbehaves on request."""
 
 import hashlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 
 from local_server import answering
@@ -72,7 +72,22 @@ class Handler(BaseHTTPRequestHandler):
             content = content if hub.give_up_after >= 0 else b""
         if body and hub.manner == "silent":
             content = b""
+        if body and hub.manner == "endless":
+            return self.pour(content, {**hub.names(), "Transfer-Encoding": "chunked"})
         self.reply(206 if start else 200, content if body else b"", headers)
+
+    def pour(self, content, headers, n_times=50):
+        """The content again and again, without a word on how much will come."""
+        self.protocol_version = "HTTP/1.1"
+        self.send_response(200)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.close_connection = True
+        with suppress(OSError):
+            for _ in range(n_times):
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(content), content))
+            self.wfile.write(b"0\r\n\r\n")
 
     def reply(self, code, content, headers):
         self.send_response(code)

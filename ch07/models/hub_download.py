@@ -5,6 +5,7 @@ a download into a one-line error, and never returns a file whose hash isn't the 
 """
 
 import errno
+import io
 import logging
 import os
 import re
@@ -34,7 +35,7 @@ class Published:
 
     repository: str
     sha256: str  # as the Hub's page of the file shows it
-    n_bytes: int  # used only to check the free disk space
+    n_bytes: int  # to check the free disk space, and that a server sends no more
 
 
 PUBLISHED = {
@@ -181,22 +182,40 @@ def _download_rest(partial: Path, name: str, url: str, size: int) -> None:
     for attempt in range(attempts):
         if partial.exists() and partial.stat().st_size > size:
             partial.unlink()
-        with open(partial, "ab") as file:
-            http_get(
-                url,
-                file,
-                resume_size=file.tell(),
-                expected_size=size,
-                displayed_filename=name,
-                tqdm_class=tqdm,
-            )
         try:
+            with _LimitedFile(partial, name) as file:
+                http_get(
+                    url,
+                    file,
+                    resume_size=file.tell(),
+                    expected_size=size,
+                    displayed_filename=name,
+                    tqdm_class=tqdm,
+                )
             _check_hash(name, partial)
             return
         except DownloadError:
             partial.unlink()
             if attempt == attempts - 1:
                 raise
+
+
+class _LimitedFile(io.BufferedWriter):
+    """A file to append to, of at most the published size: `http_get` writes whatever arrives."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(io.FileIO(path, "ab"))
+        self._name = name
+
+    def write(self, data: Any) -> int:
+        n_bytes = PUBLISHED[self._name].n_bytes
+        if self.tell() + len(data) > n_bytes:
+            raise DownloadError(
+                f"{self._name}: {_without_password(_endpoint())} sends more than the {n_bytes:,} "
+                "bytes of the published file, so it isn't used. Is this the Hub, or a faithful "
+                f"mirror of it? {_manual_download(self._name)}"
+            )
+        return super().write(data)
 
 
 def _check_hash(name: str, path: str | Path) -> None:

@@ -166,6 +166,14 @@ def test_an_altered_file_is_downloaded_twice_and_never_used(hub):
     assert Path(download("gpt2-small")).read_bytes() == hub.content
 
 
+def test_a_file_without_an_end_does_not_fill_the_disk(hub):
+    hub.manner = "endless"
+    refused("sends more than the", "bytes of the published file, so it isn't used")
+    assert [asked[0] for asked in hub.asked].count("GET") == 2 and not kept(hub)
+    hub.manner = "good"
+    assert Path(download("gpt2-small")).read_bytes() == hub.content
+
+
 def damaged(path, how):
     blob = Path(os.path.realpath(path))
     whole = bytearray(blob.read_bytes())
