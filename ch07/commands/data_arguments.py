@@ -219,7 +219,10 @@ def _add_backend(
     parser.add_argument("--model", help="for a URL: which of the server's models to use")
     parser.add_argument("--kind", choices=("openai", "ollama"), help="for a URL: its protocol")
     parser.add_argument(
-        "--timeout", type=number(float, 1, 3600), default=120, help="seconds to wait for a reply"
+        "--timeout",
+        type=number(float, 1, 3600),
+        default=120,
+        help="seconds to wait for a reply, and for its next part",
     )
     parser.add_argument(
         "--allow-http", action="store_true", help="allow plain HTTP to other machines"

@@ -206,7 +206,13 @@ class _HTTPSHandler(urllib.request.HTTPSHandler):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Prompt and key only go to the address that was given."""
+    """Prompt and key only go to the address that was given; another one is not even parsed."""
 
-    def redirect_request(self, *arguments: Any) -> None:
+    def _give_up(self, *arguments: Any) -> None:
         return None
+
+    http_error_301: Any = _give_up
+    http_error_302: Any = _give_up
+    http_error_303: Any = _give_up
+    http_error_307: Any = _give_up
+    http_error_308: Any = _give_up

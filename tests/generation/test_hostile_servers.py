@@ -4,10 +4,11 @@ import json
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from completion_server import endless, ollama, openai, serving
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ch07.generation import bounded_http
@@ -17,6 +18,7 @@ from ch07.generation.http_backend import complete_at_url
 from ch07.generation.server_protocols import (
     MAX_JSON_DEPTH,
     MAX_STREAM_PARTS,
+    Reply,
     TransientError,
     read_ollama,
     read_openai,
@@ -71,11 +73,11 @@ def test_a_slow_model_that_is_never_silent_may_take_longer_than_the_timeout():
         handler.wfile.write(OK + b"\r\n")
         for line in ollama(*"slowly").splitlines(keepends=True):
             handler.wfile.write(line.encode())
-            time.sleep(0.3)
+            time.sleep(0.2)
         handler.close_connection = True
 
     with serving(slowly) as stub:
-        assert ask(stub.url, timeout=1.5, kind="ollama", stream=True) == Completion("slowly")
+        assert ask(stub.url, timeout=1, kind="ollama", stream=True) == Completion("slowly")
 
 
 @pytest.mark.parametrize("hello", [b"", b"\x16\x03\x03\x40\x00"])
@@ -188,3 +190,55 @@ def test_a_reply_beyond_any_tokens_is_cut():
         complete = complete_at_url(stub.url, "m")
         assert complete("?", max_new_tokens=3) == Completion("a" * 3 * 128, "length")
         assert complete("?", max_new_tokens=8) == Completion("a" * 1000, "stop")
+
+
+# --- nonsense -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "location", ["/v1/chat/completions", "http://[x", "//[", "file:///etc", ""]
+)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirect_is_followed_wherever_it_leads(location, status):
+    with (
+        serving((status, "", {"Location": location})) as stub,
+        pytest.raises(CompletionError, match="redirects to another address, which is not followed"),
+    ):
+        ask(stub.url)
+    assert len(stub.asked) == 1
+
+
+NAMES = ["error", "message", "choices", "content", "text", "response", "done", "finish_reason"]
+NAMES += ["done_reason", "refusal", "type", "code", "detail", "param"]
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["stop", *NAMES]),
+    lambda values: (
+        st.lists(values, max_size=3) | st.dictionaries(st.sampled_from(NAMES), values, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300)
+@given(any_json)
+def test_any_json_is_a_reply_or_an_error_of_ours(value):
+    for read in (read_openai, read_ollama):
+        with suppress(CompletionError, TransientError):
+            assert isinstance(read(json.dumps(value)), Reply)
+
+
+PIECES = [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 400 \r\n", b"HTTP/1.1 100 \r\n", b"HTTP/9", b"\r\n"]
+PIECES += [b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n", b"Content-Length: -1\r\n"]
+PIECES += [b"Retry-After: x\r\n", b"Location: //[\r\n", b"5\r\n", b"-1\r\n", b"0\r\n", b"x" * 99]
+PIECES += [openai("ok").encode(), b"\xff\xfe", b"\0", b": ", b"1 \n\n"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map(b"".join))
+def test_any_bytes_are_an_answer_or_an_error_of_ours(data):
+    def answer(handler):
+        handler.close_connection = True
+        handler.wfile.write(data)
+
+    with serving(answer) as stub, suppress(CompletionError):
+        assert isinstance(ask(stub.url, timeout=10), Completion)
