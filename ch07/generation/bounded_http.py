@@ -107,7 +107,8 @@ class ExchangeLimits:
             return TransientError(f"no complete reply within {self._timeout:g} seconds")
         if self._is_last_wait:
             return CompletionError(
-                f"the answer was still incomplete after {MAX_ANSWER_SECONDS} seconds"
+                f"the answer was still incomplete after {MAX_ANSWER_SECONDS} seconds: "
+                "ask for fewer tokens"
             )
         return TransientError(f"no data for {self._timeout:g} seconds")
 
