@@ -332,7 +332,7 @@ def _reason_in_body(body: bytes | None, mask: Callable[[str], str]) -> str:
     Nothing of an incomplete body is shown, since half a key at its end could not be recognised.
     """
     if body is None:
-        return f"what it says is incomplete, or longer than {MAX_ERROR_BYTES / 1000:g} kB"
+        return f"its explanation is incomplete, or longer than {MAX_ERROR_BYTES / 1000:g} kB"
     text = mask(_decode(body))
     try:
         value: Any = json.loads(text)

@@ -57,8 +57,8 @@ def short_answers(monkeypatch):
         (endless(CHUNKED + b"0\r\n", b"X: y\r\n", PAUSE), "still incomplete after 1 seconds"),
         (endless(OK + b"\r\n", b" ", PAUSE), "still incomplete after 1 seconds"),
         (endless(OK + b"\r\n", b" ", 5), "no data for 0.5 seconds"),
-        (endless(b"HTTP/1.1 400 No\r\n\r\n", b"x", PAUSE), r"status 400: what it says is incompl"),
-        (endless(b"HTTP/1.1 503 No\r\n\r\n", b"x", PAUSE), r"status 503: what it says is incompl"),
+        (endless(b"HTTP/1.1 400 No\r\n\r\n", b"x", PAUSE), r"status 400: its explanation is incompl"),
+        (endless(b"HTTP/1.1 503 No\r\n\r\n", b"x", PAUSE), r"status 503: its explanation is incompl"),
     ],
 )  # fmt: skip
 def test_whatever_a_server_drips_it_is_given_up_in_time(answer, message, short_answers):
@@ -152,7 +152,10 @@ def test_the_limits_of_an_exchange_on_a_clock_of_our_own():
         (endless(OK, b"X: y\r\n" * 99), "headers that no answer has, or too many"),
         (endless(OK + b"\r\n", b" " * 99_999), "the answer has more than 10 MB"),
         (endless(CHUNKED + b"0\r\n", b"X: y\r\n" * 9999), "more than 10 MB, most of them no text"),
-        (endless(b"HTTP/1.1 400 No\r\n\r\n", b"x" * 999), "what it says is incomplete, or longer"),
+        (
+            endless(b"HTTP/1.1 400 No\r\n\r\n", b"x" * 999),
+            "its explanation is incomplete, or longer",
+        ),
     ],
 )
 def test_whatever_a_server_pours_out_it_is_too_much(answer, message):
