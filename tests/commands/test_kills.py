@@ -15,10 +15,14 @@ from ch07.runs import run_folder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and kills need POSIX")
 MOST_KILLS = 6  # of each command, at operations drawn by chance; SURVIVAL=1 kills at each
-ANSWERS = [
-    f" Name {what} that people can buy in a market.\n4. Input:\n<noinput>\n4. Output:\n{what}"
-    for what in ("a fruit", "some vegetable", "one kind of fish", "any tool")
-]
+FEWER_KILLS = {"pretrain": 2, "prefer": 3, "doctor": 3, "grid": 3}  # of those that take longer
+TASKS = (
+    "Name a fruit that grows in cold countries.",
+    "How many legs do two spiders and a cat have together?",
+    "Rewrite this sentence so that it sounds friendlier.",
+    "Explain why leaves turn yellow.",
+)
+ANSWERS = [f" {task}\n4. Input:\n<noinput>\n4. Output:\nYes" for task in TASKS]
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +124,15 @@ def again(name, words, new):
     return words
 
 
+def new_place(name, folder):
+    """Where a command writes: always under the same name, which a model's card repeats."""
+    folder.mkdir()
+    new = folder / f"new{FILE_SUFFIX.get(name, '')}"
+    if name == "export into a folder":
+        new.mkdir()
+    return new
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_a_killed_command_leaves_is_whole_or_absent(name, place, forks, trained, request):
     if name == "reflect":
@@ -128,19 +141,16 @@ def test_what_a_killed_command_leaves_is_whole_or_absent(name, place, forks, tra
         (place / "long.json").write_text(json.dumps(answers), encoding="utf-8")
     folder = place / name.replace(" ", "-")
     folder.mkdir()
-    whole = folder / f"whole{FILE_SUFFIX.get(name, '')}"
-    if name == "export into a folder":
-        whole.mkdir()
+    whole = new_place(name, folder / "whole")
     assert forks(filled_in(COMMANDS[name], place, whole)) == 0, forks.said()[-2000:]
     expected = content(whole)
     operations = forks.counted()
     numbers = list(range(1, operations + 1))
-    if "SURVIVAL" not in os.environ and len(numbers) > MOST_KILLS:
-        numbers = sorted(random.Random(name).sample(numbers, MOST_KILLS))
+    most = FEWER_KILLS.get(name, MOST_KILLS)
+    if "SURVIVAL" not in os.environ and len(numbers) > most:
+        numbers = sorted(random.Random(name).sample(numbers, most))
     for number in numbers:
-        new = folder / f"new{number}{FILE_SUFFIX.get(name, '')}"
-        if name == "export into a folder":
-            new.mkdir()
+        new = new_place(name, folder / str(number))
         words = filled_in(COMMANDS[name], place, new)
         assert forks(words, "kill", number) == -9, (number, forks.said()[-2000:])
         grows = name in ("prefer", "pretrain", "self-instruct", "magpie", "reflect")
@@ -156,6 +166,6 @@ def test_what_a_killed_command_leaves_is_whole_or_absent(name, place, forks, tra
         code = forks(again(name, words, new))
         assert code == 0, (number, forks.said()[-2000:])
         assert content(new) == expected, number
-        left = [path.name for path in folder.glob(f".{new.name}.*.new")]
+        left = [path.name for path in new.parent.glob(".*.new")]
         left += [path.name for path in new.glob(".*.new")] if new.is_dir() else []
         assert not left, number
