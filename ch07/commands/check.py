@@ -3,8 +3,8 @@
 python -m ch07 check [FILE | FOLDER | EXERCISE] [--hint NAME] [--start FOLDER]
 """
 
+import os
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -120,16 +120,45 @@ def _copy_stubs(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     n_existing = 0
     for exercise in exercises():
-        target = folder / exercise.stub
-        if target.exists():
+        written = _write_new_file(folder / exercise.stub, exercise.stub_file.read_bytes())
+        if not written:
             n_existing += 1
-        else:
-            shutil.copyfile(exercise.stub_file, target)
     note = f" ({n_existing} were there already and were not changed)" if n_existing else ""
     first = folder / exercises()[0].stub
     print(f"{len(exercises())} exercises are in {folder}{note}. Edit {first}, then run:")
     print(f"  python -m ch07 check {shlex.quote(str(first))}")
     return 0
+
+
+def _write_new_file(path: Path, data: bytes) -> bool:
+    """Write a file that appears whole or not at all; False if something has its name already.
+
+    OSError names the file. (`atomic_files` replaces what is there, and needs PyTorch.)
+    """
+    if os.path.lexists(path):
+        return False
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return _publish(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, path: Path) -> bool:
+    """Give a whole file its name; False if something else has got it."""
+    try:
+        os.link(temporary, path)  # unlike a renaming, never replaces a file
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links
+        os.rename(temporary, path)
+    return True
 
 
 def _summary(reports: Sequence[Report]) -> str:

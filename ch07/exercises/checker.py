@@ -7,7 +7,6 @@ nobody has reviewed goes through `ch07.exercises.sandbox`.
 
 import contextlib
 import inspect
-import io
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -38,7 +37,7 @@ from ch07.exercises.checks.swiglu import check_swiglu
 from ch07.exercises.checks.text import check_dataset, check_format
 from ch07.exercises.checks.train_step import check_train_step
 from ch07.exercises.checks.turns import check_turns
-from ch07.exercises.learner_code import describe_error
+from ch07.exercises.learner_code import PrintedText, describe_error
 from ch07.exercises.mistake import Mistake, NotStarted
 from ch07.exercises.report import Report
 
@@ -63,7 +62,6 @@ CHECKS: dict[str, Callable[[Callable[..., Any]], None]] = {
     "grouped_query_attention": check_grouped_query,
     "SwiGLU": check_swiglu,
 }
-MAX_PRINTED = 200  # characters of a learner's own output that a report repeats
 
 
 def diagnose(name: str, function: Any) -> Report:
@@ -73,7 +71,7 @@ def diagnose(name: str, function: Any) -> Report:
     change its arguments or the random state, or return nonsense.
     """
     exercise = find(name)
-    output = _Output()
+    output = PrintedText()
     with _preserve_state(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
             _check(exercise.name, function)
@@ -81,17 +79,17 @@ def diagnose(name: str, function: Any) -> Report:
             return Report(exercise.name, "not started", sentence=f"not started ({exercise.stub})")
         except Mistake as mistake:
             return _mistake_report(exercise, mistake, output)
-    return Report(exercise.name, "passed", sentence="right.", printed=output.beginning())
+    return Report(exercise.name, "passed", sentence="right.", printed=output.getvalue())
 
 
-def _mistake_report(exercise: Exercise, mistake: Mistake, output: "_Output") -> Report:
+def _mistake_report(exercise: Exercise, mistake: Mistake, output: PrintedText) -> Report:
     return Report(
         exercise.name,
         "mistake",
         diagnosis=mistake.diagnosis,
         sentence=mistake.sentence,
         table=mistake.table,
-        printed=output.beginning(),
+        printed=output.getvalue(),
         hint=f"A hint: python -m ch07 check --hint {exercise.name}",
     )
 
@@ -114,17 +112,6 @@ def _check(name: str, function: Any) -> None:
             f"What your code returned can't be used ({describe_error(error)}). Compare its type "
             "and shape with the docstring of the exercise.",
         ) from error
-
-
-class _Output(io.StringIO):
-    """Takes what a learner's code prints, even after that code has closed it."""
-
-    def close(self) -> None:
-        """Stay open."""
-
-    def beginning(self) -> str:
-        """The first characters."""
-        return self.getvalue()[:MAX_PRINTED]
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ The one idea: checks call a learner's function only through `call_function` or `
 """
 
 import importlib.util
+import io
 import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ WRITTEN_BY_LEARNERS = (
     ROOT / "ch07" / "exercises" / "museum",
 )
 MAX_MESSAGE = 300  # characters of an exception's message
+MAX_PRINTED = 200  # characters of a learner's own output that a report repeats
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,18 @@ def describe_error(error: BaseException) -> str:
     if not frames:
         return text
     return f"{text} (line {frames[-1].lineno}: {frames[-1].line or '?'})"
+
+
+class PrintedText(io.StringIO):
+    """The beginning of what a learner's code prints, even after that code has closed it."""
+
+    def write(self, text: str) -> int:
+        """Keep what there is room for."""
+        super().write(text[: max(0, MAX_PRINTED - self.tell())])
+        return len(text)
+
+    def close(self) -> None:
+        """Stay open."""
 
 
 def _first_line(error: BaseException) -> str:

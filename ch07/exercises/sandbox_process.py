@@ -4,62 +4,64 @@ The one idea: most of a check's time goes into importing PyTorch. On Linux a for
 once and then forks for each job, so that every file still gets a fresh process with its own
 memory, time limit and modules. Elsewhere each job starts a new interpreter: Windows has no fork,
 and Apple's libraries do not support using a fork of a process that has loaded them.
+
+What a learner's code starts ends with its job. On Linux that holds for every process below it, in
+whatever session (see `sandbox_tree`), unless it hunts down both processes above it. On macOS it
+holds for its process group: a process that opens a session of its own stays. On Windows it holds
+for the process of the job alone. No platform stops it from using its author's files.
 """
 
 import contextlib
 import json
 import os
-import select
 import signal
+import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from ch07.exercises import sandbox_limits
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = (sys.executable, "-m", "ch07.exercises.sandbox_worker")
+SERVER = (sys.executable, "-m", "ch07.exercises.sandbox_server")
 CAN_FORK = sys.platform.startswith("linux")
+MAX_ANSWER_BYTES = 64
 
 
 @dataclass(frozen=True)
 class Job:
-    """Exercises of one file to check, and the files in which the process leaves its results."""
+    """Exercises of one file to check."""
 
-    path: Path
+    path: str
     names: list[str]
     seconds: float  # for each exercise
-    reports: Path  # a line of JSON for each report
-    trace: Path  # where the code was when its time ran out
+    token: str  # signs the reports; never in an argument or variable that all processes can read
 
     def to_json(self) -> str:
         """The job as one line."""
-        values = {name: str(getattr(self, name)) for name in ("path", "reports", "trace")}
-        return json.dumps({**values, "names": self.names, "seconds": self.seconds})
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
         """The job that `to_json` wrote."""
-        values = json.loads(text)
-        paths = {name: Path(values.pop(name)) for name in ("path", "reports", "trace")}
-        return cls(**paths, **values)
+        return cls(**json.loads(text))
 
     def time_limit(self) -> float:
         """Seconds for the whole job; only code that disables its own timer ever reaches it."""
-        return 2 * self.seconds * (1 + len(self.names))
-
-    def clean(self) -> None:
-        """Delete the results."""
-        self.reports.unlink(missing_ok=True)
-        self.trace.unlink(missing_ok=True)
+        return self.seconds * (1 + len(self.names)) + sandbox_limits.REPLY_SECONDS
 
 
 class Runner(Protocol):
-    """Runs jobs, each in a process of its own."""
+    """Runs jobs, each in a process of its own.
 
-    def run(self, job: Job) -> int | None:
+    The process inherits two files without a name: `reports` takes a signed line for each report,
+    `trace` where the code was when its time ran out.
+    """
+
+    def run(self, job: Job, reports: IO[bytes], trace: IO[bytes]) -> int | None:
         """The process's exit code, minus a signal's number, or None if its time ran out."""
         ...
 
@@ -76,20 +78,25 @@ def start_runner() -> Runner:
 class FreshInterpreters:
     """Starts a new interpreter for each job."""
 
-    def run(self, job: Job) -> int | None:
+    def run(self, job: Job, reports: IO[bytes], trace: IO[bytes]) -> int | None:
         """The process's exit code, minus a signal's number, or None if its time ran out."""
+        process = subprocess.Popen(
+            WORKER,
+            stdin=subprocess.PIPE,
+            stdout=reports,
+            stderr=trace,
+            cwd=ROOT,
+            env=_environment(),
+            start_new_session=True,
+        )
+        limit = sandbox_limits.START_SECONDS + job.time_limit()
         try:
-            return subprocess.run(
-                [*WORKER, job.to_json()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd=ROOT,
-                env=_environment(),
-                timeout=sandbox_limits.START_SECONDS + job.time_limit(),
-            ).returncode
+            process.communicate(job.to_json().encode() + b"\n", limit)
         except subprocess.TimeoutExpired:
             return None
+        finally:
+            exit_code = _end_group(process)
+        return exit_code
 
     def close(self) -> None:
         """Nothing is left running."""
@@ -98,65 +105,76 @@ class FreshInterpreters:
 class ForkServer:
     """One process that has imported PyTorch and forks a child for each job.
 
-    It reads a job from its standard input and writes the child's exit code to its standard output.
-    A child may kill or stop the server: then the next job gets a new one.
+    It gets a job and its two files over a socket, and answers with the child's exit code. Unlike a
+    pipe, a socket can't be opened by the learner's code through /proc. A child may kill or stop the
+    server: then the next job gets a new one.
     """
 
     def __init__(self) -> None:
         self._server: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
 
-    def run(self, job: Job) -> int | None:
+    def run(self, job: Job, reports: IO[bytes], trace: IO[bytes]) -> int | None:
         """The process's exit code, minus a signal's number, or None if its time ran out."""
-        server = self._running_server()
-        assert server.stdin is not None and server.stdout is not None
+        if self._server is not None and self._server.poll() is not None:
+            self.close()
         try:
-            server.stdin.write(job.to_json().encode() + b"\n")
-            server.stdin.flush()
-        except BrokenPipeError:  # the server died: its exit code is the answer
-            return self._end(server)
-        limit = sandbox_limits.START_SECONDS + job.time_limit() + sandbox_limits.REPLY_SECONDS
-        if not select.select([server.stdout], [], [], limit)[0]:
-            self._end(server)
+            channel = self._channel or self._start()
+            channel.settimeout(job.time_limit() + 2 * sandbox_limits.REPLY_SECONDS)
+            files = [reports.fileno(), trace.fileno()]
+            socket.send_fds(channel, [job.to_json().encode()], files)
+            answer = channel.recv(MAX_ANSWER_BYTES)
+        except TimeoutError:
+            self.close()
             return None
-        answer = server.stdout.readline()
-        if not answer:
-            return self._end(server)
-        return json.loads(answer)
+        except ConnectionError:
+            answer = b""
+        return json.loads(answer) if answer else self._end()
 
     def close(self) -> None:
-        """End the server and its child."""
+        """End the server and all processes below it."""
         if self._server is not None:
-            self._end(self._server)
+            self._end()
 
-    def _running_server(self) -> subprocess.Popen[bytes]:
-        if self._server is not None and self._server.poll() is not None:
-            self._end(self._server)
-        return self._server or self._start()
+    def _start(self) -> socket.socket:
+        """Start a server; returns when it has imported PyTorch, or has died."""
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._server = subprocess.Popen(
+                SERVER,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=ROOT,
+                env=_environment(),
+                start_new_session=True,  # a signal to its own group does not reach this process
+            )
+        self._channel.settimeout(sandbox_limits.START_SECONDS)
+        self._channel.recv(MAX_ANSWER_BYTES)
+        return self._channel
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        self._server = subprocess.Popen(
-            [*WORKER, "--serve"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=ROOT,
-            env=_environment(),
-            start_new_session=True,  # a signal to its own process group does not reach this process
-        )
-        return self._server
-
-    def _end(self, server: subprocess.Popen[bytes]) -> int:
-        """Kill the server's process group; returns the server's exit code."""
-        self._server = None
+    def _end(self) -> int:
+        """End the server, which ends what is below it; returns its exit code."""
+        server, channel = self._server, self._channel
+        assert server is not None and channel is not None
+        self._server = self._channel = None
+        channel.close()
         died = server.poll()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        for pipe in (server.stdin, server.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):  # unread jobs are dropped
-                    pipe.close()
-        exit_code = server.wait()
+        server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(2 * sandbox_limits.REPLY_SECONDS)
+        exit_code = _end_group(server)
         return exit_code if died is None else died
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> int:
+    """Kill a process and, where there are such, its process group; returns its exit code."""
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: only zombies
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    return process.wait()
 
 
 def _environment() -> dict[str, str]:

@@ -1,101 +1,75 @@
 """What runs in a learner's process; started by `ch07.exercises.sandbox_process` only.
 
-With `--serve` it stays a fork server: it reads jobs, forks for each, and answers with exit codes.
+It gets a job on standard input, and leaves its results in two descriptors, which it moves away from
+where the learner's code prints.
 """
 
 import contextlib
 import faulthandler
 import importlib.util
-import io
-import json
 import os
-import signal
 import sys
-import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from os import _exit, getpid, write  # bound now: an exercise may replace them in `os`
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from ch07.data.tokenizer import load_tokenizer
-from ch07.exercises import sandbox_limits
 from ch07.exercises.checker import diagnose
-from ch07.exercises.learner_code import call_function, describe_error
+from ch07.exercises.learner_code import PrintedText, call_function, describe_error
 from ch07.exercises.mistake import Mistake, NotStarted
 from ch07.exercises.report import Report
-from ch07.exercises.sandbox_limits import limit_memory
+from ch07.exercises.sandbox_limits import limit_process
 from ch07.exercises.sandbox_process import Job
-
-POLL_SECONDS = 0.005
-
-
-def serve() -> None:
-    """Fork a child for each job on standard input; write its exit code to standard output."""
-    load_tokenizer()  # kept, for all children
-    while line := sys.stdin.readline():
-        job = Job.from_json(line)
-        child = os.fork()
-        if child == 0:
-            _detach()
-            run_job(job)
-        exit_code = _exit_code(child, sandbox_limits.START_SECONDS + job.time_limit())
-        sys.stdout.write(json.dumps(exit_code) + "\n")
-        sys.stdout.flush()
+from ch07.exercises.signed_reports import signed_line
 
 
-def _detach() -> None:
-    """A child must not reach the server's pipes."""
+def silence_standard_streams() -> None:
+    """Point standard input, output and error at nothing."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
     os.close(null)
 
 
-def _exit_code(child: int, seconds: float) -> int | None:
-    """Wait for a child: its exit code, minus a signal's number, or None if it had to be killed."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(POLL_SECONDS)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
+def run_job(job: Job, reports: int, trace: int) -> NoReturn:
+    """Import the file, check its exercises, write each report at once, and end the process.
 
-
-def run_job(job: Job) -> NoReturn:
-    """Import the file, check its exercises, write each report at once, and end the process."""
+    `reports` and `trace` are descriptors.
+    """
     try:
-        limit_memory()
-        with open(job.trace, "w", encoding="utf-8") as trace:
-            _check_exercises(job, trace)
-        os._exit(0)  # a thread or an exit handler of the learner's can't keep the process alive
+        limit_process()
+        process = getpid()
+        for report in _check_exercises(job, trace):
+            if getpid() != process:  # a fork that the learner's code has left running
+                break
+            write(reports, signed_line(report, job.token))
+        _exit(0)  # a thread or an exit handler of the learner's can't keep the process alive
     finally:
-        os._exit(1)
+        _exit(1)
 
 
-def _check_exercises(job: Job, trace: io.TextIOBase) -> None:
+def _check_exercises(job: Job, trace: int) -> Iterator[Report]:
+    path = Path(job.path)
     # a thread in C, which ends the process even if the learner's code never returns
     faulthandler.dump_traceback_later(job.seconds, exit=True, file=trace)
     try:
-        module = _import_file(job.path)
+        module = _import_file(path)
     except (Mistake, NotStarted) as problem:
         why = problem.sentence if isinstance(problem, Mistake) else "It raises NotImplementedError."
-        sentence = f"The file can't be imported. {why}"
-        _write(job, Report(job.path.name, "mistake", "import", sentence))
+        yield Report(path.name, "mistake", "import", f"The file can't be imported. {why}")
         return
     for name in job.names:
         faulthandler.dump_traceback_later(job.seconds, exit=True, file=trace)
-        _write(job, _diagnose(name, getattr(module, name, None)))
+        yield _diagnose(name, getattr(module, name, None))
 
 
 def _diagnose(name: str, function: Any) -> Report:
     try:
         return diagnose(name, function)
     except BaseException as error:  # a KeyboardInterrupt of the learner's own, say
-        sentence = f"Your code raised {describe_error(error)}."
-        return Report(name, "mistake", "raised", sentence)
+        mistake = Mistake("raised", f"Your code raised {describe_error(error)}.")
+        return Report(name, "mistake", mistake.diagnosis, mistake.sentence)
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -105,7 +79,7 @@ def _import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules["learner_file"] = module  # dataclasses and pickle look it up
     sys.path.append(str(path.parent))
-    ignored = io.StringIO()
+    ignored = PrintedText()
     with contextlib.redirect_stdout(ignored), contextlib.redirect_stderr(ignored):
         try:
             call_function(spec.loader.exec_module, module)
@@ -114,13 +88,8 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _write(job: Job, report: Report) -> None:
-    with open(job.reports, "a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(report)) + "\n")
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "--serve":
-        serve()
-    else:
-        run_job(Job.from_json(sys.argv[1]))
+    JOB = Job.from_json(sys.stdin.readline())
+    RESULTS = (os.dup(1), os.dup(2))
+    silence_standard_streams()
+    run_job(JOB, *RESULTS)

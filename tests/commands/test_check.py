@@ -1,5 +1,7 @@
 """`check 5`: an exercise by its number or name is the reader's file for it."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,55 @@ def test_what_is_no_exercise_is_said_in_one_line(checked, name, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f"error: {name} is neither a file, nor a folder, nor an exercise")
     assert error.count("\n") == 1 and not checked
+
+
+# --- the stubs appear whole or not at all -------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk():
+    """No file may have more than 100 bytes: the rest of a write fails, as on a full disk."""
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_no_half_stub(tmp_path, small_disk, capsys):
+    assert main(["check", "--start", str(tmp_path / "mine")]) == 1
+    error = capsys.readouterr().err
+    assert str(tmp_path / "mine" / exercises()[0].stub) in error and error.count("\n") == 1
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_what_has_a_stubs_name_is_kept_even_if_it_appears_at_the_last_moment(
+    tmp_path, monkeypatch, capsys
+):
+    first, second, third = (tmp_path / exercise.stub for exercise in exercises()[:3])
+    first.write_text("mine", encoding="utf-8")
+    second.symlink_to(tmp_path / "nowhere")
+    link = os.link
+
+    def late(source, target):
+        if target == third:
+            third.write_text("mine", encoding="utf-8")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    assert main(["check", "--start", str(tmp_path)]) == 0
+    assert "(3 were there already and were not changed)" in capsys.readouterr().out
+    assert first.read_text(encoding="utf-8") == third.read_text(encoding="utf-8") == "mine"
+    assert second.is_symlink() and not (tmp_path / "nowhere").exists()
+    assert len(list(tmp_path.iterdir())) == len(exercises())
+
+
+def test_stubs_are_written_where_files_have_no_links(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert main(["check", "--start", str(tmp_path)]) == 0
+    for exercise in exercises():
+        assert (tmp_path / exercise.stub).read_bytes() == exercise.stub_file.read_bytes()
+    assert len(list(tmp_path.iterdir())) == len(exercises())
