@@ -120,7 +120,7 @@ class ForkServer:
             self.close()
         try:
             channel = self._channel or self._start()
-            channel.settimeout(job.time_limit() + 2 * sandbox_limits.REPLY_SECONDS)
+            channel.settimeout(job.time_limit() + sandbox_limits.REPLY_SECONDS)
             files = [reports.fileno(), trace.fileno()]
             socket.send_fds(channel, [job.to_json().encode()], files)
             answer = channel.recv(MAX_ANSWER_BYTES)
@@ -161,6 +161,7 @@ class ForkServer:
         channel.close()
         died = server.poll()
         server.terminate()
+        server.send_signal(signal.SIGCONT)  # a learner's code may have stopped it
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(2 * sandbox_limits.REPLY_SECONDS)
         exit_code = _end_group(server)

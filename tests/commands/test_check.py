@@ -116,7 +116,10 @@ def test_stubs_are_written_where_files_have_no_links(tmp_path, monkeypatch):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
+    first, *others = exercises()
+    (tmp_path / first.stub).symlink_to(tmp_path / "nowhere")
     assert main(["check", "--start", str(tmp_path)]) == 0
-    for exercise in exercises():
+    assert (tmp_path / first.stub).is_symlink()
+    for exercise in others:
         assert (tmp_path / exercise.stub).read_bytes() == exercise.stub_file.read_bytes()
     assert len(list(tmp_path.iterdir())) == len(exercises())
