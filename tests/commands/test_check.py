@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -73,18 +74,21 @@ def test_what_is_no_exercise_is_said_in_one_line(checked, name, capsys):
 # --- the stubs appear whole or not at all -------------------------------------------------------
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
     """No file may have more than 100 bytes: the rest of a write fails, as on a full disk."""
     resource = pytest.importorskip("resource", reason="Windows has no such limit")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_leaves_no_half_stub(tmp_path, small_disk, capsys):
-    assert main(["check", "--start", str(tmp_path / "mine")]) == 1
+def test_a_full_disk_leaves_no_half_stub(tmp_path, capsys):
+    with small_disk():
+        assert main(["check", "--start", str(tmp_path / "mine")]) == 1
     error = capsys.readouterr().err
     assert str(tmp_path / "mine" / exercises()[0].stub) in error and error.count("\n") == 1
     assert list((tmp_path / "mine").iterdir()) == []
