@@ -152,7 +152,15 @@ def _resume_run(given: dict[str, Any]) -> int:
             check_same_on_all_ranks(now)
             job = distribute_job(job, options, log_rank0)
             assert job.optimizer is not None  # the job has only just been built
-            state = restore_checkpoint(folder, config, job.model, job.optimizer, report=log_rank0)
+            state = restore_checkpoint(
+                folder,
+                config,
+                job.model,
+                job.optimizer,
+                train_loader=job.plan.train_loader,
+                settings=job.plan.settings,
+                report=log_rank0,
+            )
             return _train_and_report(job, options, folder, state, config, before)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from ch07.config import PREFER_LR, PREFER_LR_OF_SMALL_MODELS, PreferOptions
 from ch07.data.chat_forms import describe_conversations, merge_descriptions
@@ -74,6 +75,7 @@ class PreferenceJob:
 
     run: TrainedModel
     pairs: dict[str, PairDataset]  # "train", "test" and "validation"
+    train_loader: DataLoader[Any]
     settings: TrainSettings
     optimizer: Optimizer
     facts: dict[str, Any]
@@ -118,7 +120,14 @@ def _resume_run(given: dict[str, Any]) -> int:
         job = _prepare(options)
         check_unchanged(folder, config, _config(options, job), log_rank0)
         restore = partial(
-            restore_checkpoint, folder, config, job.model, job.optimizer, report=log_rank0
+            restore_checkpoint,
+            folder,
+            config,
+            job.model,
+            job.optimizer,
+            train_loader=job.train_loader,
+            settings=job.settings,
+            report=log_rank0,
         )
         return _train_and_report(job, options, folder, config, restore)
 
@@ -158,8 +167,19 @@ def _prepare(options: PreferOptions) -> PreferenceJob:
         max_steps=options.max_steps,
         seed=options.seed,
     )
-    optimizer = make_optimizer(run.model.parameters(), lr, WEIGHT_DECAY)
-    return PreferenceJob(run, pairs, settings, optimizer, _facts(file, run, pairs))
+    return PreferenceJob(
+        run=run,
+        pairs=pairs,
+        train_loader=pair_loader(
+            pairs["train"],
+            options.batch_size,
+            options.seed,
+            pad_token_id=end_token_id(run.tokenizer),
+        ),
+        settings=settings,
+        optimizer=make_optimizer(run.model.parameters(), lr, WEIGHT_DECAY),
+        facts=_facts(file, run, pairs),
+    )
 
 
 def _learning_rate(options: PreferOptions, run: TrainedModel) -> float:
@@ -219,9 +239,8 @@ def _train(
 ) -> tuple[TrainState, bool]:
     """(the `TrainState`, whether training finished); with checkpoints, as in `finetune`."""
     end_id = end_token_id(job.run.tokenizer)
-    loader = pair_loader(job.pairs["train"], options.batch_size, options.seed, pad_token_id=end_id)
     held_out = pair_loader(job.pairs["validation"], options.batch_size, pad_token_id=end_id)
-    n_steps = total_steps(loader, job.settings)
+    n_steps = total_steps(job.train_loader, job.settings)
     log_rank0(f"training on {count(len(job.pairs['train']), 'pair')}, {count(n_steps, 'step')}")
 
     with stop_on_signal(log_rank0) as stop_requested:
@@ -236,7 +255,7 @@ def _train(
         )
         state = train_on_pairs(
             job.model,
-            loader,
+            job.train_loader,
             held_out,
             job.optimizer,
             job.settings,

@@ -104,8 +104,7 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
         shape = read_shape(config["model"])
         vocabulary = read_run_vocabulary(folder, config["facts"])
         tokenizer = make_tokenizer(folder, vocabulary)
-        if vocabulary is not None:
-            check_vocabulary_size(str(folder), shape, tokenizer)
+        check_vocabulary_size(str(folder), shape, tokenizer)
         weights = open_weights(folder / MODEL)
         model = build_model(folder, weights, shape)
         if has_prefix(config):

@@ -10,16 +10,25 @@ in the epoch. A copy of the run's config is stored as well.
 import os
 import re
 import shutil
-import typing
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from ch07.runs.checkpoint_checks import (
+    ADAMW_STATE,
+    STEP_COUNT,
+    Tensors,
+    check_config_copy,
+    check_numbers,
+    check_optimizer_state,
+    check_shapes,
+    read_state,
+)
 from ch07.utils.atomic_files import (
     read_json_with_checksum,
     read_tensors,
@@ -36,7 +45,7 @@ from ch07.utils.distributed import (
 )
 from ch07.utils.errors import InputError, UserError
 from ch07.utils.publication import fsync_folder
-from ch07.utils.validation import runtime_types
+from ch07.utils.validation import quote
 from train_loop import TrainState
 
 CHECKPOINTS_KEPT = 2
@@ -45,8 +54,6 @@ STATE_FILE = "state.json"
 PARTS = ("model", "optimizer")  # the safetensors files of an unsharded checkpoint
 # Names that torch.distributed.checkpoint gives to the files of a sharded one:
 SHARD_NAME = re.compile(r"shard-\d+-model-\d+-of-\d+")
-
-Tensors = Mapping[str, torch.Tensor]
 
 
 class CheckpointError(UserError, RuntimeError):
@@ -172,21 +179,16 @@ def load_checkpoint(
         if problems:
             raise CheckpointError(f"{folder}: no checkpoint is intact ({'; '.join(problems)})")
         return None, []
+    state = read_state(content["state"])
+    expected = _expected_tensors(model, optimizer)
     if "model" in content["sha256"] and not is_sharded(model):
-        files = [_tensor_file(checkpoint, part) for part in PARTS]
-        weights, moments = all_ranks_or_raise(lambda: [_read_tensors(file) for file in files])
+        tensors = all_ranks_or_raise(lambda: _read_unsharded(checkpoint, expected, state))
     else:
-        from ch07.runs.sharded_checkpoint import read_sharded_tensors
-
-        weights, moments = read_sharded_tensors(
-            checkpoint,
-            dict(model.named_parameters()),
-            [_optimized_parameters(part) for part in _optimizer_parts(optimizer)],
-            on_all_ranks=is_sharded(model),
-        )
-    load_parameters(model, weights)
-    _load_optimizer(optimizer, moments)
-    return TrainState(**content["state"]), problems
+        tensors = _read_sharded(checkpoint, expected, state, on_all_ranks=is_sharded(model))
+    for name, p in _trained_parameters(model).items():
+        p.data.copy_(tensors["model"][name])
+    _load_optimizer(optimizer, tensors["optimizer"])
+    return state, problems
 
 
 def newest_intact_checkpoint(folder: Path) -> FoundCheckpoint:
@@ -198,24 +200,6 @@ def newest_intact_checkpoint(folder: Path) -> FoundCheckpoint:
             return FoundCheckpoint(checkpoint, content, problems)
         problems.append(f"{checkpoint.name}: {problem}")
     return FoundCheckpoint(None, None, problems)
-
-
-def load_parameters(model: nn.Module, tensors: Tensors) -> None:
-    """Copy tensors into the trained parameters; ValueError lists everything that doesn't fit."""
-    params = _trained_parameters(model)
-    # torch.compile puts this prefix before each name
-    tensors = {name.removeprefix("_orig_mod."): value for name, value in tensors.items()}
-    wrong = [f"{name} is missing" for name in params if name not in tensors]
-    wrong += [f"{name} is not known" for name in tensors if name not in params]
-    wrong += [
-        f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(p.shape)}"
-        for name, p in params.items()
-        if name in tensors and tensors[name].shape != p.shape
-    ]
-    if wrong:
-        raise InputError("the weights don't fit this model: " + "; ".join(wrong))
-    for name, p in params.items():
-        p.data.copy_(tensors[name])
 
 
 def _newest_first(folder: Path) -> list[Path]:
@@ -231,41 +215,115 @@ def _verify(checkpoint: Path) -> tuple[str | None, dict[str, Any] | None]:
             "config": None,
             **read_json_with_checksum(checkpoint / STATE_FILE),
         }
-        names = set(content["sha256"])
-        if names != set(PARTS) and not _are_shards(names):
-            raise InputError(f"its files are {sorted(names)}")
-        for name in names:
-            file = _tensor_file(checkpoint, name)
-            if not file.is_file() or sha256_of(file, must_fit=True) != content["sha256"][name]:
-                return f"{file.name} is damaged", None
-        _check_state(TrainState(**content["state"]), content["config"])
+        _check_files(checkpoint, content["sha256"])
+        state = read_state(content["state"])
+        if f"step-{state.step:08d}" != checkpoint.name:
+            raise InputError(f"{STATE_FILE} is that of step {state.step}")
+        check_config_copy(content["config"])
         return None, content
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return f"{type(error).__name__}: {error}", None
+    except (OSError, UserError) as error:
+        return str(error), None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return f"{STATE_FILE} can't be used ({type(error).__name__}: {error})", None
+
+
+def _check_files(checkpoint: Path, checksums: Mapping[str, str]) -> None:
+    """InputError unless the tensors' files are those of a checkpoint, as they were written."""
+    names = set(checksums)
+    if names != set(PARTS) and not _are_shards(names):
+        raise InputError(f"its files are {quote(', '.join(sorted(names)))}")
+    present = {file.stem for file in checkpoint.glob("*.safetensors")}
+    if not present <= names:  # a shard that nobody wrote would be read with the others
+        raise InputError(f"it holds another file, {quote(min(present - names))}")
+    for name in names:
+        file = _tensor_file(checkpoint, name)
+        if not file.is_file() or sha256_of(file, must_fit=True) != checksums[name]:
+            raise InputError(f"{file.name} is damaged")
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except SafetensorError as error:  # its checksum is right, but another program wrote it
+            raise InputError(f"{file.name} is not a safetensors file ({error})") from None
 
 
 def _are_shards(names: set[str]) -> bool:
     return bool(names) and all(SHARD_NAME.fullmatch(name) for name in names)
 
 
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return read_tensors(path)
-    except SafetensorError as error:  # its checksum is right, but another program wrote it
-        raise CheckpointError(f"{path} is not a safetensors file ({error})") from None
+def _read_unsharded(
+    checkpoint: Path, expected: Mapping[str, Tensors], state: TrainState
+) -> dict[str, Tensors]:
+    """The tensors of each of `PARTS` by name; InputError unless they are those of this run."""
+    shapes: dict[str, dict[str, list[int]]] = {}
+    for part in PARTS:
+        with safe_open(_tensor_file(checkpoint, part), "pt") as file:
+            stored = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        shapes[part] = _without_compiler_prefix(stored)
+    _check_shapes(checkpoint, shapes, expected, state)
+    tensors: dict[str, Tensors] = {
+        part: _without_compiler_prefix(read_tensors(_tensor_file(checkpoint, part)))
+        for part in PARTS
+    }
+    _check_numbers(checkpoint, tensors, expected, state)
+    return tensors
 
 
-def _check_state(state: TrainState, config: Any) -> None:
-    """TypeError unless each field has the type that is written."""
-    annotations = typing.get_type_hints(TrainState)
-    for field in fields(state):
-        value = getattr(state, field.name)
-        if type(value) not in runtime_types(annotations[field.name]):
-            raise TypeError(f"{field.name} is {value!r:.60}")
-    if not all(isinstance(record, dict) for record in state.history):
-        raise TypeError("history holds something other than records")
-    if not isinstance(config, dict | None):
-        raise TypeError("config is not an object")
+def _read_sharded(
+    checkpoint: Path, expected: Mapping[str, Tensors], state: TrainState, *, on_all_ranks: bool
+) -> dict[str, Tensors]:
+    """The same from any number of files, what belongs to a sharded parameter as shards."""
+    from ch07.runs.sharded_checkpoint import read_sharded_tensors, stored_shapes
+
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {part: {} for part in PARTS}
+    for name, shape in stored_shapes(checkpoint).items():
+        shapes[_part_of(name)][name] = shape
+    _check_shapes(checkpoint, shapes, expected, state)
+    found = {**expected["model"], **expected["optimizer"]}
+    found = {name: like for name, like in found.items() if name in shapes[_part_of(name)]}
+    tensors: dict[str, dict[str, torch.Tensor]] = {part: {} for part in PARTS}
+    for name, tensor in read_sharded_tensors(checkpoint, found, on_all_ranks=on_all_ranks).items():
+        tensors[_part_of(name)][name] = tensor
+    _check_numbers(checkpoint, tensors, expected, state)
+    return dict(tensors)
+
+
+def _part_of(name: str) -> str:
+    """Which of `PARTS` a tensor belongs to: names of optimizer state begin with a number."""
+    return "optimizer" if name[:1].isdigit() else "model"
+
+
+def _without_compiler_prefix(by_name: Mapping[str, Any]) -> dict[str, Any]:
+    """The same by the names that the model has without torch.compile."""
+    return {name.removeprefix("_orig_mod."): value for name, value in by_name.items()}
+
+
+def _check_shapes(
+    checkpoint: Path, shapes: Mapping[str, Any], expected: Mapping[str, Tensors], state: TrainState
+) -> None:
+    for part in PARTS:
+        # before the first update, an optimizer has no state
+        complete = part == "model" or _n_updates(state) > 0
+        check_shapes(_misfit(checkpoint, part), shapes[part], expected[part], complete=complete)
+
+
+def _check_numbers(
+    checkpoint: Path,
+    tensors: Mapping[str, Tensors],
+    expected: Mapping[str, Tensors],
+    state: TrainState,
+) -> None:
+    for part in PARTS:
+        check_numbers(_misfit(checkpoint, part), tensors[part], expected[part])
+    what = _misfit(checkpoint, "optimizer")
+    check_optimizer_state(what, tensors["optimizer"], _n_updates(state))
+
+
+def _misfit(checkpoint: Path, part: str) -> str:
+    return f"{checkpoint} can't be resumed: its {part} doesn't fit this run"
+
+
+def _n_updates(state: TrainState) -> int:
+    return state.step - state.skipped
 
 
 def _check_finite(tensors: Mapping[str, Tensors]) -> None:
@@ -291,6 +349,20 @@ def _optimizer_parts(optimizer: torch.optim.Optimizer) -> list[torch.optim.Optim
 
 def _optimized_parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _expected_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensors]:
+    """For each of `PARTS` what a checkpoint holds, by name: tensors of the right shape and type."""
+    moments: dict[str, torch.Tensor] = {}
+    for part, one in enumerate(_optimizer_parts(optimizer)):
+        is_adamw = isinstance(one, torch.optim.AdamW)
+        kinds = ADAMW_STATE if is_adamw else getattr(one, "state_kinds", ())
+        for i, p in enumerate(_optimized_parameters(one)):
+            for kind in kinds:
+                is_count = kind == STEP_COUNT
+                moments[f"{part}.{i}.{kind}"] = torch.zeros(()) if is_count else p.detach()
+    weights = {name: p.detach() for name, p in _trained_parameters(model).items()}
+    return {"model": weights, "optimizer": moments}
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from ch07.config import FinetuneOptions
+from ch07.config import MAX_COUNT, FinetuneOptions
 from ch07.utils.atomic_files import read_json, sha256_of, write_json, write_jsonl
 from ch07.utils.errors import InputError, RunFolderError
 from ch07.utils.plain_files import read_plain
-from ch07.utils.validation import MAX_CONFIG_BYTES, check_field_types, quote
+from ch07.utils.validation import MAX_CONFIG_BYTES, a_type, check_field_types, quote
 from instruction_dataset import PromptStyle
 
 CONFIG = "config.json"
@@ -41,6 +41,8 @@ MAX_MODEL_SIZES = {
 MAX_MODEL_NUMBERS = {"drop_rate": 1.0, "norm_eps": 1.0, "rope_theta": 1e12}  # at least 0
 MAX_METRIC = 1e15  # a larger loss or token count was never written by a run
 METRIC_FIELDS = ("epoch", "tokens_seen", "lr", "train_loss", "val_loss", "seconds")
+NEVER_NULL = ("step", "epoch", "lr", "seconds", "train_loss")  # in any record
+GROWING = ("step", "epoch", "tokens_seen", "seconds")  # from record to record
 
 Config = dict[str, Any]  # what config.json holds
 
@@ -91,10 +93,7 @@ def read_config(folder: str | Path) -> Config:
                 f"to use it; to train it further: python -m ch07 finetune --model "
                 f"{shlex.quote(str(folder))}"
             )
-        for key in ("options", "model", "prompt_style", "settings", "facts"):
-            if not isinstance(config[key], dict):  # a KeyError names the part that is missing
-                raise TypeError(f"{key} is not an object")
-        _check_types(config)
+        check_config(config)
         return config
     except RunFolderError:
         raise
@@ -142,17 +141,39 @@ def _check_model(shape: Mapping[str, Any]) -> None:
             raise InputError(f"{name} of the model is {quote(str(value))}")
 
 
-def _check_types(config: Config) -> None:
-    """ValueError or TypeError unless all values have the types that a run writes."""
+def check_config(config: Config) -> None:
+    """ValueError, KeyError or TypeError unless all values have the types that a run writes."""
+    for key in ("options", "model", "prompt_style", "settings", "facts"):
+        if not isinstance(config[key], dict):  # a KeyError names the part that is missing
+            raise TypeError(f"{key} is not an object")
     check_field_types(FinetuneOptions, config["options"])
-    if not isinstance(config["facts"].get("versions", {}), dict):
-        raise TypeError("versions is not an object")
-    chats = config["facts"].get("conversations")
-    if chats is not None and not {"turns", "system"} <= set(chats if type(chats) is dict else ()):
-        raise TypeError("conversations is not an object with turns and system")
+    _check_facts(config["facts"])
+    dtype = config["settings"].get("dtype", "float32")
+    if dtype not in ("float32", "bfloat16"):
+        raise InputError(f"dtype in settings is {quote(str(dtype))}")
     style = PromptStyle(**config["prompt_style"])
     if not isinstance(style.name, str):
         raise TypeError("the name of the prompt style is not text")
+
+
+def _check_facts(facts: Mapping[str, Any]) -> None:
+    """ValueError or TypeError for a fact that is used, and that no run can have written."""
+    versions = facts.get("versions", {})
+    if not isinstance(versions, dict):
+        raise TypeError("versions is not an object")
+    threads = versions.get("threads")
+    if threads is not None and not (type(threads) is int and 1 <= threads <= MAX_COUNT):
+        raise InputError(f"threads in versions is {quote(str(threads))}")
+    chats = facts.get("conversations")
+    if chats is None:
+        return
+    if not {"turns", "system"} <= set(chats if type(chats) is dict else ()):
+        raise TypeError("conversations is not an object with turns and system")
+    turns = chats["turns"]
+    if turns is not None and not (type(turns) is int and 1 <= turns <= MAX_COUNT):
+        raise InputError(f"turns in conversations is {quote(str(turns))}")
+    if type(chats["system"]) is not bool:
+        raise InputError(f"system in conversations is {quote(str(chats['system']))}")
 
 
 def model_checksum(config: Config, digest: str) -> str:
@@ -192,17 +213,42 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
     try:
         lines = read_plain(path).decode("utf-8").splitlines()
         records = [json.loads(line) for line in lines]
-        for record in records:
-            for name in METRIC_FIELDS:
-                if not _is_metric(record.get(name)):
-                    raise InputError(f"{name} is not a number")
-            if type(record["step"]) is not int:
-                raise InputError("step is not a number")
-        return sorted(records, key=lambda record: record["step"])
+        check_records(records)
+        return records
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunFolderError(f"{path} can't be read: {error}") from None
 
 
-def _is_metric(value: Any) -> bool:
-    """Whether it is a number that a run can reach, or None, as where no row is for validation."""
-    return value is None or (type(value) in (int, float) and -MAX_METRIC < value < MAX_METRIC)
+def check_records(records: Sequence[Any]) -> None:
+    """InputError names the first record that no run can have written, or that is out of order."""
+    before: dict[str, Any] = {}
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise InputError(f"record {number} is {a_type(record)}, not an object")
+        missing = [name for name in ("step", *METRIC_FIELDS) if name not in record]
+        if missing:
+            raise InputError(f"record {number} has no {missing[0]}")
+        for name, value in record.items():
+            if not _is_metric(name, value):
+                raise InputError(f"{quote(name)[1:-1]} of record {number} is {quote(str(value))}")
+        if before and not all(_follows(name, before[name], record[name]) for name in GROWING):
+            raise InputError(f"record {number} doesn't follow the one before it")
+        before = record
+
+
+def _is_metric(name: str, value: Any) -> bool:
+    """Whether a run can have written this; None, as where no row is for validation."""
+    if value is None:
+        return name not in NEVER_NULL
+    if name in ("step", "tokens_seen"):
+        return type(value) is int and 0 <= value < MAX_METRIC
+    if name in ("epoch", "seconds", "lr"):
+        return type(value) in (int, float) and 0 <= value < MAX_METRIC
+    return type(value) in (int, float) and -MAX_METRIC < value < MAX_METRIC
+
+
+def _follows(name: str, before: float | None, value: float | None) -> bool:
+    """Whether a counter grew, or stayed the same if it isn't the step."""
+    if before is None or value is None:  # pairs are trained on without counting tokens
+        return before is value
+    return value > before if name == "step" else value >= before

@@ -5,11 +5,13 @@ Each rank writes one file with its shards and their positions in the whole tenso
 can read such files too, and several ranks can read what a single process wrote.
 """
 
+import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
@@ -18,7 +20,8 @@ from torch.distributed.checkpoint.hf_storage import (
     HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
 )
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+from ch07.utils.errors import InputError
 
 
 def write_sharded_tensors(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -49,49 +52,37 @@ def fsync_shards(folder: Path, n_files: int) -> list[str]:
     return [file.stem for file in files]
 
 
-def read_sharded_tensors(
-    folder: Path,
-    params: Mapping[str, torch.Tensor],
-    optimized: Sequence[Sequence[torch.Tensor]],
-    *,
-    on_all_ranks: bool,
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """(weights, optimizer state) by name, from all safetensors files of a checkpoint.
+def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """{name: shape of the whole tensor} in all safetensors files of a checkpoint."""
+    with _as_input_error(folder):
+        # a safetensors file holds nothing but tensors
+        stored: Any = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+        return {name: tuple(tensor.size) for name, tensor in stored.items()}
 
-    `params` are the model's parameters by name. `optimized` are the parameters of each part of the
-    optimizer, in its order: "1.20.exp_avg" belongs to number 20 of part 1. What belongs to a
-    sharded parameter is read as shards; all ranks must then take part (`on_all_ranks`).
+
+def read_sharded_tensors(
+    folder: Path, like: Mapping[str, torch.Tensor], *, on_all_ranks: bool
+) -> dict[str, torch.Tensor]:
+    """Tensors by name, from all safetensors files of a checkpoint.
+
+    Each has the shape and type of that in `like`, and is sharded if that is; all ranks must then
+    take part (`on_all_ranks`). A place that no file holds is NaN.
     """
+    tensors = {name: torch.full_like(tensor, math.nan) for name, tensor in like.items()}
     reader = HuggingFaceStorageReader(str(folder))
-    tensors = {}
-    for name, stored in reader.read_metadata().state_dict_metadata.items():
-        if not isinstance(stored, TensorStorageMetadata):
-            raise OSError(f"{folder} can't be read: {name} is not a tensor")
-        param = _parameter_of(name, params, optimized)
-        if param is not None and param.shape == stored.size:
-            tensors[name] = torch.empty_like(param.detach())  # sharded as the parameter is
-        else:
-            tensors[name] = torch.empty(stored.size)
     with warnings.catch_warnings():  # a warning that one process reads alone, which is intended
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
-        with _as_os_error(f"{folder} can't be read"):
+        with _as_os_error(f"{folder} can't be read"), _as_input_error(folder):
             state_dict_loader.load(tensors, storage_reader=reader, no_dist=not on_all_ranks)
-    weights = {name: tensor for name, tensor in tensors.items() if not _is_optimizer_state(name)}
-    moments = {name: tensor for name, tensor in tensors.items() if _is_optimizer_state(name)}
-    return weights, moments
+    return tensors
 
 
-def _is_optimizer_state(name: str) -> bool:
-    return name[0].isdigit()
-
-
-def _parameter_of(
-    name: str,
-    params: Mapping[str, torch.Tensor],
-    optimized: Sequence[Sequence[torch.Tensor]],
-) -> torch.Tensor | None:
-    """The parameter that a stored tensor is, or whose optimizer state it is; None: not known."""
-    if not _is_optimizer_state(name):
-        return params.get(name)
-    part, number, _ = name.split(".", 2)
-    return optimized[int(part)][int(number)]
+@contextmanager
+def _as_input_error(folder: Path) -> Iterator[None]:
+    """Turn what PyTorch raises for files that it never wrote, of many types, into an InputError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise InputError(f"{folder} can't be read: {error}") from None

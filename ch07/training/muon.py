@@ -76,6 +76,8 @@ class Muon(torch.optim.Optimizer):
     so one learning rate suits both.
     """
 
+    state_kinds = ("momentum_buffer",)  # what it stores for each matrix, as checkpoints name it
+
     def __init__(
         self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float, dtype: str
     ) -> None:

@@ -5,7 +5,8 @@ damaged one loses nothing, and an altered one is noticed.
 """
 
 import glob
-from collections.abc import Callable, Collection, Iterable, Mapping
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ch07.utils.atomic_files import write_bytes, write_json
 from ch07.utils.compute_choice import AVAILABLE_THREADS
 from ch07.utils.errors import InputError, OptionError, RunFolderError
 from gpt_model import MODEL_SIZES
-from train_loop import TrainState
+from train_loop import TrainSettings, TrainState, total_steps
 
 LAUNCH_FILE = ".launch"  # which torchrun command started a run
 # Facts that must stay the same, and the flags that say where their source is now.
@@ -269,10 +270,18 @@ def restore_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
+    train_loader: Sized,
+    settings: TrainSettings,
     report: Report,
 ) -> TrainState:
-    """Load weights and optimizer from the last checkpoint; the `TrainState` to resume from."""
+    """Load weights and optimizer from the last checkpoint; the `TrainState` to resume from.
+
+    RunFolderError for a position that these batches and settings don't lead to.
+    """
     state, problems = load_checkpoint(folder / run_folder.CHECKPOINT, model, optimizer)
+    if state is not None:
+        _check_position(folder, state, train_loader, settings)
+        _check_tokens_counted(folder, state, config)
     for problem in problems:
         report(f"checkpoint skipped: {problem}")
     if state is None and "model_sha256" in config:
@@ -284,3 +293,31 @@ def restore_checkpoint(
     if "model_sha256" in config:
         report(f"{folder} has finished: its answers are generated again")
     return state
+
+
+def _check_position(
+    folder: Path, state: TrainState, train_loader: Sized, settings: TrainSettings
+) -> None:
+    """RunFolderError unless step, epoch and batch say the same, and are within the run."""
+    n_batches = len(train_loader)
+    steps_per_epoch = math.ceil(n_batches / settings.accumulation_steps)
+    steps_of_epoch = math.ceil(state.batch / settings.accumulation_steps)
+    n_steps = total_steps(train_loader, settings)
+    is_possible = (
+        state.step == state.epoch * steps_per_epoch + steps_of_epoch
+        and state.batch <= n_batches
+        and state.step <= n_steps
+    )
+    if not is_possible:
+        raise RunFolderError(
+            f"{folder}: the checkpoint says step {state.step}, epoch {state.epoch} and batch "
+            f"{state.batch}, but the run has {n_steps} steps, {steps_per_epoch} per epoch: "
+            "start a new run"
+        )
+
+
+def _check_tokens_counted(folder: Path, state: TrainState, config: Config) -> None:
+    """RunFolderError for a record without the tokens seen; only runs on pairs don't count them."""
+    counted = [record["tokens_seen"] is not None for record in state.history]
+    if "preference" not in config and not all(counted):
+        raise RunFolderError(f"{folder}: tokens_seen is missing in a record of the checkpoint")

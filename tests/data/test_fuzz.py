@@ -87,7 +87,10 @@ def test_config(tmp_path, content):
         assert nested_differences(config, config) == [] or "NaN" in json.dumps(config)
 
 
-RECORD = {"step": 1, "epoch": 0.5, "tokens_seen": 5, "lr": 0.1, "train_loss": 2.0, "val_loss": None}
+RECORD = {
+    "step": 1, "epoch": 0.5, "tokens_seen": 2, "lr": 0.1, "seconds": 1.0,
+    "train_loss": 2.0, "val_loss": None,
+}  # fmt: skip
 
 
 @fast
@@ -102,7 +105,8 @@ def test_metrics(tmp_path, content):
         assert [r["step"] for r in records] == sorted(r["step"] for r in records)
 
 
-EMPTY = hashlib.sha256(b"").hexdigest()
+NO_TENSORS = (2).to_bytes(8, "little") + b"{}"  # a safetensors file
+EMPTY = hashlib.sha256(NO_TENSORS).hexdigest()
 STATE = {"epoch": 0, "batch": 1, "step": 2, "tokens_seen": 3, "skipped": 0, "seconds": 1.5}
 STATE = {
     "sha256": {"model": EMPTY, "optimizer": EMPTY},
@@ -126,11 +130,20 @@ def test_state(tmp_path, content):
     place = tmp_path / "step-00000002"
     place.mkdir(exist_ok=True)
     for name in ("model", "optimizer"):
-        (place / f"{name}.safetensors").write_bytes(b"")
+        (place / f"{name}.safetensors").write_bytes(NO_TENSORS)
     (place / "state.json").write_bytes(content)
     found, state, problems = newest_intact_checkpoint(tmp_path)
     assert (found is None) == (state is None) == (len(problems) == 1)
-    assert state is None or type(state["state"].get("step", 0)) is int
+    assert state is None or type(state["state"]["step"]) is int
+
+
+def test_the_state_that_is_altered_above_is_intact(tmp_path):
+    place = tmp_path / "step-00000002"
+    place.mkdir()
+    for name in ("model", "optimizer"):
+        (place / f"{name}.safetensors").write_bytes(NO_TENSORS)
+    (place / "state.json").write_bytes(as_sealed(STATE))
+    assert newest_intact_checkpoint(tmp_path)[0] == place
 
 
 HEADER = {"wte.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}

@@ -13,7 +13,7 @@ from ch07.utils.errors import RunFolderError
 from gpt_model import GPTModel
 
 MODEL = {
-    "vocab_size": 30, "context_length": 8, "emb_dim": 8, "n_heads": 2, "n_layers": 1,
+    "vocab_size": 50257, "context_length": 8, "emb_dim": 8, "n_heads": 2, "n_layers": 1,
     "drop_rate": 0.0, "qkv_bias": True, "tied_head": True,
 }  # fmt: skip
 STYLE = {"name": "mine", "with_input": "{instruction}: {input}\n", "no_input": "{instruction}\n"}
