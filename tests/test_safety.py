@@ -24,6 +24,7 @@ from strangers import SHAPE, a_run, altered, refused
 from ch07.data import opened_file
 from ch07.data.entries import load_entries
 from ch07.models.hf_export import export_hf
+from ch07.models.saved_run import save_model
 from ch07.runs import run_folder
 from ch07.runs.checkpoint import save_checkpoint
 from ch07.utils.atomic_files import read_json, sha256_of, write_json, write_tensors
@@ -224,12 +225,51 @@ def test_a_strangers_prompt_is_refused_when_the_run_is_loaded(runs, capsys, whic
         ("options", {"seed": 1.5}),
         ("options", {"model": 5}),
         ("options", {"lr": "0.1"}),
+        *[("options", {name: True}) for name in ("epochs", "batch_size", "seed", "beta2", "lr")],
+        *[("settings", {"peak_lr": v}) for v in ("x", None, -1, 0, True, [])],
+        *[("settings", {"num_epochs": v}) for v in (0, 1.5, "2", None)],
+        *[("settings", {"dtype": v}) for v in ("float16", None, [], True)],
+        *[("facts", {"rows": v}) for v in ([], {"train": -1}, {"train": True}, {"train": "x"})],
+        *[("facts", {"versions": {"threads": v}}) for v in ("x", 0, -1, 10**30, True, [])],
+        *[("facts", {"conversations": {"turns": v, "system": True}}) for v in ("x", 0, True, [])],
+        ("facts", {"conversations": {"turns": 2, "system": "x"}}),
+        ("facts", {"data_sha256": 5}),
+        ("facts", {"tokenizer": None}),
     ],
 )
 def test_what_isnt_of_the_kind_that_is_written(runs, capsys, part, values):
     altered(runs, **{part: values})
     for command in (["finetune", "--like", runs], ["compare", runs, runs]):
         assert "config.json can't be read" in refused(capsys, *command)
+
+
+def test_half_a_character_in_a_config(runs, capsys):
+    config = read_json(runs / run_folder.CONFIG)
+    config["facts"]["findings"] = ["\ud83d"]
+    (runs / run_folder.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    assert "half a character" in refused(capsys, "compare", runs, runs)
+
+
+@pytest.mark.parametrize("n_tokens", [50256, 50258, 50304, 10])
+def test_a_run_has_as_many_tokens_as_its_tokenizer(tmp_path, capsys, number_data, n_tokens):
+    """Else ids would mean nothing, or have no token."""
+    shape = {**SHAPE, "vocab_size": n_tokens}
+    folder = a_run(tmp_path / "run")
+    config = read_json(folder / run_folder.CONFIG)
+    write_json(folder / run_folder.CONFIG, {**config, "model": shape})
+    save_model(folder, GPTModel(shape))
+    for command in (
+        ["respond", folder, "Name a colour."],
+        ["chat", folder],
+        ["evaluate", folder, "--data", number_data],
+        ["grid", number_data, "--run", folder],
+        ["export", folder, tmp_path / "exported"],
+        ["prefer", folder, "--out", tmp_path / "new"],
+        ["finetune", "--model", folder, "--out", tmp_path / "new"],
+    ):
+        error = refused(capsys, *command)
+        assert f"{n_tokens:,} tokens, but its tokenizer (gpt2) has 50,257" in error, command
+        assert error.count("\n") == 1
 
 
 # --- headers ------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from ch07.models.saved_run import load_run
 from ch07.runs import run_folder
 from ch07.utils.atomic_files import read_json
 from ch07.utils.errors import OptionError, RunFolderError
+from ch07.utils.validation import check_size
 
 GGUF = "model.gguf"
 
@@ -74,4 +75,7 @@ def export(folder: str, target: str, gguf: str | None = None) -> int:
 
 
 def _read_if_exists(path: Path) -> Any:
-    return read_json(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    check_size(path)
+    return read_json(path)

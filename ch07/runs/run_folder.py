@@ -7,6 +7,7 @@ loaded model is prompted exactly as it was trained. No model is built here.
 import hashlib
 import json
 import shlex
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -15,8 +16,16 @@ from ch07.config import MAX_COUNT, FinetuneOptions
 from ch07.utils.atomic_files import read_json, sha256_of, write_json, write_jsonl
 from ch07.utils.errors import InputError, RunFolderError
 from ch07.utils.plain_files import read_plain
-from ch07.utils.validation import MAX_CONFIG_BYTES, a_type, check_field_types, quote
+from ch07.utils.validation import (
+    MAX_CONFIG_BYTES,
+    a_type,
+    check_field_types,
+    has_lone_surrogate,
+    quote,
+    runtime_types,
+)
 from instruction_dataset import PromptStyle
+from train_loop import TrainSettings
 
 CONFIG = "config.json"
 MODEL = "model.safetensors"
@@ -43,6 +52,15 @@ MAX_METRIC = 1e15  # a larger loss or token count was never written by a run
 METRIC_FIELDS = ("epoch", "tokens_seen", "lr", "train_loss", "val_loss", "seconds")
 NEVER_NULL = ("step", "epoch", "lr", "seconds", "train_loss")  # in any record
 GROWING = ("step", "epoch", "tokens_seen", "seconds")  # from record to record
+FACT_TYPES: dict[str, tuple[type, ...]] = {
+    "conversations": (dict, type(None)),
+    "data_sha256": (str,),
+    "start_sha256": (str, type(None)),  # None: random weights
+    "rows": (dict,),
+    "findings": (list,),
+    "tokenizer": (str,),
+    "versions": (dict,),
+}
 
 Config = dict[str, Any]  # what config.json holds
 
@@ -146,34 +164,49 @@ def check_config(config: Config) -> None:
     for key in ("options", "model", "prompt_style", "settings", "facts"):
         if not isinstance(config[key], dict):  # a KeyError names the part that is missing
             raise TypeError(f"{key} is not an object")
+    if has_lone_surrogate(json.dumps(config, ensure_ascii=False)):
+        raise InputError("it contains half a character (a lone surrogate)")
     check_field_types(FinetuneOptions, config["options"])
+    _check_settings(config["settings"])
     _check_facts(config["facts"])
-    dtype = config["settings"].get("dtype", "float32")
-    if dtype not in ("float32", "bfloat16"):
-        raise InputError(f"dtype in settings is {quote(str(dtype))}")
     style = PromptStyle(**config["prompt_style"])
     if not isinstance(style.name, str):
         raise TypeError("the name of the prompt style is not text")
 
 
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """ValueError for a setting of training that no run can have."""
+    annotations = typing.get_type_hints(TrainSettings)
+    known = {name: value for name, value in settings.items() if name in annotations}
+    for name, value in known.items():
+        if type(value) not in runtime_types(annotations[name]):
+            raise InputError(f"{name} in settings is {quote(str(value))}")
+    TrainSettings(**known)  # checks the ranges
+
+
 def _check_facts(facts: Mapping[str, Any]) -> None:
-    """ValueError or TypeError for a fact that is used, and that no run can have written."""
-    versions = facts.get("versions", {})
-    if not isinstance(versions, dict):
-        raise TypeError("versions is not an object")
-    threads = versions.get("threads")
-    if threads is not None and not (type(threads) is int and 1 <= threads <= MAX_COUNT):
+    """ValueError for a fact that no run can have written."""
+    for name, kinds in FACT_TYPES.items():
+        if name in facts and type(facts[name]) not in kinds:
+            raise InputError(f"{name} in facts is {quote(str(facts[name]))}")
+    rows = facts.get("rows", {})
+    if not all(_is_count(n, at_least=0) for n in rows.values()):
+        raise InputError(f"rows in facts is {quote(str(rows))}")
+    threads = facts.get("versions", {}).get("threads")
+    if threads is not None and not _is_count(threads):
         raise InputError(f"threads in versions is {quote(str(threads))}")
     chats = facts.get("conversations")
     if chats is None:
         return
-    if not {"turns", "system"} <= set(chats if type(chats) is dict else ()):
-        raise TypeError("conversations is not an object with turns and system")
+    if not {"turns", "system"} <= set(chats):
+        raise InputError("conversations in facts has no turns or no system")
     turns = chats["turns"]
-    if turns is not None and not (type(turns) is int and 1 <= turns <= MAX_COUNT):
-        raise InputError(f"turns in conversations is {quote(str(turns))}")
-    if type(chats["system"]) is not bool:
-        raise InputError(f"system in conversations is {quote(str(chats['system']))}")
+    if not (turns is None or _is_count(turns)) or type(chats["system"]) is not bool:
+        raise InputError(f"conversations in facts is {quote(str(chats))}")
+
+
+def _is_count(value: Any, at_least: int = 1) -> bool:
+    return type(value) is int and at_least <= value <= MAX_COUNT
 
 
 def model_checksum(config: Config, digest: str) -> str:

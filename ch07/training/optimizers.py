@@ -56,7 +56,7 @@ def choose_optimizer(
     """
     if name not in OPTIMIZERS:
         raise InputError(f"no optimizer {name!r}; choose one of {', '.join(OPTIMIZERS)}")
-    betas = (BETA1, beta2)
+    betas = (BETA1, float(beta2))  # a stored 0.0 may have come back as 0
     if name == "adamw":
         return make_optimizer(model.parameters(), lr, weight_decay, betas)
     blocks = model.get_submodule("trf_blocks")

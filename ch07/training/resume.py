@@ -25,7 +25,9 @@ from ch07.training.run_plan import RunPlan
 from ch07.utils import distributed
 from ch07.utils.atomic_files import write_bytes, write_json
 from ch07.utils.compute_choice import AVAILABLE_THREADS
+from ch07.utils.console import terminal_line
 from ch07.utils.errors import InputError, OptionError, RunFolderError
+from ch07.utils.validation import MAX_LISTED, MAX_QUOTED_CHARACTERS
 from gpt_model import MODEL_SIZES
 from train_loop import TrainSettings, TrainState, total_steps
 
@@ -180,7 +182,7 @@ def _stored_options(config: Config) -> dict[str, Any]:
     return {
         "shared_beginning": "per-row",  # as runs of older versions did, which don't mention it
         **config["options"],
-        "dtype": config["settings"].get("dtype"),
+        "dtype": config["settings"].get("dtype", "auto"),
         "threads": threads,
     }
 
@@ -229,7 +231,7 @@ def check_unchanged(folder: Path | str, stored: Config, config: Config, report: 
     for part in ("settings", "model", "prompt_style"):
         parts += [(part, name) for name in config[part]]
     changed = [
-        f"its {name} was {stored[part].get(name)!r}, now it is {config[part][name]!r}"
+        f"its {name} was {_shown(stored[part].get(name))}, now it is {_shown(config[part][name])}"
         for part, name in parts
         if stored[part].get(name) != config[part][name]
     ]
@@ -260,7 +262,17 @@ def report_version_changes(stored: Config, config: Config, report: Report) -> No
 
 
 def _list_changes(changes: Iterable[Change]) -> str:
-    return "; ".join(f"{name} was {then!r}, now {now!r}" for name, then, now in changes)
+    lines = [
+        f"{terminal_line(name)} was {_shown(then)}, now {_shown(now)}"
+        for name, then, now in changes
+    ]
+    rest = [f"and {len(lines) - MAX_LISTED} more"] if len(lines) > MAX_LISTED else []
+    return "; ".join(lines[:MAX_LISTED] + rest)
+
+
+def _shown(value: Any) -> str:
+    """A value from a config as a message shows it: shortened if it is long."""
+    return terminal_line(repr(value), MAX_QUOTED_CHARACTERS)
 
 
 # --- its checkpoint -------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def check_field_types(dataclass_type: type, values: Mapping[str, Any]) -> None:
     annotations = typing.get_type_hints(dataclass_type)
     for field in fields(dataclass_type):
         value = values.get(field.name, field.default)
-        is_valid = isinstance(value, runtime_types(annotations[field.name]))
+        is_valid = type(value) in runtime_types(annotations[field.name])  # True is no number
         if isinstance(value, list) and list[str] in typing.get_args(annotations[field.name]):
             is_valid = bool(value) and all(isinstance(item, str) for item in value)
         if not is_valid:

@@ -47,7 +47,9 @@ def test_muon_gets_the_matrices_of_the_blocks_and_nothing_else():
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
-@pytest.mark.parametrize(("given", "expected"), [({}, 0.95), ({"beta2": 0.99}, 0.99)])
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, 0.95), ({"beta2": 0.99}, 0.99), ({"beta2": 0}, 0.0)]
+)
 def test_beta2_is_adamws(name, given, expected):
     _, optimizer = made(name, **given)
     groups = [group for group in optimizer.param_groups if "betas" in group]  # Muon has none
