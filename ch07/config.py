@@ -306,7 +306,7 @@ class FinetuneOptions:
     skip_bad_rows: bool = setting(
         False,
         help="leave faulty rows out (and count them) instead of refusing the file",
-        commands=ROWS,
+        commands=ALL,
     )
     force: bool = setting(
         False,

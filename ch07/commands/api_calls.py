@@ -8,7 +8,6 @@ compared as API calls, not letter by letter. Changes nothing in the run folder.
 """
 
 import json
-import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,7 @@ from ch07.systems.tool_use.api_call_matching import Api
 from ch07.systems.tool_use.api_call_metrics import score_api_calls
 from ch07.systems.tool_use.toy_api_dataset import build_entries, catalogue_of
 from ch07.utils.atomic_files import write_bytes
-from ch07.utils.console import count, terminal_line
+from ch07.utils.console import count, shell_path, terminal_line
 from ch07.utils.device import choose_device
 from ch07.utils.errors import InputError, OptionError, RunFolderError
 from ch07.utils.paths import check_new_file
@@ -49,6 +48,7 @@ def api_calls(
     documents: str | None = None,
     renamed: bool = False,
     data: str | None = None,
+    skip_bad_rows: bool = False,
     as_json: bool = False,
     device: str = "auto",
 ) -> int:
@@ -60,8 +60,8 @@ def api_calls(
     if run is not None and write is not None:
         raise OptionError("give either a RUN to score or --write FILE, not both")
     if write is not None:
-        if data is not None or as_json:
-            raise OptionError("--data and --json belong to a RUN, not to --write")
+        if data is not None or as_json or skip_bad_rows:
+            raise OptionError("--data, --skip-bad-rows and --json belong to a RUN, not to --write")
         return _write(Path(write), documents or "none", renamed)
     if documents is not None or renamed:
         raise OptionError("--documents and --renamed belong to --write FILE, not to a RUN")
@@ -70,7 +70,7 @@ def api_calls(
     if data is None:
         entries, answers = _stored_answers(Path(run))
     else:
-        entries, answers = _generate_answers(run, data, device)
+        entries, answers = _generate_answers(run, data, device, skip_bad_rows)
     scores = _scores(entries, answers)
     if as_json:
         print(json.dumps(scores, indent=2))
@@ -84,7 +84,7 @@ def _write(path: Path, documents: str, renamed: bool) -> int:
     entries = build_entries(documents, renamed)
     write_bytes(path, entries_json(entries).encode(), new=True)
     print(f"{terminal_line(str(path), width=None)}: {len(entries)} entries; train on them with:")
-    data = terminal_line(shlex.quote(str(path)), width=None)
+    data = terminal_line(shell_path(path), width=None)
     print(f"  python -m ch07 finetune --data {data} --epochs 60")
     return 0
 
@@ -103,9 +103,11 @@ def _stored_answers(path: Path) -> tuple[list[Entry], list[str]]:
     return entries, [entry["model_response"] for entry in entries]
 
 
-def _generate_answers(folder: str, data: str, device: str) -> tuple[list[Entry], list[str]]:
+def _generate_answers(
+    folder: str, data: str, device: str, skip_bad_rows: bool
+) -> tuple[list[Entry], list[str]]:
     """The file's test entries (all entries if none has a split), and the run's answers to them."""
-    file = read_data(data)
+    file = read_data(data, skip_bad_rows)
     refuse_conversations(file.entries, file.places, file.path, "api-calls")
     for line in summarize_findings(file.findings):
         print(terminal_line(f"data: {line}", width=None), file=sys.stderr)

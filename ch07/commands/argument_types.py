@@ -29,6 +29,12 @@ TOP_P = number(float, 1e-9, 1.0)
 WEIGHT_FORMATS = ("float32", "float16", "int8")  # of the weights while answering
 
 
+def check_value_given(parser: argparse.ArgumentParser, option: str | None, values: Any) -> None:
+    """A usage error for "--FLAG=--": argparse drops the dashes, or takes them for a value."""
+    if option is not None and values in ([], "--"):
+        parser.error(f"{option} needs a value, and '--' is none")
+
+
 class StoreOnce(argparse.Action):
     """Stores a value, as "store" does; giving the option a second time is an error."""
 
@@ -39,6 +45,7 @@ class StoreOnce(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
+        check_value_given(parser, option_string, values)
         given: set[str] = vars(namespace).setdefault(GIVEN, set())
         if option_string is not None and self.dest in given:
             parser.error(f"{option_string} is given twice: give it once")
@@ -64,6 +71,7 @@ class AddFiles(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
+        check_value_given(parser, option_string, values)
         before = getattr(namespace, self.dest, None) or []
         files = [before] if isinstance(before, str) else list(before)
         files += [values] if isinstance(values, str) else values

@@ -4,7 +4,6 @@ python -m ch07 check [FILE | FOLDER | EXERCISE] [--hint NAME] [--start FOLDER]
 """
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,8 +14,9 @@ from ch07.exercises.catalogue import hint as hint_of
 from ch07.exercises.report import Report
 from ch07.exercises.sandbox import check_file, open_sandbox
 from ch07.exercises.sandbox_limits import EXERCISE_SECONDS
-from ch07.utils.console import json_text, terminal_safe
+from ch07.utils.console import json_text, shell_path, terminal_line, terminal_safe
 from ch07.utils.errors import InputError, OptionError
+from ch07.utils.publication import atomic_write
 
 FOLDER = Path("my_exercises")  # where the stubs are copied to, unless another folder is named
 
@@ -93,7 +93,7 @@ def _check(path: Path, seconds: float) -> list[Report]:
     if not files:
         raise InputError(
             f"{path} contains no Python file; "
-            f"copy the stubs there with: python -m ch07 check --start {shlex.quote(str(path))}"
+            f"copy the stubs there with: python -m ch07 check --start {shell_path(path)}"
         )
     reports: list[Report] = []
     with open_sandbox() as sandbox:
@@ -125,39 +125,21 @@ def _copy_stubs(folder: Path) -> int:
             n_existing += 1
     note = f" ({n_existing} were there already and were not changed)" if n_existing else ""
     first = folder / exercises()[0].stub
-    print(f"{len(exercises())} exercises are in {folder}{note}. Edit {first}, then run:")
-    print(f"  python -m ch07 check {shlex.quote(str(first))}")
+    text = f"{len(exercises())} exercises are in {folder}{note}. Edit {first}, then run:"
+    print(terminal_line(text, width=None))
+    print(f"  python -m ch07 check {shell_path(first)}")
     return 0
 
 
 def _write_new_file(path: Path, data: bytes) -> bool:
-    """Write a file that appears whole or not at all; False if something has its name already.
-
-    OSError names the file. (`atomic_files` replaces what is there, and needs PyTorch.)
-    """
+    """Write a file that appears whole or not at all; False if something has its name already."""
     if os.path.lexists(path):
         return False
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return _publish(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _publish(temporary: Path, path: Path) -> bool:
-    """Give a whole file its name; False if something else has got it."""
-    try:
-        os.link(temporary, path)  # unlike a renaming, never replaces a file
-    except FileExistsError:
+        with atomic_write(path, new=True) as temporary:
+            temporary.write_bytes(data)
+    except OptionError:  # something has got the name since then
         return False
-    except OSError:  # a file system without links
-        os.rename(temporary, path)
     return True
 
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ch07.commands.parser import TARGETS, check_command, make_parser, with_command
+from ch07.commands.parser import TARGETS, check_words, make_parser, with_command
 from ch07.utils.console import terminal_safe
 from ch07.utils.dependencies import INSTALL_COMMAND, unmet_requirements
 from ch07.utils.errors import OptionError, UserError, is_out_of_memory
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     instructions for reporting it. With --verbose, every exception is raised as it is.
     """
     words = with_command(sys.argv[1:] if argv is None else argv)
-    problem = check_command(words[0])
+    problem = check_words(words)
     if problem is not None:
         print(terminal_safe(f"error: {problem}\n  see python -m ch07 --help"), file=sys.stderr)
         raise SystemExit(EXIT_USAGE)
@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = arguments.pop("command")
     verbose = arguments.pop("verbose")
     _prepare_streams()
+    os.environ["MPLBACKEND"] = "agg"  # commands draw to files only, whatever a window would need
     try:
+        _check_working_folder()
         code = load_command(name)(**arguments)
         sys.stdout.flush()  # here, where a closed pipe or a full disk can still be reported
         return code
@@ -74,6 +76,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             print(terminal_safe(traceback.format_exc()) + HOW_TO_REPORT, file=sys.stderr)
         return EXIT_FAILED
+
+
+def _check_working_folder() -> None:
+    """UserError if the current folder was deleted: PyTorch's libraries would abort the process."""
+    try:
+        os.getcwd()
+    except OSError:
+        raise UserError(
+            "the current folder no longer exists: change to one that does, with cd"
+        ) from None
 
 
 def load_command(name: str) -> Callable[..., int]:

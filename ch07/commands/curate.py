@@ -6,7 +6,6 @@ longest, or random ones. Held-out rows take no part: rows whose own "split" is "
 "validation" are written unchanged.
 """
 
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from ch07.systems.data_curation.row_selection import (
     select_longest,
     select_random,
 )
-from ch07.utils.console import json_text, terminal_safe
+from ch07.utils.console import json_text, shell_path, terminal_line, terminal_safe
 from ch07.utils.errors import InputError, OptionError
 from ch07.utils.paths import check_new_file
 from instruction_dataset import Entry
@@ -125,10 +124,11 @@ def _report(result: dict[str, Any], how: str) -> str:
         lines.append("left out (a row may have several reasons):")
     for reason, n in result["left_out"].items():
         description = f": {sentences[reason]}" if reason in sentences else ""
-        lines.append(f"  {n:>7,}  {reason}{description}")
+        lines.append(terminal_line(f"  {n:>7,}  {reason}{description}", width=None))
     if result["families"]:
         sizes = result["families"].values()
         lines.append(f"families: {len(sizes)}, with {min(sizes):,} to {max(sizes):,} rows each")
-    lines.append(f"They are in {result['file']}: train on them with")
-    lines.append(f"  python -m ch07 finetune --data {shlex.quote(result['file'])}")
+    place = terminal_line(result["file"], width=None)
+    lines.append(f"They are in {place}: train on them with")
+    lines.append(f"  python -m ch07 finetune --data {shell_path(result['file'])}")
     return "\n".join(lines)

@@ -126,6 +126,7 @@ def add_api_calls(parser: argparse.ArgumentParser) -> None:
     """The arguments of `api-calls`."""
     parser.add_argument("run", metavar="RUN", nargs="?", help="a run folder, or a responses.json")
     add_data_option(parser, "answer this file's test entries (default: the stored answers)")
+    add_skip_bad_rows(parser)
     add_json(parser)
     add_device(parser)
     parser.add_argument(
@@ -144,6 +145,7 @@ def add_api_calls(parser: argparse.ArgumentParser) -> None:
 def add_self_instruct(parser: argparse.ArgumentParser) -> None:
     """The arguments of `self-instruct`."""
     parser.add_argument("--seeds", help="a file of tasks (default: 36 bundled ones)")
+    add_skip_bad_rows(parser)
     parser.add_argument(
         "--examples",
         dest="n_examples",

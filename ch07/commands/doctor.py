@@ -7,7 +7,6 @@ code 1 when training would fail or compute the wrong thing.
 """
 
 import itertools
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from ch07.data.entries import write_new_entries
 from ch07.data.opened_file import STANDARD_INPUT
 from ch07.data.token_store import is_store
 from ch07.training.run_plan import RunPlan, build_plan
-from ch07.utils.console import json_text, terminal_safe
+from ch07.utils.console import json_text, shell_path, terminal_safe
 from ch07.utils.errors import DataError, OptionError, UserError
 from ch07.utils.exit_codes import EXIT_FAILED
 from ch07.utils.paths import check_new_file
@@ -153,9 +152,9 @@ def _command_line(command: str, flags: Mapping[str, Any]) -> str:
         flag = "--" + name.replace("_", "-")
         if name == "data":
             before = "" if command == "doctor" else f"{flag} "
-            words += [before + shlex.quote(path) for path in listed(value)]
+            words += [before + shell_path(path) for path in listed(value)]
         else:
-            words.append(flag if value is True else f"{flag} {shlex.quote(str(value))}")
+            words.append(flag if value is True else f"{flag} {shell_path(value)}")
     return " ".join(words)
 
 

@@ -3,7 +3,6 @@
 python -m ch07 export RUN DIR [--gguf f32|f16|q8_0]
 """
 
-import shlex
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from ch07.models.peft_format import save_adapter
 from ch07.models.saved_run import load_run
 from ch07.runs import run_folder
 from ch07.utils.atomic_files import read_json
+from ch07.utils.console import shell_path, terminal_line
 from ch07.utils.errors import OptionError, RunFolderError
 from ch07.utils.validation import check_size
 
@@ -35,7 +35,7 @@ def export(folder: str, target: str, gguf: str | None = None) -> int:
     if run.config["options"].get("text"):  # its card would promise answers
         raise RunFolderError(
             f"{folder} was trained on plain text only, and can't follow instructions: fine-tune "
-            f"it first, with: python -m ch07 finetune --model {shlex.quote(folder)}"
+            f"it first, with: python -m ch07 finetune --model {shell_path(folder)}"
         )
 
     def add_files(new: Path) -> None:
@@ -68,7 +68,8 @@ def export(folder: str, target: str, gguf: str | None = None) -> int:
         add=add_files,
     )
     for path in sorted(path for path in written.rglob("*") if path.is_file()):
-        print(f"{Path(target) / path.relative_to(written)}  {path.stat().st_size:,} bytes")
+        line = f"{Path(target) / path.relative_to(written)}  {path.stat().st_size:,} bytes"
+        print(terminal_line(line, width=None))
     needed = "transformers peft" if run_folder.has_prefix(run.config) else "transformers"
     print(f"\nREADME.md there shows how to use it (after: pip install {needed}).")
     return 0

@@ -8,7 +8,6 @@ progress and notes to standard error. With several processes, only the first wri
 """
 
 import io
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -64,7 +63,7 @@ from ch07.training.resume import (
 from ch07.training.run_plan import RunPlan, find_model
 from ch07.utils import distributed
 from ch07.utils.atomic_files import write_bytes
-from ch07.utils.console import count, log_rank0, terminal_line
+from ch07.utils.console import count, log_rank0, shell_path, terminal_line
 from ch07.utils.device import choose_device
 from ch07.utils.errors import DivergedError, OptionError
 from ch07.utils.malloc_tuning import release_freed_memory
@@ -222,7 +221,8 @@ def _report(
         log_rank0("no held-out rows, so there is no score")
     rows = sample_indices(held_out)
     print_before_after([held_out[i] for i in rows], before, [after[i] for i in rows])
-    print(f"\nThe run is in {folder}: try\n{next_commands(folder, text)}")
+    place = terminal_line(str(folder), width=None)
+    print(f"\nThe run is in {place}: try\n{next_commands(folder, text)}")
 
 
 # --- when training diverges ---------------------------------------------------------------------
@@ -243,7 +243,7 @@ def _describe_divergence(
     else:
         remedy = (
             "start a new run with a lower learning rate:\n"
-            f"  python -m ch07 finetune --like {shlex.quote(str(folder))} {lower}"
+            f"  python -m ch07 finetune --like {shell_path(folder)} {lower}"
         )
     return f"{where}. Resuming would fail again; {remedy}"
 

@@ -10,7 +10,6 @@ FILE.requests.jsonl. The same command resumes where it stopped.
 
 import json
 import os
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -44,7 +43,7 @@ from ch07.systems.synthetic_data.staged_row_generator import (
     StagesSettings,
     generate_tasks_in_stages,
 )
-from ch07.utils.console import count, log_rank0, terminal_line, terminal_safe
+from ch07.utils.console import count, log_rank0, shell_path, terminal_line, terminal_safe
 from ch07.utils.errors import DataError, OptionError
 from ch07.utils.exit_codes import EXIT_FAILED
 from ch07.utils.paths import check_writable
@@ -99,6 +98,7 @@ def self_instruct(
     backend: str,
     out: str,
     seeds: str | None = None,
+    skip_bad_rows: bool = False,
     number: int = 30,
     patience: int = 10,
     max_requests: int | None = None,
@@ -122,6 +122,7 @@ def self_instruct(
         seeds or row_generators.SEED_TASKS,
         given.get("n_examples", settings_type.n_examples),
         log_rank0,
+        skip_bad_rows,
     )
     if not stages:
         given["strict"] = not original
@@ -359,5 +360,5 @@ def _print_nearest(file: ResumableJsonl) -> None:
 
 def _print_next_command(file: ResumableJsonl) -> None:
     if file.rows:
-        path = shlex.quote(str(file.path))
+        path = shell_path(file.path)
         print(terminal_safe(f"Train on it: python -m ch07 finetune --data {path}"))

@@ -5,7 +5,6 @@ Imports nothing heavy, so that `--help` answers at once.
 
 import argparse
 import difflib
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,10 @@ from typing import Any, NoReturn
 from ch07 import __version__
 from ch07.commands import data_arguments, run_arguments
 from ch07.commands.argument_types import StoreOnce, forget_given
-from ch07.utils.console import terminal_safe
+from ch07.utils.console import shell_path, terminal_safe
 from ch07.utils.exit_codes import EXIT_USAGE
+
+MAX_MESSAGE = 1000  # characters of a usage error; the longest of ours have about 300
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,9 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message and where to find help; exit code 2."""
+        if len(message) > MAX_MESSAGE:  # it quotes an argument that is very long
+            half = MAX_MESSAGE // 2
+            message = f"{message[:half]} ... {message[-half:]}"
         self.exit(EXIT_USAGE, f"error: {terminal_safe(message)}\n  see {self.prog} --help\n")
 
 
@@ -206,11 +210,14 @@ def with_command(argv: Sequence[str]) -> list[str]:
     return words
 
 
-def check_command(name: str) -> str | None:
-    """What is wrong with the first word, if it is no command and no flag; else None."""
+def check_words(words: Sequence[str]) -> str | None:
+    """What is wrong with the words: no path can hold NUL, and the first is a command or a flag."""
+    if any("\0" in word for word in words):
+        return "an argument contains a NUL character"
+    name = words[0]
     if name.startswith("-") or name in TARGETS:
         return None
     if Path(name).is_file():
-        command = f"python -m ch07 finetune {shlex.quote(name)}"
+        command = f"python -m ch07 finetune {shell_path(name)}"
         return f"no command {name!r}; to train on that file: {command}"
     return f"no command {name!r}{did_you_mean(name, TARGETS)}"

@@ -7,7 +7,6 @@ The one idea: the run is both the starting point and the reference model, and it
 the result is a run folder of its own, to be used like any other.
 """
 
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +23,7 @@ from ch07.data.findings import Finding, summarize_findings
 from ch07.data.splits import split_rows
 from ch07.data.tokenizer import end_token_id
 from ch07.evaluation.held_out_answers import sample_indices
-from ch07.evaluation.score_report import print_before_after
+from ch07.evaluation.score_report import next_commands, print_before_after
 from ch07.generation.respond import Answer, respond
 from ch07.models.adapters import LanguageModel
 from ch07.models.prefix_tuning import PrefixTuned
@@ -57,7 +56,7 @@ from ch07.training.resume import (
     read_resumable_config,
     restore_checkpoint,
 )
-from ch07.utils.console import count, log_rank0
+from ch07.utils.console import count, log_rank0, terminal_line
 from ch07.utils.device import choose_device, versions
 from ch07.utils.errors import DataError, OptionError, RunFolderError
 from ch07.utils.validation import check_field_types
@@ -148,7 +147,7 @@ def _prepare(options: PreferOptions) -> PreferenceJob:
     if isinstance(run.model, PrefixTuned):
         raise OptionError(
             f"{options.model} learned only a prefix, and its weights are frozen: choose a run "
-            "that was trained with --method full or lora"
+            "whose own weights were trained, or corrected by LoRA"
         )
     if options.data is None:
         file = load_toy_preferences(options.seed)
@@ -226,7 +225,8 @@ def _train_and_report(
     save_model(folder, job.model, job.run.tokenizer)
     _print_metrics(state.history)
     print_before_after(tests, before, _answers(job.run, tests))
-    print(f"\nThe run is in {folder}: try\n  python -m ch07 chat {shlex.quote(str(folder))}")
+    place = terminal_line(str(folder), width=None)
+    print(f"\nThe run is in {place}: try\n{next_commands(folder)}")
     return 0
 
 

@@ -1,12 +1,11 @@
 """`python -m ch07 prepare-data FILE OUT`: convert rows, however many, to JSONL in Alpaca format."""
 
-import shlex
 import sys
 
 from ch07.data.findings import FindingCounts
 from ch07.data.prepared_rows import prepared_rows
 from ch07.utils.atomic_files import write_jsonl
-from ch07.utils.console import count, terminal_safe
+from ch07.utils.console import count, shell_path, terminal_safe
 from ch07.utils.paths import check_new_file
 
 
@@ -18,5 +17,5 @@ def prepare_data(path: str, out: str, limit: int | None = None, skip_bad_rows: b
     for line in tally.lines():
         print(terminal_safe(f"data: {line}"), file=sys.stderr)
     print(terminal_safe(f"{count(n, 'row')} in {out}: train on them with"))
-    print(terminal_safe(f"  python -m ch07 finetune --data {shlex.quote(out)}"))
+    print(terminal_safe(f"  python -m ch07 finetune --data {shell_path(out)}"))
     return 0

@@ -1,11 +1,10 @@
 """`python -m ch07 tokenize FILE STORE`: write any number of rows as a token store."""
 
-import shlex
 import sys
 
 from ch07.data.prompt_styles import get_style
 from ch07.data.token_store import write_store
-from ch07.utils.console import terminal_safe
+from ch07.utils.console import shell_path, terminal_line, terminal_safe
 
 
 def tokenize_data(
@@ -23,6 +22,7 @@ def tokenize_data(
     store = write_store(path, folder, style, skip_bad_rows, allowed_max_length)
     for line in store.about["findings"]:
         print(terminal_safe(f"data: {line}"), file=sys.stderr)
-    print(f"{len(store):,} rows, {len(store.ids):,} tokens in {folder}: train on them with")
-    print(f"  python -m ch07 finetune --data {shlex.quote(folder)}")
+    place = terminal_line(folder, width=None)
+    print(f"{len(store):,} rows, {len(store.ids):,} tokens in {place}: train on them with")
+    print(f"  python -m ch07 finetune --data {shell_path(folder)}")
     return 0

@@ -4,8 +4,9 @@ The one idea: a file is known by its content, never by its name. Whatever is not
 by its name, with the command that turns it into something that is.
 """
 
-import shlex
 from dataclasses import dataclass
+
+from ch07.utils.console import shell_path
 
 PROBE_BYTES = 512  # enough for all of the below; a tar archive says so at byte 257
 
@@ -121,7 +122,7 @@ def explain_unread(name: str, unread: UnreadFormat, is_file: bool = True) -> str
     If it isn't a file itself, but was packed in one or came through a pipe, no command can name it.
     """
     if is_file:
-        return f"{name} is {unread.name}: {unread.advice.format(file=shlex.quote(name))}"
+        return f"{name} is {unread.name}: {unread.advice.format(file=shell_path(name))}"
     return f"{name} holds {unread.name}: unpack it or save it first, and name the file itself"
 
 

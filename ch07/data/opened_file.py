@@ -9,7 +9,6 @@ import gzip
 import io
 import lzma
 import os
-import shlex
 import stat
 import sys
 import time
@@ -30,6 +29,7 @@ from ch07.data.file_formats import (
     explain_unread,
     recognise_format,
 )
+from ch07.utils.console import shell_path
 from ch07.utils.dependencies import import_optional
 from ch07.utils.errors import DataError
 from ch07.utils.validation import max_json_bytes
@@ -372,10 +372,10 @@ def _unpack_zip(file: Any, name: str) -> Read:
         if document is not None:
             raise DataError(f"{name} is {document}: save it as CSV or .xlsx")
         if len(members) != 1:
-            folder = shlex.quote(f"{Path(name).stem}_unpacked")
+            folder = shell_path(f"{Path(name).stem}_unpacked")
             raise DataError(
                 f"{name} is a zip of {len(members)} files: unpack it, and give the folder or one "
-                f"of its files: unzip {shlex.quote(name)} -d {folder}"
+                f"of its files: unzip {shell_path(name)} -d {folder}"
             )
         member: Any = archive.open(members[0], "r")
         return _checked(member.read1, name, "zip")

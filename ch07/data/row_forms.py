@@ -6,7 +6,6 @@ stands in the reader's file.
 """
 
 import re
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -44,6 +43,7 @@ from ch07.data.field_names import (
 )
 from ch07.data.findings import RowFault
 from ch07.data.json_objects import ObjectWithRepeatedKey, merged
+from ch07.utils.console import shell_path
 from ch07.utils.errors import DataError
 from ch07.utils.validation import MAX_LISTED, a_type, quote
 
@@ -464,7 +464,7 @@ def _missing_fields(
 
 
 def _shell(form: FileForm) -> str:
-    return shlex.quote(form.name)
+    return shell_path(form.name)
 
 
 # --- conversations --------------------------------------------------------------------------------

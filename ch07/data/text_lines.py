@@ -7,7 +7,6 @@ without line ends nor an endless one fills the memory.
 import codecs
 import hashlib
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from ch07.data.opened_file import (
     open_unpacked,
     read_whole,
 )
+from ch07.utils.console import shell_path
 from ch07.utils.errors import DataError
 from ch07.utils.validation import max_json_bytes
 
@@ -169,10 +169,10 @@ def _how_to_convert(name: str, is_file: bool, data: bytes) -> str:
     advice = "save the file with UTF-8 encoding"
     if not is_file:
         return advice
-    file = shlex.quote(name)
+    file = shell_path(name)
     return (
         f"{advice}, or convert it from its own, for example: "
-        f"iconv -f {likely_encoding(data)} -t UTF-8 {file} > {shlex.quote(name + '.utf8')}"
+        f"iconv -f {likely_encoding(data)} -t UTF-8 {file} > {shell_path(name + '.utf8')}"
     )
 
 

@@ -1,6 +1,5 @@
 """Scores and answers as plain text tables, for a terminal, a log or a screen reader."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from ch07.config import AFTER_PRETRAINING, WITHOUT_PRETRAINING
 from ch07.data.chat_forms import question_line
 from ch07.generation.respond import Answer
-from ch07.utils.console import terminal_line
+from ch07.utils.console import shell_path, terminal_line
 
 
 def print_scores(scores: dict[str, Any] | None) -> None:
@@ -41,7 +40,7 @@ def print_before_after(
 
 def next_commands(folder: str | Path, text: bool = False) -> str:
     """The commands to try after a run: chat, or fine-tune a run that was trained on `text`."""
-    quoted = shlex.quote(str(folder))
+    quoted = shell_path(folder)
     if not text:
         return f"  python -m ch07 chat {quoted}"
     return (

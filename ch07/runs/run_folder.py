@@ -6,7 +6,6 @@ loaded model is prompted exactly as it was trained. No model is built here.
 
 import hashlib
 import json
-import shlex
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, TypedDict
 
 from ch07.config import MAX_COUNT, FinetuneOptions
 from ch07.utils.atomic_files import read_json, sha256_of, write_json, write_jsonl
+from ch07.utils.console import shell_path
 from ch07.utils.errors import InputError, RunFolderError
 from ch07.utils.plain_files import read_plain
 from ch07.utils.validation import (
@@ -109,7 +109,7 @@ def read_config(folder: str | Path) -> Config:
             raise RunFolderError(
                 f"{folder} is a model folder for transformers, not a run: its README.md says how "
                 f"to use it; to train it further: python -m ch07 finetune --model "
-                f"{shlex.quote(str(folder))}"
+                f"{shell_path(folder)}"
             )
         check_config(config)
         return config
@@ -141,7 +141,7 @@ def command_of_run(folder: str | Path) -> str:
 
 def resume_command(folder: str | Path) -> str:
     """The command line that resumes the run in a folder, with the command that started it."""
-    return f"python -m ch07 {command_of_run(folder)} --resume --out {shlex.quote(str(folder))}"
+    return f"python -m ch07 {command_of_run(folder)} --resume --out {shell_path(folder)}"
 
 
 def _check_model(shape: Mapping[str, Any]) -> None:

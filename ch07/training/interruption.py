@@ -4,7 +4,6 @@ The one idea: whatever ends a run, Ctrl-C, a full disk or a lost process, the re
 checkpoint is complete and which command resumes from it. Knows nothing of what is trained.
 """
 
-import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from torch import nn
 from ch07.runs import run_folder
 from ch07.runs.checkpoint import CheckpointError, newest_intact_checkpoint, save_checkpoint
 from ch07.utils import distributed
-from ch07.utils.console import log_rank0
+from ch07.utils.console import log_rank0, shell_path
 from ch07.utils.errors import DivergedError, RunStoppedError, UserError, is_out_of_memory
 from ch07.utils.exit_codes import EXIT_INTERRUPTED
 from train_loop import TrainState
@@ -110,7 +109,7 @@ def describe_saved_state(folder: Path) -> str:
     if checkpoint is None and problems:
         command = ""
         if run_folder.command_of_run(folder) == "finetune":  # the others have no --like
-            command = f": python -m ch07 finetune --like {shlex.quote(str(folder))}"
+            command = f": python -m ch07 finetune --like {shell_path(folder)}"
         return f"Start again{command}"
     if checkpoint is None and not (folder / run_folder.CONFIG).exists():
         return "The run had not started yet"

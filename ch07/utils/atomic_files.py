@@ -1,15 +1,13 @@
-"""Files that are complete or absent: write to a temporary name, flush, then rename.
+"""Reading and writing files: bytes, JSON, JSONL and tensors, each complete or absent.
 
-The rename is the only step that another process can see. A crash at any moment therefore leaves
-the old file or the new one, never half of one. A file that must be new gets its name from
-`ch07.utils.publication` instead, which replaces nothing.
+How a file gets its name is decided in `ch07.utils.publication`, what may be read in
+`ch07.utils.plain_files`.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,41 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from ch07.utils.errors import InputError
 from ch07.utils.plain_files import check_fits_into_memory, open_plain, read_plain
-from ch07.utils.publication import delete_leftovers, fsync_folder, publish, temporary_path
+from ch07.utils.publication import atomic_write
 
 CHECKSUM_KEY = "sealed"  # the key under which a JSON object stores its own checksum
 HASH_BLOCK_BYTES = 2**20  # read at a time when a file is hashed
-
-
-@contextmanager
-def atomic_write(path: str | Path, *, new: bool = False) -> Iterator[Path]:
-    """Yield a temporary path; it replaces `path` in one step if the block ends without an error.
-
-    A `new` file replaces nothing: OptionError if there is something at `path` by then. OSError,
-    with the name of the file, if it can't be written.
-    """
-    path = Path(path)
-    temporary = temporary_path(path)
-    try:
-        if new:
-            delete_leftovers(path)
-        temporary.unlink(missing_ok=True)  # a link planted under this name must not be followed
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        if new:
-            publish(temporary, path)
-        else:
-            os.replace(temporary, path)
-        fsync_folder(path.parent)
-    except OSError as error:
-        # the system names the temporary file, or none if the disk is full
-        if error.errno is None or error.filename not in (None, str(temporary)):
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | Path, data: bytes, *, new: bool = False) -> None:

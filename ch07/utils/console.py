@@ -1,7 +1,9 @@
 """Text that is safe to print: it can't control the terminal, and only one process prints it."""
 
 import json
+import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 TERMINAL_WIDTH = 88  # columns of a line that is shortened
@@ -24,6 +26,32 @@ def terminal_line(text: str, width: int | None = TERMINAL_WIDTH) -> str:
     if width is None or len(escaped) <= width:
         return escaped
     return escaped[: width - 4] + " ..."
+
+
+def shell_path(path: str | Path) -> str:
+    r"""A path, or a name in its place, for a command that a reader pastes into a shell.
+
+    It is quoted; control characters are escaped as bash and zsh read them; and a path that
+    begins with a dash can't be taken for a flag.
+
+    >>> print(shell_path("my runs/1"), shell_path("-x"), shell_path("a\nb"))
+    'my runs/1' ./-x $'a\x0ab'
+    """
+    text = str(path)
+    if text.startswith("-") and text != "-":  # a lone dash stands for standard input
+        text = f"./{text}"
+    if text.isprintable():
+        return shlex.quote(text)
+    return f"$'{''.join(map(_escaped_for_shell, text))}'"
+
+
+def _escaped_for_shell(letter: str) -> str:
+    if letter.isprintable() and letter not in "'\\":
+        return letter
+    # Python stores a byte of a name that is not UTF-8 as one of these half characters.
+    is_byte = "\udc80" <= letter <= "\udcff"
+    data = letter.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
+    return "".join(f"\\x{byte:02x}" for byte in data)
 
 
 def log_rank0(text: str) -> None:

@@ -1,7 +1,8 @@
-"""How a finished file or folder gets its name: in one step, and never in place of another.
+"""How a finished file or folder gets its name: in one step, the only one that others can see.
 
-The one idea: whatever is new is written under a temporary name beside its place, and then given its
-real name by an operation that fails if that name is taken. Two commands that write the same file
+The one idea: everything is written under a temporary name beside its place, flushed, and then given
+its real name. A crash at any moment leaves the old file or the new one, never half of one. Where a
+file must be new, the last step fails if its name is taken: two commands that write the same file
 can't both succeed, and what appears while a command works is not lost.
 
 A temporary name holds the number of the process that writes. If that process was killed, the next
@@ -12,7 +13,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
@@ -46,6 +47,37 @@ def leftovers(path: Path) -> list[Path]:
         if number.isdigit() and not psutil.pid_exists(int(number)):
             found.append(temporary)
     return found
+
+
+@contextmanager
+def atomic_write(path: str | Path, *, new: bool = False) -> Iterator[Path]:
+    """Yield a temporary path; it replaces `path` in one step if the block ends without an error.
+
+    A `new` file replaces nothing: OptionError if there is something at `path` by then. OSError,
+    with the name of the file, if it can't be written.
+    """
+    path = Path(path)
+    temporary = temporary_path(path)
+    try:
+        if new:
+            delete_leftovers(path)
+        temporary.unlink(missing_ok=True)  # a link planted under this name must not be followed
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        if new:
+            publish(temporary, path)
+        else:
+            os.replace(temporary, path)
+        fsync_folder(path.parent)
+    except OSError as error:
+        # the system names the temporary file, or none if the disk is full
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def publish(temporary: Path, path: Path) -> None:

@@ -11,10 +11,11 @@ import pytest
 
 from ch07.commands.cli import main
 from ch07.utils import publication
-from ch07.utils.atomic_files import atomic_write, write_bytes, write_jsonl
+from ch07.utils.atomic_files import write_bytes, write_jsonl
 from ch07.utils.errors import OptionError
 from ch07.utils.paths import check_new_file
 from ch07.utils.publication import (
+    atomic_write,
     empty_after_kill,
     filled_folder,
     leftovers,
@@ -112,7 +113,7 @@ def test_no_command_replaces_what_exists_or_appears(command, data, tmp_path, mon
         path.write_bytes(b"precious")
         publish(temporary, path)
 
-    monkeypatch.setattr("ch07.utils.atomic_files.publish", appears)
+    monkeypatch.setattr("ch07.utils.publication.publish", appears)
     assert main(words) == 2
     assert IN_THE_MEANTIME in capsys.readouterr().err
     assert target.read_bytes() == b"precious"

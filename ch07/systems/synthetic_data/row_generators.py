@@ -59,12 +59,13 @@ def load_seeds(
     path: str | Path = SEED_TASKS,
     n_examples: int = 3,
     log: Callable[[str], None] = lambda text: None,
+    skip_bad_rows: bool = False,
 ) -> tuple[list[Row], str]:
     """(seeds, sha256 of the file): entries with an "id"; DataError if they are too few.
 
     `log(text)` is called with what is worth knowing about the file.
     """
-    file = read_data(path)
+    file = read_data(path, skip_bad_rows)
     refuse_conversations(file.entries, file.places, file.path, "self-instruct")
     for line in summarize_findings(lost_rows(file.findings)):
         log(f"seeds: {line}")
