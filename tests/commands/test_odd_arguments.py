@@ -98,6 +98,13 @@ def test_every_flag_and_argument_survives_odd_values(name, capsys):
     assert all(len(line) < 2000 for line in error.splitlines())
 
 
+@pytest.mark.parametrize(
+    "words", [["grid", "a\0b"], ["export", "run", "a\0b"], ["check", "--start=\0"]]
+)
+def test_no_path_holds_nul(words, capsys):
+    assert ended(capsys, words) == 2
+
+
 # --- what a picture may replace -------------------------------------------------------------------
 @pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link to a pipe", "below a file"])
