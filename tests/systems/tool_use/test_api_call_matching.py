@@ -368,7 +368,11 @@ def test_wrong_usage_and_bad_answers_give_one_line(calls_run, tmp_path, capsys):
         ([run, "--write", "x.json"], 2, "give either a RUN"),
         (["--write", file], 2, "exists: choose another name"),
         (["--write", str(tmp_path / "no" / "x.json")], 2, "is not a folder"),
-        (["--write", str(tmp_path / "x.json"), "--json"], 2, "--data and --json belong to a RUN"),
+        (
+            ["--write", str(tmp_path / "x.json"), "--json"],
+            2,
+            "--data, --skip-bad-rows and --json belong to a RUN",
+        ),
         ([run, "--renamed"], 2, "belong to --write FILE"),
         ([str(tmp_path)], 1, "not a run folder"),
         ([str(tmp_path / "none")], 1, "no answers to score"),
