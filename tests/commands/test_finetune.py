@@ -224,15 +224,15 @@ def test_a_resume_with_other_settings_or_data_is_refused(
     assert main(["finetune", "--resume", "--out", str(copy)]) == 1
     assert "its data_sha256 was" in capsys.readouterr().err
     config["options"] |= {"data": str(number_data)}
-    for part, name in (
-        ("prompt_style", "no_input"),
-        ("settings", "peak_lr"),
-        ("model", "n_layers"),
+    for part, name, value in (
+        ("prompt_style", "no_input", "other"),
+        ("settings", "peak_lr", 0.125),
+        ("model", "n_layers", 9),
     ):
-        other = config | {part: config[part] | {name: "other"}}
+        other = config | {part: config[part] | {name: value}}
         (copy / run_folder.CONFIG).write_text(json.dumps(other), encoding="utf-8")
         assert main(["finetune", "--resume", "--out", str(copy)]) == 1
-        assert f"its {name} was 'other'" in capsys.readouterr().err
+        assert f"its {name} was {value!r}" in capsys.readouterr().err
 
 
 def tiny_file(tmp_path, n):
