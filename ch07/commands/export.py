@@ -18,7 +18,6 @@ from ch07.runs import run_folder
 from ch07.utils.atomic_files import read_json
 from ch07.utils.console import shell_path, terminal_line
 from ch07.utils.errors import OptionError, RunFolderError
-from ch07.utils.validation import check_size
 
 GGUF = "model.gguf"
 
@@ -76,7 +75,4 @@ def export(folder: str, target: str, gguf: str | None = None) -> int:
 
 
 def _read_if_exists(path: Path) -> Any:
-    if not path.is_file():
-        return None
-    check_size(path)
-    return read_json(path)
+    return read_json(path) if path.is_file() else None

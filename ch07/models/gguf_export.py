@@ -22,9 +22,9 @@ from ch07.models.hf_files import LAYER_NORM_EPSILON, chat_template, check_vocabu
 from ch07.models.llama import LlamaConfig
 from ch07.models.parameter_names import renames, to_published
 from ch07.models.quantization import check_range
-from ch07.utils.publication import atomic_write
 from ch07.utils.dependencies import import_optional
 from ch07.utils.errors import InputError
+from ch07.utils.publication import atomic_write
 from instruction_dataset import PromptStyle
 
 GGUF_NAMES = {  # by published name
