@@ -1,5 +1,6 @@
 """What holds for a GPT-2 and a Llama alike; a text ends with the token of its own tokenizer."""
 
+import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from ch07.data.token_text import END_LABEL
 from ch07.data.tokenizer import end_token_id
 from ch07.data.tokenizer_files import write_vocabulary
 from ch07.generation.backends import complete_with_model
-from ch07.generation.decoding import Continuation, Sampling, generate
+from ch07.generation.decoding import Continuation, Sampling, continue_prompts, generate
 from ch07.generation.prompt_lookup import continue_with_lookup
 from ch07.generation.respond import respond, respond_streaming
 from ch07.models.saved_run import load_run, load_trained_model
@@ -299,6 +300,49 @@ def test_several_processes_learn_what_one_does(start, few_answers, llama_run, tm
         ours = load_run(folder).model.state_dict()
         for name, weight in load_run(llama_run).model.state_dict().items():
             torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-5)
+
+
+def log_probabilities(model, prompts, order, batch_size, monkeypatch):
+    """{prompt: [(id, log-probability) of each new token]}, answered in batches, in some order."""
+    rows = []
+
+    def choose_tokens(logits, *given):
+        rows.extend(logits.float().log_softmax(-1))
+        return logits.argmax(-1)
+
+    monkeypatch.setattr("ch07.generation.decoding.choose_tokens", choose_tokens)
+    found = {i: [] for i in order}
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+
+        def note(row, token_id, batch=batch):
+            found[batch[row]].append((token_id, rows.pop(0)[token_id].item()))
+
+        continue_prompts(model, [prompts[i] for i in batch], 8, end_id=-1, on_token=note)
+    return found
+
+
+def test_an_answer_does_not_depend_on_its_batch_mates(either, monkeypatch):
+    """Ids are the same; log-probabilities differ by the order in which kernels add, at most 1e-5.
+
+    A matrix product of one row and of 64 is computed by different kernels, so not every last bit
+    is the same.
+    """
+    stream = random.Random(0)
+    vocabulary = either.model.config.vocab_size
+    prompts = [
+        [stream.randrange(vocabulary) for _ in range(stream.randint(1, 30))] for _ in range(64)
+    ]
+    order = list(range(64))
+    alone = log_probabilities(either.model, prompts, order, 1, monkeypatch)
+    for batch_size in (7, 64):
+        for _ in range(2):
+            found = log_probabilities(either.model, prompts, order, batch_size, monkeypatch)
+            for i in order:
+                assert [token for token, _ in found[i]] == [token for token, _ in alone[i]]
+                for (_, one), (_, other) in zip(found[i], alone[i], strict=True):
+                    assert one == pytest.approx(other, abs=1e-5)
+            stream.shuffle(order)
 
 
 def test_a_chat_model_as_a_backend_reads_its_marks_and_a_system_message(start):
