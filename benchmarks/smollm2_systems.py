@@ -30,7 +30,8 @@ from ch07.commands.cli import main as ch07
 from ch07.data.entries import read_data
 from ch07.data.splits import sample_rows, split_ignoring_prompts, split_rows
 from ch07.data.toy_instructions.build import DATA_FILE
-from ch07.evaluation.llm_judge import SCALES, judge, summarise
+from ch07.evaluation.judge_scores import SCALES
+from ch07.evaluation.llm_judge import judge, summarise
 from ch07.evaluation.metrics import rouge_l
 from ch07.generation.backends import open_backend
 from ch07.generation.decoding import Sampling
@@ -45,6 +46,9 @@ FIRST_ROWS = 300  # that "start" learns from
 DRAWN = 4  # answers for each further row
 SMALLEST_DIFFERENCE = 0.1  # in ROUGE-L, between the two answers of a pair
 NEW_TOKENS = 64
+JUDGED = 100  # answers
+MAX_REPLY_TOKENS = 64  # of the judge, which writes a sentence where a number would do
+LONG = ("scores", "replies")  # what isn't printed of a judgement
 FURTHER = ["--method", "full", "--epochs", "1", "--lr", "5e-5"]
 RUNS = {  # name -> command, its data, and further arguments
     "best of four": ("finetune", "best.json", FURTHER),
@@ -153,15 +157,17 @@ def examined(folder, name, run, entries):
 # --- the judge ----------------------------------------------------------------------------------
 def graded(complete, entries, answers, scale):
     """The judge's summary about some answers to the entries."""
-    judgement = judge(complete, entries, answers, SCALES[scale])
-    return summarise(judgement, entries, answers)
+    judgement = judge(complete, entries, answers, SCALES[scale], max_new_tokens=MAX_REPLY_TOKENS)
+    return {**summarise(judgement, entries, answers), "replies": judgement.replies}
 
 
 def examine_judge(folder, entries, answers):
     """Grade the model's answers, the right ones, and right ones of other rows; on both scales."""
     result = folder / "judge.json"
     if not result.exists():
-        complete = open_backend(MODEL, raw=False)
+        complete = open_backend(MODEL, raw=False, weights="int8")
+        entries = entries[:JUDGED]
+        answers = answers[:JUDGED]
         order = list(range(len(entries)))
         random.Random(SEED).shuffle(order)
         outputs = [entry["output"] for entry in entries]
@@ -176,6 +182,7 @@ def examine_judge(folder, entries, answers):
         write_json(result, found)
     for scale, kinds in read_json(result).items():
         for kind, summary in kinds.items():
+            summary = {name: value for name, value in summary.items() if name not in LONG}
             print(f"judge, {scale}, answers {kind}: {json.dumps(summary)}", flush=True)
 
 

@@ -18,8 +18,9 @@ from ch07.data.chat_forms import entries_of_turns
 from ch07.data.data_files import Source
 from ch07.data.entries import load_entries, read_data
 from ch07.data.findings import Finding, summarize_findings
-from ch07.evaluation.llm_judge import HUNDRED, SCALES, judgement_lines, summarise
+from ch07.evaluation.judge_scores import HUNDRED, SCALES
 from ch07.evaluation.llm_judge import judge as judge_answers
+from ch07.evaluation.llm_judge import judgement_lines, summarise
 from ch07.evaluation.metrics import score_answers
 from ch07.evaluation.score_report import print_scores
 from ch07.generation.backends import open_backend

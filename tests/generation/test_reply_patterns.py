@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ch07.evaluation.llm_judge import REGEX_FLAGS, SCORE_WORD, WHOLE_NUMBER, parse_score
+from ch07.evaluation.judge_scores import parse_score
 from ch07.evaluation.metrics import words
 from ch07.generation.completion import Completion, CompletionError, finished_completion
 from ch07.generation.http_backend import _seconds_to_wait
@@ -60,7 +60,19 @@ PARSERS = {
 REPEATED = {
     "score": [
         "score",
+        "score ",
+        "score it is the answer to ",
+        "score (out of ",
+        "score: ",
+        "final ",
+        "overall_",
         "grade it is ",
+        "grade a",
+        "1\n",
+        "\n(",
+        "\n1 of 1",
+        " 1 to",
+        "out of ",
         "rating: ",
         "1",
         "1.",
@@ -125,19 +137,7 @@ def test_the_time_grows_in_proportion(name):
 
 # --- the same result as the plainer patterns, which are slow ------------------------------------
 
-PLAIN_SCORE_WORD = (
-    r"(?:score|rating|grade)[a-z]*\b(?: (?:it|is|of|this|the answer|an?|as|at|would be))*[ :=]*"
-)
 PLAIN_OUTPUT_HEADER = r"Output\s*\d*\s*:"
-SCORE_PIECES = ["score", "Grade", "rating", "s", "d", " ", " is", " it", " the answer", ":", "="]
-SCORE_PIECES += ["4", "85", "/100", ".", "-", "_", "é", "\u017f", "中", "\n"]
-
-
-@settings(max_examples=300)
-@given(st.lists(st.sampled_from(SCORE_PIECES), max_size=12).map("".join))
-def test_the_score_after_a_word_is_the_plain_patterns(text):
-    plain = re.findall(PLAIN_SCORE_WORD + WHOLE_NUMBER, text, REGEX_FLAGS)
-    assert re.findall(SCORE_WORD + WHOLE_NUMBER, text, REGEX_FLAGS) == plain
 
 
 @settings(max_examples=200)

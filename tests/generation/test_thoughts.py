@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ch07.evaluation.llm_judge import RUBRIC, parse_score
+from ch07.evaluation.judge_scores import RUBRIC, parse_score
 from ch07.generation.completion import Completion, finished_completion, scripted
 from ch07.generation.thoughts import drop_thoughts
 
