@@ -100,8 +100,8 @@ def magpie_row(
 
 
 def _first_line(text: str) -> str:
-    """The first line that is not empty, stripped."""
-    for line in text.splitlines():
+    r"""The first line that is not empty, stripped; only "\n" ends a line, as in the original."""
+    for line in text.split("\n"):
         if line.strip():
             return line.strip()
     return ""

@@ -69,23 +69,33 @@ def reflect_response(complete: Callable[..., Completion], row: Row, **options: A
 def bracketed_block(reply: str, name: str) -> str | None:
     r"""The text between [name] and [End] in a reply, or after "name:"; None if there is none.
 
-    Ignores case and takes the first of several. Without an [End] the block extends to the next
-    header of this format, or to the end of the reply. A list number left over at its end is cut.
+    Ignores case and takes the first of several. A block that [name] begins ends at [End] or at the
+    next header in brackets; if neither follows, and after "name:", any header ends it, also one
+    with a list number or marks of Markdown. A list number left over at its end is cut.
 
     >>> bracketed_block("[New Answer] Endless joy [End] [New Answer] no [End]", "New Answer")
     'Endless joy'
-    >>> bracketed_block("new answer: Red\n\n3. ", "New Answer")
+    >>> bracketed_block("2. **New answer:** Red\n\n3. ", "New Answer")
     'Red'
     """
-    names = "|".join(BLOCK_NAMES)
-    end = rf"\[End\]|\[(?:{names})\]|^(?:{names}):|\Z"
-    for start in (rf"\[{name}\]:?", rf"^{name}:"):
-        block = re.search(
-            rf"{start}(.*?)(?:{end})", reply, re.IGNORECASE | re.DOTALL | re.MULTILINE
-        )
+    any_name = "|".join(BLOCK_NAMES)
+    in_brackets = rf"\[End\]|\[(?:{any_name})\]"
+    at_line_start = _line_header(any_name)
+    forms = (
+        rf"\[{name}\]:?(.*?)(?:{in_brackets})",
+        rf"\[{name}\]:?(.*?)(?:{at_line_start}|\Z)",
+        rf"{_line_header(name)}(.*?)(?:{in_brackets}|{at_line_start}|\Z)",
+    )
+    for form in forms:
+        block = re.search(form, reply, re.IGNORECASE | re.DOTALL | re.MULTILINE)
         if block:
             return _without_list_number(block[1].strip()).strip() or None
     return None
+
+
+def _line_header(names: str) -> str:
+    """The pattern of "name:" at the start of a line, as "New Answer:" or "3. **New Answer:**"."""
+    return rf"^[ \t]*(?:\d{{1,2}}[.)][ \t]*)?[*#]{{0,4}}[ \t]*(?:{names})(?::\*{{0,2}}|\*\*:)"
 
 
 def _without_list_number(text: str) -> str:

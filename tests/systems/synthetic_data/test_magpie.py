@@ -102,6 +102,13 @@ def test_ollama_receives_a_raw_prompt_and_the_options_it_reads():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r"])
+def test_only_a_newline_ends_an_instruction(separator):
+    asked = f"Explain{separator}this."
+    result = magpie_generate(scripted([f"{asked}\nMore", "Yes."]), "?", 1, post_query="!")
+    assert result.rows == [{"instruction": asked, "input": "", "output": "Yes."}]
+
+
 def test_the_queries_with_an_input_make_up_the_styles_prompt():
     found = {name: input_query(style) for name, style in STYLES.items()}
     assert found["alpaca"] is None, "its prompts with an input begin differently"
@@ -137,6 +144,20 @@ def test_the_queries_make_up_the_styles_prompt(style):
         ("2. [New Answer] Blue\n\n3. ", "Blue"),
         ("[New Answer] 1. one\n2. two [End]", "1. one\n2. two"),
         ("[New Answer] [End]", None),
+        (
+            "[New Answer] She wrote:\nNew Answer: no.\nThen she left. [End]",
+            "She wrote:\nNew Answer: no.\nThen she left.",
+        ),
+        ("[New Instruction] Why?\nNew Answer: So.", "So."),
+        ("[New Answer] Blue\nNew Instruction: Why?", "Blue"),
+        (
+            "1. It is dull.\n2. New Instruction: Why?\n3. New Answer: Blue,\nand why.\n4. ",
+            "Blue,\nand why.",
+        ),
+        ("2) New Answer: Blue\n3) New Instruction: Why?", "Blue"),
+        ("**New Instruction:** Why?\n\n**New Answer:** Blue", "Blue"),
+        ("### New Answer: Blue\n### New Instruction: Why?", "Blue"),
+        ("New Answer: 1. one\n2. two", "1. one\n2. two"),
         ("[New Answer]", None),
         ("I see no fault with it.", None),
         ("This new answer: none", None),
