@@ -95,7 +95,9 @@ def bracketed_block(reply: str, name: str) -> str | None:
 
 def _line_header(names: str) -> str:
     """The pattern of "name:" at the start of a line, as "New Answer:" or "3. **New Answer:**"."""
-    return rf"^[ \t]*(?:\d{{1,2}}[.)][ \t]*)?[*#]{{0,4}}[ \t]*(?:{names})(?::\*{{0,2}}|\*\*:)"
+    blanks = r"[ \t]{0,8}"  # not any number: many could be divided in many ways
+    mark = rf"(?:\d{{1,2}}[.)]{blanks})?[*#]{{0,4}}{blanks}"
+    return rf"^{blanks}{mark}(?:{names})(?::\*{{0,2}}|\*\*:)"
 
 
 def _without_list_number(text: str) -> str:
