@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import regex
 import torch
 from safetensors import SafetensorError
 from torch import nn
@@ -26,6 +27,8 @@ from ch07.utils.errors import InputError, UserError
 from ch07.utils.validation import MAX_CONFIG_BYTES
 
 ADAPTER_CONFIG = "adapter_config.json"
+ALL_LINEAR = "all-linear"  # peft's name for all of a model's linear layers but its head
+MAX_PATTERN_SECONDS = 1.0  # for one name, which takes a sensible pattern microseconds
 PREFIX_TABLE = "prompt_embeddings"  # peft's name of the one tensor of a prefix
 # Keys that a LoRA's config may use: those that are read here, and those that change no number.
 SUPPORTED_LORA_KEYS = {
@@ -262,12 +265,28 @@ def _adapted_layers(
         raise InputError(f"it uses settings that are not supported: {', '.join(unsupported)}")
     if config.get("init_lora_weights", True) not in (True, False, "gaussian", None):
         raise InputError("its base model was changed when it was created (init_lora_weights)")
-    ends = tuple(f".{target}" for target in config["target_modules"])
-    names = [name for name in published if f".{name}".endswith(ends)]
+    base = prefix.removeprefix(PEFT_PREFIX)
+    targets = config["target_modules"]
+    names = [name for name in published if _is_target(f"{base}{name}", targets)]
     expected = {f"{prefix}{name}.lora_{letter}.weight" for name in names for letter in "AB"}
     if not names or set(tensors) != expected:
         raise InputError(f"its {len(tensors)} tensors are not those of its target_modules")
     return names
+
+
+def _is_target(layer: str, targets: Any) -> bool:
+    """Whether peft would adapt a layer: a text is a pattern of its whole name, a list has endings.
+
+    InputError for a pattern that is none, or that takes too long.
+    """
+    if targets == ALL_LINEAR:
+        return True
+    if not isinstance(targets, str):
+        return any(layer == target or layer.endswith(f".{target}") for target in targets)
+    try:
+        return regex.fullmatch(targets, layer, timeout=MAX_PATTERN_SECONDS) is not None
+    except (regex.error, TimeoutError) as error:
+        raise InputError(f"the pattern of its target_modules can't be used: {error}") from None
 
 
 def _layer_setting(config: Mapping[str, Any], layer: str, key: str, pattern_key: str) -> Any:

@@ -15,8 +15,9 @@ from ch07.models.lora import (
     replace_layers,
 )
 from ch07.models.parameter_names import from_published
-from ch07.models.peft_format import load_adapter, save_adapter
+from ch07.models.peft_format import ADAPTER_CONFIG, load_adapter, save_adapter
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
+from ch07.utils.atomic_files import read_json, write_json
 from gpt_model import GPTConfig, GPTModel
 
 # peft asks transformers by a name that it will lose: none of our business
@@ -86,6 +87,54 @@ def test_lora_that_peft_wrote(tmp_path):
     in_one = from_published(theirs.merge_and_unload().transformer.state_dict(), CONFIG)
     for name, weight in merge_lora(ours).named_parameters():
         close(weight, in_one[name])
+
+
+TARGET_MODULES = {
+    "all": "all-linear",
+    "an ending": ["c_fc"],
+    "a longer ending": ["attn.c_proj", "1.mlp.c_proj"],
+    "a whole name": ["transformer.h.1.attn.c_attn"],
+    "a pattern": r".*\.[01]\.attn\.c_(attn|proj)",
+    "a pattern of everything": ".*c_proj",
+}
+
+
+@pytest.mark.parametrize("targets", TARGET_MODULES.values(), ids=TARGET_MODULES)
+def test_lora_on_layers_that_were_named_in_any_of_pefts_ways(targets, tmp_path):
+    ours, peer = both()
+    config = peft.LoraConfig(r=3, target_modules=targets, fan_in_fan_out=True)
+    theirs = peft.get_peft_model(peer, config).eval()
+    with torch.no_grad():
+        for name, weight in theirs.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(0.0, 0.1)
+    theirs.save_pretrained(tmp_path)
+    close(load_adapter(ours, tmp_path)(IDS), theirs(IDS).logits)
+    # as peft stores what its user wrote, where it doesn't write the names out
+    stored = read_json(tmp_path / ADAPTER_CONFIG)
+    write_json(tmp_path / ADAPTER_CONFIG, {**stored, "target_modules": targets})
+    close(load_adapter(both()[0], tmp_path)(IDS), theirs(IDS).logits)
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        ("c_attn", "are not those of its target_modules"),  # a pattern of the whole name
+        (["ttn.c_attn"], "are not those of its target_modules"),  # no whole part of a name
+        (["h.1.attn.c_attn.weight"], "are not those of its target_modules"),
+        ("(", "can't be used"),
+        (r"(?:(?:\w|\.|[a-z])+)+[A-Z]", "can't be used"),
+    ],
+)
+def test_target_modules_that_are_others_are_refused(tmp_path, targets, said):
+    _, peer = both()
+    config = peft.LoraConfig(r=3, target_modules=["c_attn"], fan_in_fan_out=True)
+    theirs = peft.get_peft_model(peer, config)
+    theirs.save_pretrained(tmp_path)
+    stored = read_json(tmp_path / ADAPTER_CONFIG)
+    write_json(tmp_path / ADAPTER_CONFIG, {**stored, "target_modules": targets})
+    with pytest.raises(ValueError, match=said):
+        load_adapter(both()[0], tmp_path)
 
 
 @pytest.mark.parametrize("targets", [TARGETS, ("att.W_query", "att.W_value"), ("ff.layers.2",)])
