@@ -337,7 +337,10 @@ def _report_reflected(file: ResumableJsonl, as_json: bool) -> None:
         return
     print(f"{n_reflected} of {count(len(file.rows), 'row')} rewritten; the others are unchanged:")
     _print_reasons(reasons)
-    _print_next_command(file)
+    if n_reflected:
+        _print_next_command(file)
+    else:
+        print("Nothing was rewritten, so there is nothing new to train on.")
 
 
 def _print_reasons(reasons: Mapping[str, int]) -> None:

@@ -254,7 +254,9 @@ def test_reflecting_goes_on_where_the_server_was_lost(tmp_path, capsys):
     assert len(lines(tmp_path / "new.jsonl")) == 3
     again = reflect(tmp_path, "--what", "instruction", "--json")
     assert main(again) == 0, "nothing is left to ask"
-    found = json.loads(capsys.readouterr().out.split("finetune --data")[-1].split("\n", 1)[1])
+    shown = capsys.readouterr().out
+    assert "so there is nothing new to train on" in shown and "finetune --data" not in shown
+    found = json.loads(shown[shown.index("{") :])
     assert found == {"rows": 3, "reflected": 0,
                      "as before": {"the reply can't be read": 2, "it has an input": 1}}  # fmt: skip
 
