@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from ch07.commands.cli import main
 from ch07.data.prompt_styles import chatml_style
+from ch07.data.tokenizer import load_tokenizer
 from ch07.models.hf_export import export_hf
 from ch07.models.pretrained import find_weights, load_gpt2, load_model
 from ch07.models.saved_run import load_trained_model
@@ -131,11 +132,11 @@ def gpt2_folder(tmp_path):
     return export_hf(GPTModel(shape, torch.Generator().manual_seed(0)), tmp_path / "gpt2")
 
 
-def test_gpt2_s_own_tokenizer_needs_no_settings_beside_it(gpt2_folder, tokenizer):
+def test_gpt2_s_own_tokenizer_needs_no_settings_beside_it(gpt2_folder):
     change(gpt2_folder / "tokenizer_config.json", eos_token=None)  # as in the published folder
-    assert find_weights(gpt2_folder).tokenizer() is tokenizer
+    assert find_weights(gpt2_folder).tokenizer() is load_tokenizer()
     (gpt2_folder / "tokenizer_config.json").unlink()
-    assert find_weights(gpt2_folder).tokenizer() is tokenizer
+    assert find_weights(gpt2_folder).tokenizer() is load_tokenizer()
 
 
 def test_a_gpt2_with_another_tokenizer_uses_that(gpt2_folder):

@@ -286,7 +286,7 @@ def test_cut_rows_are_named_by_their_line_in_the_file(tmp_path, capsys):
     [
         (["missing.json"], 1, "missing.json"),
         (["--run", "nowhere"], 1, "nowhere is not a run folder"),
-        (["--png", "no/such/folder/grid.png"], 1, "no/such/folder"),
+        (["--png", "no/such/folder/grid.png"], 2, "no/such/folder"),
     ],
 )
 def test_the_command_fails_in_one_line(arguments, code, words, tmp_path, monkeypatch, capsys):
