@@ -119,7 +119,8 @@ def find_by_substring(call: ApiCall, catalogue: Iterable[Api]) -> Api | None:
     """The entry that the original's substring rule finds, or None; kept to show its weakness.
 
     The rule: the first entry whose function is called, and all of whose literals, without their
-    quotes, occur *somewhere* in the text of that call. (Omitted: if no function has the right
+    quotes, occur *somewhere* in the text of that call. An entry without literals is never found, as
+    in the original, whose loop over them then counts no match. (Omitted: if no function has the right
     name, the original continues with whichever part of the code it inspected last.)
 
     >>> small = Api(parse_api_call("hub.load(model='small')"), "vision")
@@ -130,6 +131,8 @@ def find_by_substring(call: ApiCall, catalogue: Iterable[Api]) -> Api | None:
     """
     for api in catalogue:
         literals = [*api.call.args, *api.call.kwargs.values()]
+        if not literals:
+            continue
         for candidate in (call, *call.inner):
             text = str(candidate)
             if candidate.name == api.call.name and all(v.strip("'\"") in text for v in literals):

@@ -228,6 +228,15 @@ def test_a_literal_within_another_is_not_a_match():
         (["x"], ["a photo"], "'a photo' is not a call"),
     ],
 )
+def test_by_substring_an_entry_without_literals_is_never_found():
+    """In the original its loop over the literals ends before anything has matched."""
+    ready = Api(parse_api_call("hub.ready()"), "vision")
+    for text in ("hub.ready()", "hub.ready(1)", "hub.ready(model='small')"):
+        call = parse_api_call(text)
+        assert find_by_substring(call, [ready]) is None
+        assert (find_api(call, [ready]) == ready) is (text == "hub.ready()")
+
+
 def test_unscorable_inputs_are_value_errors(answers, golds, message):
     with pytest.raises(ValueError, match=message):
         score_api_calls(answers, golds, CATALOGUE)
