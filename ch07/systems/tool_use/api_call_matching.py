@@ -119,9 +119,9 @@ def find_by_substring(call: ApiCall, catalogue: Iterable[Api]) -> Api | None:
     """The entry that the original's substring rule finds, or None; kept to show its weakness.
 
     The rule: the first entry whose function is called, and all of whose literals, without their
-    quotes, occur *somewhere* in the text of that call. An entry without literals is never found, as
-    in the original, whose loop over them then counts no match. (Omitted: if no function has the right
-    name, the original continues with whichever part of the code it inspected last.)
+    quotes, occur *somewhere* in the text of that call. An entry without literals is never found,
+    since the original's loop over them then counts no match. (Omitted: if no function has the
+    right name, the original continues with whichever part of the code it inspected last.)
 
     >>> small = Api(parse_api_call("hub.load(model='small')"), "vision")
     >>> find_by_substring(parse_api_call("hub.load(model='small_v2')"), [small]) == small

@@ -220,14 +220,6 @@ def test_a_literal_within_another_is_not_a_match():
         assert find_api(parse_api_call(wrong_call), [small]) is None
 
 
-@pytest.mark.parametrize(
-    ("answers", "golds", "message"),
-    [
-        ([], [], "no answer to score"),
-        (["x"], ["hub.load(model='none')"], "is not in the catalogue"),
-        (["x"], ["a photo"], "'a photo' is not a call"),
-    ],
-)
 def test_by_substring_an_entry_without_literals_is_never_found():
     """In the original its loop over the literals ends before anything has matched."""
     ready = Api(parse_api_call("hub.ready()"), "vision")
@@ -237,6 +229,14 @@ def test_by_substring_an_entry_without_literals_is_never_found():
         assert (find_api(call, [ready]) == ready) is (text == "hub.ready()")
 
 
+@pytest.mark.parametrize(
+    ("answers", "golds", "message"),
+    [
+        ([], [], "no answer to score"),
+        (["x"], ["hub.load(model='none')"], "is not in the catalogue"),
+        (["x"], ["a photo"], "'a photo' is not a call"),
+    ],
+)
 def test_unscorable_inputs_are_value_errors(answers, golds, message):
     with pytest.raises(ValueError, match=message):
         score_api_calls(answers, golds, CATALOGUE)
