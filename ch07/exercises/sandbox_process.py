@@ -155,9 +155,11 @@ class ForkServer:
 
     def _end(self) -> int:
         """End the server, which ends what is below it; returns its exit code."""
-        server, channel = self._server, self._channel
+        server = self._server
+        channel = self._channel
         assert server is not None and channel is not None
-        self._server = self._channel = None
+        self._server = None
+        self._channel = None
         channel.close()
         died = server.poll()
         server.terminate()

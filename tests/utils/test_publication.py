@@ -123,9 +123,11 @@ def test_no_command_replaces_what_exists_or_appears(command, data, tmp_path, mon
 def test_of_several_that_write_one_name_exactly_one_succeeds(tmp_path):
     """All start from nothing; whoever comes later says so and changes nothing."""
     program = (
-        "import sys, time; from pathlib import Path\n"
+        "import sys\n"
+        "from pathlib import Path\n"
         "from ch07.utils.publication import publish, temporary_path\n"
-        "path = Path(sys.argv[1]); temporary = temporary_path(path)\n"
+        "path = Path(sys.argv[1])\n"
+        "temporary = temporary_path(path)\n"
         "temporary.write_bytes(sys.argv[2].encode() * 10**6)\n"
         "(path.parent / sys.argv[2]).touch()\n"
         "while len(list(path.parent.glob('[a-d]'))) < 4: pass\n"
