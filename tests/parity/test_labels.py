@@ -10,12 +10,12 @@ from test_collators import END, hf_tokenizer, ragged  # noqa: F401 (hf_tokenizer
 
 from ch07.data.entries import load_entries
 from ch07.data.prompt_styles import ALPACA_STYLE, CHINESE_ALPACA_STYLE, STYLES
+from ch07.data.reference_formats.alpaca_labels import label_row, label_rows, original_row
+from ch07.data.reference_formats.label_collate import collate_label_rows
 from ch07.data.token_boundaries import boundary_merge_rows
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.models.parameter_names import from_published
 from ch07.models.resize_embeddings import smart_embedding_resize
-from ch07.systems.reference_formats.alpaca_labels import label_row, label_rows, original_row
-from ch07.systems.reference_formats.label_collate import collate_label_rows
 from gpt_model import GPTConfig, GPTModel
 from instruction_dataset import BOOK_STYLE
 

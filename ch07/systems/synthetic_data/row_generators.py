@@ -34,9 +34,9 @@ from ch07.systems.synthetic_data.resumable_jsonl import (
 )
 from ch07.systems.synthetic_data.self_instruct import (
     MAX_LOGGED_CHARACTERS,
-    encode_prompt,
     post_process_response,
     stop_strings,
+    tasks_prompt,
 )
 from ch07.utils.errors import DataError
 
@@ -169,7 +169,7 @@ def generate_tasks(
 ) -> tuple[list[Row], Request]:
     """Request number k: (new rows, record of the request). New instructions join the pool."""
     examples = random.Random(f"{settings.seed}/{k}").sample(seeds, settings.n_examples)
-    prompt = encode_prompt(examples, settings.n_total)
+    prompt = tasks_prompt(examples, settings.n_total)
     stop = stop_strings(settings.n_total, settings.strict)
     ids = [task["id"] for task in examples]
     try:

@@ -54,14 +54,15 @@ class Rejected:
     reason: str
 
 
-def encode_prompt(examples: Sequence[dict[str, Any]], n_total: int = 20) -> str:
+def tasks_prompt(examples: Sequence[dict[str, Any]], n_total: int = 20) -> str:
     r"""The prompt: the requirements, the examples, numbered from 1, and the next task's header.
 
-    As in the original, an empty input becomes <noinput>, white space in an instruction is
-    normalized, and a colon at its end is removed. ValueError without examples.
+    Stanford Alpaca calls this `encode_prompt`. As there, an empty input becomes <noinput>, white
+    space in an instruction is normalized, and a colon at its end is removed. ValueError without
+    examples.
 
     >>> one = {"instruction": "Name the  colour:", "input": "", "output": "Red"}
-    >>> print(encode_prompt([one]).split("tasks:\n")[1])
+    >>> print(tasks_prompt([one]).split("tasks:\n")[1])
     ###
     1. Instruction: Name the colour
     1. Input:

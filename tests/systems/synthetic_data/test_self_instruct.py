@@ -28,10 +28,10 @@ from ch07.systems.synthetic_data.row_generators import (
 from ch07.systems.synthetic_data.self_instruct import (
     ALPACA_BLACKLIST,
     SELF_INSTRUCT_BLACKLIST,
-    encode_prompt,
     post_process_response,
     rejection_reason,
     stop_strings,
+    tasks_prompt,
 )
 from ch07.utils.errors import DataError
 
@@ -48,7 +48,7 @@ def test_the_prompt_has_the_examples_and_the_next_header():
         {"instruction": "Name a colour:", "input": "", "output": "Red"},
         {"instruction": "Say: hello", "input": "in\nFrench:", "output": "Bonjour\n"},
     ]
-    prompt = encode_prompt(examples, n_total=7)
+    prompt = tasks_prompt(examples, n_total=7)
     requirements, numbered_tasks = prompt.split("###\n", 1)
     assert requirements.count("7") == 2 + 1 and "{" not in requirements  # one is a list number
     assert numbered_tasks == (
@@ -58,7 +58,7 @@ def test_the_prompt_has_the_examples_and_the_next_header():
         "###\n4. Instruction:"
     )
     with pytest.raises(ValueError, match="at least one example"):
-        encode_prompt([])
+        tasks_prompt([])
 
 
 # --- the two parsers on the same answers -----------------------------------------------------

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from ch07.models.resize_embeddings import smart_embedding_resize
-from ch07.systems.reference_formats.chatglm_labels import (
+from ch07.data.reference_formats.chatglm_labels import (
     SpecialTokens,
     chat_prompt,
     chatglm_row,
     chatglm_rows,
 )
-from ch07.systems.reference_formats.label_collate import collate_label_rows
+from ch07.data.reference_formats.label_collate import collate_label_rows
+from ch07.models.resize_embeddings import smart_embedding_resize
 from collate import END_OF_TEXT
 from gpt_model import GPTModel
 

@@ -24,17 +24,17 @@ from ch07.data.data_files import in_batches, stream_rows
 from ch07.data.entries import load_entries, read_data
 from ch07.data.field_names import ANSWER_NAMES, QUESTION_NAMES
 from ch07.data.prompt_styles import QUESTION_STYLE, STYLES, get_style
-from ch07.data.splits import hf_split
-from ch07.data.token_boundaries import boundary_merge_rows
-from ch07.data.token_store import write_store
-from ch07.generation.decoding import generate
-from ch07.systems.reference_formats.lamini_columns import (
+from ch07.data.reference_formats.lamini_columns import (
     COURSE_ORDER,
     detect_columns,
     joined_text,
     normalize_record,
 )
-from ch07.systems.reference_formats.lamini_templates import question_pair, question_text
+from ch07.data.reference_formats.lamini_templates import question_pair, question_text
+from ch07.data.splits import hf_split
+from ch07.data.token_boundaries import boundary_merge_rows
+from ch07.data.token_store import write_store
+from ch07.generation.decoding import generate
 from ch07.training.run_plan import build_plan
 from ch07.utils.atomic_files import write_jsonl
 from ch07.utils.dependencies import MissingPackage

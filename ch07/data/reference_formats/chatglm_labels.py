@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import tiktoken
 
-from ch07.systems.reference_formats.alpaca_labels import LabelRow, LabelRows
+from ch07.data.reference_formats.alpaca_labels import LabelRow, LabelRows
 from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
 from instruction_dataset import InstructionDataset, PromptStyle

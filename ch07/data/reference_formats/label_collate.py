@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ch07.systems.reference_formats.alpaca_labels import LabelRow
+from ch07.data.reference_formats.alpaca_labels import LabelRow
 from ch07.utils.errors import InputError
 from collate import END_OF_TEXT, custom_collate_fn
 
@@ -34,7 +34,7 @@ def collate_label_rows(
     Alpaca's boolean mask. ValueError for an empty batch, for a row whose ids and labels differ in
     length, and for a row longer than `length`.
 
-    >>> from ch07.systems.reference_formats.alpaca_labels import original_row
+    >>> from ch07.data.reference_formats.alpaca_labels import original_row
     >>> batch = collate_label_rows([original_row([1, 2, 3], [4, 5]), original_row([6], [7])])
     >>> batch["input_ids"]
     tensor([[    1,     2,     3,     4,     5, 50256],

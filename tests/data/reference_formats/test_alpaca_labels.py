@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from ch07.data.prompt_styles import ALPACA_STYLE, CHINESE_ALPACA_STYLE, STYLES
-from ch07.data.token_boundaries import boundary_merges
-from ch07.models.resize_embeddings import smart_embedding_resize
-from ch07.systems.reference_formats.alpaca_labels import (
+from ch07.data.reference_formats.alpaca_labels import (
     LabelRow,
     corrected_row,
     label_row,
@@ -17,7 +15,9 @@ from ch07.systems.reference_formats.alpaca_labels import (
     original_row,
     side_by_side,
 )
-from ch07.systems.reference_formats.label_collate import collate_label_rows
+from ch07.data.reference_formats.label_collate import collate_label_rows
+from ch07.data.token_boundaries import boundary_merges
+from ch07.models.resize_embeddings import smart_embedding_resize
 from collate import END_OF_TEXT, custom_collate_fn, custom_collate_response_fn
 from gpt_model import GPTModel
 from instruction_dataset import BOOK_STYLE, InstructionDataset, PromptStyle
