@@ -20,6 +20,11 @@ from ch07.utils.validation import has_lone_surrogate
 METHODS = ("full", "lora", "prefix")  # what is trained: all weights, or an adapter beside them
 PROMPT_STYLES = ("book", "alpaca", "chinese-alpaca", "question-answer", "phi3", "chatml", "llama-3")
 LOSS_ON = ("all", "response", "last-response")  # which targets are counted
+# Whose token ids and labels a run trains on: this project's, or another's.
+ROW_FORMS = ("own", "alpaca", "chinese-alpaca", "chatglm", "lamini")
+# The tokens at which the other projects cut a row, unless another limit is given.
+ROW_LENGTHS = {"alpaca": 512, "chinese-alpaca": 512, "lamini": 2048}
+CHATGLM_LENGTH = 64  # of a question, and of an answer, each with its special tokens
 ANSWER_TOKENS = 256  # the most tokens of an answer, unless another limit is given
 RANDOM_START = "gpt2-tiny"  # the one size that no weights are published for
 
@@ -223,6 +228,21 @@ class FinetuneOptions:
         help="while training, compute the prefix with two layers of this width",
         commands=ROWS,
     )
+    prefix_dropout: float = setting(
+        0.0,
+        help="share of the prefix that dropout sets to zero in training, as in P-tuning v2",
+        commands=ROWS,
+        minimum=0,
+        maximum=0.99,
+    )
+    residual_dropout: float = setting(
+        0.0,
+        help="share that dropout sets to zero in the last block, rising evenly from 0 in the "
+        "first, as in LIMA (0.3)",
+        commands=ROWS,
+        minimum=0,
+        maximum=0.99,
+    )
     optimizer: str = setting(
         "auto",
         help="auto is muon for a model that starts from random weights, else adamw",
@@ -258,6 +278,37 @@ class FinetuneOptions:
     )
     allowed_max_length: int | None = count_setting(
         None, help="cut rows to this many tokens", commands=ALL
+    )
+    rows: str = setting(
+        "own",
+        help="train on the token ids and labels of this project, or on exactly those of another "
+        "(docs/reference/systems)",
+        commands=ROWS,
+        choices=ROW_FORMS,
+    )
+    corrected: bool = setting(
+        False,
+        help="with --rows: without the other project's faults, such as a prompt that is so long "
+        "that nothing of the answer is left",
+        commands=ROWS,
+    )
+    max_source_length: int | None = count_setting(
+        None,
+        help="with --rows chatglm or --corrected: cut prompts to this many tokens",
+        default_means=f"{CHATGLM_LENGTH} for chatglm, else none",
+        commands=ROWS,
+    )
+    max_target_length: int | None = count_setting(
+        None,
+        help="with --rows chatglm or --corrected: cut answers to this many tokens, their end "
+        "included",
+        default_means=f"{CHATGLM_LENGTH} for chatglm, else none",
+        commands=ROWS,
+    )
+    end_of_turn: bool = setting(
+        False,
+        help="end answers with a new token of its own, as LIMA does, not with end-of-text",
+        commands=ROWS,
     )
     prompt_style: str | None = setting(
         None,
@@ -355,6 +406,7 @@ class FinetuneOptions:
 
     def __post_init__(self) -> None:
         self._check_method()
+        self._check_rows()
         for name, value in RECIPES[self.recipe].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -369,6 +421,29 @@ class FinetuneOptions:
             raise OptionError(
                 "plain text has no responses or rows: leave out --loss-on and --train-rows"
             )
+
+    def _check_rows(self) -> None:
+        """OptionError for a setting that would do nothing with these rows."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, remedy in self._unused_with_rows().items():
+            if getattr(self, name) != defaults[name]:
+                raise OptionError(f"{flag_of(name)} has no use with --rows {self.rows}: {remedy}")
+
+    def _unused_with_rows(self) -> dict[str, str]:
+        """{setting that the rows don't use: what to do instead}."""
+        limits = ("max_source_length", "max_target_length")
+        if self.rows == "own":
+            return dict.fromkeys(("corrected", *limits), "choose another project's rows")
+        decided = "the project decides it, so leave it out"
+        unused: dict[str, str] = dict.fromkeys(("loss_on", "prompt_style", "end_of_turn"), decided)
+        if self.rows == "chatglm":
+            unused["allowed_max_length"] = "use --max-source-length and --max-target-length"
+        elif self.rows == "lamini":
+            unused["corrected"] = "use --rows own --prompt-style question-answer"
+            unused |= dict.fromkeys(limits, "use --allowed-max-length")
+        elif not self.corrected:
+            unused |= dict.fromkeys(limits, "use --allowed-max-length, or add --corrected")
+        return unused
 
     def _check_method(self) -> None:
         """OptionError for an unknown method, or one that doesn't fit the other settings."""

@@ -15,7 +15,7 @@ Sources: Hugging Face's `tokenizers` (models/bpe, pre_tokenizers/byte_level and 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import regex
@@ -30,6 +30,9 @@ _GPT2_WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s+
 # As GPT-2's, after each digit has been cut out: white space before a digit ends its piece.
 _SMOLLM_WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++|\p{N}| ?[^\s\p{L}\p{N}]++|\s+(?![^\s\p{N}])|\s++"
 PATTERNS = {"gpt-2": _GPT2_WORDS, "smollm": _SMOLLM_WORDS}  # by llama.cpp's names
+
+END_OF_TEXT_MARK = "<|endoftext|>"
+END_OF_TURN_MARK = "<|end_of_turn|>"  # a new one, which means nothing else to a model yet
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,36 @@ class ModelTokenizer(tiktoken.Encoding):
 def vocabulary_of(tokenizer: tiktoken.Encoding) -> Vocabulary | None:
     """What a tokenizer was made from; None for GPT-2's, which tiktoken made itself."""
     return tokenizer.vocabulary if isinstance(tokenizer, ModelTokenizer) else None
+
+
+def add_marks(
+    tokenizer: tiktoken.Encoding, marks: Sequence[str], end: str | None = None
+) -> tiktoken.Encoding:
+    """The tokenizer with further marks, numbered from its last token on; text is cut as before.
+
+    `end` is the mark that ends a text from now on. A tokenizer that has all of this already is
+    returned as it is. TokenizerError for a mark that is an ordinary token.
+
+    >>> tokenizer = add_marks(load_tokenizer(), ["<|eot|>"], end="<|eot|>")
+    >>> tokenizer.n_vocab, tokenizer.eot_token, tokenizer.encode_ordinary("Hi<|endoftext|>")
+    (50258, 50257, [17250, 27, 91, 437, 1659, 5239, 91, 29])
+    """
+    vocabulary = vocabulary_of(tokenizer) or gpt2_vocabulary()
+    new = [mark for mark in marks if mark not in vocabulary.marks]
+    if end is None:
+        end = vocabulary.end
+    if not new and end == vocabulary.end:
+        return tokenizer
+    first = len(vocabulary.tokens)
+    numbers = {mark: first + i for i, mark in enumerate(new)}
+    return ModelTokenizer(
+        replace(
+            vocabulary,
+            tokens=[*vocabulary.tokens, *new],
+            marks={**vocabulary.marks, **numbers},
+            end=end,
+        )
+    )
 
 
 def _byte_ranks(vocabulary: Vocabulary) -> dict[bytes, int]:

@@ -63,6 +63,18 @@ LLAMA_3_STYLE = PromptStyle(
     no_input=_LLAMA_3_USER + "{instruction}" + _LLAMA_3_ASSISTANT,
 )
 
+# A question and nothing else, as the Lamini course trains on it.
+BARE_STYLE = PromptStyle("bare", "{instruction}\n{input}", "{instruction}")
+
+# ChatGLM-6B: the question, and two marks that `finetune --rows chatglm` adds to a vocabulary.
+GMASK = "[gMASK]"  # where text is missing
+SOP = "<sop>"  # start of piece: the text that was missing begins
+CHATGLM_STYLE = PromptStyle(
+    name="chatglm",
+    with_input=BARE_STYLE.with_input + GMASK + SOP,
+    no_input=BARE_STYLE.no_input + GMASK + SOP,
+)
+
 STYLES: dict[str, PromptStyle] = {
     style.name: style
     for style in (

@@ -4,7 +4,7 @@ The one idea: a row that can't be learned from is refused, or left out and count
 first step. All such rows come in one report, each once, with its place in the reader's file.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ NOTHING_COUNTED = "no answer counts: each has the weight 0, or was cut off"
 BOUNDARY_MERGE = (
     "tokenizing prompt and answer together would merge tokens; they are tokenized apart"
 )
+
+Found = Mapping[int, tuple[Level, str]]  # by row number
 
 
 @dataclass(frozen=True)
@@ -68,21 +70,22 @@ def check_splits(
     context_length: int,
     allowed_max_length: int | None,
     skip_bad_rows: bool,
-    boundary_merges: Collection[int] = (),
+    found: Found = {},  # noqa: B006  (never changed)
 ) -> tuple[dict[str, SplitDataset], list[Finding]]:
     """({split: its usable rows}, what was found, in the file's order).
 
-    `dataset` holds all rows of the file and `splits` their numbers. Rows that can't be learned
-    from are a DataError that names them, or with `skip_bad_rows` are left out.
+    `dataset` holds all rows of the file, `splits` their numbers, and `found` what is known of some
+    of them already. Rows that can't be learned from are a DataError that names them, or with
+    `skip_bad_rows` are left out.
     """
     datasets = {}
     numbered_findings: list[tuple[int, Finding]] = []
     for name, rows in splits.items():
         split = SplitDataset(dataset, rows)
         unusable = set()
-        merges = [i for i, row in enumerate(rows) if row in boundary_merges]
+        known = {i: found[row] for i, row in enumerate(rows) if row in found}
         for i, level, text in _token_findings(
-            split, loss_on, context_length, allowed_max_length, merges
+            split, loss_on, context_length, allowed_max_length, known
         ):
             place = f"{file.places[rows[i]]} of {split.lengths[i]} tokens"
             numbered_findings.append((rows[i], Finding(place, level, text)))
@@ -104,7 +107,7 @@ def _token_findings(
     loss_on: str,
     context_length: int,
     allowed_max_length: int | None,
-    boundary_merges: Sequence[int],
+    known: Found,
 ) -> Iterator[tuple[int, Level, str]]:
     """(row, level, text) for each finding; a row that can't be used has one reason alone."""
     report = check_lengths(dataset, context_length, allowed_max_length)
@@ -115,22 +118,21 @@ def _token_findings(
     if loss_on != "all":
         lost = f"the whole answer is cut off at {report.max_length} tokens"
         reasons.append((report.answerless, lost))
-    unusable: dict[int, str] = {}
+    unusable = {i: finding for i, finding in known.items() if finding[0] != "note"}
     for rows, reason in reasons:
         for i in rows:
-            unusable.setdefault(i, reason)
-    for i, reason in unusable.items():
-        yield i, "error", reason
+            unusable.setdefault(i, ("error", reason))
     if loss_on != "all":
         for i in np.flatnonzero(dataset.masked_lengths > dataset.lengths).tolist():
-            if unusable.setdefault(i, NOTHING_COUNTED) == NOTHING_COUNTED:
-                yield i, "dropped", NOTHING_COUNTED
+            unusable.setdefault(i, ("dropped", NOTHING_COUNTED))
+    for i, (level, text) in unusable.items():
+        yield i, level, text
     for i in report.cut:
         if i not in unusable:
             yield i, "note", f"cut at {report.max_length} tokens, end-of-text lost"
-    for i in boundary_merges:
+    for i, (_, text) in known.items():
         if i not in unusable:
-            yield i, "note", BOUNDARY_MERGE
+            yield i, "note", text
 
 
 def _unusable_rows_error(file: DataFile, errors: Sequence[Finding]) -> DataError:

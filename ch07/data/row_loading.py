@@ -18,7 +18,8 @@ from ch07.data.entry_checks import Entry
 from ch07.data.findings import Finding, summarize_findings
 from ch07.data.loaded_rows import LoadedRows
 from ch07.data.pretraining_dataset import load_pretraining_data
-from ch07.data.row_checks import check_splits
+from ch07.data.reference_formats.label_row_dataset import make_label_dataset, row_form
+from ch07.data.row_checks import BOUNDARY_MERGE, Found, check_splits
 from ch07.data.splits import (
     describe_split_field,
     overlap,
@@ -36,7 +37,7 @@ from ch07.data.token_store_dataset import (
 )
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.utils.console import count
-from ch07.utils.errors import DataError
+from ch07.utils.errors import DataError, OptionError
 from ch07.utils.run_log import RunLog
 from instruction_dataset import PromptStyle, Tokenizer
 
@@ -60,6 +61,11 @@ def load_rows(
         assert allowed_max_length is not None, "plain text is cut into rows of that length"
         assert not isinstance(options.data, list), "a corpus is one file"
         rows = load_pretraining_data(options.data, allowed_max_length, log)
+    elif store is not None and options.rows != "own":
+        raise OptionError(
+            f"{options.data} holds rows of this project's own: with --rows {options.rows}, use the "
+            "file that they were made from"
+        )
     elif store is not None:
         rows = _load_store(store, options, context_length, allowed_max_length, log)
     else:
@@ -123,18 +129,25 @@ def _load_file(
     for line in summarize_findings(file.findings):
         log.finding(line)
     splits = _split_entries(file.entries, options, log)
-    limit = min(allowed_max_length or context_length, context_length)
-    file = _fit_conversations(file, tokenizer, style, limit, log)
-    dataset = make_dataset(file.entries, tokenizer, style, options.loss_on)
+    if options.rows == "own":
+        limit = min(allowed_max_length or context_length, context_length)
+        file = _fit_conversations(file, tokenizer, style, limit, log)
+        dataset = make_dataset(file.entries, tokenizer, style, options.loss_on)
+        merges = boundary_merge_rows(file.entries, tokenizer, style)
+        found: Found = dict.fromkeys(merges, ("note", BOUNDARY_MERGE))
+    else:
+        form = row_form(options, context_length)
+        dataset, found = make_label_dataset(file.entries, tokenizer, form, context_length)
     datasets, findings = check_splits(
         file,
         dataset,
         splits,
-        loss_on=options.loss_on,
+        # a row without a counted label is one of the other project's rows, too
+        loss_on=options.loss_on if options.rows == "own" else "all",
         context_length=context_length,
         allowed_max_length=allowed_max_length,
         skip_bad_rows=options.skip_bad_rows,
-        boundary_merges=set(boundary_merge_rows(file.entries, tokenizer, style)),
+        found=found,
     )
     for line in summarize_findings(findings):
         log.finding(line)
@@ -145,7 +158,7 @@ def _load_file(
         findings=file.findings + findings,
         lengths=[lengths[row] for numbers in splits.values() for row in numbers],
         near_duplicates=dataset_statistics.near_duplicates_across_splits(file.entries, datasets),
-        conversations=describe_conversations(file.entries),
+        conversations=describe_conversations(dataset.data),
     )
     _log_resemblance(rows, log)
     return rows

@@ -32,7 +32,7 @@ def add_adapter(model: BaseModel, options: FinetuneOptions) -> LanguageModel:
         encoder = PrefixEncoder(
             model.config, options.prefix_length, options.prefix_hidden, generator
         )
-        return PrefixTuned(model, encoder)
+        return PrefixTuned(model, encoder, options.prefix_dropout)
     return model
 
 

@@ -90,10 +90,13 @@ class PrefixTuned(nn.Module):
     """A frozen model behind a prefix; called as the model itself is.
 
     A call without a cache, or with an empty one, computes the prefix, so that gradients reach it.
+    In training, dropout sets the share `drop_rate` of its numbers to zero, others for each row, as
+    P-tuning v2's `get_prompt` does.
     """
 
-    def __init__(self, base: BaseModel, encoder: PrefixEncoder) -> None:
+    def __init__(self, base: BaseModel, encoder: PrefixEncoder, drop_rate: float = 0.0) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(drop_rate)
         self.base = base.requires_grad_(False)
         self.encoder = encoder
         with torch.no_grad():
@@ -132,5 +135,6 @@ class PrefixTuned(nn.Module):
         shape = (len(table), 2 * config.n_layers, config.n_kv_heads, config.head_size)
         parts = table.view(shape).permute(1, 2, 0, 3)  # (P, 2LGD) -> (2L, G, P, D)
         for layer in range(config.n_layers):
-            keys, values = parts[2 * layer : 2 * layer + 2, None].expand(-1, B, -1, -1, -1)
+            both = parts[2 * layer : 2 * layer + 2, None].expand(-1, B, -1, -1, -1)
+            keys, values = self.dropout(both)
             cache.extend(layer, keys, values)  # (B, G, P, D) each

@@ -16,6 +16,8 @@ from ch07.models import resource_estimate as est
 from ch07.models.adapters import LanguageModel, add_adapter, base_model
 from ch07.models.architectures import BaseModel, ModelConfig, describe_shape, make_model
 from ch07.models.pretrained import find_weights
+from ch07.models.residual_dropout import set_residual_dropout
+from ch07.models.resize_embeddings import smart_embedding_resize
 from ch07.runs.new_run_folder import check_disk_space
 from ch07.training.cost_estimate import check_memory, estimate_costs
 from ch07.training.optimizers import choose_optimizer
@@ -170,9 +172,14 @@ def _check_cost(options: FinetuneOptions, plan: RunPlan, report: Report, new: bo
 def _make_model(options: FinetuneOptions, plan: RunPlan) -> tuple[BaseModel, str | None]:
     """The model that training starts from, and the hash of its weights (None: random)."""
     if options.from_random:
-        return make_model(plan.config, torch.Generator().manual_seed(options.seed)), None
-    source = plan.source or find_weights(options.model)
-    return source.load(), source.sha256()
+        model = make_model(plan.config, torch.Generator().manual_seed(options.seed))
+        start_sha256 = None
+    else:
+        source = plan.source or find_weights(options.model)
+        model = smart_embedding_resize(source.load(), plan.config.vocab_size)
+        start_sha256 = source.sha256()
+    set_residual_dropout(model, options.residual_dropout)
+    return model, start_sha256
 
 
 def _make_optimizer(

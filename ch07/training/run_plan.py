@@ -16,9 +16,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from ch07.config import FinetuneOptions
+from ch07.data.byte_pair_vocabulary import END_OF_TEXT_MARK, END_OF_TURN_MARK, add_marks
 from ch07.data.dataloader import Batch, make_loader
 from ch07.data.loaded_rows import LoadedRows
 from ch07.data.prompt_styles import get_style
+from ch07.data.reference_formats.label_row_dataset import ROW_MARKS, ROW_STYLES
 from ch07.data.row_loading import load_rows
 from ch07.data.token_store import TokenStore, is_store
 from ch07.data.token_store_dataset import open_store
@@ -70,6 +72,8 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
     device = choose_device(options.device)
     config, source = find_model(options.model)
     tokenizer = load_tokenizer() if source is None else source.tokenizer()
+    tokenizer = _with_new_tokens(tokenizer, options)
+    config = replace(config, vocab_size=tokenizer.n_vocab)
     store = None
     if isinstance(options.data, str) and is_store(options.data):
         store = open_store(options.data, options.prompt_style, tokenizer)
@@ -172,6 +176,27 @@ def find_model(name: str) -> tuple[ModelConfig, WeightSource | None]:
     return source.config, source
 
 
+def _with_new_tokens(tokenizer: tiktoken.Encoding, options: FinetuneOptions) -> tiktoken.Encoding:
+    """The tokenizer with the marks that the options need, if it lacks any.
+
+    OptionError if it has a token that ends a turn already, or if the new one couldn't be learned.
+    """
+    if not options.end_of_turn:
+        return add_marks(tokenizer, ROW_MARKS.get(options.rows, ()))
+    end = tokenizer.decode([end_token_id(tokenizer)])
+    if end not in (END_OF_TEXT_MARK, END_OF_TURN_MARK):
+        raise OptionError(
+            f"{options.model} ends a turn with a token of its own already, {end}: leave "
+            "--end-of-turn out"
+        )
+    if end != END_OF_TURN_MARK and options.method != "full":
+        raise OptionError(
+            f"--end-of-turn adds a token, which --method {options.method} would not train: use "
+            "--method full"
+        )
+    return add_marks(tokenizer, (END_OF_TURN_MARK,), end=END_OF_TURN_MARK)
+
+
 def _choose_style(
     options: FinetuneOptions, source: WeightSource | None, store: TokenStore | None, log: RunLog
 ) -> PromptStyle:
@@ -179,6 +204,8 @@ def _choose_style(
 
     A note says so if the model was trained with another style.
     """
+    if options.rows != "own":
+        return ROW_STYLES[options.rows]
     trained_style = None if source is None else source.style
     chosen = options.prompt_style if store is None else store.style.name
     if chosen is None and trained_style is None:
@@ -220,7 +247,8 @@ def _shares_beginning(options: FinetuneOptions, config: ModelConfig) -> bool:
 
     With dropout, each copy of a beginning would have its own activations dropped, so it can't be.
     """
-    return options.shared_beginning == "once" and config.drop_rate == 0
+    rates = (config.drop_rate, options.residual_dropout, options.prefix_dropout)
+    return options.shared_beginning == "once" and not any(rates)
 
 
 def _batch_loss(

@@ -27,6 +27,7 @@ import tiktoken
 from ch07.data.prompt_styles import ALPACA_STYLE
 from ch07.data.token_boundaries import boundary_merge_rows
 from ch07.data.token_text import display_width, token_text
+from ch07.data.tokenizer import end_token_id
 from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
 from instruction_dataset import Entry, InstructionDataset, PromptStyle
@@ -48,10 +49,9 @@ class LabelRow(NamedTuple):
         """How many labels enter the loss; the first never does, since nothing precedes it."""
         return sum(label != IGNORE_INDEX for label in self.labels[1:])
 
-    @property
-    def has_end(self) -> bool:
+    def has_end(self, end_id: int = END_OF_TEXT) -> bool:
         """Whether the row ends in an end-of-text token that is learned."""
-        return bool(self.labels) and self.labels[-1] == END_OF_TEXT
+        return bool(self.labels) and self.labels[-1] == end_id
 
 
 class LabelRows(NamedTuple):
@@ -105,6 +105,7 @@ def label_rows(
         raise InputError(
             "the originals have max_length only: omit original, or the two other limits"
         )
+    end_id = end_token_id(tokenizer)
     dataset = InstructionDataset(entries, tokenizer, style, with_prompt_length=True)
     merged_rows = set(boundary_merge_rows(dataset.data, tokenizer, style)) if joint else set()
     result = LabelRows([], [])
@@ -113,7 +114,7 @@ def label_rows(
         if i in merged_rows:
             prompt, answer = _tokenize_jointly(entry, tokenizer, style)
         if original:
-            result.rows.append(original_row(prompt, answer, prompt_length, max_length))
+            result.rows.append(original_row(prompt, answer, prompt_length, max_length, end_id))
             continue
         cuts_prompt = max_prompt_length is not None
         try:
@@ -124,6 +125,7 @@ def label_rows(
                 max_prompt_length=max_prompt_length,
                 max_answer_length=max_answer_length,
                 header_length=_header_length(prompt, entry, tokenizer, style) if cuts_prompt else 0,
+                end_id=end_id,
             )
         except InputError as error:
             if not skip_bad_rows:
@@ -140,6 +142,7 @@ def original_row(
     answer: Sequence[int],
     n_masked: int | None = None,
     max_length: int | None = None,
+    end_id: int = END_OF_TEXT,
 ) -> LabelRow:
     """The originals' row: ids with end-of-text, labels masked at the start, truncated on the right.
 
@@ -153,7 +156,7 @@ def original_row(
     _check_limits(max_length=max_length)
     if n_masked is not None and n_masked < 0:
         raise InputError(f"n_masked is {n_masked}, but must be 0 or more tokens")
-    ids = [*prompt, *answer, END_OF_TEXT]
+    ids = [*prompt, *answer, end_id]
     n_masked = min(len(prompt) if n_masked is None else n_masked, len(ids))
     labels = [IGNORE_INDEX] * n_masked + ids[n_masked:]
     limit = len(ids) if max_length is None else max_length
@@ -173,6 +176,7 @@ def corrected_row(
     max_prompt_length: int | None = None,
     max_answer_length: int | None = None,
     header_length: int = 0,
+    end_id: int = END_OF_TEXT,
 ) -> LabelRow:
     """Ids with end-of-text and their labels; prompt and answer are truncated separately.
 
@@ -209,7 +213,7 @@ def corrected_row(
             f"a prompt of {prompt_length} tokens leaves none for the answer: cut the prompt with "
             "max_prompt_length, or raise the limit"
         )
-    learned = [*answer, END_OF_TEXT]
+    learned = [*answer, end_id]
     if limit < len(learned):
         learned = learned[:limit]
         cut.append("answer")
@@ -280,10 +284,11 @@ def side_by_side(
 
 
 def _column(name: str, row: LabelRow, tokenizer: tiktoken.Encoding, n_last: int) -> list[str]:
-    end = "end-of-text learned" if row.has_end else "no end-of-text"
+    end_id = end_token_id(tokenizer)
+    end = "end-of-text learned" if row.has_end(end_id) else "no end-of-text"
     lines = [f"{name}: {row.n_counted} of {len(row.ids)} tokens learned, {end}"]
     tokens = list(zip(row.ids, row.labels, strict=True))
     for token_id, label in tokens[-n_last:]:
         mark = " " if label == IGNORE_INDEX else ">"
-        lines.append(f"{mark} {token_text(token_id, tokenizer, END_OF_TEXT)}")
+        lines.append(f"{mark} {token_text(token_id, tokenizer, end_id)}")
     return lines

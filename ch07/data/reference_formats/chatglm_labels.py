@@ -18,18 +18,16 @@ from typing import Any, NamedTuple
 
 import tiktoken
 
+from ch07.data.prompt_styles import BARE_STYLE
 from ch07.data.reference_formats.alpaca_labels import LabelRow, LabelRows
 from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
-from instruction_dataset import InstructionDataset, PromptStyle
+from instruction_dataset import InstructionDataset
 from train_loop import IGNORE_INDEX
 
 History = Sequence[Sequence[str]]  # (question, answer) pairs, the oldest first
 
 ROUND_TEMPLATE = "[Round {}]\n问：{}\n答：{}"  # noqa: RUF001
-
-# The bare question, without preamble or header.
-BARE_STYLE = PromptStyle("chatglm", "{instruction}\n{input}", "{instruction}")
 
 
 class SpecialTokens(NamedTuple):

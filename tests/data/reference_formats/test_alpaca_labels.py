@@ -84,7 +84,7 @@ def test_labels_shifted_are_our_targets_for_random_rows(pairs):
 def test_original_rows_are_truncated_on_the_right(limit, labels, cut):
     row = original_row(S, T, max_length=limit)
     assert (row.labels, row.ids, row.cut) == (labels, [*S, *T, E][:limit], cut)
-    assert row.has_end == (limit >= 6)
+    assert row.has_end() == (limit >= 6)
     assert row.n_counted == max(0, min(limit, 6) - 3)
 
 
@@ -113,7 +113,7 @@ def test_corrected_rows_learn_something_or_are_refused(limits, ids, cut):
     row = corrected_row(S, T, **limits)
     n = len([token for token in ids if token in S])
     assert row == LabelRow(ids, [N] * n + ids[n:], cut)
-    assert row.has_end == ("answer" not in cut) and row.n_counted >= 1
+    assert row.has_end() == ("answer" not in cut) and row.n_counted >= 1
 
 
 LIMIT = st.none() | st.integers(1, 12)
@@ -155,7 +155,7 @@ def test_a_short_answer_after_a_very_long_prompt_is_learned(tokenizer):
     for style in STYLES.values():
         limits = {"max_length": 512, "max_prompt_length": 256}
         row = label_row(LONG_PROMPT, tokenizer, style, **limits)
-        assert row.n_counted == 2 and row.has_end and row.cut == ("prompt",)
+        assert row.n_counted == 2 and row.has_end() and row.cut == ("prompt",)
         assert tokenizer.decode(row.ids[-2:-1]) == "Yes" and len(row.ids) == 258
         shown = tokenizer.decode(row.ids[:256])
         prompt = style.prompt(LONG_PROMPT)

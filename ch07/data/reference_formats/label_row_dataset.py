@@ -1,0 +1,242 @@
+"""Label rows as a dataset: what `finetune --rows` trains on.
+
+The one idea: a row of labels without its first element is our row of targets. So the flags that
+`collate_responses` expects can be read off the labels, and whatever trains on this project's rows
+trains on those of another project.
+
+The styles of `ROW_STYLES` end where the rows' answers begin, so a model is prompted with what it
+was trained on. A ChatGLM conversation becomes a single question that holds all its rounds.
+"""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import tiktoken
+from torch.utils.data import Dataset
+
+from ch07.config import CHATGLM_LENGTH, ROW_LENGTHS, FinetuneOptions
+from ch07.data.chat_forms import is_chat
+from ch07.data.entry_checks import Entry
+from ch07.data.findings import Level
+from ch07.data.prompt_styles import (
+    ALPACA_STYLE,
+    BARE_STYLE,
+    CHATGLM_STYLE,
+    CHINESE_ALPACA_STYLE,
+    GMASK,
+    SOP,
+)
+from ch07.data.reference_formats.alpaca_labels import LabelRow, LabelRows, label_rows
+from ch07.data.reference_formats.chatglm_labels import SpecialTokens, chat_prompt, chatglm_rows
+from ch07.data.reference_formats.lamini_rows import lamini_rows
+from ch07.data.row_checks import Found
+from ch07.data.tokenizer import end_token_id
+from collate import END_OF_TEXT, IGNORE_INDEX
+from instruction_dataset import PromptStyle, encode_prompt
+
+ROW_STYLES: dict[str, PromptStyle] = {
+    "alpaca": ALPACA_STYLE,
+    "chinese-alpaca": CHINESE_ALPACA_STYLE,
+    "chatglm": CHATGLM_STYLE,
+    "lamini": BARE_STYLE,
+}
+ROW_MARKS = {"chatglm": (GMASK, SOP)}  # which a vocabulary must have for them
+ROWS_AT_ONCE = 1000  # lists of ids take about twenty times the memory of arrays
+
+
+@dataclass(frozen=True)
+class RowForm:
+    """Whose rows are made, whether without their faults, and how long they may be in tokens."""
+
+    name: str  # a key of `ROW_STYLES`
+    corrected: bool = False
+    max_length: int = 512
+    max_source_length: int | None = None
+    max_target_length: int | None = None
+
+    @property
+    def style(self) -> PromptStyle:
+        """How these rows write an entry's prompt."""
+        return ROW_STYLES[self.name]
+
+
+def row_form(options: FinetuneOptions, context_length: int) -> RowForm:
+    """The form that the options ask for; `max_length` is at most the context."""
+    length = options.allowed_max_length or ROW_LENGTHS.get(options.rows, context_length)
+    return RowForm(
+        name=options.rows,
+        corrected=options.corrected,
+        max_length=min(length, context_length),
+        max_source_length=options.max_source_length,
+        max_target_length=options.max_target_length,
+    )
+
+
+class LabelRowDataset(Dataset[tuple[list[bool], list[int]]]):
+    """Label rows as items (counted, ids) for `collate_responses`.
+
+    `counted` has a flag for each id and one for the end-of-text after them, which collate adds; a
+    row that has lost its end has the flag False there. `prompt_lengths` are the tokens of the
+    whole prompt, which a truncated row may not have.
+    """
+
+    def __init__(self, n_vocab: int, end_id: int = END_OF_TEXT) -> None:
+        self.end_id = end_id
+        self.data: list[Entry] = []
+        self.prompt_lengths: list[int] = []
+        # The storage is that of `ChatDataset`.
+        self._ids = array("H" if n_vocab <= 2**16 else "I")
+        self._counted = bytearray()
+        self._bounds = array("Q", [0])
+
+    def append(self, entry: Entry, row: LabelRow, prompt_length: int) -> None:
+        """Add a row, the entry that it was made from, and the tokens of its whole prompt."""
+        ids = row.ids
+        counted = [label != IGNORE_INDEX for label in row.labels]
+        if not row.has_end(self.end_id):
+            ids = [*ids, self.end_id]
+            counted.append(False)
+        self.data.append(entry)
+        self.prompt_lengths.append(prompt_length)
+        self._ids.extend(ids)
+        self._counted.extend(counted)
+        self._bounds.append(len(self._ids))
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[list[bool], list[int]]:
+        i = range(len(self))[index]  # as in a list: -1 is the last, IndexError beyond the end
+        return self.counted(i), self._ids[self._bounds[i] : self._bounds[i + 1] - 1].tolist()
+
+    def counted(self, i: int) -> list[bool]:
+        """For each id of a row, and for the end-of-text after it, whether it is counted."""
+        return list(map(bool, self._counted[self._bounds[i] : self._bounds[i + 1]]))
+
+    @property
+    def lengths(self) -> list[int]:
+        """The number of tokens in each row, without the end-of-text token that collate adds."""
+        return [end - start - 1 for start, end in pairwise(self._bounds)]
+
+    @property
+    def masked_lengths(self) -> list[int]:
+        """The number of tokens in each row that are not counted."""
+        return [self._counted.count(0, start, end) for start, end in pairwise(self._bounds)]
+
+
+def make_label_dataset(
+    entries: Sequence[Entry],
+    tokenizer: tiktoken.Encoding,
+    form: RowForm,
+    context_length: int,
+) -> tuple[LabelRowDataset, Found]:
+    """(a dataset with a row for each entry, what was found): an error for rows without a use.
+
+    An entry that gives no row still has one in the dataset, so that the numbers stay; it is found
+    to be an error, or dropped.
+    """
+    end_id = end_token_id(tokenizer)
+    dataset = LabelRowDataset(tokenizer.n_vocab, end_id)
+    found: dict[int, tuple[Level, str]] = {}
+    for start in range(0, len(entries), ROWS_AT_ONCE):
+        chunk = entries[start : start + ROWS_AT_ONCE]
+        for entry, row in zip(chunk, _rows_or_reasons(chunk, tokenizer, form), strict=True):
+            number = len(dataset)
+            entry = _single_question(entry) if form.name == "chatglm" else entry
+            n_prompt = len(encode_prompt(entry, tokenizer, form.style))
+            if n_prompt > context_length:
+                text = f"the prompt alone exceeds the model's context of {context_length}"
+                found[number] = ("error", text)
+            elif not isinstance(row, LabelRow):
+                found[number] = row
+            elif row.cut or row.n_counted == 0:
+                found[number] = ("note", _what_is_lost(row, end_id))
+            if not isinstance(row, LabelRow):
+                row = LabelRow([end_id], [IGNORE_INDEX])
+            dataset.append(entry, row, n_prompt)
+    return dataset, found
+
+
+def _rows_or_reasons(
+    entries: Sequence[Entry], tokenizer: tiktoken.Encoding, form: RowForm
+) -> Iterator[LabelRow | tuple[Level, str]]:
+    """For each entry its row, or the level of the finding and why there is none."""
+    chats: dict[int, tuple[Level, str]] = {}
+    for i, entry in enumerate(entries):
+        if form.name != "chatglm" and is_chat(entry):
+            chats[i] = "error", f"a conversation, but --rows {form.name} has single questions"
+        elif entry.get("system"):
+            chats[i] = "error", "a system message, which --rows chatglm doesn't have"
+    usable = [i for i in range(len(entries)) if i not in chats]
+    made = _make_rows([entries[i] for i in usable], tokenizer, form)
+    level: Level = "dropped" if form.name == "chatglm" else "error"
+    dropped: dict[int, tuple[Level, str]] = {}
+    for i, reason in made.dropped:
+        dropped[usable[i]] = level, reason
+    rows = iter(made.rows)
+    for i in range(len(entries)):
+        if i in chats:
+            yield chats[i]
+        elif i in dropped:
+            yield dropped[i]
+        else:
+            yield next(rows)
+
+
+def _make_rows(entries: Sequence[Entry], tokenizer: tiktoken.Encoding, form: RowForm) -> LabelRows:
+    if form.name == "lamini":
+        return lamini_rows(entries, tokenizer, form.max_length)
+    if form.name == "chatglm":
+        special = SpecialTokens(
+            gmask=tokenizer.encode_single_token(GMASK),
+            bos=tokenizer.encode_single_token(SOP),
+            eos=end_token_id(tokenizer),
+        )
+        return chatglm_rows(
+            [_with_pairs(entry) for entry in entries],
+            tokenizer,
+            special,
+            max_source_length=form.max_source_length or CHATGLM_LENGTH,
+            max_target_length=form.max_target_length or CHATGLM_LENGTH,
+            original=not form.corrected,
+        )
+    return label_rows(
+        entries,
+        tokenizer,
+        form.style,
+        joint=form.name == "alpaca",
+        original=not form.corrected,
+        max_length=form.max_length,
+        max_prompt_length=form.max_source_length,
+        max_answer_length=form.max_target_length,
+        skip_bad_rows=True,
+    )
+
+
+def _with_pairs(entry: Entry) -> dict[str, Any]:
+    """The entry with its earlier turns as ChatGLM has them: [(question, answer), ...]."""
+    if "history" not in entry:
+        return entry
+    pairs = [(BARE_STYLE.prompt(turn), turn["output"]) for turn in entry["history"]]
+    return {**entry, "history": pairs}
+
+
+def _single_question(entry: Entry) -> Entry:
+    """The entry with all rounds of a conversation in its instruction, as the model reads them."""
+    if "history" not in entry:
+        return entry
+    pairs = _with_pairs(entry)["history"]
+    others = {key: value for key, value in entry.items() if key not in ("history", "input")}
+    question = chat_prompt(BARE_STYLE.prompt(entry), pairs)
+    return {**others, "instruction": question, "input": ""}
+
+
+def _what_is_lost(row: LabelRow, end_id: int) -> str:
+    """What a limit has cost a row."""
+    if row.n_counted == 0:
+        return "cut so short that nothing of the answer is left to learn"
+    parts = " and ".join(row.cut)
+    return f"{parts} cut" if row.has_end(end_id) else f"{parts} cut, end-of-text lost"
