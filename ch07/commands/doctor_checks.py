@@ -18,6 +18,7 @@ from ch07.config import FinetuneOptions
 from ch07.data import dataset_statistics
 from ch07.data.dataset_statistics import RowPair
 from ch07.data.findings import group_by_kind
+from ch07.data.reference_formats.label_row_dataset import JOINT_ROWS
 from ch07.data.row_checks import BOUNDARY_MERGE
 from ch07.data.splits import group_key
 from ch07.data.tokenizer import TokenizerError, load_tokenizer
@@ -204,7 +205,7 @@ def check_tokens(
     roles = dataset_statistics.counted_targets_by_role(
         train, plan.tokenizer, plan.style, options.loss_on, allowed
     )
-    merge_check, merges = _check_boundary_merges(plan)
+    merge_check, merges = _check_boundary_merges(plan, options.rows in JOINT_ROWS)
     median = tokens[len(tokens) // 2]
     checks = [
         Check("tokens", "ok", _describe_counted_targets(roles, train.lengths.tolist(), allowed)),
@@ -231,17 +232,29 @@ def _describe_counted_targets(
     return f"the loss counts {100 * share:.0f} % of all targets; of these: {by_role}"
 
 
-def _check_boundary_merges(plan: RunPlan) -> tuple[Check, dict[str, Any]]:
-    """(`Check`, its figures): rows that would have other tokens if tokenized as one text."""
+def _check_boundary_merges(plan: RunPlan, joint: bool) -> tuple[Check, dict[str, Any]]:
+    """(`Check`, its figures): rows that have other tokens if tokenized as one text.
+
+    `joint`: in this run they are.
+    """
     merges = dataset_statistics.find_boundary_merges(plan.rows, plan.tokenizer, plan.style)
     n = len(merges.rows)
-    text = (
-        f"{n:,} of {merges.n_rows:,} rows would be tokenized differently where the answer begins "
-        f"if the prompt (which ends in {merges.template_end!r}) and the answer were one text"
-    )
+    examples = "; ".join(example["tokens"] for example in merges.examples)
+    if joint:
+        text = (
+            f"{n:,} of {merges.n_rows:,} rows have a token that spans prompt and answer, because "
+            "both are tokenized as one text"
+        )
+        how = "; at inference the prompt ends before it"
+    else:
+        text = (
+            f"{n:,} of {merges.n_rows:,} rows would be tokenized differently where the answer "
+            f"begins if the prompt (which ends in {merges.template_end!r}) and the answer were one "
+            "text"
+        )
+        how = "; here they are tokenized separately, in training and inference"
     if n:
-        examples = "; ".join(example["tokens"] for example in merges.examples)
-        text += f"; here they are tokenized separately, in training and inference ({examples})"
+        text += f"{how} ({examples})"
     rows = tuple(plan.rows.file.places[row] for row in merges.rows)
     figures = {
         "rows": n,

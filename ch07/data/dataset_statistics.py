@@ -15,6 +15,7 @@ from ch07.data.chat_forms import prompt_text
 from ch07.data.entry_checks import Entry
 from ch07.data.loaded_rows import LoadedRows, SplitDataset
 from ch07.data.near_duplicates import find_near_duplicates
+from ch07.data.reference_formats.label_row_dataset import LabelRowDataset
 from ch07.data.splits import normalised_prompt
 from ch07.data.token_boundaries import boundary_merge_rows, boundary_merges
 from instruction_dataset import PromptStyle
@@ -109,7 +110,12 @@ def counted_targets_by_role(
         zip(dataset.data, lengths, prompt_lengths, strict=True)
     ):
         roles: list[str | None]
-        if isinstance(source, ChatDataset) and loss_on != "all":
+        if isinstance(source, LabelRowDataset):
+            parts = ["prompt"] * prompt_length + ["answer"] * max(n - prompt_length, 0)
+            counted = source.counted(dataset.indices[i])
+            pairs = zip([*parts[1:n], "end"], counted[1:], strict=True)
+            roles = [role if is_counted else None for role, is_counted in pairs]
+        elif isinstance(source, ChatDataset) and loss_on != "all":
             own_roles = [*token_roles(entry, tokenizer, style), "end"]
             counted = source.counted(dataset.indices[i])
             pairs = zip(own_roles[1:], counted[1:], strict=True)

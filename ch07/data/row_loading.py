@@ -9,16 +9,16 @@ from dataclasses import replace
 
 import tiktoken
 
-from ch07.config import FinetuneOptions
+from ch07.config import ROW_LENGTHS, FinetuneOptions
 from ch07.data import dataset_statistics
 from ch07.data.chat_dataset import fit_conversations, make_dataset
 from ch07.data.chat_forms import describe_conversations
 from ch07.data.entries import DataFile, read_data
 from ch07.data.entry_checks import Entry
 from ch07.data.findings import Finding, summarize_findings
-from ch07.data.loaded_rows import LoadedRows
+from ch07.data.loaded_rows import LoadedRows, TokenizedRows
 from ch07.data.pretraining_dataset import load_pretraining_data
-from ch07.data.reference_formats.label_row_dataset import make_label_dataset, row_form
+from ch07.data.reference_formats.label_row_dataset import RowForm, make_label_dataset, row_form
 from ch07.data.row_checks import BOUNDARY_MERGE, Found, check_splits
 from ch07.data.splits import (
     describe_split_field,
@@ -129,6 +129,7 @@ def _load_file(
     for line in summarize_findings(file.findings):
         log.finding(line)
     splits = _split_entries(file.entries, options, log)
+    dataset: TokenizedRows
     if options.rows == "own":
         limit = min(allowed_max_length or context_length, context_length)
         file = _fit_conversations(file, tokenizer, style, limit, log)
@@ -136,7 +137,7 @@ def _load_file(
         merges = boundary_merge_rows(file.entries, tokenizer, style)
         found: Found = dict.fromkeys(merges, ("note", BOUNDARY_MERGE))
     else:
-        form = row_form(options, context_length)
+        form = _row_form(options, context_length, log)
         dataset, found = make_label_dataset(file.entries, tokenizer, form, context_length)
     datasets, findings = check_splits(
         file,
@@ -162,6 +163,18 @@ def _load_file(
     )
     _log_resemblance(rows, log)
     return rows
+
+
+def _row_form(options: FinetuneOptions, context_length: int, log: RunLog) -> RowForm:
+    """The form of another project's rows; a note says if they are shorter than that project's."""
+    form = row_form(options, context_length)
+    usual = ROW_LENGTHS.get(form.name, 0)
+    if options.allowed_max_length is None and form.max_length < usual:
+        log.note(
+            f"rows: {form.name} cuts rows at {usual} tokens, this run at the model's context of "
+            f"{form.max_length}"
+        )
+    return form
 
 
 def _fit_conversations(

@@ -176,7 +176,7 @@ def _training_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         "rows": sizes if preference is None else f"{sizes} pairs of answers",
         "unit": unit,
         "data_sha256": facts["data_sha256"],
-        "loss_on": options.loss_on if preference is None else PREFERENCE_LOSS.format(**preference),
+        "loss_on": _loss_on(options, preference),
         "trained": TRAINED[options.method].format(**vars(options)),
         "steps": _steps(settings, facts["rows"]["train"], options),
         "batch_size": _batch_size(options) * options.accumulation_steps,
@@ -187,6 +187,15 @@ def _training_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         "python": facts["versions"]["python"],
         "torch": facts["versions"]["torch"],
     }
+
+
+def _loss_on(options: FinetuneOptions, preference: Mapping[str, Any] | None) -> str:
+    if preference is not None:
+        return PREFERENCE_LOSS.format(**preference)
+    if options.rows == "own":
+        return options.loss_on
+    corrected = ", corrected" if options.corrected else ""
+    return f"the labels of `--rows {options.rows}`{corrected}"
 
 
 def _describe_turns(chats: Mapping[str, Any]) -> str:

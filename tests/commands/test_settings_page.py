@@ -27,6 +27,8 @@ def config_with(config_class, name, value):
     method = name.split("_")[0]
     if method in ("lora", "prefix"):  # an adapter needs a model that has been trained
         given.update(method=method, model="gpt2-small")
+    if name in ("max_source_length", "max_target_length"):
+        given["rows"] = "chatglm"
     if config_class is PreferOptions:
         given["model"] = "runs/1"
     return config_class(**given)

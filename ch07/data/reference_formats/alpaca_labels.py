@@ -75,11 +75,20 @@ def label_row(
     return label_rows([entry], tokenizer, style, skip_bad_rows=False, **options).rows[0]
 
 
-def _prompt_and_answer(dataset: InstructionDataset, i: int) -> tuple[list[int], list[int], int]:
-    """The ids of row i's prompt and of its answer, and how many the prompt has."""
-    item: Any = dataset[i]  # a pair, because of `with_prompt_length`
-    prompt_length, ids = item
-    return ids[:prompt_length], ids[prompt_length:], prompt_length
+def _tokenized_entries(
+    entries: Iterable[Entry], tokenizer: tiktoken.Encoding, style: PromptStyle, joint: bool
+) -> Iterator[tuple[Entry, list[int], list[int], int]]:
+    """For each entry (entry, ids of its prompt, of its answer, tokens of its prompt alone)."""
+    dataset = InstructionDataset(entries, tokenizer, style, with_prompt_length=True)
+    merged_rows = set(boundary_merge_rows(dataset.data, tokenizer, style)) if joint else set()
+    for i, entry in enumerate(dataset.data):
+        item: Any = dataset[i]  # a pair, because of `with_prompt_length`
+        prompt_length, ids = item
+        prompt = ids[:prompt_length]
+        answer = ids[prompt_length:]
+        if i in merged_rows:
+            prompt, answer = _tokenize_jointly(entry, tokenizer, style)
+        yield entry, prompt, answer, prompt_length
 
 
 def label_rows(
@@ -106,17 +115,12 @@ def label_rows(
             "the originals have max_length only: omit original, or the two other limits"
         )
     end_id = end_token_id(tokenizer)
-    dataset = InstructionDataset(entries, tokenizer, style, with_prompt_length=True)
-    merged_rows = set(boundary_merge_rows(dataset.data, tokenizer, style)) if joint else set()
     result = LabelRows([], [])
-    for i, entry in enumerate(dataset.data):
-        prompt, answer, prompt_length = _prompt_and_answer(dataset, i)
-        if i in merged_rows:
-            prompt, answer = _tokenize_jointly(entry, tokenizer, style)
+    tokenized = _tokenized_entries(entries, tokenizer, style, joint)
+    for i, (entry, prompt, answer, prompt_length) in enumerate(tokenized):
         if original:
             result.rows.append(original_row(prompt, answer, prompt_length, max_length, end_id))
             continue
-        cuts_prompt = max_prompt_length is not None
         try:
             row = corrected_row(
                 prompt,
@@ -124,7 +128,7 @@ def label_rows(
                 max_length=max_length,
                 max_prompt_length=max_prompt_length,
                 max_answer_length=max_answer_length,
-                header_length=_header_length(prompt, entry, tokenizer, style) if cuts_prompt else 0,
+                header_length=_header_length(prompt, entry, tokenizer, style),
                 end_id=end_id,
             )
         except InputError as error:
@@ -199,8 +203,8 @@ def corrected_row(
     if max_prompt_length is not None and prompt_length > max_prompt_length:
         if max_prompt_length <= header_length:
             raise InputError(
-                f"max_prompt_length is {max_prompt_length}, but the response header alone has "
-                f"{header_length} tokens"
+                f"max_prompt_length (--max-source-length) is {max_prompt_length}, but the response "
+                f"header alone has {header_length} tokens"
             )
         header = prompt[prompt_length - header_length :]
         prompt = [*prompt[: max_prompt_length - header_length], *header]
@@ -210,8 +214,8 @@ def corrected_row(
         limit = min(limit, max_length - len(prompt))
     if limit < 1:
         raise InputError(
-            f"a prompt of {prompt_length} tokens leaves none for the answer: cut the prompt with "
-            "max_prompt_length, or raise the limit"
+            "the prompt leaves no token for the answer: shorten it with max_prompt_length "
+            "(--max-source-length), or raise the limit"
         )
     learned = [*answer, end_id]
     if limit < len(learned):

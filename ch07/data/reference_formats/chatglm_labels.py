@@ -135,8 +135,9 @@ def _check_lengths(max_source_length: int, max_target_length: int) -> None:
     for length, least in ((max_source_length, 2), (max_target_length, 3)):
         if type(length) is not int or length < least:
             raise InputError(
-                f"max_source_length {max_source_length!r} and max_target_length "
-                f"{max_target_length!r} leave no text: they must be ints, at least 2 and 3"
+                f"max_source_length is {max_source_length!r} and max_target_length "
+                f"{max_target_length!r}, but they must be at least 2 and 3, to leave room for text "
+                "beside the special tokens"
             )
 
 

@@ -44,6 +44,7 @@ ROW_STYLES: dict[str, PromptStyle] = {
     "lamini": BARE_STYLE,
 }
 ROW_MARKS = {"chatglm": (GMASK, SOP)}  # which a vocabulary must have for them
+JOINT_ROWS = ("alpaca", "lamini")  # prompt and answer are tokenized as one text
 ROWS_AT_ONCE = 1000  # lists of ids take about twenty times the memory of arrays
 
 
@@ -66,12 +67,13 @@ class RowForm:
 def row_form(options: FinetuneOptions, context_length: int) -> RowForm:
     """The form that the options ask for; `max_length` is at most the context."""
     length = options.allowed_max_length or ROW_LENGTHS.get(options.rows, context_length)
+    default = CHATGLM_LENGTH if options.rows == "chatglm" else None
     return RowForm(
         name=options.rows,
         corrected=options.corrected,
         max_length=min(length, context_length),
-        max_source_length=options.max_source_length,
-        max_target_length=options.max_target_length,
+        max_source_length=options.max_source_length or default,
+        max_target_length=options.max_target_length or default,
     )
 
 
@@ -146,8 +148,8 @@ def make_label_dataset(
         for entry, row in zip(chunk, _rows_or_reasons(chunk, tokenizer, form), strict=True):
             number = len(dataset)
             entry = _single_question(entry) if form.name == "chatglm" else entry
-            n_prompt = len(encode_prompt(entry, tokenizer, form.style))
-            if n_prompt > context_length:
+            prompt = encode_prompt(entry, tokenizer, form.style)
+            if len(prompt) > context_length:
                 text = f"the prompt alone exceeds the model's context of {context_length}"
                 found[number] = ("error", text)
             elif not isinstance(row, LabelRow):
@@ -155,8 +157,8 @@ def make_label_dataset(
             elif row.cut or row.n_counted == 0:
                 found[number] = ("note", _what_is_lost(row, end_id))
             if not isinstance(row, LabelRow):
-                row = LabelRow([end_id], [IGNORE_INDEX])
-            dataset.append(entry, row, n_prompt)
+                row = LabelRow(prompt, [IGNORE_INDEX] * len(prompt))
+            dataset.append(entry, row, len(prompt))
     return dataset, found
 
 
@@ -207,7 +209,7 @@ def _make_rows(entries: Sequence[Entry], tokenizer: tiktoken.Encoding, form: Row
         entries,
         tokenizer,
         form.style,
-        joint=form.name == "alpaca",
+        joint=form.name in JOINT_ROWS,
         original=not form.corrected,
         max_length=form.max_length,
         max_prompt_length=form.max_source_length,

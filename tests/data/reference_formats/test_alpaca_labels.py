@@ -107,7 +107,7 @@ def test_original_rows_are_truncated_on_the_right(limit, labels, cut):
 def test_corrected_rows_learn_something_or_are_refused(limits, ids, cut):
     """Only an uncut answer ends in an end-of-text token."""
     if ids is None:
-        with pytest.raises(ValueError, match="leaves none for the answer"):
+        with pytest.raises(ValueError, match="leaves no token for the answer"):
             corrected_row(S, T, **limits)
         return
     row = corrected_row(S, T, **limits)
@@ -164,7 +164,7 @@ def test_a_short_answer_after_a_very_long_prompt_is_learned(tokenizer):
 
 def test_entries_whose_answer_is_lost_raise_or_are_reported(tokenizer, entries):
     rows = [*entries, LONG_PROMPT]
-    with pytest.raises(ValueError, match=r"entry 3: a prompt of 50\d\d tokens leaves none"):
+    with pytest.raises(ValueError, match="entry 3: the prompt leaves no token"):
         label_rows(rows, tokenizer, max_length=512)
     kept, dropped = label_rows(rows, tokenizer, max_length=512, skip_bad_rows=True)
     assert kept == label_rows(entries, tokenizer).rows
