@@ -9,7 +9,7 @@ import transformers
 from test_collators import END, hf_tokenizer, ragged  # noqa: F401 (hf_tokenizer is a fixture)
 
 from ch07.data.entries import load_entries
-from ch07.data.prompt_styles import ALPACA_STYLE, CHINESE_ALPACA_STYLE, STYLES
+from ch07.data.prompt_styles import ALPACA_STYLE, STYLES
 from ch07.data.reference_formats.alpaca_labels import label_row, label_rows, original_row
 from ch07.data.reference_formats.label_collate import collate_label_rows
 from ch07.data.token_boundaries import boundary_merge_rows
@@ -74,38 +74,6 @@ def test_the_oracle_of_character_offsets(gpt2, tokenizer, rows, style):
         assert said >= {"(smiles)", "{}", ":)"} and not said & set(PLAIN)
     if style is BOOK_STYLE:
         assert merged == []
-
-
-@pytest.mark.parametrize("limit", [512, 60, 45, 30, 2])
-def test_stanford_alpaca(gpt2, tokenizer, rows, limit):
-    """The text at once, the prompt by itself, both cut; as many labels hidden as it has ids."""
-    ours = label_rows(rows, tokenizer, ALPACA_STYLE, joint=True, original=True, max_length=limit)
-    cut = {"truncation": True, "max_length": limit}
-    for entry, row in zip(rows, ours.rows, strict=True):
-        prompt = ALPACA_STYLE.prompt(entry)
-        text, alone = gpt2([prompt + entry["output"] + gpt2.eos_token, prompt], **cut)["input_ids"]
-        hidden = min(len(alone), len(text))
-        assert row.ids == text
-        assert row.labels == [-100] * hidden + text[hidden:]
-
-
-@pytest.mark.parametrize("limit", [512, 60, 45, 30, 2])
-def test_chinese_llama_alpaca(gpt2, tokenizer, rows, limit):
-    """Prompts and answers apart, their ids joined, then cut."""
-    ours = label_rows(rows, tokenizer, CHINESE_ALPACA_STYLE, original=True, max_length=limit)
-    prompts = gpt2([CHINESE_ALPACA_STYLE.prompt(entry) for entry in rows])["input_ids"]
-    answers = gpt2([entry["output"] + gpt2.eos_token for entry in rows])["input_ids"]
-    for row, prompt, answer in zip(ours.rows, prompts, answers, strict=True):
-        assert row.ids == (prompt + answer)[:limit]
-        hidden = [label == -100 for label in row.labels]
-        assert hidden == [place < len(prompt) for place in range(len(row.ids))]
-        assert all(i == label for i, label in zip(row.ids, row.labels, strict=True) if label >= 0)
-
-
-def test_end_of_text_that_a_user_typed_is_where_ours_differs(gpt2, tokenizer):
-    entry = {"instruction": "Say it.", "output": "a<|endoftext|>b"}
-    theirs = by_offsets(gpt2, entry, ALPACA_STYLE)[0]
-    assert theirs.count(END) == 2 and label_row(entry, tokenizer, joint=True).ids.count(END) == 1
 
 
 def test_the_books_template_is_safe_on_the_generated_data(tokenizer):

@@ -22,7 +22,7 @@ from ch07.data.prompt_styles import BARE_STYLE
 from ch07.data.reference_formats.alpaca_labels import LabelRow, LabelRows
 from ch07.utils.errors import InputError
 from collate import END_OF_TEXT
-from instruction_dataset import InstructionDataset
+from instruction_dataset import check_fields
 from train_loop import IGNORE_INDEX
 
 History = Sequence[Sequence[str]]  # (question, answer) pairs, the oldest first
@@ -92,15 +92,15 @@ def chatglm_rows(
 
     Lengths include the special tokens: a source of 64 has at most 63 tokens of text, a target of 64
     at most 62. As in the original, an entry without a question or without an answer is dropped; it
-    is listed in `dropped`. ValueError for an entry with neither, for limits that leave no text, and
-    for a malformed history.
+    is listed in `dropped`. ValueError for a field that is not text, for limits that leave no text,
+    and for a malformed history.
     """
     _check_lengths(max_source_length, max_target_length)
     max_prompt_tokens = max_source_length - 1
     max_answer_tokens = max_target_length - 2
-    dataset = InstructionDataset(entries, tokenizer, BARE_STYLE, with_prompt_length=True)
     result = LabelRows([], [])
-    for i, entry in enumerate(dataset.data):
+    for i, entry in enumerate(entries):
+        check_fields(i, entry)
         question = BARE_STYLE.prompt(entry)
         if not question:
             result.dropped.append((i, "the question is empty"))

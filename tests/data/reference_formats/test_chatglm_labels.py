@@ -105,10 +105,22 @@ def test_bos_within_a_question_starts_the_originals_labels_too_early():
 
 
 def test_entries_without_question_or_answer_are_reported(tokenizer):
-    entries = [{"instruction": "", "output": "x"}, ENTRY, {"instruction": "x", "output": ""}]
+    entries = [
+        {"instruction": "", "output": "x"},
+        ENTRY,
+        {"instruction": "x", "output": ""},
+        {"instruction": "", "output": ""},
+    ]
     rows, dropped = chatglm_rows(entries, tokenizer)
-    assert dropped == [(0, "the question is empty"), (2, "the answer is empty")]
+    reasons = ["the question is empty", "the answer is empty", "the question is empty"]
+    assert dropped == list(zip([0, 2, 3], reasons, strict=True))
     assert rows == chatglm_rows([ENTRY], tokenizer).rows
+
+
+@pytest.mark.parametrize("bad", [{"output": "x"}, {"instruction": 5, "output": "x"}, "x"])
+def test_a_field_that_is_not_text_is_a_value_error(tokenizer, bad):
+    with pytest.raises(ValueError, match="entry 1"):
+        chatglm_rows([ENTRY, bad], tokenizer)
 
 
 @pytest.mark.parametrize("history", ["x", [["a"]], [["a", 5]], ["ab"], {"a": "b"}, 5, [("a",) * 3]])
