@@ -392,6 +392,28 @@ def test_departure_blank_input_counts_as_none(words, tokenizer, blank):
     assert torch.equal(theirs[0][0], theirs[1][0]) == (blank is None)
 
 
+@pytest.mark.parametrize("value", [None, 42, True])
+def test_departure_an_answer_that_is_not_text_is_refused(words, tokenizer, value):
+    """The originals write it out: a null becomes the word None, and is learned."""
+    entry = {"instruction": "Name a colour.", "input": "", "output": value}
+    for ids, labels in (
+        preprocess([entry], words, 512)[0],
+        build_instruction_dataset([entry], words, 512)[0],
+    ):
+        assert words.decode(ids[labels != -100]) == f"{value}{words.eos_token}"
+    for make in (label_rows, chatglm_rows, chatglm_evaluation_rows, lamini_rows):
+        with pytest.raises(ValueError, match="entry 0: 'output' is not text"):
+            make([entry], tokenizer)
+
+
+def test_departure_a_text_without_tokens_is_refused(words, tokenizer):
+    """The course makes a row of no tokens, which a model can't read."""
+    entry = {"instruction": "", "output": ""}
+    assert tokenize_function([""], words, 2048) == [[]]
+    with pytest.raises(ValueError, match="entry 0 has no token"):
+        lamini_rows([entry], tokenizer)
+
+
 def test_departure_labels_are_padded_by_position(words, tokenizer):
     """With padding that is also the end, ChatGLM's rule by value would never teach to stop."""
     same = copy.deepcopy(words)

@@ -9,8 +9,9 @@ A chat is one text of numbered rounds. The original truncates it on the right, s
 loses its current question first, and with it the words that prompt for an answer; the corrected
 rows drop the oldest rounds first. The original also finds bos by value, so that a bos within a
 question starts the labels too early; here its position is known. In the original, training and
-evaluation format a chat's first round differently: `chat_prompt` shows both. Knows nothing of
-models; GPT-2 lacks two of the special tokens, for which `smart_embedding_resize` makes room.
+evaluation format a chat's first round differently: `chat_prompt` shows both, and the rows of an
+evaluation are in chatglm_evaluation.py. Knows nothing of models; GPT-2 lacks two of the special
+tokens, for which `smart_embedding_resize` makes room.
 """
 
 from collections.abc import Iterable, Sequence
