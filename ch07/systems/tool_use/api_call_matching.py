@@ -6,9 +6,17 @@ is untrusted text: it is parsed by `ast` and never evaluated. Knows nothing of m
 files.
 
 Source: Patil et al., "Gorilla: Large Language Model Connected with Massive APIs" (2023), and its
-evaluator, `eval/eval-scripts/ast_eval_*.py`. The original accepts any substring of the call as an
-argument, and counts an answer as correct if its *domain* is right. Here arguments must be equal,
-and the right call and the right domain are reported separately.
+evaluator, `eval/eval-scripts/ast_eval_*.py`. Ours differs from it on purpose:
+
+- The original accepts any substring of the call as an argument; `find_api` wants equal arguments.
+  `find_by_substring` keeps the original's rule for comparison.
+- The original counts an answer as correct if its *domain* is right. The right call and the right
+  domain are two questions here (`match_api_call`, `api_call_metrics`).
+- The original parses one field of the answer with tree-sitter, which repairs broken code, and
+  accepts any part of it. Ours judges the first call of the answer, which must be valid Python:
+  code that can't run is no answer, and a list of guesses is judged by the first.
+- The original compares code as it is spelled. Here blanks, comments, quotation marks and other
+  spellings of the same call are equal, since Python takes them for equal.
 """
 
 import ast
@@ -16,23 +24,35 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from keyword import iskeyword
 
 from ch07.utils.errors import InputError
 
 OUTCOMES = ("correct", "wrong_api", "hallucination", "unparsable")
 MAX_CALL_CHARACTERS = 4000  # the rest of an answer is ignored
 MAX_NESTING = 40  # brackets within brackets
-_CALL_START = re.compile(r"(?<![\w.])[^\W\d]\w*(?:\.[^\W\d]\w*)*\(")  # dotted name, bracket
+MAX_STARTS = 200  # places in prose where a call or code might begin; bounds the time
+_NAME = r"[^\W\d]\w*"
+# A dot and a blank end a sentence: in prose a name goes on after "x.y", "x .y" and "x . y" only.
+_DOTTED_NAME = rf"{_NAME}(?:(?:\s+\.\s*|\.){_NAME}){{0,20}}"
+_START = re.compile(
+    r"(?P<backticks>`+)"
+    r"|(?<![\w.])(?<!def )(?<!class )"  # a definition is no call
+    rf"(?P<callee>{_DOTTED_NAME}|\(\s*{_DOTTED_NAME}\s*\))\s*\("
+)
+_CODE_SPAN = re.compile(
+    r"`+(?:\w*\n)?(?P<code>[^`]*)(?:`+|\Z)"
+)  # inline, or a fence with a language
 _STRING_COMMENT_OR_BRACKET = re.compile(
     r"""'{3}[\s\S]*?'{3}|"{3}[\s\S]*?"{3}"""  # strings and comments, whatever they contain
-    r"""|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|\#.*\n"""
+    r"""|'(?:[^'\\\n]|\\[\s\S])*'|"(?:[^"\\\n]|\\[\s\S])*"|\#.*\n"""
     r"""|[()\[\]{}]"""
 )
 
 
 @dataclass(frozen=True)
 class ApiCall:
-    """A call: its dotted name, and its arguments as normalized Python source.
+    """A call: its name, such as `hub.load`, and its arguments as normalized Python source.
 
     As source, 1, True and 1.0 are different, while 'a' and "a" are equal. `inner` are the calls
     within its arguments, the outermost first.
@@ -62,22 +82,40 @@ class Api:
 def parse_api_call(text: str) -> ApiCall | None:
     """The first call in a text, or None; never raises.
 
-    Surrounding text, such as an assignment or prose, is skipped, and so are brackets after a word
-    that don't contain Python. A call that is never closed extends to the end of the text, so the
-    result is None. Only the first `MAX_CALL_CHARACTERS` characters of the text are considered.
+    A text that is Python is read as Python. Otherwise it is prose, and a call in it is
+
+    1. in backticks, a code span or block that is Python, or else
+    2. a name and its bracket, if they touch. Prose puts a blank before a bracket, "the model
+       (small)"; a call with blanks counts only if a string or a keyword is among its arguments.
+
+    Brackets that contain no Python are skipped. A call that is never closed extends to the next
+    backtick or the end. Of a chain, `a.b(1).c(2)`, the call is the first link, `a.b(1)`: what is
+    done with its result does not change which API was called. Only the first
+    `MAX_CALL_CHARACTERS` characters and `MAX_STARTS` places are considered.
 
     >>> parse_api_call('model = hub.load("small", pretrained=True)  # a small one')
     ApiCall(name='hub.load', args=("'small'",), kwargs={'pretrained': 'True'}, inner=())
+    >>> print(parse_api_call("The model (small) comes from hub . load ('small', n=2)."))
+    hub.load('small', n=2)
     >>> parse_api_call("hub.load('small)") is None
     True
     """
     text = text[:MAX_CALL_CHARACTERS]
-    end = 0
-    while start := _CALL_START.search(text, end):
-        end = _end_of_call(text, start.end())
-        if end is None:
+    call = _first_call(text)
+    if call is not None:
+        return call
+    code_spans = {span.start(): span["code"] for span in _CODE_SPAN.finditer(text)}
+    tried_ends: set[int] = set()
+    position = 0
+    for _ in range(MAX_STARTS):
+        start = _START.search(text, position)
+        if start is None:
             return None
-        call = _parse(text[start.start() : end])
+        if start["backticks"]:
+            call = _first_call(code_spans.get(start.start(), ""))
+            position = start.end()
+        else:
+            call, position = _call_in_prose(text, start, tried_ends)
         if call is not None:
             return call
     return None
@@ -120,8 +158,13 @@ def find_by_substring(call: ApiCall, catalogue: Iterable[Api]) -> Api | None:
 
     The rule: the first entry whose function is called, and all of whose literals, without their
     quotes, occur *somewhere* in the text of that call. An entry without literals is never found,
-    since the original's loop over them then counts no match. (Omitted: if no function has the
-    right name, the original continues with whichever part of the code it inspected last.)
+    since the original's loop over them then counts no match. The literals are those of its
+    evaluator for HuggingFace: all of them, keywords left out.
+
+    Omitted on purpose, since it is chance and no rule: if no function has the right name, the
+    original compares the part of the code that it inspected last; of several calls of a function
+    it compares one only, the last in the text; and a name that is no call, such as the variable
+    that the result is assigned to, counts as a function.
 
     >>> small = Api(parse_api_call("hub.load(model='small')"), "vision")
     >>> find_by_substring(parse_api_call("hub.load(model='small_v2')"), [small]) == small
@@ -155,34 +198,96 @@ def _is_call_of(call: ApiCall, entry: ApiCall) -> bool:
 
 
 # --- from text to a tree ------------------------------------------------------------------------
+def _call_in_prose(
+    text: str, start: re.Match[str], tried_ends: set[int]
+) -> tuple[ApiCall | None, int]:
+    """The call that begins at a match of `_START`, or None, and where to go on searching.
+
+    `tried_ends` collects where brackets after blanks are closed: a second one with the same end
+    begins in a comment or a string, and parsing it, too, would take quadratic time.
+    """
+    if iskeyword(start["callee"]):  # such as "not(...)"
+        return None, start.end()
+    has_blanks = any(character.isspace() for character in start.group())
+    end = _end_of_call(text, start.end())
+    code = f"({text[start.start() : end]})"  # within brackets, lines may break
+    if has_blanks:
+        if end is None or end in tried_ends:
+            return None, start.end()
+        tried_ends.add(end)
+        call = _first_call(code)
+        is_code = call is not None and _has_string_or_keyword(call)
+        return (call if is_code else None), start.end()
+    if end is None:
+        backtick = text.find("`", start.end())
+        return None, backtick if backtick >= 0 else len(text)
+    return _first_call(code), end
+
+
+def _has_string_or_keyword(call: ApiCall) -> bool:
+    return bool(call.kwargs) or any(value.endswith(("'", '"')) for value in call.args)
+
+
 def _end_of_call(text: str, start: int) -> int | None:
     """Where the bracket before `start` is closed, ignoring brackets in strings; None if nowhere."""
     depth = 1
     for match in _STRING_COMMENT_OR_BRACKET.finditer(text, start):
-        token = match.group()
-        if token in "([{":
-            depth += 1
-        elif token in ")]}":
-            depth -= 1
+        depth += _nesting_change(match.group())
         if depth == 0:
             return match.end()
-        if depth > MAX_NESTING:
-            return None
     return None
 
 
-def _parse(source: str) -> ApiCall | None:
-    """Python source -> `ApiCall`, or None if it is not a call."""
+def _is_nested_too_deeply(code: str) -> bool:
+    depth = 0
+    for match in _STRING_COMMENT_OR_BRACKET.finditer(code):
+        depth += _nesting_change(match.group())
+        if depth > MAX_NESTING:
+            return True
+    return False
+
+
+def _nesting_change(token: str) -> int:
+    if token in "([{":
+        return 1
+    if token in ")]}":
+        return -1
+    return 0  # a string or a comment
+
+
+def _first_call(code: str) -> ApiCall | None:
+    """The first call of a text that is Python throughout; None if it isn't, or has no call."""
+    if _is_nested_too_deeply(code):
+        return None
+    code = re.sub(r"\A\s*\n", "", code)
+    if code[:1].isspace():
+        code = f"if True:\n{code}"  # which makes an indented text valid
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as one about the backslash in '\d'
-            tree = ast.parse(source, mode="eval").body
-        if not isinstance(tree, ast.Call):  # but, for example, `not(x)`
+            tree = ast.parse(code)
+        calls = _calls(tree)
+        if not calls:
             return None
-        call, *inner = (_call(node) for node in ast.walk(tree) if isinstance(node, ast.Call))
+        first = min(calls, key=lambda node: (node.lineno, node.col_offset))
+        inner = [_call(node) for node in _calls(first) if node is not first]
+        return replace(_call(first), inner=tuple(inner))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    return replace(call, inner=tuple(inner))
+
+
+def _calls(tree: ast.AST) -> list[ast.Call]:
+    """The calls of a tree, the outermost first; of a chain only its first link."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [call for call in calls if not _is_chained(call)]
+
+
+def _is_chained(call: ast.Call) -> bool:
+    """Whether a call is made on the result of another, as `.c(2)` in `a.b(1).c(2)`."""
+    callee = call.func
+    while isinstance(callee, ast.Attribute | ast.Subscript | ast.Await):
+        callee = callee.value
+    return isinstance(callee, ast.Call)
 
 
 def _call(node: ast.Call) -> ApiCall:
@@ -196,7 +301,8 @@ def _call(node: ast.Call) -> ApiCall:
             raise InputError(f"{keyword.arg} is given twice")
         else:
             kwargs[keyword.arg] = _source(keyword.value)
-    return ApiCall(_source(node.func), tuple(args), kwargs)
+    name = ast.unparse(ast.Call(node.func, [], [])).removesuffix("()")  # "(lambda: 0)" in brackets
+    return ApiCall(name, tuple(args), kwargs)
 
 
 def _source(node: ast.expr) -> str:
