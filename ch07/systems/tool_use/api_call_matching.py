@@ -31,18 +31,18 @@ from ch07.utils.errors import InputError
 OUTCOMES = ("correct", "wrong_api", "hallucination", "unparsable")
 MAX_CALL_CHARACTERS = 4000  # the rest of an answer is ignored
 MAX_NESTING = 40  # brackets within brackets
-MAX_STARTS = 200  # places in prose where a call or code might begin; bounds the time
+# In prose, brackets may be looked at, and parsed, more than once; these bound the time.
+MAX_STARTS = 200  # places where a call or a code span may begin
+MAX_PARSED_CHARACTERS = 10 * MAX_CALL_CHARACTERS
 _NAME = r"[^\W\d]\w*"
-# A dot and a blank end a sentence: in prose a name goes on after "x.y", "x .y" and "x . y" only.
-_DOTTED_NAME = rf"{_NAME}(?:(?:\s+\.\s*|\.){_NAME}){{0,20}}"
+# Not "hub. load", which may end a sentence, nor "the .load".
+_DOTTED_NAME = rf"{_NAME}(?:(?:\s+\.\s+|\n\s*\.|\.){_NAME}){{0,20}}"
 _START = re.compile(
     r"(?P<backticks>`+)"
     r"|(?<![\w.])(?<!def )(?<!class )"  # a definition is no call
     rf"(?P<callee>{_DOTTED_NAME}|\(\s*{_DOTTED_NAME}\s*\))\s*\("
 )
-_CODE_SPAN = re.compile(
-    r"`+(?:\w*\n)?(?P<code>[^`]*)(?:`+|\Z)"
-)  # inline, or a fence with a language
+_CODE_SPAN = re.compile(r"`+(?:\w*\n)?(?P<code>[^`]*)(?:`+|\Z)")  # "`...`" or "```python\n..."
 _STRING_COMMENT_OR_BRACKET = re.compile(
     r"""'{3}[\s\S]*?'{3}|"{3}[\s\S]*?"{3}"""  # strings and comments, whatever they contain
     r"""|'(?:[^'\\\n]|\\[\s\S])*'|"(?:[^"\\\n]|\\[\s\S])*"|\#.*\n"""
@@ -86,12 +86,13 @@ def parse_api_call(text: str) -> ApiCall | None:
 
     1. in backticks, a code span or block that is Python, or else
     2. a name and its bracket, if they touch. Prose puts a blank before a bracket, "the model
-       (small)"; a call with blanks counts only if a string or a keyword is among its arguments.
+       (small)", so a call with a blank there or at a dot counts only if a string or a keyword is
+       among its arguments, or if it has none.
 
     Brackets that contain no Python are skipped. A call that is never closed extends to the next
     backtick or the end. Of a chain, `a.b(1).c(2)`, the call is the first link, `a.b(1)`: what is
     done with its result does not change which API was called. Only the first
-    `MAX_CALL_CHARACTERS` characters and `MAX_STARTS` places are considered.
+    `MAX_CALL_CHARACTERS` characters are considered, and `MAX_STARTS` places in them.
 
     >>> parse_api_call('model = hub.load("small", pretrained=True)  # a small one')
     ApiCall(name='hub.load', args=("'small'",), kwargs={'pretrained': 'True'}, inner=())
@@ -105,18 +106,21 @@ def parse_api_call(text: str) -> ApiCall | None:
     if call is not None:
         return call
     code_spans = {span.start(): span["code"] for span in _CODE_SPAN.finditer(text)}
-    tried_ends: set[int] = set()
     position = 0
+    n_parsed = 0
     for _ in range(MAX_STARTS):
         start = _START.search(text, position)
         if start is None:
             return None
         if start["backticks"]:
-            call = _first_call(code_spans.get(start.start(), ""))
-            position = start.end()
+            code, position = code_spans.get(start.start(), ""), start.end()
         else:
-            call, position = _call_in_prose(text, start, tried_ends)
-        if call is not None:
+            code, position = _code_in_prose(text, start)
+        n_parsed += len(code)
+        if n_parsed > MAX_PARSED_CHARACTERS:
+            return None
+        call = _first_call(code)
+        if call is not None and not (_has_blanks(start) and _could_be_prose(call)):
             return call
     return None
 
@@ -198,34 +202,32 @@ def _is_call_of(call: ApiCall, entry: ApiCall) -> bool:
 
 
 # --- from text to a tree ------------------------------------------------------------------------
-def _call_in_prose(
-    text: str, start: re.Match[str], tried_ends: set[int]
-) -> tuple[ApiCall | None, int]:
-    """The call that begins at a match of `_START`, or None, and where to go on searching.
+def _code_in_prose(text: str, start: re.Match[str]) -> tuple[str, int]:
+    """The code of the call that begins at a match of `_START`, and where to search afterwards.
 
-    `tried_ends` collects where brackets after blanks are closed: a second one with the same end
-    begins in a comment or a string, and parsing it, too, would take quadratic time.
+    The code is empty if there is no call, and the search goes on after what can't be prose.
     """
+    name_end = start.end("callee")
     if iskeyword(start["callee"]):  # such as "not(...)"
-        return None, start.end()
-    has_blanks = any(character.isspace() for character in start.group())
+        return "", name_end
     end = _end_of_call(text, start.end())
-    code = f"({text[start.start() : end]})"  # within brackets, lines may break
-    if has_blanks:
-        if end is None or end in tried_ends:
-            return None, start.end()
-        tried_ends.add(end)
-        call = _first_call(code)
-        is_code = call is not None and _has_string_or_keyword(call)
-        return (call if is_code else None), start.end()
-    if end is None:
-        backtick = text.find("`", start.end())
-        return None, backtick if backtick >= 0 else len(text)
-    return _first_call(code), end
+    if end is not None:
+        code = "".join(start["callee"].split()) + text[start.end() - 1 : end]
+        return code, name_end if _has_blanks(start) else end
+    if _has_blanks(start):
+        return "", name_end
+    backtick = text.find("`", name_end)
+    return "", backtick if backtick >= 0 else len(text)
 
 
-def _has_string_or_keyword(call: ApiCall) -> bool:
-    return bool(call.kwargs) or any(value.endswith(("'", '"')) for value in call.args)
+def _has_blanks(start: re.Match[str]) -> bool:
+    return any(character.isspace() for character in start.group())
+
+
+def _could_be_prose(call: ApiCall) -> bool:
+    """Whether the brackets hold bare words or numbers only, such as "(small)" or "(2023)"."""
+    has_string = any(value.endswith(("'", '"')) for value in call.args)
+    return bool(call.args) and not call.kwargs and not has_string
 
 
 def _end_of_call(text: str, start: int) -> int | None:

@@ -2,8 +2,12 @@
 
 The one idea: the right call and the right domain are two questions. Gorilla's "accuracy" is the
 second (the call exists, and serves the right kind of task), so both are reported here, each with
-its interval. Knows nothing of models or files. Source: the evaluator of
-Gorilla, `eval/eval-scripts/ast_eval_*.py` (Patil et al. 2023, arXiv 2305.15334).
+its interval. Knows nothing of models or files.
+
+Source: the evaluator of Gorilla, `eval/eval-scripts/ast_eval_*.py` (Patil et al. 2023, arXiv
+2305.15334). On purpose, every answer has one of four outcomes here, so that their shares add up
+to 1. The original counts two, correct and hallucination. An answer that is no call is a
+hallucination in its scripts for HuggingFace and TensorFlow Hub, and neither in that for TorchHub.
 """
 
 from collections import Counter
@@ -31,8 +35,9 @@ def score_api_calls(
     """Counts of the four outcomes, and shares with 95 % intervals, as a dict.
 
     `answers` are texts, `golds` the right calls as text. "identity" is the share of right calls,
-    "domain" the share of calls in the right domain, right calls included; "substring_rule" has the
-    counts by the original's rule. ValueError if there are no answers, and for a gold call that is
+    "domain" the share of calls in the right domain, right calls included. "substring_rule" has the
+    counts by the original's rule: its "correct" means the right domain, and an answer without a
+    call is in neither count. ValueError if there are no answers, and for a gold call that is
     not in the catalogue.
     """
     if not answers:

@@ -15,6 +15,7 @@ from ch07.data.splits import split_entries
 from ch07.systems.tool_use.api_call_matching import (
     MAX_CALL_CHARACTERS,
     MAX_NESTING,
+    MAX_PARSED_CHARACTERS,
     OUTCOMES,
     Api,
     ApiCall,
@@ -60,6 +61,13 @@ TABLE = [
     ("The function(s): hub.load(model='small', width=1)", "hallucination"),
     ("The function(so to say) is hub.load(model='small', width=1)", "correct"),
     ("<<<api_call>>>: hub.load(model='small', width=1), <<<api_provider>>>: hub", "correct"),
+    ("<<<api_call>>>: hub.load (model='small', width=1), <<<api_provider>>>: hub", "correct"),
+    ("hub.load (model='small', width=1)", "correct"),
+    ("hub . load\t(model='small', width=1)", "correct"),
+    ("(hub.load)(model='small', width=1)", "correct"),
+    ("await hub.load(model='small', width=1)", "correct"),
+    ("the model (small) is good: hub.load (model='small', width=1)", "correct"),
+    ("Use it (see the docs). hub.load(model='small', width=1)", "correct"),
     ("print(hub.load(model='small', width=1))", "correct"),
     ("hub.load(model='small', width=1).eval()", "correct"),
     ("f(g(1), [hub.load(model='small', width=1)])", "correct"),
@@ -101,6 +109,98 @@ TABLE = [
 @pytest.mark.parametrize(("text", "outcome"), TABLE)
 def test_answers_have_the_expected_outcome(text, outcome):
     assert match_api_call(parse_api_call(text), parse_api_call(GOLD), CATALOGUE) == outcome
+
+
+READINGS = {
+    # text that is Python: what Python reads
+    "x = f (a)": "f(a)",
+    "f. g (a)": "f.g(a)",
+    "f.\\\ng(a)": "f.g(a)",
+    "m = (\n    hub  # (here)\n    .load('a')\n    .eval()\n)": "hub.load('a')",
+    "\n    x = f (a)\n    g(b)\n": "f(a)",
+    "def f(x):\n    return g(x)": "g(x)",
+    "return (f(1))": "f(1)",
+    "m = await f (a)": "f(a)",
+    "not(f(1))": "f(1)",
+    "[(f(1)), g(2)]": "f(1)",
+    "(f . g) (a)": "f.g(a)",
+    "d['k'](1)": "d['k'](1)",
+    "(lambda: 0)(1)": "(lambda: 0)(1)",
+    "', '.join(f(1))": "', '.join(f(1))",
+    "f'{g(1)!r:>{w}}'": "g(1)",
+    "f(f'{g(1)}')": "f(f'{g(1)}')",
+    "f('''a\n  \nb''')": r"f('a\n  \nb')",
+    "f('a\\\nb)')": "f('ab)')",
+    # text in which code is marked by backticks
+    "```python\nimport f\nm = f (a)\n```": "f(a)",
+    "Here:\n\n```\n  f (a)\n```\nThat's it.": "f(a)",
+    "Here:\n```python\nm = f (a)": "f(a)",
+    "Answer (short)\n```\nf(1)\n```": "f(1)",
+    "Take `f . g (a)`, not `h(a)`.": "f.g(a)",
+    "First f(1), then `g(2)`.": "f(1)",
+    "Call `f(` with a: `f(a)`": "f(a)",
+    "f('a`b') or `g(1)`": "f('a`b')",
+    "```\nf(1)\n  not Python\n```": "f(1)",
+    # prose
+    "It is f ('a'), I think.": "f('a')",
+    "It is f\t. g\n('a'), I think.": "f.g('a')",
+    "It is f\n  .g('a'), I think.": "f.g('a')",
+    "It is f (n=a), I think.": "f(n=a)",
+    "It is f (), I think.": "f()",
+    "It is (f.g)(a), I think.": "f.g(a)",
+    "It's 'f(1)'.": "f(1)",
+    "We think that's it. Load(1) does it.": "Load(1)",
+    "The model (small) of f(1) is good.": "f(1)",
+    "The model (2023) of f(1) is good.": "f(1)",
+    "The models (small, large) are in f (size='s') now.": "f(size='s')",
+    "Use it (see the docs: f ('a')).": "f('a')",
+    "Use it (isn't it?) with f ('a').": "f('a')",
+    "The method .eval() of x . y is used: z.f(1)": "z.f(1)",
+    "as in [1](http://a.b/c) and f[2](x): g(1)": "g(1)",
+    "it (x (y (z: f('a') is it": "f('a')",
+    "def f(x): return g(1": None,
+    "the model (small) is good": None,
+    "we return (1) and not (2)": None,
+    "f ('a', is good": None,
+    # of a chain, the first link
+    "a.b(1).c(2)": "a.b(1)",
+    "a.b(1)[0].c(2)(3)": "a.b(1)",
+    "(await a.b(1)).c(2)": "a.b(1)",
+    "It is a.b(1).c(2), I think.": "a.b(1)",
+    "a.b(1).c(d(2))": "a.b(1)",
+}
+
+
+@pytest.mark.parametrize("text", READINGS)
+def test_the_first_call_is_read(text):
+    call = parse_api_call(text)
+    assert (None if call is None else str(call)) == READINGS[text]
+
+
+def test_a_chain_within_the_arguments_is_its_first_link_too():
+    call = parse_api_call("f(a.b(1).c(g(2)))")
+    assert [str(inner) for inner in call.inner] == ["g(2)", "a.b(1)"]
+
+
+def test_a_text_that_is_python_throughout_is_read_as_python():
+    """Even if a person would read a heading: nothing in the text says so; a fence would."""
+    assert parse_api_call("Answer (short)\nf(1)").name == "Answer"
+    assert parse_api_call("Answer (short):\nf(1)").name == "f"
+    assert parse_api_call("Answer (short)\n```\nf(1)\n```").name == "f"
+
+
+TOKENS = "hub . image . load ( 'small' , n = [ 1 , f ( x ) ] , ) . eval ( )".split()
+BLANKS = st.sampled_from(["", " ", "\t", "  ", "\\\n", "\n", "  # it's :)\n"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(BLANKS, min_size=len(TOKENS), max_size=len(TOKENS)))
+def test_blanks_between_tokens_change_nothing(blanks):
+    code = "".join(token + blank for token, blank in zip(TOKENS, blanks, strict=True))
+    expected = parse_api_call("".join(TOKENS))
+    assert str(expected) == "hub.image.load('small', n=[1, f(x)])"
+    assert parse_api_call(f"model = ({code})") == expected
+    assert parse_api_call(f"Here is it:\n```python\nmodel = ({code})\n```\nGood luck!") == expected
 
 
 PUNCTUATION = st.text("ab.()[]{}'\"\\#=,*1- \n", max_size=40)
@@ -154,6 +254,13 @@ def test_literals_survive_parsing_within_prose(values):
         "(a) " * 100_000,
         "f(a a) " * 100_000,
         "x" * 10**6 + "(",
+        "a . " * 1000,
+        "a (" * 1300,
+        "`" * 4000,
+        "`f (a` " * 500,
+        "f(`'" * 1000,
+        "f" + "(1)" * 1300,
+        "if f(1):\n" * 400,
     ],
     ids=lambda text: f"{text[:9]} {len(text)}",
 )
@@ -161,12 +268,38 @@ def test_huge_and_deeply_nested_texts_are_parsed_quickly(text):
     started = time.monotonic()
     call = parse_api_call(text)
     assert call is None or len(str(call)) <= 2 * MAX_CALL_CHARACTERS
-    assert time.monotonic() - started < 1, "a few milliseconds on a quiet machine"
+    assert time.monotonic() - started < 5, "a few milliseconds on a quiet machine"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a (#" * 400 + "\n" + "x," * 1100 + "x x)",  # brackets in a comment, closed after it
+        "a ('#" * 300 + "\n" + "x," * 1100 + "x x)",
+        "a (" * 500 + "x," * 900 + "x x" + ")" * 500,
+        "`a (#` " * 300 + "\n" + "x," * 900 + "x x)",
+    ],
+    ids=lambda text: text[:7],
+)
+def test_no_text_is_parsed_over_and_over(text, monkeypatch):
+    parsed = []
+
+    def parse(source):
+        parsed.append(len(source))
+        return tree_of(source)
+
+    tree_of = ast.parse
+    with monkeypatch.context() as patch:
+        patch.setattr(ast, "parse", parse)
+        parse_api_call(text)
+    assert sum(parsed) <= len(text) + MAX_PARSED_CHARACTERS
 
 
 def test_brackets_are_parsed_up_to_the_maximum_nesting():
     call, deeper = ("f" + "(" * n + ")" * n for n in (MAX_NESTING, MAX_NESTING + 1))
-    assert parse_api_call(call) is not None and parse_api_call(deeper) is None
+    for form in ("{}", "It is {}!", "It is `{}`!"):
+        assert parse_api_call(form.format(call)) is not None
+        assert parse_api_call(form.format(deeper)) is None
 
 
 def test_no_call_is_executed(tmp_path):
