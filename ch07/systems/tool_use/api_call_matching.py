@@ -24,7 +24,6 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from keyword import iskeyword
 
 from ch07.utils.errors import InputError
 
@@ -205,11 +204,10 @@ def _is_call_of(call: ApiCall, entry: ApiCall) -> bool:
 def _code_in_prose(text: str, start: re.Match[str]) -> tuple[str, int]:
     """The code of the call that begins at a match of `_START`, and where to search afterwards.
 
-    The code is empty if there is no call, and the search goes on after what can't be prose.
+    The code is empty if the brackets are never closed. After a name with blanks, which may be
+    prose, the search goes on within the brackets.
     """
     name_end = start.end("callee")
-    if iskeyword(start["callee"]):  # such as "not(...)"
-        return "", name_end
     end = _end_of_call(text, start.end())
     if end is not None:
         code = "".join(start["callee"].split()) + text[start.end() - 1 : end]
@@ -217,7 +215,9 @@ def _code_in_prose(text: str, start: re.Match[str]) -> tuple[str, int]:
     if _has_blanks(start):
         return "", name_end
     backtick = text.find("`", name_end)
-    return "", backtick if backtick >= 0 else len(text)
+    if backtick < 0:
+        return "", len(text)
+    return "", backtick
 
 
 def _has_blanks(start: re.Match[str]) -> bool:
