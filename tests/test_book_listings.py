@@ -1,14 +1,13 @@
 """docs/reference/book_listings.md: every name resolves, and each alias is what it stands for."""
 
-import importlib
 import json
 import math
 import re
-from pathlib import Path
 
 import pytest
 import torch
 from completion_server import ollama, serving
+from documented_names import ROOT, assert_is_defined, dotted_names, table_rows
 from torch import nn
 
 from ch07 import book_names
@@ -20,12 +19,8 @@ from ch07.generation.decoding import Sampling, continue_prompts
 from ch07.utils.errors import DataError
 from collate import custom_collate_fn
 
-ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "docs" / "reference" / "book_listings.md").read_text(encoding="utf-8")
-ROWS = re.findall(r"^\| ([\dA-E.]+) \| (.*?) \| (.*?) \|", TEXT, flags=re.M)
-NAMED = re.findall(
-    r"`((?:ch07|collate|gpt_model|instruction_dataset|train_loop|torch)[\w.]*)`", TEXT
-)
+ROWS = table_rows(TEXT, n_cells=4)  # section, name in the book, name here, remarks
 BOOK = """
     download_and_load_file format_input InstructionDataset custom_collate_draft_1
     custom_collate_draft_2 custom_collate_fn calc_loss_batch calc_loss_loader evaluate_model
@@ -38,7 +33,7 @@ BOOK = """
 
 @pytest.mark.parametrize("name", BOOK)
 def test_each_listing_of_the_book_has_a_row(name):
-    assert any(f"`{name}`" in book for _, book, _ in ROWS)
+    assert any(f"`{name}`" in book for _, book, _, _ in ROWS)
 
 
 @pytest.mark.parametrize("exercise", ["7.1", "7.2", "7.3", "7.4"])
@@ -46,27 +41,22 @@ def test_each_exercise_of_the_book_has_a_row(exercise):
     assert re.search(rf"^\| {exercise}, ", TEXT, flags=re.M)
 
 
-@pytest.mark.parametrize("path", sorted(set(NAMED)))
+@pytest.mark.parametrize("path", sorted(set(dotted_names(TEXT))))
 def test_each_name_is_where_the_table_says(path):
-    if path.endswith(".py"):
-        assert (ROOT / path).exists()
-        return
-    module, _, name = path.rpartition(".")
-    assert hasattr(importlib.import_module(module), name)
+    assert_is_defined(path)
 
 
 def test_each_row_says_where_or_that_it_is_not_here():
     assert len(ROWS) >= len(BOOK)
-    for _, book, here in ROWS:
+    for _, book, here, _ in ROWS:
         assert here == "not here" or re.fullmatch(r"`[\w.]+`", here), book
 
 
 def test_same_and_alias_mean_that_the_name_is_the_same():
-    for line in TEXT.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 4 and cells[3].startswith(("Same", "Alias")):
-            book = re.search(r"`(\w+)`", cells[1]).group(1)
-            assert cells[2].strip("`").endswith(f".{book}")
+    for _, in_book, here, remarks in ROWS:
+        if remarks.startswith(("Same", "Alias")):
+            book = re.search(r"`(\w+)`", in_book).group(1)
+            assert here.strip("`").endswith(f".{book}")
 
 
 def test_the_aliases_are_all_in_the_table():
