@@ -277,10 +277,10 @@ def test_the_random_entries_reach_every_case(tokenizer):
     whole = label_rows(entries, tokenizer, joint=True, original=True).rows
     merged = sum(a.labels != b.labels for a, b in zip(whole, mended, strict=True))
     masked = sum(row.n_counted == 0 for row in joint)
-    endless = sum(row.n_counted > 0 and not row.has_end for row in joint)
+    endless = sum(row.n_counted > 0 and not row.has_end() for row in joint)
     assert min(merged, masked, endless) > 50
     typed = [entry for entry in entries if END in entry["instruction"] + entry["output"]]
-    assert len(typed) > 100 and sum(row.has_end for row in joint) > 50
+    assert len(typed) > 100 and sum(row.has_end() for row in joint) > 50
 
 
 @pytest.mark.parametrize("sizes", [(64, 64), (20, 9), (2, 3), (200, 300)])

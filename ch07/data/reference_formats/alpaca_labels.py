@@ -121,6 +121,7 @@ def label_rows(
         if original:
             result.rows.append(original_row(prompt, answer, prompt_length, max_length, end_id))
             continue
+        cuts_prompt = max_prompt_length is not None
         try:
             row = corrected_row(
                 prompt,
@@ -128,7 +129,7 @@ def label_rows(
                 max_length=max_length,
                 max_prompt_length=max_prompt_length,
                 max_answer_length=max_answer_length,
-                header_length=_header_length(prompt, entry, tokenizer, style),
+                header_length=_header_length(prompt, entry, tokenizer, style) if cuts_prompt else 0,
                 end_id=end_id,
             )
         except InputError as error:

@@ -112,7 +112,8 @@ def parse_api_call(text: str) -> ApiCall | None:
         if start is None:
             return None
         if start["backticks"]:
-            code, position = code_spans.get(start.start(), ""), start.end()
+            code = code_spans.get(start.start(), "")
+            position = start.end()
         else:
             code, position = _code_in_prose(text, start)
         n_parsed += len(code)
