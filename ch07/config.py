@@ -25,6 +25,8 @@ ROW_FORMS = ("own", "alpaca", "chinese-alpaca", "chatglm", "lamini")
 # The tokens at which the other projects cut a row, unless another limit is given.
 ROW_LENGTHS = {"alpaca": 512, "chinese-alpaca": 512, "lamini": 2048}
 CHATGLM_LENGTH = 64  # of a question, and of an answer, each with its special tokens
+# Which tokens of a pair's rows the log-probabilities count; the first is the default.
+COUNTED_PARTS = ("answer-and-end", "answer", "header-and-answer", "header-answer-and-end")
 ANSWER_TOKENS = 256  # the most tokens of an answer, unless another limit is given
 RANDOM_START = "gpt2-tiny"  # the one size that no weights are published for
 
@@ -500,6 +502,14 @@ class PreferOptions:
         help="how the log-probabilities of an answer's tokens are combined",
         commands=PREFER,
         choices=("sum", "mean"),
+    )
+    counted: str = setting(
+        COUNTED_PARTS[0],
+        help="tokens whose log-probabilities are combined: those of the answer, of the end-of-text "
+        "after it, of the response header before it (### Response:); the book's notebook takes "
+        "the mean of header-and-answer",
+        commands=PREFER,
+        choices=COUNTED_PARTS,
     )
     epochs: int = count_setting(1, help="passes over the pairs", commands=PREFER)
     batch_size: int = count_setting(8, help="pairs in a batch", commands=PREFER)

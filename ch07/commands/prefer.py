@@ -16,7 +16,12 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from ch07.config import PREFER_LR, PREFER_LR_OF_SMALL_MODELS, PreferOptions
+from ch07.config import (
+    COUNTED_PARTS,
+    PREFER_LR,
+    PREFER_LR_OF_SMALL_MODELS,
+    PreferOptions,
+)
 from ch07.data.chat_forms import describe_conversations, merge_descriptions
 from ch07.data.entries import DataFile
 from ch07.data.findings import Finding, summarize_findings
@@ -65,7 +70,8 @@ from train_loop import TrainSettings, TrainState, make_optimizer, total_steps
 
 WEIGHT_DECAY = 0.01  # of the matrices
 SMALL_MODEL = 20_000_000  # parameters
-LOSS_SETTINGS = ("beta", "label_smoothing", "reduction")  # stored under "preference" in config.json
+# Stored under "preference" in config.json.
+LOSS_SETTINGS = ("beta", "label_smoothing", "reduction", "counted")
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,11 @@ def _resume_run(given: dict[str, Any]) -> int:
 def _stored_options(config: Config, given: dict[str, Any]) -> PreferOptions:
     """The options of the run, with what may change when it is resumed."""
     try:
-        known = {**config["options"], **config["preference"]}
+        known = {
+            "counted": COUNTED_PARTS[0],  # as in runs of older versions, which don't mention it
+            **config["options"],
+            **config["preference"],
+        }
         check_field_types(PreferOptions, known)
         return PreferOptions(**merge_resumed_values(known, given))
     except TypeError as error:
@@ -203,6 +213,7 @@ def _split(
             style=run.style,
             context_length=run.model.config.context_length,
             skip_bad_rows=options.skip_bad_rows,
+            counted=options.counted,
         )
         findings += findings_of_part
     return pairs, findings

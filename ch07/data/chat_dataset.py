@@ -86,6 +86,27 @@ def encode_chat_prompt(
     return [*ids, *last.prompt]
 
 
+def count_header_tokens(
+    entry: Entry, prompt_ids: Sequence[int], tokenizer: Any, style: PromptStyle = BOOK_STYLE
+) -> int:
+    r"""How many of the last ids of an entry's prompt are the response header.
+
+    The header is the last line of the template: "### Response:\n" in the book's style. Its tokens
+    are found by their length, because tokenized by itself, what comes before the header may have
+    other ids at its end. A token that begins before the header is none of them.
+    """
+    role, text = prompt_parts(entry, style)[-1][-1]
+    if role != "template":
+        return 0
+    line_start = text.rstrip("\n").rfind("\n") + 1
+    n_left = len(text[line_start:].encode())  # bytes of the header
+    for n_tokens, token_id in enumerate(reversed(prompt_ids)):
+        n_left -= len(tokenizer.decode_single_token_bytes(token_id))
+        if n_left < 0:
+            return n_tokens
+    return len(prompt_ids)
+
+
 def drop_oldest_turns(
     entry: Entry, tokenizer: Tokenizer, style: PromptStyle, max_length: int
 ) -> tuple[Entry, int]:

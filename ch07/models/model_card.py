@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from ch07.config import FinetuneOptions
+from ch07.config import COUNTED_PARTS, FinetuneOptions
 from ch07.data.byte_pair_vocabulary import vocabulary_of
 from ch07.data.chat_forms import is_chat
 from ch07.models.architectures import ModelConfig
@@ -31,7 +31,8 @@ TRAINED = {  # by method
 OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon and AdamW"}
 PREFERENCE_LOSS = (
     "preferences: direct preference optimization (DPO) with beta {beta:g}, label smoothing "
-    "{label_smoothing:g} and the {reduction} of each answer's log-probabilities"
+    "{label_smoothing:g} and the {reduction} of each answer's log-probabilities "
+    "(counted: {counted})"
 )
 SINGLE_INSTRUCTIONS = """\
 The model answers one instruction at a time: it was trained neither with
@@ -170,6 +171,8 @@ def _training_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     facts = config["facts"]
     settings = config["settings"]
     preference = config.get("preference")
+    if preference is not None:  # runs of older versions don't say what was counted
+        preference = {"counted": COUNTED_PARTS[0], **preference}
     unit = "rows" if preference is None else "pairs"
     sizes = ", ".join(f"{n:,} {name}" for name, n in facts["rows"].items())
     return {

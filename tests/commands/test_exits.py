@@ -94,7 +94,7 @@ def test_the_card_of_a_run_on_pairs_says_so(run):
     preference = {"beta": 0.25, "label_smoothing": 0.1, "reduction": "mean"}
     card = model_card(changed(run, preference=preference))
     assert "direct preference optimization (DPO) with beta 0.25, label smoothing 0.1" in card
-    assert "the mean of each answer's log-probabilities" in card
+    assert "the mean of each answer's log-probabilities (counted: answer-and-end)" in card
     assert re.search(r"\| data \| .* train, .* pairs of answers \|", card)
     assert re.search(r"\| training \| .* of 16 pairs, peak", card)
     assert "DPO" not in model_card(changed(run)) and "pairs" not in model_card(changed(run))

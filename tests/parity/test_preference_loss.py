@@ -1,14 +1,26 @@
 """DPO is that of its authors: their loss on random numbers, and log-probabilities as transformers'
-GPT-2 has them.
+GPT-2 has them. With two named options, it is that of the book's author.
 """
+
+import copy
 
 import pytest
 import torch
 import torch.nn.functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from ch07.systems.preference_tuning.dpo import dpo_loss, rewards, sequence_logprobs
-from collate import custom_collate_response_fn
+from ch07.systems.preference_tuning.dpo import (
+    DPOSettings,
+    dpo_loss,
+    evaluate_pairs,
+    pair_logprobs,
+    rewards,
+    sequence_logprobs,
+)
+from ch07.systems.preference_tuning.preference_data import PairDataset, pair_loader
+from collate import END_OF_TEXT, custom_collate_response_fn
+from gpt_model import GPTModel
+from instruction_dataset import format_input
 
 
 class Peer(torch.nn.Module):
@@ -62,3 +74,123 @@ def test_the_loss_of_the_authors(beta, smoothing):
         rewards(policy_chosen, chosen, beta) - rewards(policy_rejected, rejected, beta),
         beta * logits,
     )
+
+
+# --- what is counted ----------------------------------------------------------------------------
+
+PAIRS = [
+    {"instruction": "Name a river.", "input": "", "chosen": "The Rhine.", "rejected": "Rhine"},
+    {
+        "instruction": "Correct the spelling.",
+        "input": "freind --> friend",
+        "chosen": 'It is spelled "friend".\n\nNot "freind".',
+        "rejected": "Wrong, get it together!",
+    },
+    {"instruction": "Add 2 and 3.", "input": "", "chosen": "5", "rejected": "That would be 6."},
+]
+
+
+def logps_of_the_book(model, pairs, side, tokenizer):
+    """Both sides padded to one length; the mean from two tokens after the prompt to the last."""
+    prompts = [tokenizer.encode(format_input(pair)) for pair in pairs]
+    texts = {
+        key: [
+            tokenizer.encode(f"{format_input(pair)}\n\n### Response:\n{pair[key]}")
+            for pair in pairs
+        ]
+        for key in ("chosen", "rejected")
+    }
+    length = max(len(ids) + 1 for key in texts for ids in texts[key])
+    means = []
+    for prompt, ids in zip(prompts, texts[side], strict=True):
+        row = torch.tensor(ids + [END_OF_TEXT] * (length - len(ids)))
+        mask = torch.zeros(length, dtype=torch.bool)
+        mask[len(prompt) + 2 : len(ids)] = True
+        logprobs = model(row[None, :-1])[0].log_softmax(-1)
+        selected = logprobs.gather(-1, row[1:, None])[:, 0]
+        means.append((selected * mask[1:]).sum() / mask[1:].sum())
+    return torch.stack(means)
+
+
+def logps_of_the_authors(model, pairs, side, tokenizer):
+    """The sum over the answer and the token that ends it."""
+    sums = []
+    for pair in pairs:
+        prompt = tokenizer.encode(format_input(pair) + "\n\n### Response:\n")
+        row = torch.tensor([*prompt, *tokenizer.encode(pair[side]), END_OF_TEXT])
+        logprobs = model(row[None, :-1])[0].log_softmax(-1)
+        sums.append(logprobs.gather(-1, row[1:, None])[len(prompt) - 1 :].sum())
+    return torch.stack(sums)
+
+
+ORACLES = {
+    "the book": (logps_of_the_book, {"reduction": "mean"}, "header-and-answer"),
+    "the authors": (logps_of_the_authors, {}, "answer-and-end"),
+}
+
+
+def two_models():
+    """A random model, and one near it: the policy and the reference. In float64."""
+    shape = {"context_length": 96, "emb_dim": 12, "n_heads": 2, "n_layers": 2}
+    policy = GPTModel(shape, torch.Generator().manual_seed(0)).double().eval()
+    reference = copy.deepcopy(policy).requires_grad_(False)
+    with torch.no_grad():
+        for weight in policy.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    return policy, reference
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_logprobs_loss_and_gradients_of(name, tokenizer):
+    """And the loss and the rewards of an evaluation: the book's rewards leave beta out."""
+    oracle, options, counted = ORACLES[name]
+    policy, reference = two_models()
+    loader = pair_loader(PairDataset(PAIRS, tokenizer, counted=counted), len(PAIRS))
+    ((chosen, rejected, _),) = loader
+    reduction = options.get("reduction", "sum")
+    ours = {}
+    theirs = {}
+    for side, batch in (("chosen", chosen), ("rejected", rejected)):
+        for which, model in (("policy", policy), ("reference", reference)):
+            ours[which, side] = sequence_logprobs(model, *batch, reduction)
+            theirs[which, side] = oracle(model, PAIRS, side, tokenizer)
+            torch.testing.assert_close(
+                ours[which, side].double(), theirs[which, side], atol=1e-5, rtol=1e-5
+            )
+    their_chosen = theirs["policy", "chosen"] - theirs["reference", "chosen"]
+    their_rejected = theirs["policy", "rejected"] - theirs["reference", "rejected"]
+    their_loss = -F.logsigmoid(0.1 * (their_chosen - their_rejected)).mean()
+    our_loss = dpo_loss(*ours_in_order(ours)).mean()
+    assert our_loss.item() == pytest.approx(their_loss.item(), abs=1e-6)
+    weights = list(policy.parameters())
+    our_gradient = flat_gradient(our_loss, weights)
+    their_gradient = flat_gradient(their_loss, weights)
+    assert (our_gradient - their_gradient).norm() <= 1e-5 * their_gradient.norm()
+    assert_same_evaluation(policy, reference, loader, options, their_loss, their_chosen)
+
+
+def flat_gradient(loss, weights):
+    return torch.cat([part.flatten() for part in torch.autograd.grad(loss, weights)])
+
+
+def ours_in_order(logps):
+    sides = ("chosen", "rejected")
+    return [logps[which, side] for which in ("policy", "reference") for side in sides]
+
+
+def assert_same_evaluation(policy, reference, loader, options, loss, chosen_rewards):
+    then = pair_logprobs(reference, loader, reduction=options.get("reduction", "sum"))
+    means = evaluate_pairs(policy, loader, then, DPOSettings(**options))
+    assert means["loss"] == pytest.approx(loss.item(), abs=1e-6)
+    now = pair_logprobs(policy, loader, reduction=options.get("reduction", "sum"))
+    torch.testing.assert_close(
+        (rewards(now, then)[:, 0] / 0.1).double(), chosen_rewards.detach(), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_the_defaults_are_not_the_book_s(tokenizer):
+    """The negative control: a mean alone has other tokens in it."""
+    policy, _ = two_models()
+    ((chosen, _, _),) = pair_loader(PairDataset(PAIRS, tokenizer), len(PAIRS))
+    mean = sequence_logprobs(policy, *chosen, "mean")
+    assert (mean - logps_of_the_book(policy, PAIRS, "chosen", tokenizer)).abs().max() > 0.01

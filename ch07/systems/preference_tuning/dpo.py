@@ -9,7 +9,15 @@ stored, and no second model is kept. Knows nothing of text and files.
 Axes: B pairs, T tokens, N counted targets, V vocabulary. Source: Rafailov et al. 2023, "Direct
 Preference Optimization", sections 4 and 5.1, and its authors' `preference_loss`, where the
 log-probabilities of an answer's tokens are summed. Raschka's notebook (04_preference-tuning-with-
-dpo) averages them and leaves out the end-of-text token; `reduction="mean"` does only the former.
+dpo) averages them, over the response header and the answer without its end-of-text token:
+`reduction="mean"` here, and a `PairDataset` with counted="header-and-answer". His functions:
+
+    compute_dpo_loss             dpo_loss
+    compute_logprobs             sequence_logprobs
+    compute_dpo_loss_batch       a step of `train_on_pairs`, whose reference is stored
+    compute_dpo_loss_loader      evaluate_pairs
+    evaluate_dpo_loss_loader     evaluate_pairs, on training and on held-out pairs
+    train_model_dpo_simple       train_on_pairs
 """
 
 import math
@@ -67,6 +75,7 @@ def sequence_logprobs(
 ) -> Tensor:
     """The log-probability of each row's counted targets, summed or averaged: (B,) float32.
 
+    The mean is what the book's `compute_logprobs` returns for the same targets.
     `inputs` and `targets` (B, T) come from a collate function; targets of -100 (prompt and padding)
     are not counted. ValueError for a row without a counted target.
     """
@@ -112,7 +121,7 @@ def dpo_loss(
     -log sigmoid(beta * h), where h is the policy's log-ratio (chosen - rejected) less the
     reference's: equation 7 of the paper. `label_smoothing` is the assumed probability that a pair
     is labelled the wrong way round (Mitchell 2023, "A note on DPO with noisy preferences", as in
-    the authors' code).
+    the authors' code). The book's `compute_dpo_loss` returns the mean of these losses.
 
     >>> zero = torch.zeros(3)
     >>> [f"{x:.5f}" for x in dpo_loss(torch.tensor([0.0, 1.0, -1.0]), zero, zero, zero)]
@@ -144,7 +153,11 @@ def _check_reduction(reduction: str) -> None:
 
 
 def rewards(policy_logps: Tensor, reference_logps: Tensor, beta: float = 0.1) -> Tensor:
-    """The implicit reward of each answer (B,): beta times the growth of its log-probability."""
+    """The implicit reward of each answer (B,): beta times the growth of its log-probability.
+
+    As in the paper and its authors' code; the book's `compute_dpo_loss` leaves beta out, so its
+    rewards and margins are these, divided by beta.
+    """
     return beta * (policy_logps - reference_logps)
 
 
@@ -180,7 +193,8 @@ def evaluate_pairs(
 
     `reference` (n, 2) comes from `pair_logprobs` before training. The margin is the reward of the
     chosen answer less that of the rejected one; accuracy is the share of pairs with a positive
-    margin. FloatingPointError if the loss is not finite.
+    margin. FloatingPointError if the loss is not finite. All pairs weigh the same; the book's
+    `compute_dpo_loss_loader` averages the means of batches, of which the last may be shorter.
     """
     if not _n_pairs(loader):
         return {"loss": None, "margin": None, "accuracy": None}

@@ -1,8 +1,8 @@
 """Preference data: rows with an instruction and two answers, one preferred over the other.
 
 The one idea: a pair is two rows of instruction data with the same prompt, so the code for single
-rows also checks, formats, tokenizes and masks pairs: the answer and its end-of-text token are
-counted in the loss, the prompt with its response header is not.
+rows also checks, formats, tokenizes and masks pairs. By default the answer and its end-of-text
+token are counted in the loss, and the prompt with its response header is not (`COUNTED_PARTS`).
 
 The format {instruction, input, chosen, rejected} is that of Raschka's preference file
 (04_preference-tuning-with-dpo), whose additional key `output` is ignored. Six of its 1,100 rows
@@ -21,7 +21,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
-from ch07.data.chat_dataset import collate_responses, drop_oldest_turns, make_dataset
+from ch07.config import COUNTED_PARTS
+from ch07.data.chat_dataset import (
+    ChatDataset,
+    collate_responses,
+    count_header_tokens,
+    counted_flags,
+    drop_oldest_turns,
+    make_dataset,
+)
 from ch07.data.conversations import (
     HH_HEADING,
     as_messages,
@@ -49,9 +57,10 @@ from ch07.data.row_forms import FileForm, NamedValues
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.systems.preference_tuning.toy_preferences import toy_preferences
 from ch07.utils.console import count
+from ch07.utils.errors import InputError
 from ch07.utils.validation import MAX_LISTED, quote
 from collate import END_OF_TEXT
-from instruction_dataset import BOOK_STYLE, PromptStyle
+from instruction_dataset import BOOK_STYLE, InstructionDataset, PromptStyle
 
 Pair = dict[str, Any]
 SIDES = PAIR_NAMES
@@ -222,9 +231,11 @@ def read_dialogue(value: Any) -> list[Any] | None:
 
 
 class PairDataset(Dataset[tuple[Any, Any, int]]):
-    """Pairs as token ids: (chosen, rejected, index), each answer as (prompt_length, ids).
+    """Pairs as token ids: (chosen, rejected, index), each answer as `collate_responses` expects it.
 
-    Both answers follow the same prompt ids. ValueError for a pair whose fields are not text.
+    Both answers follow the same prompt ids. `counted` is one of `COUNTED_PARTS`; the book's
+    `PreferenceDataset` and its `custom_collate_fn` have "header-and-answer". ValueError for a pair
+    whose fields are not text.
     """
 
     def __init__(
@@ -232,8 +243,15 @@ class PairDataset(Dataset[tuple[Any, Any, int]]):
         pairs: Iterable[Pair],
         tokenizer: tiktoken.Encoding,
         style: PromptStyle = BOOK_STYLE,
+        counted: str = COUNTED_PARTS[0],
     ) -> None:
+        if counted not in COUNTED_PARTS:
+            raise InputError(f"counted is {counted!r}: choose one of {', '.join(COUNTED_PARTS)}")
         self.pairs = list(pairs)
+        self.tokenizer = tokenizer
+        self.style = style
+        self.counts_header = counted.startswith("header")
+        self.counts_end = counted.endswith("end")
         self.sides = [
             make_dataset(
                 [{**pair, "output": pair[side]} for pair in self.pairs],
@@ -248,8 +266,23 @@ class PairDataset(Dataset[tuple[Any, Any, int]]):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[Any, Any, int]:
-        chosen, rejected = self.sides
-        return chosen[index], rejected[index], index
+        chosen, rejected = (self._answer(side, index) for side in self.sides)
+        return chosen, rejected, index
+
+    def _answer(self, side: InstructionDataset | ChatDataset, index: int) -> Any:
+        """A side's item, in which header and end-of-text are counted as this dataset wants it."""
+        item: Any = side[index]
+        if self.counts_end and not self.counts_header:  # as in a dataset of single rows
+            return item
+        first, ids = item
+        counted = list(counted_flags(first, len(ids)))
+        counted[-1] = self.counts_end
+        if self.counts_header:
+            n_prompt = side.prompt_lengths[index]
+            entry = side.data[index]
+            n_header = count_header_tokens(entry, ids[:n_prompt], self.tokenizer, self.style)
+            counted[n_prompt - n_header : n_prompt] = [True] * n_header
+        return counted, ids
 
     @property
     def lengths(self) -> list[int]:
@@ -266,6 +299,7 @@ def fitting_pairs(
     style: PromptStyle,
     context_length: int,
     skip_bad_rows: bool = False,
+    counted: str = COUNTED_PARTS[0],
 ) -> tuple[PairDataset, list[Finding]]:
     """A `PairDataset` of the rows of the file that fit, and a `Finding` for each that does not.
 
@@ -281,7 +315,7 @@ def fitting_pairs(
             text = f"{count(n_dropped, 'turn')} left out, the oldest"
             notes.append(Finding(file.places[row], "note", text, kind))
         pairs.append(pair)
-    dataset = PairDataset(pairs, tokenizer, style)
+    dataset = PairDataset(pairs, tokenizer, style, counted)
     too_long = {i for i, length in enumerate(dataset.lengths) if length > context_length}
     if not too_long:
         return dataset, notes
@@ -290,7 +324,7 @@ def fitting_pairs(
     if not skip_bad_rows:
         raise_faulty_rows(file.path, FindingCounts(errors))
     fitting = [pair for i, pair in enumerate(dataset.pairs) if i not in too_long]
-    return PairDataset(fitting, tokenizer, style), [*notes, *errors]
+    return PairDataset(fitting, tokenizer, style, counted), [*notes, *errors]
 
 
 def _fit_pair(
@@ -315,7 +349,8 @@ def collate_pairs(
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
     """(inputs, targets) of the chosen answers, the same of the rejected ones, pair indices (B,).
 
-    Each side is padded to its own longest row. `options` are those of `collate_responses`.
+    Each side is padded to its own longest row; the book's `custom_collate_fn` pads both to the
+    longest of all, which changes no log-probability. `options` are those of `collate_responses`.
     """
     chosen, rejected, indices = zip(*batch, strict=True)
     return (

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ch07.commands.cli import main
-from ch07.config import PreferOptions
+from ch07.config import COUNTED_PARTS, PreferOptions
 from ch07.data.prompt_styles import STYLES
 from ch07.models.architectures import make_model
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
@@ -43,7 +43,7 @@ from ch07.utils.atomic_files import read_json
 from ch07.utils.errors import DataError, InputError
 from collate import custom_collate_fn, custom_collate_response_fn
 from gpt_model import GPTModel
-from instruction_dataset import RESPONSE_HEADER, encode_prompt
+from instruction_dataset import RESPONSE_HEADER, PromptStyle, encode_prompt
 from train_loop import TrainSettings, calc_loss_batch, learning_rate, make_optimizer
 
 PAIR = {"instruction": "Say yes.", "input": "", "chosen": "Yes, gladly.", "rejected": "No"}
@@ -176,6 +176,50 @@ def test_only_the_answer_and_its_end_of_text_are_counted(style, tokenizer):
             assert row[: len(prompt)].tolist() == prompt
     if style.name == "book":
         assert style.prompt(PAIR).endswith(RESPONSE_HEADER)
+
+
+HEADERS = {
+    "book": "### Response:\n",
+    "alpaca": "### Response:",
+    "chinese-alpaca": "### Response: ",
+    "question-answer": "### Answer:\n",
+    "phi3": "<|assistant|>:\n",
+    "chatml": "<|im_start|>assistant\n",
+    # GPT-2's token ".<" begins before the header
+    "llama-3": "|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+}
+CONVERSATION = {**PAIR, "system": "Be short.", "history": [{"instruction": "Hi", "output": "Ho"}]}
+
+
+@pytest.mark.parametrize("pair", [PAIR, CONVERSATION], ids=["a question", "a conversation"])
+@pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
+def test_the_header_and_the_end_are_counted_where_that_is_wanted(style, pair, tokenizer):
+    header, end = HEADERS[style.name], "<|endoftext|>"
+    for counted, before, after in (
+        ("answer-and-end", "", end),
+        ("answer", "", ""),
+        ("header-and-answer", header, ""),
+        ("header-answer-and-end", header, end),
+    ):
+        sides = collate_pairs([PairDataset([pair], tokenizer, style, counted)[0]])[:2]
+        for side, (_, targets) in zip(("chosen", "rejected"), sides, strict=True):
+            text = tokenizer.decode(targets[targets != -100].tolist())
+            assert text == before + pair[side] + after, counted
+
+
+def test_a_token_that_begins_before_the_header_is_not_counted(tokenizer):
+    """The two newlines before this header are one token, which isn't in it."""
+    style = PromptStyle("blank", "{instruction}{input}!\n\n:\n", "{instruction}!\n\n:\n")
+    _, targets = collate_pairs([PairDataset([PAIR], tokenizer, style, "header-and-answer")[0]])[0]
+    assert tokenizer.decode(targets[targets != -100].tolist()) == ":\n" + PAIR["chosen"]
+    bare = PromptStyle("bare", "{instruction} {input}", "{instruction}")
+    _, targets = collate_pairs([PairDataset([PAIR], tokenizer, bare, "header-and-answer")[0]])[0]
+    assert tokenizer.decode(targets[targets != -100].tolist()) == PAIR["chosen"]
+
+
+def test_other_parts_to_count_are_refused(tokenizer):
+    with pytest.raises(InputError, match="counted is 'all': choose one of answer-and-end, answer"):
+        PairDataset([PAIR], tokenizer, counted="all")
 
 
 # --- the loss -----------------------------------------------------------------------------------
@@ -580,6 +624,22 @@ def test_a_resumed_run_ends_with_the_same_bits(
     assert one == two and [record["step"] for record in one] == [0, 2, 4, 6, 8, 10]
 
 
+def test_what_is_counted_is_recorded_and_changes_the_run(small_run, pairs_file, tmp_path, capsys):
+    """The book's definition, resumed with its own settings: bit for bit the whole run."""
+    losses = {}
+    for counted in COUNTED_PARTS:
+        out = tmp_path / counted
+        options = ["--lr", "1e-2", "--reduction", "mean", "--counted", counted, "--out", str(out)]
+        assert main(["prefer", str(small_run), pairs_file, *options]) == 0
+        preference = read_json(out / run_folder.CONFIG)["preference"]
+        assert (preference["reduction"], preference["counted"]) == ("mean", counted)
+        losses[counted] = run_folder.read_metrics(out)[-1]["train_loss"]
+    assert len(set(losses.values())) == len(COUNTED_PARTS)
+    model = (out / run_folder.MODEL).read_bytes()
+    assert main(["prefer", "--resume", "--out", str(out)]) == 0
+    assert (out / run_folder.MODEL).read_bytes() == model
+
+
 def failing_at(step, error):
     """Replaces `stop_on_signal`: raises `error` during this step."""
 
@@ -649,6 +709,9 @@ def test_an_occupied_folder_names_the_command_that_resumes_its_run(
     ("change", "arguments", "code", "message"),
     [
         (None, ["--beta", "0.2"], 2, "can't be resumed with other settings: beta was 0.1"),
+        (None, ["--counted", "answer"], 2, "other settings: counted was 'answer-and-end', now"),
+        ("older", ["--counted", "answer-and-end"], 0, ""),
+        ("older", ["--counted", "answer"], 2, "counted was 'answer-and-end', now 'answer'"),
         (None, [], 0, ""),
         ("pairs", [], 1, "its data_sha256 was"),
         ("start", [], 1, "its start_sha256 was"),
@@ -673,6 +736,11 @@ def test_a_run_resumes_only_with_unchanged_inputs(
         config = read_json(out / run_folder.CONFIG)
         config["preference"]["beta"] = 0.2
         (out / run_folder.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    if change == "older":  # a version that didn't mention it
+        config = read_json(out / run_folder.CONFIG)
+        del config["preference"]["counted"]
+        (out / run_folder.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+        shutil.rmtree(out / run_folder.CHECKPOINT)
     if change in ("list", "text"):
         config = read_json(out / run_folder.CONFIG)
         config["preference"] = [] if change == "list" else {**config["preference"], "beta": "x"}
