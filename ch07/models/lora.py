@@ -7,6 +7,11 @@ more when the model is used.
 
 Axes: R rank. Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section
 4.1; initial values and names as in Microsoft's `loralib`.
+
+In Raschka's appendix E, `LoRALayer` stores the transposes, A (in, R) and B (R, out), and
+`LinearWithLoRA` adds it to a layer: together `LoRALinear`. `replace_linear_with_lora` replaces
+every linear layer, also the output head: `add_lora`, with "out_head" among its targets. Where his
+multiplier is alpha alone, alpha here is his times R.
 """
 
 from collections.abc import Mapping, Sequence
