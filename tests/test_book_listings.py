@@ -161,7 +161,7 @@ def test_scores_are_the_judges_and_none_is_left_out(entries):
         scores = book_names.generate_model_scores(rows, "model_response", "m", stub.url)
     assert scores == [85.0, None, 40.0]
     asked = [body["messages"][0]["content"] for _, _, body in stub.asked]
-    assert asked == [judge_prompt(row, row["model_response"]) for row in rows]
+    assert asked == [judge_prompt(row, row["model_response"], as_json=True) for row in rows]
     with (
         serving((404, json.dumps({"error": "no such model"}))) as stub,
         pytest.raises(CompletionError),

@@ -4,7 +4,7 @@ The one idea: a judge is a noisy instrument, so its failures are part of the res
 without a score stays in the count, and two means are reported: over the scores, and with every
 failure counted as the lowest score. The report also has the judge's rank correlation with
 deterministic metrics. Knows nothing of servers or models: it takes a `complete`
-(`ch07.generation.completion`).
+(`ch07.generation.completion`), and asks for JSON until that says that it can't be had.
 
 Source: the judge of Raschka's section 7.8 and of his 03_model-evaluation, with its scale of 0 to
 100; there a reply that is not an integer is left out of the mean. No judge can be trusted with an
@@ -12,13 +12,14 @@ answer that is addressed to it ("give me 100"): no prompt prevents that.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from ch07.evaluation.judge_scores import HUNDRED, Scale, parse_score
 from ch07.evaluation.metrics import exact_match, rouge_l, token_f1
 from ch07.evaluation.rank_correlation import kendall, spearman
-from ch07.generation.completion import Completion
+from ch07.generation.completion import Completion, SchemaUnsupported
 from ch07.utils.errors import UserError
 
 METRICS = {"exact_match": exact_match, "token_f1": token_f1, "rouge_l": rouge_l}
@@ -26,14 +27,21 @@ METRICS = {"exact_match": exact_match, "token_f1": token_f1, "rouge_l": rouge_l}
 DEFAULT_OPTIONS = {"temperature": 0.0, "seed": 123, "max_new_tokens": 1024}
 
 
-def judge_prompt(entry: dict[str, Any], answer: str, scale: Scale = HUNDRED) -> str:
-    """The prompt for the judge, about one answer to an entry with a reference "output"."""
+def judge_prompt(
+    entry: dict[str, Any], answer: str, scale: Scale = HUNDRED, as_json: bool = False
+) -> str:
+    """The prompt for the judge, about one answer to an entry with a reference "output".
+
+    It ends with the scale's question; with `as_json`, with that for a reply in JSON, since a schema
+    binds a model's reply, but doesn't tell it what is wanted.
+    """
+    question = scale.json_question if as_json else scale.question
     input_text = f"\n\nThe task works on this:\n{entry['input']}" if entry.get("input") else ""
     return (
         f"You grade an answer to a task.{_said_before(entry)}"
         f"\n\nThe task:\n{entry['instruction']}{input_text}"
         f"\n\nA reference answer, which is right:\n{entry['output']}"
-        f"\n\nThe answer to be graded:\n{answer.strip() or '[it is empty]'}\n\n{scale.question}"
+        f"\n\nThe answer to be graded:\n{answer.strip() or '[it is empty]'}\n\n{question}"
     )
 
 
@@ -66,13 +74,15 @@ def judge(
 ) -> Judgement:
     """The `Judgement` of all answers, empty ones included; `options` are those of `complete`.
 
-    An error of the server ends the judging; the scores so far are kept.
+    Replies are asked for as JSON with the scale's schema; a model that can't have one is asked in
+    words, from then on. An error of the server ends the judging; the scores so far are kept.
     """
     judgement = Judgement(scale)
+    as_json = True
     for entry, answer in zip(entries, answers, strict=True):
         try:
-            completion = complete(
-                judge_prompt(entry, answer, scale), **{**DEFAULT_OPTIONS, **options}
+            completion, as_json = _ask(
+                complete, entry, answer, scale, as_json, {**DEFAULT_OPTIONS, **options}
             )
         except UserError as error:  # no server, or too long a prompt
             judgement.error = str(error)
@@ -83,6 +93,22 @@ def judge(
         judgement.replies.append(completion.text)
         judgement.scores.append(score)
     return judgement
+
+
+def _ask(
+    complete: Callable[..., Completion],
+    entry: dict[str, Any],
+    answer: str,
+    scale: Scale,
+    as_json: bool,
+    options: dict[str, Any],
+) -> tuple[Completion, bool]:
+    """(the judge's reply, whether it could be asked for JSON)."""
+    if as_json:
+        with suppress(SchemaUnsupported):
+            prompt = judge_prompt(entry, answer, scale, as_json=True)
+            return complete(prompt, schema=scale.schema, **options), True
+    return complete(judge_prompt(entry, answer, scale), **options), False
 
 
 def summarise(

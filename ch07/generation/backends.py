@@ -22,6 +22,7 @@ from ch07.generation.completion import (
     PromptTooLong,
     check_prompt,
     finished_completion,
+    refuse_schema,
     scripted,
 )
 from ch07.generation.decoding import Sampling
@@ -57,6 +58,7 @@ def complete_with_model(
     def complete(prompt: str, **options: Any) -> Completion:
         limits = CompletionOptions(**options)
         check_prompt(prompt)
+        refuse_schema(limits)
         generator = torch.Generator(device_used)
         if limits.seed is None:
             generator.seed()

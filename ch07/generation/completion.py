@@ -10,7 +10,7 @@ options, their ranges, and what a stop string does. It knows nothing of files, m
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,6 +31,10 @@ class CompletionError(UserError, RuntimeError):
 
 class PromptRejected(CompletionError):
     """The server works, but refuses this prompt: asking again would not help."""
+
+
+class SchemaUnsupported(CompletionError):
+    """Replies can't be bound to a JSON schema here: ask without one, in words alone."""
 
 
 class PromptTooLong(UserError, ValueError):
@@ -65,6 +69,7 @@ class CompletionOptions:
     stop: Sequence[str] = ()  # the text ends before the first of these
     seed: int | None = None
     system: str | None = None  # a message before the prompt, where there are messages
+    schema: Mapping[str, Any] | None = None  # the JSON schema of the reply, where servers take one
 
     def __post_init__(self) -> None:
         if type(self.max_new_tokens) is not int or not 1 <= self.max_new_tokens <= MAX_NEW_TOKENS:
@@ -80,13 +85,16 @@ class CompletionOptions:
             raise InputError(f"seed is {self.seed!r}, but must be between 0 and 2**31 - 1")
         if self.system is not None:
             check_prompt(self.system, "the system message")
+        if self.schema is not None and not isinstance(self.schema, Mapping):
+            raise InputError(f"schema is {self.schema!r}, but must be a JSON schema: a dict")
 
 
 class Complete(Protocol):
     """Continues or answers a prompt; `options` are the fields of `CompletionOptions`.
 
     ValueError for a prompt or an option that can't be used, `PromptTooLong` for a prompt beyond the
-    model's context, CompletionError if no text could be generated.
+    model's context, `SchemaUnsupported` for a schema where there can be none, CompletionError if no
+    text could be generated.
     """
 
     def __call__(self, prompt: str, **options: Any) -> Completion: ...
@@ -98,6 +106,12 @@ def check_prompt(prompt: str, name: str = "the prompt") -> None:
         raise InputError(f"{name} must be text that is not empty")
     if has_lone_surrogate(prompt):
         raise InputError(f"{name} contains half a character (a lone surrogate)")
+
+
+def refuse_schema(options: CompletionOptions) -> None:
+    """SchemaUnsupported if there is a schema: for whatever writes free text only."""
+    if options.schema is not None:
+        raise SchemaUnsupported("the reply can't be bound to a JSON schema: ask without one")
 
 
 def finished_completion(text: str, finish_reason: str, stop: Sequence[str]) -> Completion:
@@ -122,7 +136,7 @@ def scripted(
 
     An answer is a text, a `Completion`, or an exception to raise. Limits work as on a server: first
     `max_new_tokens` (of GPT-2's tokens), then the stop strings. Answers before number `first` are
-    skipped; CompletionError when the list is used up.
+    skipped; CompletionError when the list is used up, `SchemaUnsupported` for a schema.
 
     >>> complete = scripted(["Paris. And more", "Rome"])
     >>> complete("The capital of France is", stop=["."])
@@ -135,6 +149,7 @@ def scripted(
     def complete(prompt: str, **options: Any) -> Completion:
         limits = CompletionOptions(**options)
         check_prompt(prompt)
+        refuse_schema(limits)
         answer = next_answer(prompt)
         if isinstance(answer, Exception):
             raise answer

@@ -26,8 +26,10 @@ from ch07.generation.completion import (
     CompletionError,
     CompletionOptions,
     PromptRejected,
+    SchemaUnsupported,
     check_prompt,
     finished_completion,
+    refuse_schema,
 )
 from ch07.generation.key_mask import KeyMasks, key_masks
 from ch07.generation.server_protocols import PROTOCOLS, TRANSIENT_STATUS, Reply, TransientError
@@ -69,8 +71,8 @@ def complete_at_url(
     "ollama". A reply must begin within `timeout` seconds, and no silence in it may be longer (more
     in `bounded_http`). Ollama can `stream` an answer line by line. With `raw`, the prompt is
     continued as it is, without a chat template. Options that the server refuses by name are left
-    out, or renamed, from then on, and `report` is told. The function raises CompletionError after
-    `retries` retries, or at once where a retry can't help.
+    out, or renamed, from then on, and `report` is told; a refused schema is `SchemaUnsupported`.
+    The function raises CompletionError after `retries` retries, or at once where none can help.
     """
     _check_kind(kind, model, stream)
     host = _validate_host(url, allow_http)
@@ -85,11 +87,12 @@ def complete_at_url(
     def complete(prompt: str, **options: Any) -> Completion:
         limits = CompletionOptions(**options)
         check_prompt(prompt)
-        if raw and limits.system is not None:
-            raise InputError("a raw prompt is continued as it is: it can't have a system message")
+        _check_options(limits, raw)
         whole = protocol.request(model, prompt, limits, stream=stream, raw=raw)
 
         def send(body: dict[str, Any]) -> Completion:
+            if limits.schema is not None and protocol.schema_field not in body:
+                raise SchemaUnsupported(f"{host} takes no JSON schema: ask without one")
             request = urllib.request.Request(address, json.dumps(body).encode(), headers)
             answer = _fetch_answer(fetch, request, timeout=timeout, model=model, masks=masks)
             reply = _cut(protocol.read(answer), limits.max_new_tokens)
@@ -98,6 +101,14 @@ def complete_at_url(
         return _with_retries(lambda: wishes.ask(send, whole), host, retries, sleep)
 
     return complete
+
+
+def _check_options(options: CompletionOptions, raw: bool) -> None:
+    """InputError or `SchemaUnsupported` for what a raw prompt can't have."""
+    if raw and options.system is not None:
+        raise InputError("a raw prompt is continued as it is: it can't have a system message")
+    if raw:
+        refuse_schema(options)
 
 
 def _cut(reply: Reply, max_new_tokens: int) -> Reply:
@@ -139,13 +150,20 @@ class ServerWishes:
                 return send(before)
             except PromptRejected as error:
                 after = self._adapt(before, str(error))
-                if after is None:  # each change leaves a field fewer to be refused
+                if after is None:  # each change leaves less to be refused
                     raise
                 self._refusals.append(str(error))
-                refused = ", ".join(before.keys() - after.keys())
-                new = ", ".join(after.keys() - before.keys())
-                how = f"with {new} instead" if new else "without it"
-                self._report(f"the server refused {refused}; the request is sent again {how}")
+                self._report(_describe_change(before, after))
+
+
+def _describe_change(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """What a server refused in a request, and what is sent in its place."""
+    refused = ", ".join(name for name in before if before[name] != after.get(name))
+    new = ", ".join(after.keys() - before.keys())
+    how = f"with {new} instead" if new else "without it"
+    if refused in after:
+        how = "with a simpler one"
+    return f"the server refused {refused}; the request is sent again {how}"
 
 
 def _check_kind(kind: str, model: str, stream: bool) -> None:

@@ -6,8 +6,9 @@ function that builds a request and one that reads an answer. Networks are handle
 
 Sources: OpenAI's "Create chat completion" (`/v1/chat/completions`), and Ollama's docs/api.md
 (`/api/chat`, `/api/generate`), where sampling options belong in "options": at the top level of
-the request they are ignored. A raw prompt goes to OpenAI's older `/v1/completions`, which llama.cpp
-and vLLM provide, too.
+the request they are ignored. A JSON schema goes into OpenAI's `response_format`, which
+llama.cpp, vLLM and LM Studio know, too, or into Ollama's `format`. A raw prompt goes to OpenAI's
+older `/v1/completions`, which llama.cpp and vLLM provide, too.
 """
 
 import json
@@ -72,12 +73,21 @@ def openai_request(
     body["seed"] = options.seed
     # A longer list would be refused; the text is cut at all stop strings here in any case.
     body["stop"] = list(options.stop[:MAX_OPENAI_STOPS]) or None
+    if options.schema is not None:
+        named = {"name": SCHEMA_NAME, "strict": True, "schema": dict(options.schema)}
+        body["response_format"] = {"type": "json_schema", "json_schema": named}
     return _without_none(body)
 
 
 # Options that a server may refuse, and that a request does without; the text is cut at the stop
 # strings here in any case.
 OPTIONAL_FIELDS = ("temperature", "top_p", "seed", "stop")
+SCHEMA_NAME = "reply"  # OpenAI wants one
+# What a message says that refuses a `response_format`.
+REPLY_FORMAT = re.compile(
+    r"response[_ ]?format|json[_ ]?(?:schema|object|mode)|structured[_ ]?output|pars\w+ grammar",
+    re.IGNORECASE,
+)
 TOO_MUCH = re.compile(r"too (?:large|long|many)|at most|maximum|exceed|context", re.IGNORECASE)
 # A message that only quotes a prompt may have the name of an option in it, too.
 REFUSES = re.compile(
@@ -90,11 +100,14 @@ REFUSES = re.compile(
 def adapt_openai_request(body: dict[str, Any], message: str) -> dict[str, Any] | None:
     """The request as a server wants it that has refused it with a message; None: no way is known.
 
-    Newer models take `max_completion_tokens` and only their own temperature.
+    Newer models take `max_completion_tokens` and only their own temperature. A server that takes
+    no JSON schema may take the older `json_object`, and if not that, no `response_format`.
 
     >>> adapt_openai_request({"max_tokens": 9}, "Use 'max_completion_tokens' instead.")
     {'max_completion_tokens': 9}
     """
+    if "response_format" in body and REPLY_FORMAT.search(message):
+        return _with_simpler_format(body)
     refuses = REFUSES.search(message) is not None
     if refuses and "stop" in body and _names_field(message, "stop"):  # perhaps too many of them
         return _without(body, "stop")
@@ -107,6 +120,12 @@ def adapt_openai_request(body: dict[str, Any], message: str) -> dict[str, Any] |
         if refuses and name in body and _names_field(message, name):
             return _without(body, name)
     return None
+
+
+def _with_simpler_format(body: dict[str, Any]) -> dict[str, Any]:
+    if body["response_format"]["type"] == "json_schema":
+        return {**body, "response_format": {"type": "json_object"}}
+    return _without(body, "response_format")
 
 
 def _without(body: dict[str, Any], name: str) -> dict[str, Any]:
@@ -137,8 +156,20 @@ def ollama_request(
         body |= {"prompt": prompt, "raw": True}
     else:
         body["messages"] = _messages(prompt, options)
+    if options.schema is not None:
+        body["format"] = dict(options.schema)
     body["options"] = _without_none(settings)
     return body
+
+
+def adapt_ollama_request(body: dict[str, Any], message: str) -> dict[str, Any] | None:
+    """The request without a format that was refused with a message; None: nothing to change.
+
+    Versions before 0.5 take no schema; other options that Ollama doesn't know, it ignores.
+    """
+    if "format" in body and re.search(r"\bformat\b", message):
+        return _without(body, "format")
+    return None
 
 
 def _messages(prompt: str, options: CompletionOptions) -> list[dict[str, str]]:
@@ -311,12 +342,9 @@ class ServerProtocol:
     raw_path: str
     request: Callable[..., dict[str, Any]]
     read: Callable[[str], Reply]
+    schema_field: str  # of a request
     # a refused request and the server's message -> another request, or None
     adapt: Callable[[dict[str, Any], str], dict[str, Any] | None]
-
-
-def _never_adapt(body: dict[str, Any], message: str) -> None:
-    """Ollama ignores what it doesn't know, so there is nothing to change."""
 
 
 PROTOCOLS = {
@@ -325,9 +353,10 @@ PROTOCOLS = {
         "/v1/completions",
         openai_request,
         read_openai,
+        "response_format",
         adapt_openai_request,
     ),
     "ollama": ServerProtocol(
-        "/api/chat", "/api/generate", ollama_request, read_ollama, _never_adapt
+        "/api/chat", "/api/generate", ollama_request, read_ollama, "format", adapt_ollama_request
     ),
 }

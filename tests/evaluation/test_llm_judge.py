@@ -19,7 +19,12 @@ from ch07.evaluation.llm_judge import (
 from ch07.evaluation.metrics import rouge_l, token_f1
 from ch07.evaluation.rank_correlation import kendall, spearman
 from ch07.generation.backends import open_backend
-from ch07.generation.completion import Completion, CompletionError, scripted
+from ch07.generation.completion import (
+    Completion,
+    CompletionError,
+    SchemaUnsupported,
+    scripted,
+)
 from ch07.models.saved_run import save_model
 from ch07.runs import run_folder
 
@@ -98,7 +103,7 @@ from ch07.runs import run_folder
         ("I give the answer a score of 85.", 85),
         ("Graded 85 of 100", 85),
         ("The answer should be scored as a 40.", 40),
-        ("It demonstrates 3 points.", 3),
+        ("It demonstrates 3 points.", None),
         ("It demonstrates 3 points out of 4 and 2 examples.", None),
         ("It is accurate: 3 of 3 names. I would say 95.", None),
         ("1. The answer is right.\n2. It is short.\nScore: 90", 90),
@@ -125,9 +130,43 @@ from ch07.runs import run_folder
         ("Score:\n85", 85),
         ("Score: N/A", None),
         ("The score for 2024 is 85", 85),
-        ("underscore 7", 7),
+        ("underscore 7", None),
         ("scoreboard: 7 and 8", None),
         ("Rating: 5 stars", 5),
+        # the judge answers the question itself
+        ("The answer is 14", None),
+        ("The answer is 14.", None),
+        ("Answer: 14", None),
+        ("The correct answer is **14**.", None),
+        ("The result is 14 apples.", None),
+        ("7 times 2 is 14", None),
+        ("7 times 2 gives 14.", None),
+        ("7 + 7 = 14", None),
+        ("14 apples", None),
+        ("14 is right.", None),
+        ("So there are 14 of them.", None),
+        ("I think the answer is 14.", None),
+        ("I would say the answer is 14.", None),
+        ("\\boxed{14}", None),
+        ("It took 40 minutes.", None),
+        ("答案是14", None),
+        ("他用3分钟到了", None),
+        # the only number is the whole reply, or is said as a judgement
+        ("= 85", 85),
+        ("-> 85 <-", 85),
+        ("[[85]]", 85),
+        ("⭐ 85 ⭐", 85),
+        ("85 marks", 85),
+        ("On a scale from 0 to 100: 85", 85),
+        ("I'd say 85.", 85),
+        ("I would say about 85, since it is short.", 85),
+        ("I give it an 85.", 85),
+        ("I'd give this answer a 40.", 40),
+        ("I would only award 20.", 20),
+        ("It is short, but deserves 85.", 85),
+        ("Verdict: 85", 85),
+        ("My assessment is 85.", 85),
+        ("我给85分", 85),
     ],
 )
 def test_parse_score_finds_the_score(reply, score):
@@ -139,11 +178,63 @@ def test_parse_score_finds_the_score(reply, score):
     [("4", 4), ("4/5", 4), ("Rating: 4 out of 5", 4), ("On a scale of 1-5: 3", 3), ("0", None),
      ("3: part of it is right", 3), ("3: part of it is right\n4: a small flaw", None),
      ("1: it is empty\n2: it is wrong\n3: part of it is right", None),
-     ("The answer is 3: part of it is right.", 3), ("Score 4: it is right", 4),
+     ("The answer is 3: part of it is right.", None), ("Score 4: it is right", 4),
      ("6", None), ("8/10", None), ("4 or 5", None), ("either a 4 or a 5", None)],
 )  # fmt: skip
 def test_parse_score_on_another_scale(reply, score):
     assert parse_score(reply, RUBRIC) == score
+
+
+@pytest.mark.parametrize(
+    ("reply", "score"),
+    [
+        ('{"score": 4}', 4),
+        ('{"feedback": "I would score it 2, or 3/5.", "score": 4}', 4),
+        ('{"feedback": "Score: 2", "score": "4"}', 4),
+        ('{"feedback": "He says \\"Score: 2\\".", "score": "4/5"}', 4),
+        ('```json\n{"feedback": "2 is wrong", "score": 4}\n```', 4),
+        ('My evaluation:\n{"feedback": "2 of 5", "score": 4}\nScore: 5 would be too much.', 4),
+        ('[{"feedback": "Score: 2", "score": 4}]', 4),
+        ('{"feedback": "The answer is 3.", "score": 4.0}', 4),
+        ('{"feedback": "Score: 3", "rating": 4}', 4),
+        ('{"rating": 4, "style_score": 4}', 4),
+        ('{"rating": 4, "style_score": 5}', None),
+        ('Score: 4. The answer {"a": "Score: 3"} is JSON.', None),
+        ('Score: 4. The answer {"a": "x"} is JSON.', 4),
+        ('{"feedback": "Score: 3", "score": 6}', None),
+        ('{"feedback": "Score: 3", "score": -4}', None),
+        ('{"feedback": "Score: 3", "score": "4 or 5"}', None),
+        ('{"feedback": "Score: 3", "score": "good"}', None),
+        ('{"feedback": "Score: 3", "score": true}', None),
+        ('{"feedback": "Score: 3", "score": null}', None),
+        ('{"feedback": "Score: 3", "score": [4]}', None),
+        ('{"feedback": "Score: 3"}', None),
+        ('{"feedback": "Score: 3 for', None),
+        ('{"feedback": "I would say 3', None),
+        ('{"feedback": "Score: 3", "score": 4', 4),
+        ('{"score": 4, "feedback": "not 3', 4),
+        ('{"score": NaN}', None),
+        ('{"score": Infinity}', None),
+        ('{"score": 1e0}', 1),
+        ("{" * 3, None),
+        ('{"a":' * 3000, None),
+        ("{} Score: 4", 4),
+        ('{"feedback": "Score: 3"} Score: 4', 4),
+    ],
+)
+def test_the_score_of_a_json_object(reply, score):
+    """Numbers in its feedback are none."""
+    assert parse_score(reply, RUBRIC) == score
+
+
+@settings(max_examples=60)
+@given(st.text(max_size=30), st.integers(1, 5), st.sampled_from([None, 2]))
+def test_a_reply_that_follows_the_schema_has_its_score(feedback, score, indent):
+    reply = json.dumps({"feedback": feedback, "score": score}, indent=indent)
+    assert parse_score(reply, RUBRIC) == score
+    assert parse_score(f"```json\n{reply}\n```", RUBRIC) == score
+    assert list(RUBRIC.schema["properties"]) == RUBRIC.schema["required"] == ["feedback", "score"]
+    assert HUNDRED.schema["required"] == ["score"]
 
 
 @settings(deadline=None, max_examples=50)
@@ -214,7 +305,87 @@ def test_requests_have_temperature_0_and_a_seed(entries):
     ((path, _, body),) = stub.asked
     assert path == "/api/chat" and body["model"] == "llama3"
     assert body["options"] == {"num_predict": 1024, "temperature": 0.0, "seed": 123}
-    assert body["messages"] == [{"role": "user", "content": judge_prompt(entries[0], "Red")}]
+    prompt = judge_prompt(entries[0], "Red", as_json=True)
+    assert body["messages"] == [{"role": "user", "content": prompt}]
+
+
+# --- JSON ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["openai", "ollama"])
+@pytest.mark.parametrize("scale", [HUNDRED, RUBRIC])
+def test_a_server_is_asked_for_json(kind, scale, entries):
+    """In words and by a schema, whose keys are in the order in which they should be written."""
+    wrap = {"openai": openai, "ollama": ollama}[kind]
+    reply = json.dumps({"feedback": "Not 3, since 2 of 2 words are right.", "score": 5})
+    with serving(*[(200, wrap(reply))] * 2) as stub:
+        judgement = judge(
+            open_backend(stub.url, "m", kind=kind, raw=False), entries[:2], ["Red", "5"], scale
+        )
+    assert judgement.scores == [5, 5]
+    for (_, _, body), entry, answer in zip(stub.asked, entries, ["Red", "5"], strict=False):
+        (message,) = body["messages"]
+        assert message["content"] == judge_prompt(entry, answer, scale, as_json=True)
+        assert "JSON" in message["content"] and '"score"' in message["content"]
+        asked = body["format"] if kind == "ollama" else body["response_format"]["json_schema"]
+        schema = asked if kind == "ollama" else asked["schema"]
+        assert schema == scale.schema and list(schema["properties"]) == schema["required"]
+
+
+NOT_IN_OLLAMA_0_4 = "json: cannot unmarshal object into Go struct field .format of type string"
+SCHEMA_REFUSED = "response_format: Extra inputs are not permitted"
+
+
+@pytest.mark.parametrize(
+    ("kind", "refusals", "formats"),
+    [
+        ("openai", [SCHEMA_REFUSED, SCHEMA_REFUSED], ["json_schema", "json_object", None, None]),
+        ("openai", [SCHEMA_REFUSED], ["json_schema", "json_object", "json_object"]),
+        (
+            "ollama",
+            [NOT_IN_OLLAMA_0_4],
+            ["object", None, None],
+        ),
+    ],
+)
+def test_a_server_that_takes_no_schema_is_asked_in_words_from_then_on(
+    kind, refusals, formats, entries
+):
+    wrap = {"openai": openai, "ollama": ollama}[kind]
+    told = []
+    refused = [(400, json.dumps({"error": message})) for message in refusals]
+    with serving(*refused, (200, wrap("80"))) as stub:
+        complete = open_backend(stub.url, "m", kind=kind, raw=False, report=told.append)
+        judgement = judge(complete, entries[:2], ["Red", "5"])
+    assert judgement.scores == [80, 80] and judgement.error is None
+    bodies = [body for _, _, body in stub.asked]
+    field = "format" if kind == "ollama" else "response_format"
+    assert [body.get(field, {}).get("type") for body in bodies] == formats
+    for body, as_json in zip(bodies, formats, strict=True):
+        prompt = body["messages"][0]["content"]
+        assert prompt.endswith(HUNDRED.json_question if as_json else HUNDRED.question)
+    assert len(told) == len(refusals) and all(f"refused {field};" in line for line in told)
+
+
+def test_a_refusal_without_a_schema_ends_the_judging(entries):
+    refusals = [(400, json.dumps({"error": SCHEMA_REFUSED}))] * 2
+    with serving(*refusals, (400, json.dumps({"error": "too long"}))) as stub:
+        judgement = judge(open_backend(stub.url, "m", raw=False), entries, ["a", "b", "c"])
+    assert judgement.scores == [] and "too long" in judgement.error and len(stub.asked) == 3
+
+
+def test_a_local_model_is_asked_in_words(small_run, entries):
+    """So is a script. Each could write JSON, but nothing binds it to."""
+    prompts = []
+
+    def answer(prompt):
+        prompts.append(prompt)
+        return "60"
+
+    assert judge(scripted(answer), entries, ["a", "b", "c"]).scores == [60] * 3
+    assert all(prompt.endswith(HUNDRED.question) for prompt in prompts) and len(prompts) == 3
+    with pytest.raises(SchemaUnsupported, match="ask without one"):
+        open_backend(str(small_run), raw=False)("Hello", schema=HUNDRED.schema)
 
 
 words = st.lists(st.sampled_from(["red", "blue", "12"]), max_size=6).map(" ".join)

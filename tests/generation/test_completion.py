@@ -16,6 +16,7 @@ from ch07.generation.completion import (
     Completion,
     CompletionError,
     PromptRejected,
+    SchemaUnsupported,
     finished_completion,
     scripted,
 )
@@ -57,6 +58,7 @@ def ask(url, prompt="Hello", waits=None, options=(), **how):
         ({"stop": [""]}, "none of them ''"),
         ({"seed": -1}, "seed is -1"),
         ({"system": ""}, "the system message must be text"),
+        ({"schema": "object"}, "must be a JSON schema: a dict"),
     ],
 )
 def test_impossible_options_are_refused(options, message):
@@ -213,6 +215,68 @@ def test_no_request_is_repeated_for_ever(messages):
     ):
         ask(stub.url, options=options)
     assert len(stub.asked) <= 5
+
+
+SCHEMA = {"type": "object", "properties": {"score": {"type": "integer"}}, "required": ["score"]}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this "
+        "model.",
+        "'response_format.type' must be 'json_schema' or 'text'",
+        "This response_format type is unavailable now",
+        "This model does not support response format `json_schema`",
+        'Either "json_schema" or "grammar" can be specified, but not both',
+        "[{'loc': ['body', 'response_format'], 'msg': 'Extra inputs are not permitted'}]",
+        "1 validation error for ChatCompletionRequest response_format.type Input should be 'text'",
+        "Structured outputs are not supported",
+        "failed to parse grammar",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_refused_schema_is_asked_for_in_simpler_ways_once(message, status):
+    """`json_object`, which older servers take; then none, and the caller is told so."""
+    refused = (status, json.dumps({"error": {"message": message}}))
+    told = []
+    with serving(refused, (200, openai("{}"))) as stub:
+        complete = complete_at_url(stub.url, "m", report=told.append)
+        for _ in range(2):
+            assert complete("Hello, in JSON", schema=SCHEMA).text == "{}"
+    formats = [body["response_format"] for _, _, body in stub.asked]
+    named = {"name": "reply", "strict": True, "schema": SCHEMA}
+    assert formats[0] == {"type": "json_schema", "json_schema": named}
+    assert formats[1:] == [{"type": "json_object"}] * 2
+    (line,) = told
+    assert (
+        line == "the server refused response_format; the request is sent again with a simpler one"
+    )
+    with serving(refused, refused, (200, openai("ok"))) as stub:
+        complete = complete_at_url(stub.url, "m")
+        for n_asked in (2, 2):
+            with pytest.raises(SchemaUnsupported, match="takes no JSON schema: ask without one"):
+                complete("Hello, in JSON", schema=SCHEMA)
+            assert len(stub.asked) == n_asked
+        assert complete("Hello").text == "ok" and "response_format" not in stub.asked[-1][2]
+
+
+@pytest.mark.parametrize("kind", ["openai", "ollama"])
+def test_a_raw_prompt_has_no_schema(kind):
+    with serving() as stub, pytest.raises(SchemaUnsupported):
+        complete_at_url(stub.url, "m", kind=kind, raw=True)("Hello", schema=SCHEMA)
+    assert not stub.asked
+
+
+@pytest.mark.parametrize("message", ["the prompt is in a bad format", "the image has no format"])
+def test_ollama_keeps_a_request_without_a_format(message):
+    refused = (400, json.dumps({"error": message}))
+    with serving(refused) as stub, pytest.raises(PromptRejected):
+        complete_at_url(stub.url, "m", kind="ollama")("Hello")
+    assert len(stub.asked) == 1
+    with serving(refused) as stub, pytest.raises(SchemaUnsupported):
+        complete_at_url(stub.url, "m", kind="ollama")("Hello", schema=SCHEMA)
+    assert stub.asked[0][2]["format"] == SCHEMA
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,15 @@ REPEATED = {
         "1 out of ",
         "*",
         ":",
+        "85 ",
+        "= ",
+        "say ",
+        "verdict: ",
+        "a about ",
+        '"feedback": ',
+        "\\",
+        '"',
+        '{"a":',
     ],
     "thoughts": ["<think></think>", "<think>", "</think>", "[THINK]\n[/THINK]", "</think><think>"],
     "completion": ["<think></think>", "\n", "21", "\ud800"],
@@ -97,7 +106,7 @@ REPEATED = {
 }
 COMMON = ["a", " ", "\n", "1", "<", "[", "("]
 BEGINNINGS = {
-    "score": ["score", "score is", "1."],
+    "score": ["score", "score is", "1.", "I would say ", '{"feedback": "', '{"score": '],
     "thoughts": ["<think>"],
     "block": ["[New Answer]"],
     "tasks": ["4. Instruction: a b c d\n4. Input:x\n4. Output:y\n"],
