@@ -4,7 +4,7 @@ The one idea: a judge is a noisy instrument, so its failures are part of the res
 without a score stays in the count, and two means are reported: over the scores, and with every
 failure counted as the lowest score. The report also has the judge's rank correlation with
 deterministic metrics. Knows nothing of servers or models: it takes a `complete`
-(`ch07.generation.completion`), and asks for JSON until that says that it can't be had.
+(`ch07.generation.completion`), and asks for JSON unless that says that it can't be had.
 
 Source: the judge of Raschka's section 7.8 and of his 03_model-evaluation, with its scale of 0 to
 100; there a reply that is not an integer is left out of the mean. No judge can be trusted with an
@@ -74,16 +74,13 @@ def judge(
 ) -> Judgement:
     """The `Judgement` of all answers, empty ones included; `options` are those of `complete`.
 
-    Replies are asked for as JSON with the scale's schema; a model that can't have one is asked in
-    words, from then on. An error of the server ends the judging; the scores so far are kept.
+    Replies are asked for as JSON with the scale's schema; where there can be none, in words alone.
+    An error of the server ends the judging; the scores so far are kept.
     """
     judgement = Judgement(scale)
-    as_json = True
     for entry, answer in zip(entries, answers, strict=True):
         try:
-            completion, as_json = _ask(
-                complete, entry, answer, scale, as_json, {**DEFAULT_OPTIONS, **options}
-            )
+            completion = _ask(complete, entry, answer, scale, {**DEFAULT_OPTIONS, **options})
         except UserError as error:  # no server, or too long a prompt
             judgement.error = str(error)
             break
@@ -100,15 +97,13 @@ def _ask(
     entry: dict[str, Any],
     answer: str,
     scale: Scale,
-    as_json: bool,
     options: dict[str, Any],
-) -> tuple[Completion, bool]:
-    """(the judge's reply, whether it could be asked for JSON)."""
-    if as_json:
-        with suppress(SchemaUnsupported):
-            prompt = judge_prompt(entry, answer, scale, as_json=True)
-            return complete(prompt, schema=scale.schema, **options), True
-    return complete(judge_prompt(entry, answer, scale), **options), False
+) -> Completion:
+    """The judge's reply, in JSON if `complete` takes a schema; a server is asked for that once."""
+    with suppress(SchemaUnsupported):
+        prompt = judge_prompt(entry, answer, scale, as_json=True)
+        return complete(prompt, schema=scale.schema, **options)
+    return complete(judge_prompt(entry, answer, scale), **options)
 
 
 def summarise(
