@@ -122,9 +122,11 @@ def test_random_texts_never_raise(instruction, input, output):
     assert set(quality_flags(row(instruction, input, output))) <= set(FLAGS)
 
 
-@pytest.mark.parametrize(
-    "piece", ["\n", " ", "a(", "1 ", "1+1=3 ", "sum of 1 ", "select ", "<a", "[", "<pre "]
-)
+PIECES = ["\n", " ", "a(", "1 ", "1+1=3 ", "sum of 1 ", "select ", "<a", "[", "<pre "]
+NUMBERED = ["a", "I ", "IV ", "King ", "King A", "War I ", "Elizabeth I ", "type I ", "a I and "]
+
+
+@pytest.mark.parametrize("piece", PIECES + NUMBERED)
 def test_the_longest_field_is_checked_in_linear_time(piece):
     """Quadratic patterns would take minutes."""
     text, started = (piece * MAX_FIELD_CHARACTERS)[:MAX_FIELD_CHARACTERS], time.process_time()
@@ -245,6 +247,107 @@ def test_length_bounds_are_inclusive(length, reasons):
 )
 def test_lima_patterns_match_authors_and_other_answers(text, reasons):
     assert filter_reasons(answer(text), banned_patterns=LIMA_PATTERNS) == reasons
+
+
+FIRST_PERSON = """
+    I was there.
+    Then I was there.
+    Yesterday I went home.
+    When I try this, it fails.
+    If I may say so, it works.
+    Can I use it?
+    Should I of course ask?
+    Anna and I went home.
+    You and I and the others went home.
+    In Paris I saw the tower.
+    In New York I was happy.
+    On Monday I went home.
+    Last March I was in Rome.
+    With Python I can do this.
+    The Paris I knew is gone.
+    At Google I worked on search.
+    Anna I know, Bob I don't.
+    To King Arthur I say no.
+    To Elizabeth I am a stranger.
+    The class I took was hard.
+    The type I like is red.
+    This is the book I read.
+    In this section I explain it.
+    In the first part I saw it.
+    Every step I take counts.
+    Part I think is missing.
+    As King I ruled well.
+    The king and I went home.
+    No. I think it works.
+    (I tried it.)
+    "I tried it."
+    It is long, I guess.
+    Well; I tried it.
+    It works\u2014I tried it.
+    What am I to do?
+    World War I ended before I was born.
+    Elizabeth I was queen, I think.
+    I'm sure.
+    I\u2019ve seen it.
+    Type I'd avoid.
+    Give it to me.
+    It was My idea.
+"""
+NUMBERS = """
+    Elizabeth I was queen.
+    Queen Elizabeth I was crowned in 1559.
+    Under Elizabeth I trade grew.
+    The reign of Elizabeth I was long.
+    Elizabeth I had no heir.
+    Charles I lost his head.
+    Henry I died of lampreys.
+    Napoleon I became emperor, and Napoleon III did too.
+    Pope John Paul I died soon.
+    Pope Linus I never existed.
+    King Bhumibol I is unknown.
+    Haile Selassie I ruled Ethiopia.
+    Franz Joseph I reigned for 68 years.
+    Vitamin I is fine.
+    Vitamin I was never found.
+    World War I ended in 1918.
+    World War I saw the first tanks.
+    The First World War, or World War I as it is called, was long.
+    Part I deals with cells; Part II with organs.
+    See Chapter I for the proof.
+    Chapter I was short.
+    Volume I contains the letters.
+    Vol. I contains the letters.
+    Act I begins in a forest.
+    Article I gives Congress its powers.
+    Type I errors are false alarms.
+    A type I error is a false alarm.
+    In phase I trials few take part.
+    A class I molecule binds it.
+    Class I railroads are large.
+    Title I schools get money.
+    Division I athletes train daily.
+    Photosystem I absorbs light.
+    Angiotensin I becomes angiotensin II.
+    Mark I was a computer.
+    Types I and II differ.
+    The phases I through III are costly.
+    The current I is 2 amperes, where I has the unit A.
+    Bhumibol I of Siam is unknown.
+    Elizabeth I, the queen, and Elizabeth I's court.
+    Elizabeth I (1533 to 1603) was queen.
+    Use I/O, i = 1, AI models and Mycroft.
+    The model of Model I does it.
+"""
+
+
+@pytest.mark.parametrize("text", [line.strip() for line in FIRST_PERSON.strip().split("\n")])
+def test_the_first_person_is_recognized(text):
+    assert filter_reasons(answer(text), banned_patterns=LIMA_PATTERNS) == ["first person"]
+
+
+@pytest.mark.parametrize("text", [line.strip() for line in NUMBERS.strip().split("\n")])
+def test_the_number_i_is_not_the_first_person(text):
+    assert filter_reasons(answer(text), banned_patterns=LIMA_PATTERNS) == []
 
 
 def test_patterns_may_be_a_list_and_must_be_patterns():
