@@ -153,12 +153,15 @@ def add_self_instruct(parser: argparse.ArgumentParser) -> None:
         help="tasks shown in a prompt (default: 3; with --stages 8)",
     )
     parser.add_argument(
-        "--original", action="store_true", help="use Alpaca's own parser and filters"
+        "--original",
+        action="store_true",
+        help="stop, parse and filter exactly as Alpaca does (with --stages: as Self-Instruct), "
+        "faults included",
     )
     parser.add_argument(
         "--stages",
         action="store_true",
-        help="in stages, as in the paper: instructions, then their kind, then examples",
+        help="in stages, as in Self-Instruct: instructions, then their kind, then examples",
     )
     _add_growing_file(parser)
     _add_backend(parser)

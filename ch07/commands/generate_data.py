@@ -42,6 +42,7 @@ from ch07.systems.synthetic_data.resumable_jsonl import (
 from ch07.systems.synthetic_data.staged_row_generator import (
     StagesSettings,
     generate_tasks_in_stages,
+    machine_instructions,
 )
 from ch07.utils.console import count, log_rank0, shell_path, terminal_line, terminal_safe
 from ch07.utils.errors import DataError, OptionError
@@ -110,11 +111,9 @@ def self_instruct(
     """Generate instructions from seed tasks; returns 0, or 1 if there are fewer than `number`.
 
     `given` holds the options of the server and the settings that were given; None stands for the
-    default of the method. With `original`, Alpaca's own parser and filters are used; with
-    `stages`, Self-Instruct's three requests for each instruction.
+    default of the method. With `stages` it is Self-Instruct, with two more requests for each
+    instruction, otherwise Alpaca; with `original`, faults included.
     """
-    if original and stages:
-        raise OptionError("--original is Alpaca's, --stages Self-Instruct's: give one of them")
     model, given = _take_backend(backend, given)
     given = {name: value for name, value in given.items() if value is not None}
     settings_type = StagesSettings if stages else row_generators.SelfInstructSettings
@@ -124,12 +123,15 @@ def self_instruct(
         log_rank0,
         skip_bad_rows,
     )
-    if not stages:
-        given["strict"] = not original
-    settings = settings_type(model.name, seeds_sha256, unicode=not original, **given)
+    parser = {"original": original} if stages else {"strict": not original}
+    settings = settings_type(model.name, seeds_sha256, unicode=not original, **parser, **given)
 
     def request_maker(file: ResumableJsonl) -> MakeRequest:
-        known = [task["instruction"] for task in [*tasks, *file.rows]]
+        known = [task["instruction"] for task in tasks]
+        if stages:
+            known += machine_instructions(file.requests)
+        else:
+            known += [row["instruction"] for row in file.rows]
         make_request = partial(
             generate_tasks_in_stages if stages else row_generators.generate_tasks,
             complete=model.connect(_answers_used(file)),
@@ -137,7 +139,7 @@ def self_instruct(
             pool=NoveltyPool(known, settings.unicode),
             settings=settings,
         )
-        return partial(make_request, rows=file.rows) if stages else make_request
+        return partial(make_request, requests=file.requests) if stages else make_request
 
     limits = Limits(number, patience, max_requests)
     return _grow_and_report(out, settings, request_maker, limits, as_json)
@@ -354,7 +356,7 @@ def _print_nearest(file: ResumableJsonl) -> None:
         rejected
         for request in file.requests
         for rejected in request["rejected"]
-        if "nearest" in rejected
+        if rejected["reason"] == row_generators.TOO_SIMILAR and "nearest" in rejected
     ]
     for task in similar[-MAX_SHOWN_NEIGHBOURS:]:
         print(f"  too near ({task['score']:.2f}): {terminal_line(task['instruction'])}")

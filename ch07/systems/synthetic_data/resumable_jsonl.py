@@ -148,7 +148,10 @@ class ResumableJsonl:
     def _check_settings(self, before: Any) -> None:
         now = asdict(self.settings)
         if not isinstance(before, dict) or before.keys() != now.keys():
-            raise DataError(f"{self.path} was started by another command: choose another --out")
+            raise DataError(
+                f"{self.path} was started by another command, or by another version of this one: "
+                "choose another --out"
+            )
         for name, value in now.items():
             if before[name] != value:
                 raise DataError(
@@ -187,6 +190,11 @@ def _is_request(request: Any) -> bool:
         return False
     rejected = request.get("rejected")
     if type(request.get("answers", 1)) is not int or not isinstance(rejected, list):
+        return False
+    new_instructions = request.get("new_instructions", [])
+    if not isinstance(new_instructions, list):
+        return False
+    if not all(isinstance(instruction, str) for instruction in new_instructions):
         return False
     return all(isinstance(one, dict) and isinstance(one.get("reason"), str) for one in rejected)
 

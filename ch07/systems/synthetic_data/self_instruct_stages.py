@@ -5,14 +5,20 @@ answers of the model. Each is free text, so each stage has its own prompt, parse
 better no instance than two that contradict each other. For a classification task, the class labels
 are generated first; otherwise a model tends to give all its instances the same label.
 
-Source: Self-Instruct (Wang et al. 2023, section 2.2); stage 1 is `post_process_gpt3_response` of
-bootstrap_instructions.py, stages 2 and 4 are in prepare_for_finetuning.py. An answer is a
-`Completion` (`ch07.generation.completion`); an instance is a pair (input, output). The filters of
-stage 1 are in `self_instruct`. The wording of the prompts is this project's own, and shorter than
-the original's. The original's formatting for GPT-3 fine-tuning is left to the prompt styles.
-Knows nothing of models or files.
+Source: Self-Instruct (Wang et al. 2023, section 2.2). Stage 1 is bootstrap_instructions.py, stage 2
+identify_clf_or_not.py, stage 3 generate_instances.py; stage 4, which parses the answers of stages 2
+and 3, is prepare_for_finetuning.py. An answer is a `Completion` (`ch07.generation.completion`), an
+instance a pair (input, output). The filters of stage 1 are in `self_instruct`. `original=True`
+stops and spells instructions exactly as the original does; without it, a year such as 2016 doesn't
+end the list, and names keep their capital letters. Instances are parsed as in the original.
+
+The wording of the prompts is this project's own, and shorter than the original's; there is none for
+seeds that are all classification tasks. What the original does for GPT-3 fine-tuning alone (it
+draws a template for each instance, removes half of the inputs' field names and blank lines, and
+drops equal prompts) is left to the prompt styles. Knows nothing of models or files.
 """
 
+import random
 import re
 from collections.abc import Iterable, Sequence
 
@@ -21,8 +27,9 @@ from ch07.generation.completion import Completion
 Instance = tuple[str, str]  # input and output
 
 MAX_INSTANCES = 5  # per instruction
-FIRST_UNWANTED_NUMBER = 16  # a list of instructions stops before this number
-INSTRUCTIONS_STOP = ["\n\n", f"\n{FIRST_UNWANTED_NUMBER}."]
+# A list of instructions ends before number 16. The original's strings also cut "in 2016." in two.
+INSTRUCTIONS_STOP = ["\n\n", "\n16.", "\n16 ."]
+ORIGINAL_INSTRUCTIONS_STOP = ["\n\n", "\n16", "16.", "16 ."]
 CLASSIFICATION_STOP = ["\n", "Task"]
 INSTANCES_STOP = ["Example 6", "Task:"]
 
@@ -119,11 +126,17 @@ def instances_prompt(instruction: str, classification: bool) -> str:
     return template.replace("{instruction}", instruction)
 
 
+def instructions_stop(original: bool = False) -> list[str]:
+    """Stage 1: the stop strings of a request."""
+    return ORIGINAL_INSTRUCTIONS_STOP if original else INSTRUCTIONS_STOP
+
+
 def parse_instructions(completion: Completion, original: bool = False) -> list[str]:
     """Stage 1: the instructions of a numbered list, in order, each with a capital letter.
 
     Empty for an answer that ended at the length limit. The original also lower-cases all other
-    letters (`original=True`), which damages names and code.
+    letters (`original=True`), which damages names and code. In both cases this comes before the
+    filters, so that they see "Write a program" where the model wrote "write a program".
 
     >>> parse_instructions(Completion(" name a city in Peru.\\n10. Add  the numbers."))
     ['Name a city in Peru.', 'Add the numbers.']
@@ -134,7 +147,8 @@ def parse_instructions(completion: Completion, original: bool = False) -> list[s
     for part in re.split(r"\n\d+\s?\. ", completion.text):
         text = " ".join(part.split())
         if text:
-            instructions.append(text.capitalize() if original else text[0].upper() + text[1:])
+            capitalized = text.capitalize() if original else text[0].capitalize() + text[1:]
+            instructions.append(capitalized)
     return instructions
 
 
@@ -144,7 +158,7 @@ def is_classification(completion: Completion) -> bool:
 
 
 def parse_instances(completion: Completion) -> list[Instance]:
-    """Stages 3 and 4, inputs first: at most five (input, output) pairs, in order.
+    """Stages 3 and 4, inputs first: the valid (input, output) pairs, in order.
 
     Instances follow "Example n", their outputs "Output:". Without either there are none.
 
@@ -161,7 +175,7 @@ def parse_instances(completion: Completion) -> list[Instance]:
 
 
 def parse_labelled_instances(completion: Completion) -> list[Instance]:
-    """Stages 3 and 4 of a classification, labels first: at most five (input, label) pairs.
+    """Stages 3 and 4 of a classification, labels first: the valid (input, label) pairs, in order.
 
     >>> parse_labelled_instances(Completion("Class label: good\\nI like it.\\nClass label: bad"))
     [('I like it.', 'good'), ('', 'bad')]
@@ -171,6 +185,13 @@ def parse_labelled_instances(completion: Completion) -> list[Instance]:
         label, _, text = part.strip().partition("\n")
         instances.append((text.strip(), label.strip()))
     return _filter_instances(instances, completion)
+
+
+def draw_instances(instances: Sequence[Instance], generator: random.Random) -> list[Instance]:
+    """At most five of an instruction's instances, drawn at random; those drawn stay in order."""
+    n = min(MAX_INSTANCES, len(instances))
+    chosen = sorted(generator.sample(range(len(instances)), n))
+    return [instances[i] for i in chosen]
 
 
 # Not \s*\d*\s*: many spaces without a digit could be divided between the two in many ways.
@@ -192,9 +213,9 @@ def _input_and_output(text: str) -> Instance:
 
 
 def _filter_instances(instances: Sequence[Instance], completion: Completion) -> list[Instance]:
-    """The valid instances, at most the first five; the original draws five at random.
+    """The valid instances, each once; none if one input has two different outputs.
 
-    None if one input has two different outputs, since the task itself is then in doubt.
+    The task itself is then in doubt.
     """
     if completion.finish_reason == "length":
         instances = instances[:-1]  # the last one is most likely cut
@@ -203,7 +224,7 @@ def _filter_instances(instances: Sequence[Instance], completion: Completion) -> 
     for text, output in instances:
         if text and outputs.setdefault(text, output) != output:
             return []
-    return list(dict.fromkeys(instances))[:MAX_INSTANCES]
+    return list(dict.fromkeys(instances))
 
 
 def _is_valid(instance: Instance) -> bool:

@@ -209,11 +209,7 @@ SEVEN = "".join(f"Example {i}\nOutput: {'abcdefg'[i]}\n" for i in range(7))
             [("z", "c")],
         ),
         ("Example 1\nx\nOutput: a\nExample 2\ny\nOutput: b", "length", [("x", "a")]),
-        (
-            "".join(f"Example {i}\nOutput: {i}!\n" for i in range(1, 8)),
-            "stop",
-            [("", f"{i}!") for i in range(1, 6)],
-        ),
+        (SEVEN, "stop", [("", letter) for letter in "abcdefg"]),
         ("Example 1\nsame\nOutput: same\nExample 2\nx\nOutput:", "stop", []),
         ("Example 1\nx\nOutput: a\nExample 2\nx\nOutput: a", "stop", [("x", "a")]),
         ("Input: x\nOutput 1 : a\nInput: y", "stop", [("x", "a")]),

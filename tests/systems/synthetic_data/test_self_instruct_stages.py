@@ -1,6 +1,7 @@
 """Self-Instruct in stages: instructions, classification, instances; resuming."""
 
 import json
+import random
 
 import pytest
 
@@ -51,6 +52,7 @@ def test_each_instruction_gets_its_kind_and_its_instances(tmp_path, capsys):
     output = capsys.readouterr().out
     for reason in ("asks for what text can't do", "too near to another", "no example that can be"):
         assert f"1  {reason}" in output
+    assert output.count("too near (") == 1, "a task without an example is near to nothing"
     assert len(load_entries(tmp_path / "new.jsonl")) == 3, "the file is valid training data"
 
 
@@ -88,9 +90,10 @@ def test_each_stage_has_its_own_options(tmp_path, monkeypatch):
     assert main(command(tmp_path, "--number", "1", "--seed", "4")) == 0
     first, kind, examples, _, labels = (options for _, options in requests[:5])
     assert (first["temperature"], first["top_p"], first["max_new_tokens"]) == (0.7, 0.5, 1024)
-    assert first["stop"] == ["\n\n", "\n16."] and first["seed"] == 4
+    assert first["stop"] == ["\n\n", "\n16.", "\n16 ."] and first["seed"] == 4
     assert (kind["temperature"], kind["max_new_tokens"], kind["stop"]) == (0, 3, ["\n", "Task"])
-    assert examples == {**kind, "max_new_tokens": 350, "stop": ["Example 6", "Task:"]} == labels
+    assert examples == {**kind, "max_new_tokens": 350, "stop": ["Example 6", "Task:"]}
+    assert labels == {**examples, "max_new_tokens": 300}
     prompts = [prompt for prompt, _ in requests]
     assert prompts[1] == stages.classification_prompt("Explain why the sea is salty.")
     assert prompts[2] == stages.instances_prompt("Explain why the sea is salty.", False)
@@ -99,7 +102,7 @@ def test_each_stage_has_its_own_options(tmp_path, monkeypatch):
 
 def test_a_refused_or_overlong_instruction_is_skipped(tmp_path, monkeypatch, capsys):
     errors = {"one": PromptTooLong("300 tokens"), "two": PromptRejected("status 400")}
-    listed = " Say one of five.\n10. Say two of five.\n11. Say three of five."
+    listed = " Say one of five.\n10. Say two short jokes.\n11. Say three kind words."
     lists = iter([listed, PromptRejected("status 400"), " Say four words about the sea."])
 
     def complete(prompt, **options):
@@ -117,7 +120,7 @@ def test_a_refused_or_overlong_instruction_is_skipped(tmp_path, monkeypatch, cap
     )
     assert main(command(tmp_path, "--number", "2")) == 0
     assert [r["instruction"] for r in lines(tmp_path / "new.jsonl")] == [
-        "Say three of five.",
+        "Say three kind words.",
         "Say four words about the sea.",
     ]
     output = capsys.readouterr().out
@@ -146,9 +149,114 @@ def test_braces_in_an_instruction_are_ordinary_text(tmp_path):
     assert "{x} {instruction}" in stages.classification_prompt("{x} {instruction}")
 
 
-def test_original_and_stages_exclude_each_other(tmp_path, capsys):
-    assert main(command(tmp_path, "--original")) == 2
-    assert "give one of them" in capsys.readouterr().err
+def test_a_file_made_in_stages_is_not_continued_otherwise(tmp_path, capsys):
     assert main(command(tmp_path, "--number", "1")) == 0
     assert main([word for word in command(tmp_path, "--number", "1") if word != "--stages"]) == 1
     assert "was started by another command" in capsys.readouterr().err
+    assert main(command(tmp_path, "--number", "1", "--original")) == 1
+    assert "was started with original False, but now it is True" in capsys.readouterr().err
+
+
+# --- instructions without an example --------------------------------------------------------------
+
+NEAR_DUPLICATE = " Tell a joke about a dog that sings.\n10. Name three rivers of Asia."
+LATER_ANSWERS = [
+    *FIRST_REQUEST,
+    *[NEAR_DUPLICATE, "No", "nothing either"],
+    *[" Count the vowels in my name.", "No", "Example 1\nAnna\nOutput: 2\n"],
+]
+WITHOUT_EXAMPLE = ["Tell a joke about a cat that sings.", "Name three rivers of Asia."]
+
+
+@pytest.fixture
+def prompts(monkeypatch):
+    """The lists of instructions shown so far; a request that is repeated is listed once."""
+    shown = {}
+    real = stages.instructions_prompt
+    monkeypatch.setattr(
+        stages, "instructions_prompt", lambda s: shown.setdefault(tuple(s)) or real(s)
+    )
+    return shown
+
+
+def test_an_instruction_without_an_example_counts_as_known(tmp_path, prompts):
+    assert main(command(tmp_path, "--number", "4", answers=LATER_ANSWERS)) == 0
+    rows = lines(tmp_path / "new.jsonl")
+    assert not {row["instruction"] for row in rows} & set(WITHOUT_EXAMPLE)
+    log = lines(tmp_path / "new.requests.jsonl")[1:]
+    assert [request["new_instructions"] for request in log] == [
+        [
+            "Explain why the sea is salty.",
+            "Is the message angry, sad or happy?",
+            WITHOUT_EXAMPLE[0],
+        ],
+        [WITHOUT_EXAMPLE[1]],
+        ["Count the vowels in my name."],
+    ]
+    near, no_example = log[1]["rejected"]
+    assert near["reason"] == "too near to another" and near["nearest"] == WITHOUT_EXAMPLE[0]
+    assert no_example["reason"] == "no example that can be used"
+    known = {*log[0]["new_instructions"], *log[1]["new_instructions"]}
+    assert [len(set(shown) & known) for shown in prompts] == [0, 2, 2]
+
+
+def test_a_run_in_stages_stopped_after_any_answer_resumes_to_the_same_file(tmp_path, prompts):
+    """With the same prompts: also those instructions are shown that have no row."""
+    whole = tmp_path / "whole.jsonl"
+    assert main(command(tmp_path, "--number", "4", answers=LATER_ANSWERS, out=whole)) == 0
+    expected = list(prompts)
+    assert set(expected[2]) & set(WITHOUT_EXAMPLE)
+    for n in range(len(LATER_ANSWERS)):
+        prompts.clear()
+        out = tmp_path / f"{n}.jsonl"
+        assert main(command(tmp_path, "--number", "4", answers=LATER_ANSWERS[:n], out=out)) == 1
+        assert main(command(tmp_path, "--number", "4", answers=LATER_ANSWERS, out=out)) == 0
+        assert list(prompts) == expected
+        for end in (".jsonl", ".requests.jsonl"):
+            assert out.with_suffix(end).read_bytes() == whole.with_suffix(end).read_bytes(), n
+
+
+@pytest.mark.parametrize("instructions", ['"Sing."', "[1]", "null"])
+def test_a_log_with_other_things_than_instructions_is_refused(tmp_path, capsys, instructions):
+    assert main(command(tmp_path, "--number", "3")) == 0
+    log = tmp_path / "new.requests.jsonl"
+    settings, request = log.read_text(encoding="utf-8").splitlines()
+    start, rest = request.split('"new_instructions": ', 1)
+    request = f'{start}"new_instructions": {instructions}, {rest[rest.index("]") + 3 :]}'
+    assert json.loads(request)["accepted"] == 3
+    log.write_text(f"{settings}\n{request}\n", encoding="utf-8")
+    assert main(command(tmp_path, "--number", "4")) == 1
+    assert "was not written by this command" in capsys.readouterr().err
+
+
+# --- as the original ------------------------------------------------------------------------------
+
+
+def test_the_originals_stop_strings_and_spelling_on_request(tmp_path):
+    """They cut a list at a year, and make a name lower-case."""
+    listed = " tell me who ruled Peru in 2016.\n10. Name three rivers of Asia."
+    answers = [listed, *["No", "Example 1\nOutput: yes"] * 2]
+    assert main(command(tmp_path, "--number", "2", answers=answers)) == 0
+    assert [row["instruction"] for row in lines(tmp_path / "new.jsonl")] == [
+        "Tell me who ruled Peru in 2016.",
+        "Name three rivers of Asia.",
+    ]
+    out = tmp_path / "original.jsonl"
+    assert main(command(tmp_path, "--original", "--number", "1", answers=answers, out=out)) == 0
+    assert [row["instruction"] for row in lines(out)] == ["Tell me who ruled peru in 20"]
+    settings = lines(tmp_path / "original.requests.jsonl")[0]
+    assert settings["original"] is True and settings["unicode"] is False
+
+
+def test_of_more_than_five_instances_five_are_drawn(tmp_path):
+    seven = [("", letter) for letter in "abcdefg"]
+    drawn = {tuple(stages.draw_instances(seven, random.Random(seed))) for seed in range(300)}
+    assert len(drawn) == 21, "all ways to choose five of seven"
+    assert all(list(some) == sorted(set(some)) and len(some) == 5 for some in drawn)
+    assert stages.draw_instances(seven[:5], random.Random(1)) == seven[:5]
+    assert stages.draw_instances([], random.Random(1)) == []
+    listed = "".join(f"Class label: {letter}\nThe letter {letter}.\n" for letter in "abcdefg")
+    answers = [" Which letter of the seven is it?", "Yes", listed]
+    assert main(command(tmp_path, "--number", "1", answers=answers)) == 0
+    rows = lines(tmp_path / "new.jsonl")
+    assert len({row["output"] for row in rows}) == len(rows) == stages.MAX_INSTANCES
