@@ -6,8 +6,10 @@ must therefore send the prompt as it is (`raw`): a server that wraps it in the t
 the model something else. Knows nothing of servers or files: it takes a `complete`
 (`ch07.generation.completion`).
 
-Source: Xu et al. 2024, "Magpie", as in Raschka's 05_dataset-generation, where `seed` and
-`temperature` are put where Ollama ignores them.
+Source: Xu et al. 2024, "Magpie" (gen_ins.py and gen_res.py), as in Raschka's 05_dataset-generation,
+where `seed` and `temperature` are put where Ollama ignores them. As there, the answer is sampled as
+the instruction is; Magpie's own scripts decode answers greedily, and end an instruction also at the
+word "assistant".
 """
 
 from collections import Counter
@@ -70,9 +72,9 @@ def magpie_row(
 
     The outcome is "kept", "empty", "cut", "old", "unanswered" or "too long" (no room is left for an
     answer). The instruction is the first line that is not empty; one that was cut at the length
-    limit, or that `is_new` rejects, is not answered. With an `input_query` the model goes on to
-    where the answer would begin, so that an input can follow; Magpie itself has no inputs. Without
-    a `post_query` no answer is generated.
+    limit, or that `is_new` rejects, is not answered (Magpie's scripts answer all). With an
+    `input_query` the model goes on to where the answer would begin, so that an input can follow;
+    Magpie itself has no inputs. Without a `post_query` no answer is generated.
     """
     query_stop = post_query.rstrip() if input_query else stop
     query = complete(pre_query, stop=[query_stop], **options)
@@ -123,8 +125,8 @@ def magpie_generate(
 
     Duplicate instructions (ignoring case and white space) are counted and dropped, like all rows
     whose outcome in `magpie_row` is not "kept". Try i uses `seed` + i, so the same seed gives the
-    same rows. `options` are those of `complete`; the defaults are those of Magpie's own scripts. If
-    the server fails, the rows so far are returned, and `error` holds its message.
+    same rows. `options` are those of `complete`, with gen_ins.py's temperature and top-p as
+    defaults. If the server fails, the rows so far are returned, and `error` holds its message.
     """
     options = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 2048, **options}
     result = MagpieResult()

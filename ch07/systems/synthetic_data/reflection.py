@@ -4,8 +4,11 @@ The one idea: the model first says what is wrong with a row, then writes a bette
 format. If its reply can't be parsed, the row stays unchanged and is marked as not reflected. Knows
 nothing of servers or files: it takes a `complete` (`ch07.generation.completion`).
 
-Source: Li et al. 2023, "Reflection-Tuning", as in Raschka's 05_dataset-generation; there a reply
-that can't be parsed replaces the old answer by its first letter.
+Source: Li et al. 2023, "Reflection-Tuning" (reflect_instruction_postprocess.py and
+reflect_response_postprocess.py), as in Raschka's 05_dataset-generation; there a reply that can't be
+parsed replaces the old answer by its first letter. Where the original takes a new instruction with
+the old answer, or the reverse, and asks once more if it finds neither, here a row is replaced as a
+whole or not at all, and asked for once. The wording of the prompts is this project's own.
 """
 
 import re
@@ -41,7 +44,12 @@ answer to the same instruction, in this form:
 
 [Better Answer] the better answer [End]"""
 DEFAULT_OPTIONS = {"system": CRITIC, "temperature": 0.0, "seed": 123, "max_new_tokens": 2048}
-BLOCK_NAMES = ("New Instruction", "New Answer", "Better Answer")
+BLOCKS = {  # what the prompts have in each block: a reply that repeats it has no block of its own
+    "New Instruction": "the better instruction",
+    "New Answer": "the answer to it",
+    "Better Answer": "the better answer",
+}
+NO_ANSWER = "n/a"
 
 
 def reflect_instruction(complete: Callable[..., Completion], row: Row, **options: Any) -> Row:
@@ -71,14 +79,15 @@ def bracketed_block(reply: str, name: str) -> str | None:
 
     Ignores case and takes the first of several. A block that [name] begins ends at [End] or at the
     next header in brackets; if neither follows, and after "name:", any header ends it, also one
-    with a list number or marks of Markdown. A list number left over at its end is cut.
+    with a list number or marks of Markdown. A list number left over at its end is cut. N/A, or the
+    words of the prompt repeated, count as none.
 
     >>> bracketed_block("[New Answer] Endless joy [End] [New Answer] no [End]", "New Answer")
     'Endless joy'
     >>> bracketed_block("2. **New answer:** Red\n\n3. ", "New Answer")
     'Red'
     """
-    any_name = "|".join(BLOCK_NAMES)
+    any_name = "|".join(BLOCKS)
     in_brackets = rf"\[End\]|\[(?:{any_name})\]"
     at_line_start = _line_header(any_name)
     forms = (
@@ -89,7 +98,8 @@ def bracketed_block(reply: str, name: str) -> str | None:
     for form in forms:
         block = re.search(form, reply, re.IGNORECASE | re.DOTALL | re.MULTILINE)
         if block:
-            return _without_list_number(block[1].strip()).strip() or None
+            text = _without_list_number(block[1].strip()).strip()
+            return None if text.casefold() in ("", NO_ANSWER, BLOCKS.get(name)) else text
     return None
 
 

@@ -8,7 +8,8 @@ Sources: Stanford Alpaca, `encode_prompt` and `post_process_gpt3_response` of
 generate_instruction.py; Self-Instruct (Wang et al. 2023, section 2.2), `post_process_gpt3_response`
 of bootstrap_instructions.py. `strict=False` is the original parser: it splits at every "###" and
 finds numbers anywhere, so that merged tasks, cut answers and stray digits pass. The wording of the
-prompt's requirements is this project's own. Knows nothing of files or models.
+prompt's requirements is this project's own, and the original's ban on the end-of-text token (a bias
+on its logit) is omitted, since not every server has it. Knows nothing of files or models.
 """
 
 import re
