@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Row = dict[str, Any]  # has "instruction" and "request", the number of the request that made it
-Request = dict[str, Any]  # has "request", "accepted" (a count of rows) and "rejected"
+# Has "request", "accepted" (a count of rows) and "rejected"; and "new_instructions" where an
+# instruction can be accepted without a row.
+Request = dict[str, Any]
 
 # Makes request number k: (new rows, record of the request).
 MakeRequest = Callable[[int], tuple[list[Row], Request]]

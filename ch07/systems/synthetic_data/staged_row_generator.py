@@ -49,7 +49,7 @@ class StagesSettings:
     seed: int = 123
     n_examples: int = 8
     original: bool = False  # stop and spell instructions as the original does
-    unicode: bool = True
+    unicode: bool = True  # accept words and first letters of any script; the original doesn't
     temperature: float = 0.7
     top_p: float = 0.5
     max_new_tokens: int = 1024

@@ -216,6 +216,23 @@ def test_a_run_in_stages_stopped_after_any_answer_resumes_to_the_same_file(tmp_p
             assert out.with_suffix(end).read_bytes() == whole.with_suffix(end).read_bytes(), n
 
 
+def test_a_run_in_stages_killed_while_it_writes_resumes_to_the_same_file(tmp_path):
+    """A request's rows may be there without its line in the log, or with part of it."""
+    assert main(command(tmp_path, "--number", "4", answers=LATER_ANSWERS)) == 0
+    file = tmp_path / "new.jsonl"
+    log = tmp_path / "new.requests.jsonl"
+    rows = file.read_bytes().splitlines(keepends=True)
+    settings, *requests = log.read_bytes().splitlines(keepends=True)
+    for k, request in enumerate(requests):
+        written = [row for row in rows if json.loads(row)["request"] <= k]
+        for n_bytes in (0, 1, len(request) // 2, len(request) - 1):
+            file.write_bytes(b"".join(written))
+            log.write_bytes(settings + b"".join(requests[:k]) + request[:n_bytes])
+            assert main(command(tmp_path, "--number", "4", answers=LATER_ANSWERS)) == 0
+            assert file.read_bytes() == b"".join(rows)
+            assert log.read_bytes() == settings + b"".join(requests)
+
+
 @pytest.mark.parametrize("instructions", ['"Sing."', "[1]", "null"])
 def test_a_log_with_other_things_than_instructions_is_refused(tmp_path, capsys, instructions):
     assert main(command(tmp_path, "--number", "3")) == 0
