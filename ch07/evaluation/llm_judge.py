@@ -19,7 +19,7 @@ from typing import Any
 from ch07.evaluation.judge_scores import HUNDRED, Scale, parse_score
 from ch07.evaluation.metrics import exact_match, rouge_l, token_f1
 from ch07.evaluation.rank_correlation import kendall, spearman
-from ch07.generation.completion import Completion, SchemaUnsupported
+from ch07.generation.completion import Completion, PromptRejected, SchemaUnsupported
 from ch07.utils.errors import UserError
 
 METRICS = {"exact_match": exact_match, "token_f1": token_f1, "rouge_l": rouge_l}
@@ -99,8 +99,11 @@ def _ask(
     scale: Scale,
     options: dict[str, Any],
 ) -> Completion:
-    """The judge's reply, in JSON if `complete` takes a schema; a server is asked for that once."""
-    with suppress(SchemaUnsupported):
+    """The judge's reply, in JSON if `complete` takes a schema; a server is asked for that once.
+
+    A request that is rejected for another reason may be so for its schema: not all servers say.
+    """
+    with suppress(SchemaUnsupported, PromptRejected):
         prompt = judge_prompt(entry, answer, scale, as_json=True)
         return complete(prompt, schema=scale.schema, **options)
     return complete(judge_prompt(entry, answer, scale), **options)

@@ -367,6 +367,15 @@ def test_a_server_that_takes_no_schema_is_asked_in_words_from_then_on(
     assert len(told) == len(refusals) and all(f"refused {field};" in line for line in told)
 
 
+def test_a_server_that_does_not_say_what_it_refused_is_asked_in_words(entries):
+    """For each answer again, since it may have been the prompt."""
+    refused = (400, "Bad Request")
+    with serving(refused, (200, openai("80")), refused, (200, openai("70"))) as stub:
+        judgement = judge(open_backend(stub.url, "m", raw=False), entries[:2], ["Red", "5"])
+    assert judgement.scores == [80, 70]
+    assert ["response_format" in body for _, _, body in stub.asked] == [True, False] * 2
+
+
 def test_a_refusal_without_a_schema_ends_the_judging(entries):
     refusals = [(400, json.dumps({"error": SCHEMA_REFUSED}))] * 2
     with serving(*refusals, (400, json.dumps({"error": "too long"}))) as stub:
