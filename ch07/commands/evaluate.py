@@ -18,6 +18,13 @@ from ch07.data.chat_forms import entries_of_turns
 from ch07.data.data_files import Source
 from ch07.data.entries import load_entries, read_data
 from ch07.data.findings import Finding, summarize_findings
+from ch07.data.prompt_styles import CHATGLM_STYLE
+from ch07.data.reference_formats.chatglm_evaluation import chatglm_evaluation_rows
+from ch07.data.reference_formats.label_row_dataset import (
+    chatglm_tokens,
+    single_question,
+    with_pairs,
+)
 from ch07.evaluation.judge_scores import HUNDRED, SCALES
 from ch07.evaluation.llm_judge import judge as judge_answers
 from ch07.evaluation.llm_judge import judgement_lines, summarise
@@ -25,7 +32,7 @@ from ch07.evaluation.metrics import score_answers
 from ch07.evaluation.score_report import print_scores
 from ch07.generation.backends import open_backend
 from ch07.generation.completion import Complete
-from ch07.generation.respond import respond
+from ch07.generation.respond import answer_prompts, respond
 from ch07.models.architectures import BaseModel
 from ch07.models.lora import unmerge
 from ch07.models.model_slice import use_fastest_threads
@@ -58,13 +65,14 @@ def evaluate(
     judge_scale: str = HUNDRED.name,
     losses: bool = False,
     weights: str = "float32",
+    as_chatglm: bool = False,
 ) -> int:
     """Answer and score every entry of `data`, or the run's own held-out entries; returns 0.
 
     With a `judge` (a backend's name), a language model scores the answers, too; returns 1 if it
     stopped before the last one. Of a conversation the last answer is scored, or with `every_turn`
-    each, after the true answers before it. With `losses`, the last logged losses are computed again
-    instead.
+    each, after the true answers before it. With `as_chatglm`, prompts and right answers are those
+    of `chatglm_evaluation_rows`. With `losses`, the last logged losses are computed again instead.
     Changes nothing in the run folder.
     """
     if losses:
@@ -78,10 +86,14 @@ def evaluate(
     entries = _entries_to_score(run, data, skip_bad_rows)
     if every_turn:
         entries = entries_of_turns(entries)
-    entries = _fit_prompts(run, entries)
     device_used = next(run.model.parameters()).device
     use_fastest_threads(run.model.config, MAX_ANSWERS_AT_ONCE, device_used)
-    answers = respond(run.model, run.tokenizer, entries, run.style, max_new_tokens)
+    if as_chatglm:
+        entries, prompts = _entries_of_chatglm(run, entries)
+        answers = answer_prompts(run.model, run.tokenizer, prompts, max_new_tokens)
+    else:
+        entries = _fit_prompts(run, entries)
+        answers = respond(run.model, run.tokenizer, entries, run.style, max_new_tokens)
     texts = [answer.text for answer in answers]
     stopped = [answer.stopped == "end" for answer in answers]
     scores = score_answers(entries, texts, stopped)
@@ -195,7 +207,12 @@ def _last_evaluation(folder: str) -> dict[str, Any]:
 
 
 def _fit_prompts(run: TrainedModel, entries: Sequence[Entry]) -> Sequence[Entry]:
-    """The entries, of which conversations that exceed the context lost their oldest turns."""
+    """The entries, of which conversations that exceed the context lost their oldest turns.
+
+    A run on ChatGLM's rows reads a whole conversation as one question.
+    """
+    if run.style == CHATGLM_STYLE:
+        return [single_question(entry) for entry in entries]
     findings: list[Finding] = []
     places = [f"entry {i}" for i in range(1, len(entries) + 1)]
     context = run.model.config.context_length
@@ -203,6 +220,33 @@ def _fit_prompts(run: TrainedModel, entries: Sequence[Entry]) -> Sequence[Entry]
     for line in summarize_findings(findings):
         _log(f"data: {line}")
     return fitting
+
+
+def _entries_of_chatglm(
+    run: TrainedModel, entries: Sequence[Entry]
+) -> tuple[list[Entry], list[list[int]]]:
+    """(the entries with the right answers of ChatGLM's evaluation, the prompts of that evaluation).
+
+    OptionError unless the run was trained on ChatGLM's rows.
+    """
+    if run.style != CHATGLM_STYLE:
+        raise OptionError(
+            f"--as-chatglm needs a run with --rows chatglm, but {run.name} has the prompt style "
+            f"{run.style.name!r}"
+        )
+    pairs = [with_pairs(entry) for entry in entries]
+    rows, dropped = chatglm_evaluation_rows(
+        pairs, run.tokenizer, chatglm_tokens(run.tokenizer), original=True
+    )
+    if dropped:
+        _log(f"data: {count(len(dropped), 'row')} left out: no question or no answer")
+    left_out = {i for i, _ in dropped}
+    kept = [entry for i, entry in enumerate(entries) if i not in left_out]
+    scored: list[Entry] = []
+    for entry, row in zip(kept, rows, strict=True):
+        reference = run.tokenizer.decode(row.labels[:-2])  # without [gMASK] and bos
+        scored.append({**entry, "output": reference})
+    return scored, [row.ids for row in rows]
 
 
 def _entries_to_score(

@@ -108,6 +108,12 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="score every answer of a conversation, not only the last one",
     )
+    parser.add_argument(
+        "--as-chatglm",
+        action="store_true",
+        help="for a run with --rows chatglm: cut prompts and right answers at 64 tokens, and write "
+        "a chat's first round, as ChatGLM-6B's evaluation does",
+    )
     add_json(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--losses", action="store_true", help="compute the last logged losses again")

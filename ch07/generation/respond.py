@@ -46,10 +46,25 @@ def respond(
     greedy decoding the grouping changes nothing. ValueError for a prompt longer than the context.
     """
     prompts = [encode_chat_prompt(entry, tokenizer, style) for entry in entries]
+    return answer_prompts(
+        model, tokenizer, prompts, max_new_tokens, sampling=sampling, generator=generator
+    )
+
+
+def answer_prompts(
+    model: LanguageModel,
+    tokenizer: tiktoken.Encoding,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int = ANSWER_TOKENS,
+    *,
+    sampling: Sampling = GREEDY,
+    generator: torch.Generator | None = None,
+) -> list[Answer]:
+    """As `respond`, for prompts that are token ids already."""
     _check_lengths(prompts, model.config.context_length)
     longest = max(map(len, prompts), default=0)
     at_once = answers_at_once(model.config, longest + max_new_tokens)
-    shortest_first = sorted(range(len(entries)), key=lambda i: len(prompts[i]))
+    shortest_first = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     end_id = end_token_id(tokenizer)
     answers: dict[int, Answer] = {}  # by the position of the entry
     for start in range(0, len(shortest_first), at_once):
@@ -62,7 +77,7 @@ def respond(
             continuations = continue_prompts(model, grouped, max_new_tokens, **options)
         for i, row in zip(group, continuations, strict=True):
             answers[i] = Answer(tokenizer.decode(row.token_ids), row.stopped)
-    return [answers[i] for i in range(len(entries))]
+    return [answers[i] for i in range(len(prompts))]
 
 
 def respond_streaming(

@@ -12,7 +12,9 @@ from ch07.commands.cli import main
 from ch07.config import FinetuneOptions
 from ch07.data.byte_pair_vocabulary import END_OF_TURN_MARK
 from ch07.data.chat_dataset import encode_chat_prompt
+from ch07.data.reference_formats.chatglm_labels import chat_prompt
 from ch07.data.tokenizer import end_token_id
+from ch07.generation.respond import Answer
 from ch07.models.saved_run import load_run
 from ch07.runs.run_folder import read_config
 from ch07.training.job import build_job
@@ -200,3 +202,53 @@ def test_dropout_rises_with_depth_and_resumes(few_answers, tmp_path, monkeypatch
     assert (whole / model).read_bytes() == (tmp_path / "run" / model).read_bytes()
     assert finetune(few_answers, tmp_path / "none") == 0
     assert (whole / model).read_bytes() != (tmp_path / "none" / model).read_bytes()
+
+
+# --- evaluation -----------------------------------------------------------------------------------
+def evaluated(capsys, *arguments):
+    capsys.readouterr()  # of the training
+    assert main(["evaluate", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_losses_of_a_run_are_computed_again(formed, capsys):
+    _, folder = formed
+    found = evaluated(capsys, folder, "--losses")
+    assert found["train_loss"]["equal"] and found["val_loss"]["equal"]
+
+
+def test_chatglm_s_own_evaluation(tmp_path, few_answers, capsys, monkeypatch):
+    """Prompts and references are those of `preprocess_function_eval`, cut and all."""
+    folder = tmp_path / "run"
+    assert finetune(few_answers, folder, "--rows", "chatglm") == 0
+    turn = {"instruction": "Who?", "output": "I."}
+    rows = [
+        {"instruction": "why " * 100, "output": "Red"},
+        {"instruction": "Why?", "output": "red " * 100},
+        {"instruction": "Why?", "output": "Red", "history": [turn]},
+    ]
+    data = tmp_path / "rows.json"
+    data.write_text(json.dumps(rows), encoding="utf-8")
+    asked = []
+
+    def answer(model, tokenizer, prompts, limit):
+        asked.append([tokenizer.decode(prompt) for prompt in prompts])
+        return [Answer("Red", "end")] * len(prompts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ch07.commands.evaluate.answer_prompts", answer)
+        scores = evaluated(capsys, folder, "--data", data, "--as-chatglm")
+    (prompts,) = asked
+    marks = "[gMASK]<sop>"
+    assert prompts[0] == "why" + " why" * 61 + marks
+    assert prompts[1] == f"Why?{marks}"
+    assert prompts[2] == chat_prompt("Why?", [("Who?", "I.")]) + marks
+    assert (scores["n"], scores["exact_match"]) == (3, 2 / 3)
+    plain = evaluated(capsys, folder, "--data", data)
+    assert plain["n"] == 3
+    assert main(["evaluate", str(folder), "--as-chatglm"]) == 0
+
+
+def test_another_run_has_no_such_evaluation(run, capsys):
+    assert main(["evaluate", str(run), "--as-chatglm"]) == 2
+    assert "needs a run with --rows chatglm" in capsys.readouterr().err

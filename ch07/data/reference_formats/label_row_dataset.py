@@ -147,7 +147,7 @@ def make_label_dataset(
         chunk = entries[start : start + ROWS_AT_ONCE]
         for entry, row in zip(chunk, _rows_or_reasons(chunk, tokenizer, form), strict=True):
             number = len(dataset)
-            entry = _single_question(entry) if form.name == "chatglm" else entry
+            entry = single_question(entry) if form.name == "chatglm" else entry
             prompt = encode_prompt(entry, tokenizer, form.style)
             if len(prompt) > context_length:
                 text = f"the prompt alone exceeds the model's context of {context_length}"
@@ -192,15 +192,10 @@ def _make_rows(entries: Sequence[Entry], tokenizer: tiktoken.Encoding, form: Row
     if form.name == "lamini":
         return lamini_rows(entries, tokenizer, form.max_length)
     if form.name == "chatglm":
-        special = SpecialTokens(
-            gmask=tokenizer.encode_single_token(GMASK),
-            bos=tokenizer.encode_single_token(SOP),
-            eos=end_token_id(tokenizer),
-        )
         return chatglm_rows(
-            [_with_pairs(entry) for entry in entries],
+            [with_pairs(entry) for entry in entries],
             tokenizer,
-            special,
+            chatglm_tokens(tokenizer),
             max_source_length=form.max_source_length or CHATGLM_LENGTH,
             max_target_length=form.max_target_length or CHATGLM_LENGTH,
             original=not form.corrected,
@@ -218,7 +213,16 @@ def _make_rows(entries: Sequence[Entry], tokenizer: tiktoken.Encoding, form: Row
     )
 
 
-def _with_pairs(entry: Entry) -> dict[str, Any]:
+def chatglm_tokens(tokenizer: tiktoken.Encoding) -> SpecialTokens:
+    """The ids of ChatGLM's marks in a tokenizer that has them (`add_marks`)."""
+    return SpecialTokens(
+        gmask=tokenizer.encode_single_token(GMASK),
+        bos=tokenizer.encode_single_token(SOP),
+        eos=end_token_id(tokenizer),
+    )
+
+
+def with_pairs(entry: Entry) -> dict[str, Any]:
     """The entry with its earlier turns as ChatGLM has them: [(question, answer), ...]."""
     if "history" not in entry:
         return entry
@@ -226,11 +230,11 @@ def _with_pairs(entry: Entry) -> dict[str, Any]:
     return {**entry, "history": pairs}
 
 
-def _single_question(entry: Entry) -> Entry:
-    """The entry with all rounds of a conversation in its instruction, as the model reads them."""
+def single_question(entry: Entry) -> Entry:
+    """The entry with all rounds of a conversation in its instruction, as ChatGLM reads them."""
     if "history" not in entry:
         return entry
-    pairs = _with_pairs(entry)["history"]
+    pairs = with_pairs(entry)["history"]
     others = {key: value for key, value in entry.items() if key not in ("history", "input")}
     question = chat_prompt(BARE_STYLE.prompt(entry), pairs)
     return {**others, "instruction": question, "input": ""}
