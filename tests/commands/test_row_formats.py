@@ -19,6 +19,7 @@ from ch07.models.saved_run import load_run
 from ch07.runs.run_folder import read_config
 from ch07.training.job import build_job
 from collate import END_OF_TEXT
+from train_loop import sum_loss
 
 QUICK = ["--batch-size", "8", "--max-steps", "4", "--eval-freq", "2", "--dtype", "float32"]
 ENTRY = {"instruction": "Write <sop> in words.", "input": "7", "output": ""}
@@ -186,7 +187,9 @@ def test_a_model_that_ends_turns_already_needs_no_other_token(few_answers, tmp_p
 
 def test_dropout_rises_with_depth_and_resumes(few_answers, tmp_path, monkeypatch):
     options = FinetuneOptions(data=str(few_answers), residual_dropout=0.3)
-    blocks = build_job(options, lambda text: None).model.trf_blocks
+    job = build_job(options, lambda text: None)
+    assert job.plan.settings.batch_loss is sum_loss, "each row of a batch drops for itself"
+    blocks = job.model.trf_blocks
     assert [block.drop_shortcut.p for block in blocks] == [0.0, 0.3]
     whole = tmp_path / "whole"
     assert finetune(few_answers, whole, "--residual-dropout", "0.3") == 0
@@ -244,9 +247,20 @@ def test_chatglm_s_own_evaluation(tmp_path, few_answers, capsys, monkeypatch):
     assert prompts[1] == f"Why?{marks}"
     assert prompts[2] == chat_prompt("Why?", [("Who?", "I.")]) + marks
     assert (scores["n"], scores["exact_match"]) == (3, 2 / 3)
-    plain = evaluated(capsys, folder, "--data", data)
-    assert plain["n"] == 3
     assert main(["evaluate", str(folder), "--as-chatglm"]) == 0
+    read = []
+    with monkeypatch.context() as patch:  # by default, a conversation is asked as in training
+        patch.setattr(
+            "ch07.commands.evaluate.respond",
+            lambda model, tokenizer, entries, *rest: read.extend(entries) or [],
+        )
+        patch.setattr("ch07.commands.evaluate.score_answers", lambda *rest: {})
+        evaluated(capsys, folder, "--data", data)
+    assert [entry["instruction"] for entry in read] == [
+        rows[0]["instruction"].strip(),
+        "Why?",
+        chat_prompt("Why?", [("Who?", "I.")]),
+    ]
 
 
 def test_another_run_has_no_such_evaluation(run, capsys):

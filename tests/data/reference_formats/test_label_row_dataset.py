@@ -298,3 +298,17 @@ def test_a_limit_below_the_project_s_own_is_said(number_data, tokenizer):
     log = []
     load(tokenizer, log, rows="alpaca", data=str(number_data))
     assert not [line for line in log if line.startswith("rows:")]
+
+
+def test_rows_that_teach_nothing_stay_as_in_the_original(number_data, tokenizer):
+    """They are said, but not left out: the original's batches have them, too."""
+    log = []
+    limits = {"rows": "alpaca", "data": str(number_data), "allowed_max_length": 20}
+    rows = load(tokenizer, log, **limits)
+    n_rows = sum(map(len, rows.datasets.values()))
+    assert n_rows == len(rows.file.entries) > 100
+    assert any("nothing of the answer is left to learn" in line for line in log)
+    with pytest.raises(DataError, match="leaves no token for the answer"):
+        load(tokenizer, [], corrected=True, **limits)
+    with pytest.raises(DataError, match="no row is left to train on"):
+        load(tokenizer, [], corrected=True, skip_bad_rows=True, **limits)
