@@ -122,12 +122,12 @@ UNMEASURABLE = 0.02  # seconds: whatever takes less for the longer text is fast 
 
 
 def seconds(function, text):
-    """The shortest of three times, which other processes disturb the least."""
+    """The shortest of three times, each of this process alone: others may be busy."""
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         function(text)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
 
 

@@ -270,10 +270,10 @@ def test_literals_survive_parsing_within_prose(values):
     ids=lambda text: f"{text[:9]} {len(text)}",
 )
 def test_huge_and_deeply_nested_texts_are_parsed_quickly(text):
-    started = time.monotonic()
+    started = time.process_time()
     call = parse_api_call(text)
     assert call is None or len(str(call)) <= 2 * MAX_CALL_CHARACTERS
-    assert time.monotonic() - started < 5, "a few milliseconds on a quiet machine"
+    assert time.process_time() - started < 5, "a few milliseconds on a quiet machine"
 
 
 @pytest.mark.parametrize(
