@@ -123,6 +123,7 @@ def add_marks(
     `end` is the mark that ends a text from now on. A tokenizer that has all of this already is
     returned as it is. TokenizerError for a mark that is an ordinary token.
 
+    >>> from ch07.data.tokenizer import load_tokenizer
     >>> tokenizer = add_marks(load_tokenizer(), ["<|eot|>"], end="<|eot|>")
     >>> tokenizer.n_vocab, tokenizer.eot_token, tokenizer.encode_ordinary("Hi<|endoftext|>")
     (50258, 50257, [17250, 27, 91, 437, 1659, 5239, 91, 29])
