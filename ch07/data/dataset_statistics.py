@@ -111,9 +111,10 @@ def counted_targets_by_role(
     ):
         roles: list[str | None]
         if isinstance(source, LabelRowDataset):
-            parts = ["prompt"] * prompt_length + ["answer"] * max(n - prompt_length, 0)
+            n_prompt = source.answer_starts[dataset.indices[i]]
+            parts = ["prompt"] * n_prompt + ["answer"] * (n - n_prompt) + ["end"]
             counted = source.counted(dataset.indices[i])
-            pairs = zip([*parts[1:n], "end"], counted[1:], strict=True)
+            pairs = zip(parts[1:], counted[1:], strict=True)
             roles = [role if is_counted else None for role, is_counted in pairs]
         elif isinstance(source, ChatDataset) and loss_on != "all":
             own_roles = [*token_roles(entry, tokenizer, style), "end"]

@@ -37,12 +37,13 @@ from train_loop import IGNORE_INDEX
 class LabelRow(NamedTuple):
     """One row: `ids` and `labels` of the same length, and which parts were `cut`.
 
-    `cut` holds "prompt", "answer", both or neither.
+    `cut` holds "prompt", "answer", both or neither; `n_prompt` of the ids come before the answer.
     """
 
     ids: list[int]
     labels: list[int]
     cut: tuple[str, ...] = ()
+    n_prompt: int = 0
 
     @property
     def n_counted(self) -> int:
@@ -154,7 +155,7 @@ def original_row(
     `n_masked` labels become -100; by default as many as the prompt has tokens.
 
     >>> original_row([1, 2, 3], [4, 5])
-    LabelRow(ids=[1, 2, 3, 4, 5, 50256], labels=[-100, -100, -100, 4, 5, 50256], cut=())
+    LabelRow(ids=[1, 2, 3, 4, 5, 50256], labels=[-100, -100, -100, 4, 5, 50256], cut=(), n_prompt=3)
     >>> original_row([1, 2, 3], [4, 5], max_length=2).labels  # nothing is left to learn
     [-100, -100]
     """
@@ -170,7 +171,7 @@ def original_row(
         cut.append("prompt")
     if limit < len(ids):
         cut.append("answer")
-    return LabelRow(ids[:limit], labels[:limit], tuple(cut))
+    return LabelRow(ids[:limit], labels[:limit], tuple(cut), min(n_masked, limit))
 
 
 def corrected_row(
@@ -190,7 +191,7 @@ def corrected_row(
     mid-sentence. ValueError if no token of the answer would be left.
 
     >>> corrected_row([1, 2, 3], [4, 5, 6], max_length=5)
-    LabelRow(ids=[1, 2, 3, 4, 5], labels=[-100, -100, -100, 4, 5], cut=('answer',))
+    LabelRow(ids=[1, 2, 3, 4, 5], labels=[-100, -100, -100, 4, 5], cut=('answer',), n_prompt=3)
     >>> corrected_row([1, 2, 3, 7], [4], max_prompt_length=2, header_length=1).ids
     [1, 7, 4, 50256]
     """
@@ -199,16 +200,9 @@ def corrected_row(
         max_prompt_length=max_prompt_length,
         max_answer_length=max_answer_length,
     )
-    prompt_length = len(prompt)
     cut: list[str] = []
-    if max_prompt_length is not None and prompt_length > max_prompt_length:
-        if max_prompt_length <= header_length:
-            raise InputError(
-                f"max_prompt_length (--max-source-length) is {max_prompt_length}, but the response "
-                f"header alone has {header_length} tokens"
-            )
-        header = prompt[prompt_length - header_length :]
-        prompt = [*prompt[: max_prompt_length - header_length], *header]
+    if max_prompt_length is not None and len(prompt) > max_prompt_length:
+        prompt = _cut_before_header(prompt, max_prompt_length, header_length)
         cut.append("prompt")
     limit = len(answer) + 1 if max_answer_length is None else max_answer_length
     if max_length is not None:
@@ -222,7 +216,19 @@ def corrected_row(
     if limit < len(learned):
         learned = learned[:limit]
         cut.append("answer")
-    return LabelRow([*prompt, *learned], [IGNORE_INDEX] * len(prompt) + learned, tuple(cut))
+    labels = [IGNORE_INDEX] * len(prompt) + learned
+    return LabelRow([*prompt, *learned], labels, tuple(cut), len(prompt))
+
+
+def _cut_before_header(prompt: Sequence[int], max_length: int, header_length: int) -> Sequence[int]:
+    """The first tokens of a prompt, and its last `header_length`: `max_length` in all."""
+    if max_length <= header_length:
+        raise InputError(
+            f"max_prompt_length (--max-source-length) is {max_length}, but the response header "
+            f"alone has {header_length} tokens"
+        )
+    header = prompt[len(prompt) - header_length :]
+    return [*prompt[: max_length - header_length], *header]
 
 
 def _check_limits(**limits: int | None) -> None:

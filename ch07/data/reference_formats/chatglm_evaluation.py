@@ -81,9 +81,7 @@ def chatglm_evaluation_rows(
         max_target_length=max_target_length,
     )
     if not original:
-        return EvaluationRows(
-            [_in_two_parts(row, special_tokens) for row in training_rows], dropped
-        )
+        return EvaluationRows([_in_two_parts(row) for row in training_rows], dropped)
     if max_source_length < 3:
         raise InputError(
             f"max_source_length is {max_source_length}, but must be at least 3 to leave text: "
@@ -98,13 +96,12 @@ def chatglm_evaluation_rows(
     return EvaluationRows(rows, dropped)
 
 
-def _in_two_parts(row: LabelRow, special_tokens: SpecialTokens) -> EvaluationRow:
+def _in_two_parts(row: LabelRow) -> EvaluationRow:
     """A training row up to and including bos, and its answer without eos."""
-    answer_start = row.labels.index(special_tokens.bos) + 1  # bos is the first label that is an id
-    answer = row.ids[answer_start:]
+    answer = row.ids[row.n_prompt :]
     if "answer" not in row.cut:
         answer.pop()  # eos, which only an answer that is whole has
-    return EvaluationRow(row.ids[:answer_start], answer, row.cut)
+    return EvaluationRow(row.ids[: row.n_prompt], answer, row.cut)
 
 
 def _original_row(

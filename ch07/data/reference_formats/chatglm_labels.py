@@ -73,11 +73,13 @@ def chatglm_row(
     >>> row.ids, row.labels
     ([1, 2, 3, 90, 91, 4, 5, 99], [-100, -100, -100, -100, 91, 4, 5, 99])
     """
-    ids = [*prompt, special_tokens.gmask, special_tokens.bos, *answer]
+    asked = [*prompt, special_tokens.gmask, special_tokens.bos]
+    ids = [*asked, *answer]
     if original or not answer_cut:
         ids.append(special_tokens.eos)
     n_masked = ids.index(special_tokens.bos) if original else len(prompt) + 1
-    return LabelRow(ids, [IGNORE_INDEX] * n_masked + ids[n_masked:])
+    labels = [IGNORE_INDEX] * n_masked + ids[n_masked:]
+    return LabelRow(ids, labels, n_prompt=len(asked))
 
 
 def chatglm_rows(

@@ -82,13 +82,14 @@ class LabelRowDataset(Dataset[tuple[list[bool], list[int]]]):
 
     `counted` has a flag for each id and one for the end-of-text after them, which collate adds; a
     row that has lost its end has the flag False there. `prompt_lengths` are the tokens of the
-    whole prompt, which a truncated row may not have.
+    whole prompt; `answer_starts` are what a truncated row has of it.
     """
 
     def __init__(self, n_vocab: int, end_id: int = END_OF_TEXT) -> None:
         self.end_id = end_id
         self.data: list[Entry] = []
         self.prompt_lengths: list[int] = []
+        self.answer_starts: list[int] = []
         # The storage is that of `ChatDataset`.
         self._ids = array("H" if n_vocab <= 2**16 else "I")
         self._counted = bytearray()
@@ -103,6 +104,7 @@ class LabelRowDataset(Dataset[tuple[list[bool], list[int]]]):
             counted.append(False)
         self.data.append(entry)
         self.prompt_lengths.append(prompt_length)
+        self.answer_starts.append(row.n_prompt)
         self._ids.extend(ids)
         self._counted.extend(counted)
         self._bounds.append(len(self._ids))

@@ -19,7 +19,6 @@ from ch07.data.prompt_styles import BARE_STYLE
 from ch07.data.reference_formats.alpaca_labels import LabelRow, LabelRows, label_rows
 from ch07.utils.errors import InputError
 from instruction_dataset import Entry
-from train_loop import IGNORE_INDEX
 
 MAX_LENGTH = 2048  # tokens; the context of Pythia, which the course trains
 
@@ -46,13 +45,12 @@ def lamini_rows(
 
 def _last_tokens(masked: LabelRow, max_length: int | None) -> LabelRow:
     """A row that learns all of its tokens except end-of-text, from one with a masked question."""
-    n_question = masked.labels.count(IGNORE_INDEX)
     ids = masked.ids[:-1]
     n_lost = 0 if max_length is None else max(0, len(ids) - max_length)
     cut = []
     if n_lost > 0:
         cut.append("prompt")
-    if n_lost > n_question:
+    if n_lost > masked.n_prompt:
         cut.append("answer")
     kept = ids[n_lost:]
-    return LabelRow(kept, list(kept), tuple(cut))
+    return LabelRow(kept, list(kept), tuple(cut), max(masked.n_prompt - n_lost, 0))

@@ -8,6 +8,7 @@ import torch
 from ch07.config import FinetuneOptions
 from ch07.data.byte_pair_vocabulary import add_marks
 from ch07.data.dataloader import make_loader
+from ch07.data.dataset_statistics import counted_targets_by_role
 from ch07.data.loaded_rows import SplitDataset
 from ch07.data.reference_formats.alpaca_labels import LabelRow, label_rows
 from ch07.data.reference_formats.chatglm_labels import SpecialTokens, chat_prompt, chatglm_rows
@@ -174,6 +175,24 @@ def test_a_conversation_of_chatglm_is_one_question(tokenizer):
     assert ids[: dataset.prompt_lengths[0]] == encode_prompt(question, tokenizer, form.style)
 
 
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        (RowForm("alpaca", max_length=20), {}),
+        (RowForm("alpaca", corrected=True, max_source_length=30), {"answer": 1, "end": 1}),
+        (RowForm("chatglm"), {"prompt": 1, "answer": 1, "end": 1}),  # <sop> is learned
+        (RowForm("lamini", max_length=10), {"prompt": 8, "answer": 1}),
+        (RowForm("lamini", max_length=1), {}),
+    ],
+)
+def test_a_cut_prompt_ends_where_it_ends_in_the_row(form, expected, tokenizer):
+    tokenizer = add_marks(tokenizer, ROW_MARKS.get(form.name, ()))
+    long = {"instruction": "why " * 100, "output": "Red"}
+    dataset, _ = make_label_dataset([long], tokenizer, form, 1000)
+    split = SplitDataset(dataset, [0])
+    assert counted_targets_by_role(split, tokenizer, form.style, "response") == expected
+
+
 @pytest.mark.parametrize("corrected", [False, True])
 def test_what_a_limit_costs_is_found(corrected, tokenizer):
     long = {"instruction": "why " * 100, "output": "Red"}
@@ -234,7 +253,7 @@ def test_an_item_is_that_of_our_own_dataset_where_the_rows_are_the_same(tokenize
 
 def test_ids_of_a_large_vocabulary_are_kept():
     dataset = LabelRowDataset(200_000, end_id=150_000)
-    dataset.append({}, LabelRow([70_000, 199_999], [N, 199_999]), 1)
+    dataset.append({}, LabelRow([70_000, 199_999], [N, 199_999], n_prompt=1), 1)
     assert dataset[0] == ([False, True, False], [70_000, 199_999])
     assert dataset[-1] == dataset[0]
     with pytest.raises(IndexError):

@@ -12,7 +12,7 @@ ENTRY = {"instruction": "She said", "input": "", "output": "n't know"}
 def test_question_and_answer_are_one_text_without_an_end(tokenizer):
     ((row,), dropped) = lamini_rows([ENTRY], tokenizer)
     ids = tokenizer.encode_ordinary("She saidn't know")
-    assert row == LabelRow(ids, ids) and dropped == []
+    assert row == LabelRow(ids, ids, n_prompt=2) and dropped == []
     assert not row.has_end() and row.n_counted == len(ids) - 1
     assert row.ids is not row.labels, "a change of one must not change the other"
 
