@@ -76,10 +76,7 @@ def evaluate(
     Changes nothing in the run folder.
     """
     if losses:
-        if every_turn:
-            raise OptionError("--losses computes as in training: leave out --every-turn")
-        if weights != "float32":
-            raise OptionError(f"--losses computes as in training: leave out --weights {weights}")
+        _check_options_of_losses(every_turn, as_chatglm, weights)
         return recompute_losses(folder, data, device, as_json)
     complete = _open_judge(judge, judge_model, device)
     run = load_model_to_answer(folder, device, weights, _log)
@@ -104,6 +101,18 @@ def evaluate(
         judgement = judge_answers(complete, entries, texts, SCALES[judge_scale])
         scores["judge"] = summarise(judgement, entries, texts)
     return _print_remaining(scores, as_json)
+
+
+def _check_options_of_losses(every_turn: bool, as_chatglm: bool, weights: str) -> None:
+    """OptionError for an option that would change nothing."""
+    flags = {
+        "--every-turn": every_turn,
+        "--as-chatglm": as_chatglm,
+        f"--weights {weights}": weights != "float32",
+    }
+    for flag, is_given in flags.items():
+        if is_given:
+            raise OptionError(f"--losses computes as in training: leave out {flag}")
 
 
 def _open_judge(name: str | None, model: str | None, device: str) -> Complete | None:

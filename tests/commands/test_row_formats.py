@@ -263,6 +263,11 @@ def test_chatglm_s_own_evaluation(tmp_path, few_answers, capsys, monkeypatch):
     ]
 
 
+def test_losses_are_not_computed_as_chatglm_evaluates(run, capsys):
+    assert main(["evaluate", str(run), "--losses", "--as-chatglm"]) == 2
+    assert "leave out --as-chatglm" in capsys.readouterr().err
+
+
 def test_another_run_has_no_such_evaluation(run, capsys):
     assert main(["evaluate", str(run), "--as-chatglm"]) == 2
     assert "needs a run with --rows chatglm" in capsys.readouterr().err

@@ -33,7 +33,9 @@ LONG_PROMPT = {"instruction": "word " * 5000, "input": "", "output": "Yes"}
 
 def test_a_small_row_by_hand():
     row = original_row(S, T)
-    assert row == corrected_row(S, T) == LabelRow([1, 2, 3, 4, 5, E], [N, N, N, 4, 5, E], n_prompt=3)
+    assert (
+        row == corrected_row(S, T) == LabelRow([1, 2, 3, 4, 5, E], [N, N, N, 4, 5, E], n_prompt=3)
+    )
     inputs, targets = custom_collate_response_fn([(3, S + T)])
     assert row.ids[:-1] == inputs[0].tolist() and row.labels[1:] == targets[0].tolist()
     everything = original_row(S, T, n_masked=0)
