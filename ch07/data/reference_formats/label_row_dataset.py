@@ -5,7 +5,8 @@ The one idea: a row of labels without its first element is our row of targets. S
 trains on those of another project.
 
 The styles of `ROW_STYLES` end where the rows' answers begin, so a model is prompted with what it
-was trained on. A ChatGLM conversation becomes a single question that holds all its rounds.
+was trained on. A ChatGLM conversation becomes a single question that holds all its rounds; its
+first round is asked as it stands, although the original trains on it with "[Round 0]" before it.
 """
 
 from array import array
@@ -145,9 +146,11 @@ def make_label_dataset(
     end_id = end_token_id(tokenizer)
     dataset = LabelRowDataset(tokenizer.n_vocab, end_id)
     found: dict[int, tuple[Level, str]] = {}
+    sources = _with_first_rounds(entries, form)
     for start in range(0, len(entries), ROWS_AT_ONCE):
         chunk = entries[start : start + ROWS_AT_ONCE]
-        for entry, row in zip(chunk, _rows_or_reasons(chunk, tokenizer, form), strict=True):
+        rows = _rows_or_reasons(sources[start : start + ROWS_AT_ONCE], tokenizer, form)
+        for entry, row in zip(chunk, rows, strict=True):
             number = len(dataset)
             entry = single_question(entry) if form.name == "chatglm" else entry
             prompt = encode_prompt(entry, tokenizer, form.style)
@@ -162,6 +165,18 @@ def make_label_dataset(
                 row = LabelRow(prompt, [IGNORE_INDEX] * len(prompt))
             dataset.append(entry, row, len(prompt))
     return dataset, found
+
+
+def _with_first_rounds(entries: Sequence[Entry], form: RowForm) -> Sequence[Entry]:
+    """The entries with the empty history that a first round has in ChatGLM's files of chats.
+
+    Reading a file drops it. The corrected rows do without it: the first question of a chat is asked
+    as it stands, so they have it so, too.
+    """
+    in_chats = any("history" in entry for entry in entries)
+    if form.name != "chatglm" or form.corrected or not in_chats:
+        return entries
+    return [{"history": [], **entry} for entry in entries]
 
 
 def _rows_or_reasons(
@@ -233,8 +248,11 @@ def with_pairs(entry: Entry) -> dict[str, Any]:
 
 
 def single_question(entry: Entry) -> Entry:
-    """The entry with all rounds of a conversation in its instruction, as ChatGLM reads them."""
-    if "history" not in entry:
+    """The entry with all rounds of a conversation in its instruction, as ChatGLM reads them.
+
+    The first round is a question without rounds.
+    """
+    if not entry.get("history"):
         return entry
     pairs = with_pairs(entry)["history"]
     others = {key: value for key, value in entry.items() if key not in ("history", "input")}

@@ -1,5 +1,6 @@
 """Label rows as a dataset: the loader's batches are the other project's rows, shifted by one."""
 
+import json
 import random
 
 import pytest
@@ -173,6 +174,36 @@ def test_a_conversation_of_chatglm_is_one_question(tokenizer):
     assert question["family"] == "talk" and "history" not in question
     _, ids = dataset[0]
     assert ids[: dataset.prompt_lengths[0]] == encode_prompt(question, tokenizer, form.style)
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_first_round_is_that_of_the_original(corrected, tokenizer, tmp_path):
+    """A file of chats as ChatGLM's README has it: the reader drops the empty history."""
+    tokenizer = add_marks(tokenizer, ROW_MARKS["chatglm"])
+    chats = []
+    for i in range(20):
+        first = {"instruction": f"Who is {i}?", "output": f"I, {i}.", "history": []}
+        turn = [first["instruction"], first["output"]]
+        chats += [first, {"instruction": "Why?", "output": "So.", "history": [turn]}]
+    path = tmp_path / "chats.json"
+    path.write_text(json.dumps(chats), encoding="utf-8")
+    rows = load(tokenizer, [], "chatglm", rows="chatglm", corrected=corrected, data=str(path))
+    special = SpecialTokens(END_OF_TEXT + 1, END_OF_TEXT + 2, END_OF_TEXT)
+    n_seen = 0
+    for split in rows.datasets.values():
+        for i, (_, ids) in zip(split.indices, split, strict=True):
+            chat = chats[i]
+            if corrected and not chat["history"]:
+                chat = {**chat, "history": None}
+            ((row,), _) = chatglm_rows([chat], tokenizer, special, original=not corrected)
+            assert [*ids, END_OF_TEXT] == row.ids
+            n_seen += 1
+        asked = [entry["instruction"] for entry in split.data]
+        assert asked == [
+            chat_prompt(chats[i]["instruction"], chats[i]["history"], training=False)
+            for i in split.indices
+        ]
+    assert n_seen == 40
 
 
 @pytest.mark.parametrize(
