@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from ch07.config import ANSWER_TOKENS
+from ch07.config import ANSWER_TOKENS, CHATGLM_LENGTH
 from ch07.data.chat_dataset import fit_conversations
 from ch07.data.chat_forms import entries_of_turns
 from ch07.data.data_files import Source
@@ -245,7 +245,11 @@ def _entries_of_chatglm(
         )
     pairs = [with_pairs(entry) for entry in entries]
     rows, dropped = chatglm_evaluation_rows(
-        pairs, run.tokenizer, chatglm_tokens(run.tokenizer), original=True
+        pairs,
+        run.tokenizer,
+        chatglm_tokens(run.tokenizer),
+        original=True,
+        **_chatglm_lengths(run),
     )
     if dropped:
         _log(f"data: {count(len(dropped), 'row')} left out: no question or no answer")
@@ -256,6 +260,13 @@ def _entries_of_chatglm(
         reference = run.tokenizer.decode(row.labels[:-2])  # without [gMASK] and bos
         scored.append({**entry, "output": reference})
     return scored, [row.ids for row in rows]
+
+
+def _chatglm_lengths(run: TrainedModel) -> dict[str, int]:
+    """The lengths at which a run cut questions and answers; ChatGLM evaluates with the same."""
+    options = run.config["options"] if isinstance(run, Run) else {}
+    names = ("max_source_length", "max_target_length")
+    return {name: options.get(name) or CHATGLM_LENGTH for name in names}
 
 
 def _entries_to_score(

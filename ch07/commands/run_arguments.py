@@ -111,8 +111,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--as-chatglm",
         action="store_true",
-        help="for a run with --rows chatglm: cut prompts and right answers at 64 tokens, and write "
-        "a chat's first round, as ChatGLM-6B's evaluation does",
+        help="for a run with --rows chatglm: cut prompts and right answers as ChatGLM-6B's "
+        "evaluation does, at the run's --max-source-length and --max-target-length",
     )
     add_json(parser)
     what = parser.add_mutually_exclusive_group()

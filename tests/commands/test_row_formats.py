@@ -263,6 +263,28 @@ def test_chatglm_s_own_evaluation(tmp_path, few_answers, capsys, monkeypatch):
     ]
 
 
+def test_chatglm_s_evaluation_cuts_where_the_training_did(
+    few_answers, tmp_path, capsys, monkeypatch
+):
+    folder = tmp_path / "run"
+    lengths = ("--max-source-length", "9", "--max-target-length", "5")
+    assert finetune(few_answers, folder, "--rows", "chatglm", *lengths) == 0
+    data = tmp_path / "rows.json"
+    row = {"instruction": "why " * 100, "output": "red " * 100}
+    data.write_text(json.dumps([row]), encoding="utf-8")
+    asked = []
+
+    def answer(model, tokenizer, prompts, limit):
+        asked.extend(tokenizer.decode(prompt) for prompt in prompts)
+        return [Answer("red red red", "end")]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ch07.commands.evaluate.answer_prompts", answer)
+        scores = evaluated(capsys, folder, "--data", data, "--as-chatglm")
+    assert asked == ["why" + " why" * 6 + "[gMASK]<sop>"]
+    assert scores["exact_match"] == 1
+
+
 def test_losses_are_not_computed_as_chatglm_evaluates(run, capsys):
     assert main(["evaluate", str(run), "--losses", "--as-chatglm"]) == 2
     assert "leave out --as-chatglm" in capsys.readouterr().err
