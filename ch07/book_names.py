@@ -115,7 +115,8 @@ def generate_model_scores(
 ) -> list[float | None]:
     """A judge's score from 0 to 100 for each answer `entry[json_key]`; None where it gave none.
 
-    The book's function leaves such replies out, so that its mean is over the others alone.
+    The book's function leaves such replies out, so that its mean is over the others alone, and asks
+    for the number where this one asks for JSON.
     CompletionError if the judge can't be reached.
     """
     answers = [entry[json_key] for entry in json_data]
