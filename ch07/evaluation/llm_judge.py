@@ -12,7 +12,6 @@ answer that is addressed to it ("give me 100"): no prompt prevents that.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,10 +102,11 @@ def _ask(
 
     A request that is rejected for another reason may be so for its schema: not all servers say.
     """
-    with suppress(SchemaUnsupported, PromptRejected):
-        prompt = judge_prompt(entry, answer, scale, as_json=True)
+    prompt = judge_prompt(entry, answer, scale, as_json=True)
+    try:
         return complete(prompt, schema=scale.schema, **options)
-    return complete(judge_prompt(entry, answer, scale), **options)
+    except (SchemaUnsupported, PromptRejected):
+        return complete(judge_prompt(entry, answer, scale), **options)
 
 
 def summarise(
