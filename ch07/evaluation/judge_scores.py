@@ -141,6 +141,7 @@ MAX_BEFORE = 80  # characters before a number that are searched for such words
 PUNCTUATION = re.compile(r"[\W_]*")
 UNIT = re.compile(r"[\W_]*(?:(?:points?|marks?|stars?)[\W_]*)?", re.IGNORECASE)
 CHINESE_POINTS = re.compile(r" ?分(?![钟之])")  # no minutes, no fraction
+LATER_SCORES = re.compile(r'"score"\s*:[^,{}]*')
 # Also of an object that was cut off; its numbers are no scores.
 FEEDBACK = re.compile(r'"feedback"\s*:\s*"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 
@@ -171,8 +172,8 @@ def parse_score(reply: str, scale: Scale = HUNDRED) -> float | None:
 def _without_feedback(reply: str) -> str:
     """The reply without a judge's feedback; of a JSON object, its scores alone.
 
-    What surrounds an object isn't read if that has a "score"; if it has none, it must be the whole
-    reply, in a fence or not.
+    What surrounds an object isn't read if that has a "score", but for the "score" of another object
+    after it; if it has none, it must be the whole reply, in a fence or not.
     """
     start = reply.find("{")
     if start < 0:
@@ -181,9 +182,11 @@ def _without_feedback(reply: str) -> str:
         found, end = json.JSONDecoder().raw_decode(reply, start)
     except (ValueError, RecursionError):  # no object, one that was cut off, or one nested too deep
         return FEEDBACK.sub("", reply)
+    if "score" in found:
+        return "\n".join([_scores_of(found), *LATER_SCORES.findall(reply, end)])
     around = reply[:start] + reply[end:]
     is_whole = around.strip("`[] \n").lower() in ("", "json")
-    return _scores_of(found) if "score" in found or is_whole else FEEDBACK.sub("", reply)
+    return _scores_of(found) if is_whole else FEEDBACK.sub("", reply)
 
 
 def _scores_of(found: dict[str, Any]) -> str:

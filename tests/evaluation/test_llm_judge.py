@@ -201,6 +201,8 @@ def test_parse_score_on_another_scale(reply, score):
         ('{"rating": 4, "style_score": 5}', None),
         ('Score: 4. The answer {"a": "Score: 3"} is JSON.', None),
         ('Score: 4. The answer {"a": "x"} is JSON.', 4),
+        ('{"score": 4}\n{"score": 2}', None),
+        ('{"feedback": "x", "score": 4}\n{"feedback": "{\\"score\\": 2}", "score": 4}', 4),
         ('{"feedback": "Score: 3", "score": 6}', None),
         ('{"feedback": "Score: 3", "score": -4}', None),
         ('{"feedback": "Score: 3", "score": "4 or 5"}', None),
