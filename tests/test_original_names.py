@@ -9,7 +9,7 @@ FOLDER = ROOT / "docs" / "reference" / "systems"
 INDEX = FOLDER / "README.md"
 PAGES = sorted(set(FOLDER.glob("*.md")) - {INDEX})
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in PAGES}
-SECTIONS = ["Run it", "Names", "Default and faithful", "Where this project departs"]
+SECTIONS = ["Run it", "Names", "Default and faithful settings", "Where this project departs"]
 MAX_LINES = 70
 EXPECTED = """
     build_instruction_dataset preprocess PROMPT_DICT DataCollatorForSupervisedDataset
