@@ -25,7 +25,7 @@ ROW_FORMS = ("own", "alpaca", "chinese-alpaca", "chatglm", "lamini")
 # The tokens at which the other projects cut a row, unless another limit is given.
 ROW_LENGTHS = {"alpaca": 512, "chinese-alpaca": 512, "lamini": 2048}
 CHATGLM_LENGTH = 64  # of a question, and of an answer, each with its special tokens
-# Which tokens of a pair's rows the log-probabilities count; the first is the default.
+# The tokens of a pair whose log-probabilities are counted; the first is the default.
 COUNTED_PARTS = ("answer-and-end", "answer", "header-and-answer", "header-answer-and-end")
 ANSWER_TOKENS = 256  # the most tokens of an answer, unless another limit is given
 RANDOM_START = "gpt2-tiny"  # the one size that no weights are published for
@@ -239,8 +239,8 @@ class FinetuneOptions:
     )
     residual_dropout: float = setting(
         0.0,
-        help="share that dropout sets to zero in the last block, rising evenly from 0 in the "
-        "first, as in LIMA (0.3)",
+        help="dropout rate of the last block, to which the rates rise evenly from 0 in the first "
+        "(LIMA: 0.3)",
         commands=ROWS,
         minimum=0,
         maximum=0.99,
@@ -283,33 +283,33 @@ class FinetuneOptions:
     )
     rows: str = setting(
         "own",
-        help="train on the token ids and labels of this project, or on exactly those of another "
+        help="train on this project's token ids and labels, or on exactly those of another project "
         "(docs/reference/systems)",
         commands=ROWS,
         choices=ROW_FORMS,
     )
     corrected: bool = setting(
         False,
-        help="with --rows: without the other project's faults, such as a prompt that is so long "
-        "that nothing of the answer is left",
+        help="with --rows: mend the other project's faults, such as prompts so long that nothing "
+        "of the answer is left",
         commands=ROWS,
     )
     max_source_length: int | None = count_setting(
         None,
-        help="with --rows chatglm or --corrected: cut prompts to this many tokens",
+        help="with --rows chatglm, or with --corrected: cut prompts to this many tokens",
         default_means=f"{CHATGLM_LENGTH} for chatglm, else none",
         commands=ROWS,
     )
     max_target_length: int | None = count_setting(
         None,
-        help="with --rows chatglm or --corrected: cut answers to this many tokens, their end "
+        help="with --rows chatglm, or with --corrected: cut answers to this many tokens, their end "
         "included",
         default_means=f"{CHATGLM_LENGTH} for chatglm, else none",
         commands=ROWS,
     )
     end_of_turn: bool = setting(
         False,
-        help="end answers with a new token of its own, as LIMA does, not with end-of-text",
+        help="end answers with a new token for this purpose, as LIMA does, not with end-of-text",
         commands=ROWS,
     )
     prompt_style: str | None = setting(
@@ -436,7 +436,7 @@ class FinetuneOptions:
         limits = ("max_source_length", "max_target_length")
         if self.rows == "own":
             return dict.fromkeys(("corrected", *limits), "choose another project's rows")
-        decided = "the project decides it, so leave it out"
+        decided = "these rows determine it, so leave it out"
         unused: dict[str, str] = dict.fromkeys(("loss_on", "prompt_style", "end_of_turn"), decided)
         if self.rows == "chatglm":
             unused["allowed_max_length"] = "use --max-source-length and --max-target-length"
@@ -505,9 +505,9 @@ class PreferOptions:
     )
     counted: str = setting(
         COUNTED_PARTS[0],
-        help="tokens whose log-probabilities are combined: those of the answer, of the end-of-text "
-        "after it, of the response header before it (### Response:); the book's notebook takes "
-        "the mean of header-and-answer",
+        help="which tokens of a pair are counted: those of the answer, the end-of-text token after "
+        "it, the response header before it (### Response:); the book's notebook takes the mean of "
+        "header-and-answer",
         commands=PREFER,
         choices=COUNTED_PARTS,
     )

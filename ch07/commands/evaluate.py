@@ -71,8 +71,8 @@ def evaluate(
 
     With a `judge` (a backend's name), a language model scores the answers, too; returns 1 if it
     stopped before the last one. Of a conversation the last answer is scored, or with `every_turn`
-    each, after the true answers before it. With `as_chatglm`, prompts and right answers are those
-    of `chatglm_evaluation_rows`. With `losses`, the last logged losses are computed again instead.
+    each, after the true answers before it. With `as_chatglm`, prompts and references are those of
+    `chatglm_evaluation_rows`. With `losses`, the last logged losses are computed again instead.
     Changes nothing in the run folder.
     """
     if losses:
@@ -234,7 +234,7 @@ def _fit_prompts(run: TrainedModel, entries: Sequence[Entry]) -> Sequence[Entry]
 def _entries_of_chatglm(
     run: TrainedModel, entries: Sequence[Entry]
 ) -> tuple[list[Entry], list[list[int]]]:
-    """(the entries with the right answers of ChatGLM's evaluation, the prompts of that evaluation).
+    """(entries with the reference answers of ChatGLM's evaluation, the prompts of that evaluation).
 
     OptionError unless the run was trained on ChatGLM's rows.
     """

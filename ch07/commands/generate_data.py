@@ -111,8 +111,8 @@ def self_instruct(
     """Generate instructions from seed tasks; returns 0, or 1 if there are fewer than `number`.
 
     `given` holds the options of the server and the settings that were given; None stands for the
-    default of the method. With `stages` it is Self-Instruct, with two more requests for each
-    instruction, otherwise Alpaca; with `original`, faults included.
+    default of the method. With `stages`, the method is Self-Instruct's, with two more requests for
+    each instruction, otherwise Alpaca's; with `original`, its faults are included.
     """
     model, given = _take_backend(backend, given)
     given = {name: value for name, value in given.items() if value is not None}

@@ -1,7 +1,7 @@
 """Dropout that rises with depth: none in the first block, most in the last.
 
-What a late block adds to a token can be left out at little cost, while an early block's result is
-read by all that follow. Source: LIMA (Zhou et al. 2023, arXiv 2305.11206, section 3), which rises
+What a late block adds to a token can be left out at little cost; an early block's result is read
+by all later blocks. Source: LIMA (Zhou et al. 2023, arXiv 2305.11206, section 3), which rises
 to 0.3, and to 0.2 for smaller models.
 """
 

@@ -1,11 +1,11 @@
-"""What ChatGLM-6B is asked in evaluation, and the answer that it is compared with.
+"""What ChatGLM-6B is asked in evaluation, and the reference that its answer is compared with.
 
-The one idea: evaluation asks what comes before the answer in a training row: the question, [gMASK]
-and bos. The original makes these rows with another function, and they differ from its training
-rows: a chat's first round is the bare question, the text is cut one token earlier, and [gMASK] and
-bos follow the reference answer as well, because the tokenizer adds them to every text. The
-corrected rows (the default) are training rows in two parts, so that a model is asked in the form
-that it has learned. Source: THUDM/ChatGLM-6B, ptuning/main.py, `preprocess_function_eval`;
+The one idea: a model is asked with what precedes the answer in a training row: the question,
+[gMASK] and bos. The original makes these rows with another function, and they differ from its
+training rows: a chat's first round is the bare question, the text is cut one token earlier, and
+[gMASK] and bos follow the reference answer as well, because the tokenizer adds them to every text.
+The corrected rows (the default) are training rows in two parts, so that a model is asked in the
+form that it has learned. Source: THUDM/ChatGLM-6B, ptuning/main.py, `preprocess_function_eval`;
 tokenization_chatglm.py on the Hugging Face hub, `build_inputs_with_special_tokens` and `_pad`.
 
 A batch is padded on the left, so that all rows end in bos and grow in the same column. ChatGLM's
@@ -62,8 +62,8 @@ def chatglm_evaluation_rows(
 ) -> EvaluationRows:
     """`EvaluationRows` of entries, which may have a "history" of [question, answer] pairs.
 
-    `ids` end in [gMASK] and bos; `labels` are the answer alone, with `original` the answer, [gMASK]
-    and bos. Lengths, dropped entries and errors are those of `chatglm_rows`, but the original's
+    `ids` end in [gMASK] and bos; `labels` are the answer, and with `original` also [gMASK] and bos
+    after it. Lengths, dropped entries and errors are those of `chatglm_rows`, but the original's
     question has at most `max_source_length` - 2 tokens of text, and so needs a length of 3.
 
     >>> from ch07.data.tokenizer import load_tokenizer

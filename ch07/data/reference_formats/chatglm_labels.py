@@ -1,7 +1,7 @@
 """Token ids and labels as in ChatGLM-6B's P-tuning, original and corrected.
 
 The one idea: two special tokens separate question and answer. [gMASK] marks the place where text is
-missing, bos begins that text: question, [gMASK], bos, answer, eos. Labels are -100 up to and
+missing, and bos begins that text: question, [gMASK], bos, answer, eos. Labels are -100 up to and
 including [gMASK], so bos itself is learned. Source: THUDM/ChatGLM-6B, ptuning/main.py,
 `preprocess_function_train`.
 

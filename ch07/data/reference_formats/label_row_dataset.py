@@ -1,8 +1,8 @@
 """Label rows as a dataset: what `finetune --rows` trains on.
 
 The one idea: a row of labels without its first element is our row of targets. So the flags that
-`collate_responses` expects can be read off the labels, and whatever trains on this project's rows
-trains on those of another project.
+`collate_responses` expects can be read off the labels, and the same code trains on this project's
+rows and on another project's.
 
 The styles of `ROW_STYLES` end where the rows' answers begin, so a model is prompted with what it
 was trained on. A ChatGLM conversation becomes a single question that holds all its rounds; its
@@ -51,7 +51,7 @@ ROWS_AT_ONCE = 1000  # lists of ids take about twenty times the memory of arrays
 
 @dataclass(frozen=True)
 class RowForm:
-    """Whose rows are made, whether without their faults, and how long they may be in tokens."""
+    """Which project's rows are made, whether corrected, and how long they may be in tokens."""
 
     name: str  # a key of `ROW_STYLES`
     corrected: bool = False
@@ -138,10 +138,10 @@ def make_label_dataset(
     form: RowForm,
     context_length: int,
 ) -> tuple[LabelRowDataset, Found]:
-    """(a dataset with a row for each entry, what was found): an error for rows without a use.
+    """(a dataset with a row for each entry, what was found): rows that can't be used are errors.
 
-    An entry that gives no row still has one in the dataset, so that the numbers stay; it is found
-    to be an error, or dropped.
+    An entry that gives no row still has one in the dataset, so that rows keep their numbers; it is
+    reported as an error, or as dropped.
     """
     end_id = end_token_id(tokenizer)
     dataset = LabelRowDataset(tokenizer.n_vocab, end_id)

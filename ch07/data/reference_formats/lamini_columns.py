@@ -1,7 +1,4 @@
-"""Columns under various names -> instruction, input and output.
-
-After the data preparation of the Lamini course.
-"""
+"""Columns under various names -> instruction, input and output, as the Lamini course reads them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any

@@ -6,9 +6,9 @@ beginning, so that the answer stays. Such a model never learns to stop, and it l
 questions as well. Source: "Finetuning Large Language Models", lesson "Data preparation",
 `tokenize_function` (course notebook; utilities.py has it in `get_tokenize_function`).
 
-The rows differ from the course's on purpose in two points: an instruction with an input asks both
-(the course reads the columns input and output, and loses the instruction), and an end-of-text token
-typed by a user is ordinary text. Knows nothing of batches or models.
+The rows differ from the course's on purpose in two points: an instruction and its input are both
+the question (the course reads the columns input and output, and loses the instruction), and an
+end-of-text token typed by a user is ordinary text. Knows nothing of batches or models.
 """
 
 from collections.abc import Iterable

@@ -7,7 +7,7 @@ The course's code has two faults, reproduced here to show them. First, a row in 
 the columns input and output, so its instruction is lost. Second, one notebook cell makes two
 outputs that differ where the answer begins: the text has a newline between "### Answer:" and the
 answer, but question and answer of the pair are joined without one. So the model is trained on
-something other than what was inspected. Our `QUESTION_STYLE` has one template for both purposes.
+something other than what was looked at. Our `QUESTION_STYLE` has one template for both purposes.
 Knows nothing of models or training.
 """
 

@@ -1,7 +1,7 @@
-"""LIMA's filters: answers that are too short or long, or that mention their author or others.
+"""LIMA's filters: answers that are too short or long, in the first person, or about other answers.
 
-Source: LIMA (Zhou et al. 2023, arXiv 2305.11206, section 2), which fine-tuned on 1,000 rows chosen
-by hand and published no code, so that only its rules can be followed.
+Source: LIMA (Zhou et al. 2023, arXiv 2305.11206, section 2), which fine-tuned on 1,000 carefully
+chosen rows and published no code, so that only its rules can be followed.
 """
 
 import re

@@ -13,10 +13,10 @@ evaluator, `eval/eval-scripts/ast_eval_*.py`. Ours differs from it on purpose:
 - The original counts an answer as correct if its *domain* is right. The right call and the right
   domain are two questions here (`match_api_call`, `api_call_metrics`).
 - The original parses one field of the answer with tree-sitter, which repairs broken code, and
-  accepts any part of it. Ours judges the first call of the answer, which must be valid Python:
-  code that can't run is no answer, and a list of guesses is judged by the first.
-- The original compares code as it is spelled. Here blanks, comments, quotation marks and other
-  spellings of the same call are equal, since Python takes them for equal.
+  accepts a call anywhere in it. Ours judges the first call of the answer, which must be valid
+  Python: code that can't run is no answer, and a list of guesses is judged by the first.
+- The original compares code as it is spelled. Here white space, comments, quotation marks and
+  other ways to write the same call make no difference, as in Python.
 """
 
 import ast
