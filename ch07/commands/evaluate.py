@@ -240,8 +240,8 @@ def _entries_of_chatglm(
     """
     if run.style != CHATGLM_STYLE:
         raise OptionError(
-            f"--as-chatglm needs a run with --rows chatglm, but {run.name} has the prompt style "
-            f"{run.style.name!r}"
+            f"--as-chatglm needs a run of python -m ch07 finetune --rows chatglm, but {run.name} has "
+            f"the prompt style {run.style.name!r}"
         )
     pairs = [with_pairs(entry) for entry in entries]
     rows, dropped = chatglm_evaluation_rows(

@@ -292,4 +292,4 @@ def test_losses_are_not_computed_as_chatglm_evaluates(run, capsys):
 
 def test_another_run_has_no_such_evaluation(run, capsys):
     assert main(["evaluate", str(run), "--as-chatglm"]) == 2
-    assert "needs a run with --rows chatglm" in capsys.readouterr().err
+    assert "needs a run of python -m ch07 finetune --rows chatglm" in capsys.readouterr().err
