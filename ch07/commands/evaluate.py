@@ -240,8 +240,8 @@ def _entries_of_chatglm(
     """
     if run.style != CHATGLM_STYLE:
         raise OptionError(
-            f"--as-chatglm needs a run of python -m ch07 finetune --rows chatglm, but {run.name} has "
-            f"the prompt style {run.style.name!r}"
+            "--as-chatglm needs a run of python -m ch07 finetune --rows chatglm, but "
+            f"{run.name} has the prompt style {run.style.name!r}"
         )
     pairs = [with_pairs(entry) for entry in entries]
     rows, dropped = chatglm_evaluation_rows(
