@@ -72,7 +72,7 @@ def build_plan(options: FinetuneOptions, report: Callable[[str], None]) -> RunPl
     device = choose_device(options.device)
     config, source = find_model(options.model)
     tokenizer = load_tokenizer() if source is None else source.tokenizer()
-    tokenizer = _with_new_tokens(tokenizer, options)
+    tokenizer = _with_new_tokens(tokenizer, options, log)
     config = replace(config, vocab_size=tokenizer.n_vocab)
     store = None
     if isinstance(options.data, str) and is_store(options.data):
@@ -176,13 +176,23 @@ def find_model(name: str) -> tuple[ModelConfig, WeightSource | None]:
     return source.config, source
 
 
-def _with_new_tokens(tokenizer: tiktoken.Encoding, options: FinetuneOptions) -> tiktoken.Encoding:
+def _with_new_tokens(
+    tokenizer: tiktoken.Encoding, options: FinetuneOptions, log: RunLog
+) -> tiktoken.Encoding:
     """The tokenizer with the marks that the options need, if it lacks any.
 
-    OptionError if it has a token that ends a turn already, or if the new one couldn't be learned.
+    A note says so if the rows' marks won't be trained. OptionError if the tokenizer has a token
+    that ends a turn already, or if the new one couldn't be learned.
     """
     if not options.end_of_turn:
-        return add_marks(tokenizer, ROW_MARKS.get(options.rows, ()))
+        marks = ROW_MARKS.get(options.rows, ())
+        with_marks = add_marks(tokenizer, marks)
+        if with_marks.n_vocab > tokenizer.n_vocab and options.method != "full":
+            log.note(
+                f"{options.model} lacks the tokens {' and '.join(marks)}, and --method "
+                f"{options.method} doesn't train them: they stay the mean of all tokens"
+            )
+        return with_marks
     end = tokenizer.decode([end_token_id(tokenizer)])
     if end not in (END_OF_TEXT_MARK, END_OF_TURN_MARK):
         raise OptionError(

@@ -144,6 +144,19 @@ def test_a_model_with_weights_gets_rows_for_the_marks(few_answers, tmp_path):
     torch.testing.assert_close(new[50257:], old.mean(0).expand(2, -1), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("method", ["full", "lora", "prefix"])
+def test_marks_that_are_not_trained_are_said(method, few_answers, tmp_path):
+    start = tmp_path / "start"
+    assert finetune(few_answers, start) == 0
+    notes = []
+    options = FinetuneOptions(
+        data=str(few_answers), model=str(start), rows="chatglm", method=method
+    )
+    build_job(options, notes.append)
+    said = [note for note in notes if "lacks the tokens [gMASK] and <sop>" in note]
+    assert len(said) == (method != "full")
+
+
 def test_a_token_store_has_rows_of_its_own(few_answers, tmp_path, capsys):
     store = tmp_path / "store"
     assert main(["tokenize", str(few_answers), str(store)]) == 0
