@@ -53,6 +53,8 @@ from ch07.data.field_names import (
 )
 from ch07.data.findings import Finding, FindingCounts, FindingSink, RowFault, raise_faulty_rows
 from ch07.data.json_objects import ObjectWithRepeatedKey
+from ch07.data.prompt_styles import CHATGLM_STYLE
+from ch07.data.reference_formats.label_row_dataset import single_question
 from ch07.data.row_forms import FileForm, NamedValues
 from ch07.data.toy_instructions.build import DATA_FILE
 from ch07.systems.preference_tuning.toy_preferences import toy_preferences
@@ -303,7 +305,8 @@ def fitting_pairs(
 ) -> tuple[PairDataset, list[Finding]]:
     """A `PairDataset` of the rows of the file that fit, and a `Finding` for each that does not.
 
-    Conversations lose their oldest turns. Answers are never cut, since a cut answer is not the one
+    Conversations lose their oldest turns, and in ChatGLM's style become single questions, as in its
+    rows. Answers are never cut, since a cut answer is not the one
     that was preferred. DataError names the pairs that are too long, unless `skip_bad_rows`.
     """
     notes: list[Finding] = []
@@ -314,7 +317,7 @@ def fitting_pairs(
             kind = f"the oldest turns were left out: more than {context_length} tokens"
             text = f"{count(n_dropped, 'turn')} left out, the oldest"
             notes.append(Finding(file.places[row], "note", text, kind))
-        pairs.append(pair)
+        pairs.append(single_question(pair) if style == CHATGLM_STYLE else pair)
     dataset = PairDataset(pairs, tokenizer, style, counted)
     too_long = {i for i, length in enumerate(dataset.lengths) if length > context_length}
     if not too_long:

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from ch07.commands.cli import main
 from ch07.config import COUNTED_PARTS, PreferOptions
-from ch07.data.prompt_styles import STYLES
+from ch07.data.byte_pair_vocabulary import add_marks
+from ch07.data.prompt_styles import BARE_STYLE, CHATGLM_STYLE, GMASK, SOP, STYLES
+from ch07.data.reference_formats.chatglm_labels import chat_prompt
 from ch07.models.architectures import make_model
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
 from ch07.models.saved_run import load_run, save_model
@@ -205,6 +207,19 @@ def test_the_header_and_the_end_are_counted_where_that_is_wanted(style, pair, to
         for side, (_, targets) in zip(("chosen", "rejected"), sides, strict=True):
             text = tokenizer.decode(targets[targets != -100].tolist())
             assert text == before + pair[side] + after, counted
+
+
+def test_a_conversation_of_chatglm_is_one_question(tokenizer, tmp_path):
+    """The prompt is that of its training rows, with all rounds before one [gMASK]."""
+    path = tmp_path / "pairs.json"
+    chat = {**PAIR, "history": [["Hi", "Ho"]]}
+    path.write_text(json.dumps([chat]), encoding="utf-8")
+    tokenizer = add_marks(tokenizer, (GMASK, SOP))
+    options = {"tokenizer": tokenizer, "style": CHATGLM_STYLE, "context_length": 100}
+    dataset, _ = fitting_pairs(read_preferences(path), [0], **options)
+    (n_prompt, ids), _, _ = dataset[0]
+    asked = chat_prompt(BARE_STYLE.prompt(PAIR), [("Hi", "Ho")])
+    assert tokenizer.decode(ids[:n_prompt]) == asked + GMASK + SOP
 
 
 def test_a_token_that_begins_before_the_header_is_not_counted(tokenizer):
