@@ -298,11 +298,13 @@ def test_chatglm_s_evaluation_cuts_where_the_training_did(
     assert scores["exact_match"] == 1
 
 
-def test_losses_are_not_computed_as_chatglm_evaluates(run, capsys):
-    assert main(["evaluate", str(run), "--losses", "--as-chatglm"]) == 2
+def test_losses_are_not_computed_as_chatglm_evaluates(tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path), "--losses", "--as-chatglm"]) == 2
     assert "leave out --as-chatglm" in capsys.readouterr().err
 
 
-def test_another_run_has_no_such_evaluation(run, capsys):
+def test_another_run_has_no_such_evaluation(few_answers, tmp_path, capsys):
+    run = tmp_path / "run"  # not the shared one, which must not be trained this small
+    assert finetune(few_answers, run) == 0
     assert main(["evaluate", str(run), "--as-chatglm"]) == 2
     assert "needs a run of python -m ch07 finetune --rows chatglm" in capsys.readouterr().err
