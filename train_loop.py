@@ -305,6 +305,7 @@ def calc_loss_loader(
 ) -> float:
     """Mean cross-entropy over all counted targets of the first `num_batches` batches (None: all).
 
+    If these have no counted target, further batches are read, up to the first that has one.
     Leaves the model and the random numbers as they were (`preserve_state`), even after an error.
     Raises ValueError if no target is counted, FloatingPointError if the loss is not finite.
     `loss_options` are the keyword arguments of `batch_loss`.
@@ -312,10 +313,12 @@ def calc_loss_loader(
     total = 0.0
     n_targets = 0
     with preserve_state(model, data_loader), torch.no_grad():
-        for input_batch, target_batch in islice(data_loader, num_batches):
+        for n_read, (input_batch, target_batch) in enumerate(data_loader, start=1):
             loss, n = batch_loss(input_batch, target_batch, model, device, **loss_options)
             total += loss.item()
             n_targets += n
+            if num_batches is not None and n_read >= num_batches and reduce(n_targets) > 0:
+                break
     total = reduce(total)
     n_targets = reduce(n_targets)
     if n_targets == 0:

@@ -401,6 +401,17 @@ def test_no_validation_rows_no_validation_loss():
         total_steps(loader([]), TrainSettings())
 
 
+def test_an_estimate_reads_on_until_a_target_is_counted():
+    gpt = model()
+    first, second, third = list(loader(rows(12), batch_size=4))
+    unlearned = (first[0], torch.full_like(first[1], -100))
+    expected = calc_loss_loader([second], gpt, "cpu")
+    assert calc_loss_loader([unlearned, unlearned, second, third], gpt, "cpu", 1) == expected
+    assert calc_loss_loader([second, third], gpt, "cpu", 1) == expected
+    with pytest.raises(ValueError, match="no target of this loader is counted"):
+        calc_loss_loader([unlearned, unlearned], gpt, "cpu", 1)
+
+
 def test_the_schedule_warms_up_and_falls_to_its_end():
     settings = TrainSettings(peak_lr=2.0, warmup_steps=10)
     rates = [learning_rate(step, 100, settings) for step in range(100)]

@@ -89,6 +89,11 @@ class SplitDataset(Subset):
         self.masked_lengths = np.asarray(masked, dtype=np.int64)[np.asarray(numbers)]
 
     @property
+    def has_targets(self) -> bool:
+        """Whether the loss on responses counts any token, of end-of-text too."""
+        return bool((self.masked_lengths <= self.lengths).any())
+
+    @property
     def data(self) -> LazySequence[Any]:
         """What each row was made from: its entry, or for plain text its number."""
         return LazySequence(self.indices, self.dataset.data.__getitem__)

@@ -16,7 +16,7 @@ from ch07.data.chat_forms import describe_conversations
 from ch07.data.entries import DataFile, read_data
 from ch07.data.entry_checks import Entry
 from ch07.data.findings import Finding, summarize_findings
-from ch07.data.loaded_rows import LoadedRows, TokenizedRows
+from ch07.data.loaded_rows import LoadedRows, SplitDataset, TokenizedRows
 from ch07.data.pretraining_dataset import load_pretraining_data
 from ch07.data.reference_formats.label_row_dataset import RowForm, make_label_dataset, row_form
 from ch07.data.row_checks import BOUNDARY_MERGE, Found, check_splits
@@ -152,6 +152,8 @@ def _load_file(
     )
     for line in summarize_findings(findings):
         log.finding(line)
+    if options.rows != "own":
+        datasets = _splits_with_targets(file, datasets, log)
     lengths = list(zip(dataset.lengths, dataset.prompt_lengths, strict=True))
     rows = LoadedRows(
         file=file,
@@ -163,6 +165,26 @@ def _load_file(
     )
     _log_resemblance(rows, log)
     return rows
+
+
+def _splits_with_targets(
+    file: DataFile, datasets: dict[str, SplitDataset], log: RunLog
+) -> dict[str, SplitDataset]:
+    """The splits; DataError if the loss counts no token of the training rows.
+
+    Validation rows that all have none are left out, since they would have no loss.
+    """
+    empty = [name for name, split in datasets.items() if len(split) and not split.has_targets]
+    if "train" in empty:
+        raise DataError(
+            f"{file.path}: nothing of the answers is left to learn in any training row: cut rows "
+            "at more tokens, with another --allowed-max-length"
+        )
+    if "validation" not in empty:
+        return datasets
+    n_rows = count(len(datasets["validation"]), "validation row")
+    log.finding(f"{n_rows} left out: nothing of the answers is left, so they have no loss")
+    return {**datasets, "validation": SplitDataset(datasets["validation"].dataset, [])}
 
 
 def _row_form(options: FinetuneOptions, context_length: int, log: RunLog) -> RowForm:

@@ -19,8 +19,8 @@ import tiktoken
 from torch.utils.data import Dataset
 
 from ch07.config import CHATGLM_LENGTH, ROW_LENGTHS, FinetuneOptions
-from ch07.data.chat_forms import is_chat
 from ch07.data.entry_checks import Entry
+from ch07.data.field_names import COUNTS
 from ch07.data.findings import Level
 from ch07.data.prompt_styles import (
     ALPACA_STYLE,
@@ -100,6 +100,7 @@ class LabelRowDataset(Dataset[tuple[list[bool], list[int]]]):
         """Add a row, the entry that it was made from, and the tokens of its whole prompt."""
         ids = row.ids
         counted = [label != IGNORE_INDEX for label in row.labels]
+        counted[:1] = [False] * len(counted[:1])  # nothing predicts the first token
         if not row.has_end(self.end_id):
             ids = [*ids, self.end_id]
             counted.append(False)
@@ -160,7 +161,7 @@ def make_label_dataset(
             elif not isinstance(row, LabelRow):
                 found[number] = row
             elif row.cut or row.n_counted == 0:
-                found[number] = ("note", _what_is_lost(row, end_id))
+                found[number] = ("note", _what_is_lost(row, form, end_id))
             if not isinstance(row, LabelRow):
                 row = LabelRow(prompt, [IGNORE_INDEX] * len(prompt))
             dataset.append(entry, row, len(prompt))
@@ -185,10 +186,9 @@ def _rows_or_reasons(
     """For each entry its row, or the level of the finding and why there is none."""
     chats: dict[int, tuple[Level, str]] = {}
     for i, entry in enumerate(entries):
-        if form.name != "chatglm" and is_chat(entry):
-            chats[i] = "error", f"a conversation, but --rows {form.name} has single questions"
-        elif entry.get("system"):
-            chats[i] = "error", "a system message, which --rows chatglm doesn't have"
+        fault = _chat_fault(entry, form)
+        if fault is not None:
+            chats[i] = fault
     usable = [i for i in range(len(entries)) if i not in chats]
     made = _make_rows([entries[i] for i in usable], tokenizer, form)
     level: Level = "dropped" if form.name == "chatglm" else "error"
@@ -203,6 +203,20 @@ def _rows_or_reasons(
             yield dropped[i]
         else:
             yield next(rows)
+
+
+def _chat_fault(entry: Entry, form: RowForm) -> tuple[Level, str] | None:
+    """What an entry has that the rows have no place for: (level of the finding, its text)."""
+    if entry.get("system"):
+        return "error", f"a system message, which --rows {form.name} doesn't have"
+    if "history" in entry and form.name != "chatglm":
+        return "error", f"a conversation, but --rows {form.name} has single questions"
+    if not entry.get(COUNTS, True):
+        return (
+            "dropped",
+            "its last answer, the only one that --rows chatglm learns, has the weight 0",
+        )
+    return None
 
 
 def _make_rows(entries: Sequence[Entry], tokenizer: tiktoken.Encoding, form: RowForm) -> LabelRows:
@@ -260,9 +274,10 @@ def single_question(entry: Entry) -> Entry:
     return {**others, "instruction": question, "input": ""}
 
 
-def _what_is_lost(row: LabelRow, end_id: int) -> str:
-    """What a limit has cost a row."""
+def _what_is_lost(row: LabelRow, form: RowForm, end_id: int) -> str:
+    """What a limit has cost a row; Lamini's rows never have an end-of-text to lose."""
     if row.n_counted == 0:
         return "cut so short that nothing of the answer is left to learn"
     parts = " and ".join(row.cut)
-    return f"{parts} cut" if row.has_end(end_id) else f"{parts} cut, end-of-text lost"
+    end_lost = form.name != "lamini" and not row.has_end(end_id)
+    return f"{parts} cut, end-of-text lost" if end_lost else f"{parts} cut"

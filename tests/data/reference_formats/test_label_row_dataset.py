@@ -248,15 +248,28 @@ def test_entries_that_the_form_has_no_place_for(tokenizer):
     silent = {"instruction": "Why?", "input": "", "output": ""}
     marked = add_marks(tokenizer, ROW_MARKS["chatglm"])
     form = RowForm("chatglm", max_source_length=64, max_target_length=64)
-    _, found = make_label_dataset([chat, told, silent, chat], marked, form, 1000)
+    unlearned = {**chat, "counts": False}
+    _, found = make_label_dataset([chat, told, silent, chat, unlearned], marked, form, 1000)
     assert found == {
         1: ("error", "a system message, which --rows chatglm doesn't have"),
         2: ("dropped", "the answer is empty"),
+        4: (
+            "dropped",
+            "its last answer, the only one that --rows chatglm learns, has the weight 0",
+        ),
     }
     for name in ("alpaca", "lamini"):
         _, found = make_label_dataset([told, chat], tokenizer, RowForm(name), 1000)
-        text = f"a conversation, but --rows {name} has single questions"
-        assert found == {0: ("error", text), 1: ("error", text)}
+        assert found == {
+            0: ("error", f"a system message, which --rows {name} doesn't have"),
+            1: ("error", f"a conversation, but --rows {name} has single questions"),
+        }
+
+
+def test_a_row_of_lamini_has_no_end_of_text_to_lose(tokenizer):
+    entries = [{"instruction": "why " * 10, "output": "Red"}]
+    _, found = make_label_dataset(entries, tokenizer, RowForm("lamini", max_length=5), 1000)
+    assert found == {0: ("note", "prompt cut")}
 
 
 def test_more_rows_than_are_made_at_once(tokenizer, monkeypatch):
@@ -350,15 +363,46 @@ def test_a_limit_below_the_project_s_own_is_said(number_data, tokenizer):
     assert not [line for line in log if line.startswith("rows:")]
 
 
-def test_rows_that_teach_nothing_stay_as_in_the_original(number_data, tokenizer):
+def split_rows_of(tmp_path, **lengths):
+    """A file with rows of so many words in each split."""
+    rows = [
+        {"instruction": "why " * n + str(i), "output": "Red", "split": split}
+        for split, numbers in lengths.items()
+        for i, n in enumerate(numbers)
+    ]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return str(path)
+
+
+def test_rows_that_teach_nothing_stay_as_in_the_original(tmp_path, tokenizer):
     """They are said, but not left out: the original's batches have them, too."""
+    data = split_rows_of(tmp_path, train=[3, 90, 90, 3], validation=[90, 3], test=[90])
+    limits = {"rows": "alpaca", "data": data, "allowed_max_length": 60}
     log = []
-    limits = {"rows": "alpaca", "data": str(number_data), "allowed_max_length": 20}
     rows = load(tokenizer, log, **limits)
-    n_rows = sum(map(len, rows.datasets.values()))
-    assert n_rows == len(rows.file.entries) > 100
-    assert any("nothing of the answer is left to learn" in line for line in log)
+    assert {name: len(split) for name, split in rows.datasets.items()} == {
+        "train": 4,
+        "validation": 2,
+        "test": 1,
+    }
+    assert any("nothing of the answer is left to learn (4: row 2" in line for line in log)
     with pytest.raises(DataError, match="leaves no token for the answer"):
         load(tokenizer, [], corrected=True, **limits)
-    with pytest.raises(DataError, match="no row is left to train on"):
-        load(tokenizer, [], corrected=True, skip_bad_rows=True, **limits)
+    rows = load(tokenizer, [], corrected=True, skip_bad_rows=True, **limits)
+    assert [len(split) for split in rows.datasets.values()] == [2, 0, 1]
+
+
+def test_a_split_without_anything_to_learn(tmp_path, tokenizer):
+    limits = {"rows": "alpaca", "allowed_max_length": 60}
+    data = split_rows_of(tmp_path, train=[90, 90], validation=[3], test=[3])
+    with pytest.raises(DataError, match="nothing of the answers is left to learn in any training"):
+        load(tokenizer, [], data=data, **limits)
+    log = []
+    data = split_rows_of(tmp_path, train=[3, 90], validation=[90, 90], test=[3])
+    rows = load(tokenizer, log, data=data, **limits)
+    assert len(rows.datasets["train"]) == 2 and len(rows.datasets["validation"]) == 0
+    assert any("2 validation rows left out" in line for line in log)
+    limits = {"rows": "lamini", "allowed_max_length": 1}  # nothing predicts a row's first token
+    with pytest.raises(DataError, match="nothing of the answers is left to learn in any training"):
+        load(tokenizer, [], "lamini", data=data, **limits)
