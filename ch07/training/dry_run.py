@@ -13,9 +13,9 @@ import torch
 
 from ch07.config import FinetuneOptions
 from ch07.data.dataloader import Batch
-from ch07.models.adapters import add_adapter
 from ch07.models.architectures import make_model
 from ch07.training.cost_estimate import training_batches
+from ch07.training.job import model_to_train
 from ch07.training.optimizers import choose_optimizer
 from ch07.training.run_plan import RunPlan
 from ch07.utils.malloc_tuning import keep_freed_memory
@@ -53,7 +53,7 @@ def dry_run(plan: RunPlan, options: FinetuneOptions) -> DryRun:
     keep_freed_memory()
     generator = torch.Generator().manual_seed(options.seed)
     model = make_model(plan.config, generator) if plan.source is None else plan.source.load()
-    model = add_adapter(model, options)
+    model = model_to_train(model, options, plan)
     inputs, targets = longest_batch(plan, options)
     few = (inputs[:ROWS_COMPARED], targets[:ROWS_COMPARED])
     settings = plan.settings

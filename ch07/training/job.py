@@ -67,7 +67,7 @@ def build_job(options: FinetuneOptions, report: Report, new: bool = True) -> Job
     plan = build_plan(options, report)
     _check_cost(options, plan, report, new)
     model, start_sha256 = _make_model(options, plan)
-    model = add_adapter(model, options).to(plan.device)
+    model = model_to_train(model, options, plan).to(plan.device)
     return Job(
         plan=plan,
         model=model,
@@ -176,10 +176,16 @@ def _make_model(options: FinetuneOptions, plan: RunPlan) -> tuple[BaseModel, str
         start_sha256 = None
     else:
         source = plan.source or find_weights(options.model)
-        model = smart_embedding_resize(source.load(), plan.config.vocab_size)
+        model = source.load()
         start_sha256 = source.sha256()
-    set_residual_dropout(model, options.residual_dropout)
     return model, start_sha256
+
+
+def model_to_train(model: BaseModel, options: FinetuneOptions, plan: RunPlan) -> LanguageModel:
+    """The model that training starts from with rows for new tokens, dropout and its adapter."""
+    model = smart_embedding_resize(model, plan.config.vocab_size)
+    set_residual_dropout(model, options.residual_dropout)
+    return add_adapter(model, options)
 
 
 def _make_optimizer(
