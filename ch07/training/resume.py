@@ -33,7 +33,11 @@ from train_loop import TrainSettings, TrainState, total_steps
 
 LAUNCH_FILE = ".launch"  # which torchrun command started a run
 # Facts that must stay the same, and the flags that say where their source is now.
-SOURCE_FLAGS = {"data_sha256": ("data",), "start_sha256": ("model",), "tokenizer": ()}
+SOURCE_FLAGS = {
+    "data_sha256": ("data",),
+    "start_sha256": ("model",),
+    "tokenizer": ("rows", "end_of_turn"),  # which may add tokens
+}
 
 Config = dict[str, Any]  # the content of config.json
 Change = tuple[str, Any, Any]  # name, value then, value now

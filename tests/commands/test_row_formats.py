@@ -118,6 +118,22 @@ def test_doctor_says_what_these_rows_are(formed, few_answers, capsys):
     assert f"finetune --data {few_answers} --rows {name}" in out.replace("'", "")
 
 
+def test_doctor_tries_a_step_on_a_model_with_new_tokens(few_answers, tmp_path):
+    start = tmp_path / "start"
+    assert finetune(few_answers, start) == 0
+    for more in (("--rows", "chatglm"), ("--end-of-turn", "--residual-dropout", "0.2")):
+        assert main(["doctor", "--data", str(few_answers), "--model", str(start), *more]) == 0
+
+
+def test_a_run_like_another_may_have_other_tokens(few_answers, tmp_path, capsys):
+    start = tmp_path / "start"
+    assert finetune(few_answers, start) == 0
+    for name, more in {"rows": ("--rows", "chatglm"), "end": ("--end-of-turn",)}.items():
+        out = tmp_path / name
+        assert main(["finetune", "--like", str(start), "--out", str(out), *more]) == 0
+        assert "facts.tokenizer was 'gpt2', now" in capsys.readouterr().err
+
+
 def test_p_tuning_on_a_model_that_has_the_marks(few_answers, tmp_path):
     """As ChatGLM-6B does it: the model is frozen, and only a prefix learns the new rows."""
     start = tmp_path / "start"
