@@ -145,6 +145,9 @@ LATER_SCORES = re.compile(r'"score"\s*:[^,{}]*')
 # Also of an object that was cut off; its numbers are no scores.
 FEEDBACK = re.compile(r'"feedback"\s*:\s*"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 
+# At the end of an object that was cut off: digits may be missing.
+CUT_NUMBER = re.compile(r"(?<!\d)\d{1,3}\Z", re.ASCII)
+
 
 def parse_score(reply: str, scale: Scale = HUNDRED) -> float | None:
     """The score in a judge's reply, or None if there is none or more than one.
@@ -155,7 +158,7 @@ def parse_score(reply: str, scale: Scale = HUNDRED) -> float | None:
     >>> [parse_score(text) for text in ("85", "**Score:** 85.", "I'd give it a 7/10", "1985", "?")]
     [85.0, 85.0, 70.0, None, None]
     """
-    text = re.sub(r"[*_`]", "", _without_feedback(drop_thoughts(reply)))
+    text = re.sub(r"[*_`]", "", _without_feedback(drop_thoughts(reply), scale))
     text = "\n".join(" ".join(line.split()) for line in text.split("\n"))
     statements = list(STATEMENTS.finditer(text))
     overall = [match for match in statements if match["overall"]]
@@ -169,7 +172,18 @@ def parse_score(reply: str, scale: Scale = HUNDRED) -> float | None:
     return _only_number(_without_scale(text, scale), scale)
 
 
-def _without_feedback(reply: str) -> str:
+def _without_contradictions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs; a key that is there twice with different values has None."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        found[key] = value if found.get(key, value) == value else None
+    return found
+
+
+SCORES_DECODER = json.JSONDecoder(object_pairs_hook=_without_contradictions)
+
+
+def _without_feedback(reply: str, scale: Scale) -> str:
     """The reply without a judge's feedback; of a JSON object, its scores alone.
 
     What surrounds an object isn't read if that has a "score", but for the "score" of another object
@@ -179,14 +193,23 @@ def _without_feedback(reply: str) -> str:
     if start < 0:
         return reply
     try:
-        found, end = json.JSONDecoder().raw_decode(reply, start)
+        found, end = SCORES_DECODER.raw_decode(reply, start)
     except (ValueError, RecursionError):  # no object, one that was cut off, or one nested too deep
-        return FEEDBACK.sub("", reply)
+        return _without_cut_number(FEEDBACK.sub("", reply), scale)
     if "score" in found:
-        return "\n".join([_scores_of(found), *LATER_SCORES.findall(reply, end)])
+        return "
+".join([_scores_of(found), *LATER_SCORES.findall(reply, end)])
     around = reply[:start] + reply[end:]
     is_whole = around.strip("`[] \n").lower() in ("", "json")
     return _scores_of(found) if is_whole else FEEDBACK.sub("", reply)
+
+
+def _without_cut_number(text: str, scale: Scale) -> str:
+    """The text without a last number that another digit would leave on the scale, as 8 in 85."""
+    match = CUT_NUMBER.search(text)
+    if match is None:
+        return text
+    return text[: match.start()] if 0 < 10 * int(match.group()) <= scale.high else text
 
 
 def _scores_of(found: dict[str, Any]) -> str:

@@ -186,6 +186,24 @@ def test_parse_score_on_another_scale(reply, score):
 
 
 @pytest.mark.parametrize(
+    "reply",
+    [
+        '{"score": 85, "score": 10}',
+        '{"score": 8',
+        '{"feedback": "fine", "score": 8',
+        '{"a": 1, "score": 10',
+    ],
+)
+def test_an_object_that_contradicts_itself_or_is_cut_within_its_score_has_none(reply):
+    assert parse_score(reply) is None
+
+
+def test_an_object_that_repeats_its_score_has_one():
+    assert parse_score('{"score": 85, "score": 85}') == 85
+    assert parse_score('{"score": 85') == 85, "no digit can follow"
+
+
+@pytest.mark.parametrize(
     ("reply", "score"),
     [
         ('{"score": 4}', 4),
