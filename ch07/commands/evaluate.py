@@ -243,6 +243,9 @@ def _entries_of_chatglm(
             "--as-chatglm needs a run of python -m ch07 finetune --rows chatglm, but "
             f"{run.name} has the prompt style {run.style.name!r}"
         )
+    n_system = sum(bool(entry.get("system")) for entry in entries)
+    if n_system:
+        _log(f"data: {count(n_system, 'system message')} left out: ChatGLM's prompts have none")
     pairs = [with_pairs(entry) for entry in entries]
     rows, dropped = chatglm_evaluation_rows(
         pairs,

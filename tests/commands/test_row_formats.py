@@ -292,6 +292,17 @@ def test_chatglm_s_own_evaluation(tmp_path, few_answers, capsys, monkeypatch):
     ]
 
 
+def test_a_system_message_left_out_is_said(tmp_path, few_answers, capsys):
+    folder = tmp_path / "run"
+    assert finetune(few_answers, folder, "--rows", "chatglm") == 0
+    row = {"instruction": "Why?", "output": "So.", "system": "Be brief."}
+    data = tmp_path / "rows.json"
+    data.write_text(json.dumps([row]), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["evaluate", str(folder), "--data", str(data), "--as-chatglm"]) == 0
+    assert "1 system message left out" in capsys.readouterr().err
+
+
 def test_chatglm_s_evaluation_cuts_where_the_training_did(
     few_answers, tmp_path, capsys, monkeypatch
 ):
