@@ -197,8 +197,7 @@ def _without_feedback(reply: str, scale: Scale) -> str:
     except (ValueError, RecursionError):  # no object, one that was cut off, or one nested too deep
         return _without_cut_number(FEEDBACK.sub("", reply), scale)
     if "score" in found:
-        return "
-".join([_scores_of(found), *LATER_SCORES.findall(reply, end)])
+        return "\n".join([_scores_of(found), *LATER_SCORES.findall(reply, end)])
     around = reply[:start] + reply[end:]
     is_whole = around.strip("`[] \n").lower() in ("", "json")
     return _scores_of(found) if is_whole else FEEDBACK.sub("", reply)

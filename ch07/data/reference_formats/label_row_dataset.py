@@ -100,7 +100,8 @@ class LabelRowDataset(Dataset[tuple[list[bool], list[int]]]):
         """Add a row, the entry that it was made from, and the tokens of its whole prompt."""
         ids = row.ids
         counted = [label != IGNORE_INDEX for label in row.labels]
-        counted[:1] = [False] * len(counted[:1])  # nothing predicts the first token
+        if counted:
+            counted[0] = False  # nothing predicts the first token
         if not row.has_end(self.end_id):
             ids = [*ids, self.end_id]
             counted.append(False)
