@@ -539,6 +539,10 @@ class PreferOptions:
         check_ranges(self)
 
 
+# How runs of older versions computed, whose config.json doesn't mention these settings. All other
+# settings that they lack had what is the default now.
+OPTIONS_OF_OLDER_VERSIONS = {"shared_beginning": "per-row"}
+
 # Settings that may differ between a run and its resumption: they change no number, except for the
 # number of threads, which changes last bits. Data and weights that have moved are recognised by
 # their hashes.

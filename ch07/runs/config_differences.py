@@ -1,9 +1,10 @@
 """Where two runs' config.json differ, and which differences can change a number."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ch07.config import MAY_CHANGE_ON_RESUME
+from ch07.config import MAY_CHANGE_ON_RESUME, OPTIONS_OF_OLDER_VERSIONS, FinetuneOptions
 from ch07.runs.run_folder import Config
 
 
@@ -31,8 +32,11 @@ def setting_differences(one: Config, other: Config) -> list[tuple[str, Any, Any]
     """Those `nested_differences` of two configs that can change a number.
 
     Paths can't: data and initial weights are identified by their hashes. Of the settings, which
-    follow from the options, only dtype is compared.
+    follow from the options, only dtype is compared. An option that an older version didn't have yet
+    counts as what that version did.
     """
+    one = _with_all_options(one)
+    other = _with_all_options(other)
     ignored = {f"options.{name}" for name in (*MAY_CHANGE_ON_RESUME, "dtype")}
     ignored |= {"facts.findings", "model_sha256"}
     return [
@@ -40,3 +44,12 @@ def setting_differences(one: Config, other: Config) -> list[tuple[str, Any, Any]
         for name, a, b in nested_differences(one, other)
         if name not in ignored and (not name.startswith("settings.") or name == "settings.dtype")
     ]
+
+
+def _with_all_options(config: Config) -> Config:
+    """The config with every option of `finetune`; that of a run on pairs as it is."""
+    if "preference" in config:
+        return config
+    defaults = {field.name: field.default for field in dataclasses.fields(FinetuneOptions)}
+    options = {**defaults, **OPTIONS_OF_OLDER_VERSIONS, **config["options"]}
+    return {**config, "options": options}

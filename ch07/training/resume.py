@@ -13,7 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ch07.config import MAY_CHANGE_ON_RESUME, FinetuneOptions, listed
+from ch07.config import (
+    MAY_CHANGE_ON_RESUME,
+    OPTIONS_OF_OLDER_VERSIONS,
+    FinetuneOptions,
+    listed,
+)
 from ch07.data.data_files import TOY_PREFIX
 from ch07.data.hub_dataset import HUB_PREFIX
 from ch07.data.opened_file import STANDARD_INPUT
@@ -184,7 +189,7 @@ def _stored_options(config: Config) -> dict[str, Any]:
     if threads is None or threads > AVAILABLE_THREADS:
         threads = None
     return {
-        "shared_beginning": "per-row",  # as runs of older versions did, which don't mention it
+        **OPTIONS_OF_OLDER_VERSIONS,
         **config["options"],
         "dtype": config["settings"].get("dtype", "auto"),
         "threads": threads,

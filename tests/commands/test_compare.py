@@ -30,6 +30,19 @@ def test_a_run_is_the_same_as_its_copy(run, copy, capsys):
     assert capsys.readouterr().out.startswith("the same run: settings, numbers, weights and answ")
 
 
+def test_a_run_of_an_older_version_lacks_options_and_differs_in_none(run, copy, capsys):
+    config = read_json(copy / run_folder.CONFIG)
+    for name in ("rows", "corrected", "residual_dropout", "beta2"):
+        del config["options"][name]
+    write_json(copy / run_folder.CONFIG, config)
+    assert compared(capsys, run, copy)[0] == 0
+    del config["options"]["shared_beginning"]  # older versions read each row's beginning
+    write_json(copy / run_folder.CONFIG, config)
+    code, found = compared(capsys, run, copy)
+    assert code == 1
+    assert [setting["name"] for setting in found["settings"]] == ["options.shared_beginning"]
+
+
 def test_the_first_step_that_differs_and_the_setting_are_named(run, copy, capsys):
     config = read_json(copy / run_folder.CONFIG)
     config["options"]["lr"] = 0.5
@@ -40,7 +53,8 @@ def test_the_first_step_that_differs_and_the_setting_are_named(run, copy, capsys
     last_equal, first = records[1]["step"], records[2]["step"]
     records[2]["val_loss"] += 1e-15
     records[3]["train_loss"] += 1
-    records[1]["seconds"] += 5  # time is no number of the run
+    for record in records[1:]:
+        record["seconds"] += 5  # time is no number of the run
     run_folder.save_metrics(copy, records)
     code, found = compared(capsys, run, copy)
     assert code == 1 and not found["same"]
