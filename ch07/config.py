@@ -25,8 +25,14 @@ ROW_FORMS = ("own", "alpaca", "chinese-alpaca", "chatglm", "lamini")
 # The tokens at which the other projects cut a row, unless another limit is given.
 ROW_LENGTHS = {"alpaca": 512, "chinese-alpaca": 512, "lamini": 2048}
 CHATGLM_LENGTH = 64  # of a question, and of an answer, each with its special tokens
-# The tokens of a pair whose log-probabilities are counted; the first is the default.
-COUNTED_PARTS = ("answer-and-end", "answer", "header-and-answer", "header-answer-and-end")
+# The tokens of a pair whose log-probabilities are counted.
+COUNTED_PARTS = {
+    "answer-and-end": ("answer", "end"),
+    "answer": ("answer",),
+    "header-and-answer": ("header", "answer"),
+    "header-answer-and-end": ("header", "answer", "end"),
+}
+DEFAULT_COUNTED = "answer-and-end"
 ANSWER_TOKENS = 256  # the most tokens of an answer, unless another limit is given
 RANDOM_START = "gpt2-tiny"  # the one size that no weights are published for
 
@@ -504,12 +510,12 @@ class PreferOptions:
         choices=("sum", "mean"),
     )
     counted: str = setting(
-        COUNTED_PARTS[0],
+        DEFAULT_COUNTED,
         help="which tokens of a pair are counted: those of the answer, the end-of-text token after "
         "it, the response header before it (### Response:); the book's notebook takes the mean of "
         "header-and-answer",
         commands=PREFER,
-        choices=COUNTED_PARTS,
+        choices=tuple(COUNTED_PARTS),
     )
     epochs: int = count_setting(1, help="passes over the pairs", commands=PREFER)
     batch_size: int = count_setting(8, help="pairs in a batch", commands=PREFER)

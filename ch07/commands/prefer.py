@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ch07.config import (
-    COUNTED_PARTS,
+    DEFAULT_COUNTED,
     PREFER_LR,
     PREFER_LR_OF_SMALL_MODELS,
     PreferOptions,
@@ -141,7 +141,7 @@ def _stored_options(config: Config, given: dict[str, Any]) -> PreferOptions:
     """The options of the run, with what may change when it is resumed."""
     try:
         known = {
-            "counted": COUNTED_PARTS[0],  # as in runs of older versions, which don't mention it
+            "counted": DEFAULT_COUNTED,  # as in runs of older versions, which don't mention it
             **config["options"],
             **config["preference"],
         }

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from ch07.config import COUNTED_PARTS, FinetuneOptions
+from ch07.config import DEFAULT_COUNTED, FinetuneOptions
 from ch07.data.byte_pair_vocabulary import vocabulary_of
 from ch07.data.chat_forms import is_chat
 from ch07.models.architectures import ModelConfig
@@ -172,7 +172,7 @@ def _training_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     settings = config["settings"]
     preference = config.get("preference")
     if preference is not None:  # runs of older versions don't say what was counted
-        preference = {"counted": COUNTED_PARTS[0], **preference}
+        preference = {"counted": DEFAULT_COUNTED, **preference}
     unit = "rows" if preference is None else "pairs"
     sizes = ", ".join(f"{n:,} {name}" for name, n in facts["rows"].items())
     return {

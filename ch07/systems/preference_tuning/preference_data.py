@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
-from ch07.config import COUNTED_PARTS
+from ch07.config import COUNTED_PARTS, DEFAULT_COUNTED
 from ch07.data.chat_dataset import (
     ChatDataset,
     collate_responses,
@@ -245,15 +245,15 @@ class PairDataset(Dataset[tuple[Any, Any, int]]):
         pairs: Iterable[Pair],
         tokenizer: tiktoken.Encoding,
         style: PromptStyle = BOOK_STYLE,
-        counted: str = COUNTED_PARTS[0],
+        counted: str = DEFAULT_COUNTED,
     ) -> None:
         if counted not in COUNTED_PARTS:
             raise InputError(f"counted is {counted!r}: choose one of {', '.join(COUNTED_PARTS)}")
         self.pairs = list(pairs)
         self.tokenizer = tokenizer
         self.style = style
-        self.counts_header = counted.startswith("header")
-        self.counts_end = counted.endswith("end")
+        self.counts_header = "header" in COUNTED_PARTS[counted]
+        self.counts_end = "end" in COUNTED_PARTS[counted]
         self.sides = [
             make_dataset(
                 [{**pair, "output": pair[side]} for pair in self.pairs],
@@ -301,7 +301,7 @@ def fitting_pairs(
     style: PromptStyle,
     context_length: int,
     skip_bad_rows: bool = False,
-    counted: str = COUNTED_PARTS[0],
+    counted: str = DEFAULT_COUNTED,
 ) -> tuple[PairDataset, list[Finding]]:
     """A `PairDataset` of the rows of the file that fit, and a `Finding` for each that does not.
 
