@@ -137,8 +137,8 @@ def _token_findings(
 
 def _unusable_rows_error(file: DataFile, errors: Sequence[Finding]) -> DataError:
     text = (
-        f"{file.path}: {count(len(errors), 'row')} can't be learned from; shorten them, choose "
-        "another --allowed-max-length, or leave them out with --skip-bad-rows"
+        f"{file.path}: {count(len(errors), 'row')} can't be learned from; correct or shorten them, "
+        "choose another limit, or leave them out with --skip-bad-rows"
     )
     for (_, reason), places in group_by_kind(errors).items():
         more = ", ..." if len(places) > MAX_LISTED else ""

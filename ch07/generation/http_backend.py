@@ -158,12 +158,15 @@ class ServerWishes:
 
 def _describe_change(before: dict[str, Any], after: dict[str, Any]) -> str:
     """What a server refused in a request, and what is sent in its place."""
-    refused = ", ".join(name for name in before if before[name] != after.get(name))
-    new = ", ".join(after.keys() - before.keys())
-    how = f"with {new} instead" if new else "without it"
-    if refused in after:
+    changed = [name for name in before if before[name] != after.get(name)]
+    new = after.keys() - before.keys()
+    if new:
+        how = f"with {', '.join(new)} instead"
+    elif all(name in after for name in changed):
         how = "with a simpler one"
-    return f"the server refused {refused}; the request is sent again {how}"
+    else:
+        how = "without it"
+    return f"the server refused {', '.join(changed)}; the request is sent again {how}"
 
 
 def _check_kind(kind: str, model: str, stream: bool) -> None:

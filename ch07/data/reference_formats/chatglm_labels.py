@@ -135,12 +135,15 @@ def chatglm_rows(
 
 
 def _check_lengths(max_source_length: int, max_target_length: int) -> None:
-    for length, least in ((max_source_length, 2), (max_target_length, 3)):
+    limits = {
+        "max_source_length (--max-source-length)": (max_source_length, 2),
+        "max_target_length (--max-target-length)": (max_target_length, 3),
+    }
+    for name, (length, least) in limits.items():
         if type(length) is not int or length < least:
             raise InputError(
-                f"max_source_length is {max_source_length!r} and max_target_length "
-                f"{max_target_length!r}, but they must be at least 2 and 3, to leave room for text "
-                "beside the special tokens"
+                f"{name} is {length!r}, but must be an int of at least {least}, to leave room for "
+                "text beside the special tokens"
             )
 
 

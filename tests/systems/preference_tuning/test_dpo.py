@@ -639,20 +639,26 @@ def test_a_resumed_run_ends_with_the_same_bits(
     assert one == two and [record["step"] for record in one] == [0, 2, 4, 6, 8, 10]
 
 
-def test_what_is_counted_is_recorded_and_changes_the_run(small_run, pairs_file, tmp_path, capsys):
-    """The book's definition, resumed with its own settings: bit for bit the whole run."""
+def test_what_is_counted_is_recorded_and_changes_the_run(
+    small_run, pairs_file, tmp_path, monkeypatch
+):
+    """The last one is interrupted and resumed as well: bit for bit the whole run."""
     losses = {}
+    command = ["prefer", str(small_run), pairs_file, "--lr", "1e-2", "--reduction", "mean"]
     for counted in COUNTED_PARTS:
         out = tmp_path / counted
-        options = ["--lr", "1e-2", "--reduction", "mean", "--counted", counted, "--out", str(out)]
-        assert main(["prefer", str(small_run), pairs_file, *options]) == 0
+        assert main([*command, "--counted", counted, "--out", str(out)]) == 0
         preference = read_json(out / run_folder.CONFIG)["preference"]
         assert (preference["reduction"], preference["counted"]) == ("mean", counted)
         losses[counted] = run_folder.read_metrics(out)[-1]["train_loss"]
     assert len(set(losses.values())) == len(COUNTED_PARTS)
-    model = (out / run_folder.MODEL).read_bytes()
-    assert main(["prefer", "--resume", "--out", str(out)]) == 0
-    assert (out / run_folder.MODEL).read_bytes() == model
+    part = tmp_path / "part"
+    with monkeypatch.context() as patch:
+        patch.setattr("ch07.commands.prefer.stop_on_signal", stopping_at(3))
+        assert main([*command, "--counted", counted, "--out", str(part)]) == 130
+    assert not (part / run_folder.MODEL).exists()
+    assert main(["prefer", "--resume", "--out", str(part)]) == 0
+    assert (part / run_folder.MODEL).read_bytes() == (out / run_folder.MODEL).read_bytes()
 
 
 def failing_at(step, error):
