@@ -154,46 +154,39 @@ def fit_conversations(
     return fitting
 
 
-class ChatDataset(Dataset):
-    """Conversations as token ids: `dataset[i]` is a list of ids, all turns with their ends.
+class CountedRows(Dataset[Any]):
+    """Rows of token ids and, for each id and the end-of-text after them, whether it is counted.
 
-    The last end-of-text is added by collate, as to any row. With `with_counted`, items are
-    (counted, ids), which `collate_responses` expects: for each id, and for the last end-of-text,
-    whether the loss counts it as a target. ValueError for fields that are not text.
+    Collate adds the last end-of-text, as to any row. `prompt_lengths` are the tokens of all that
+    comes before the last answer.
     """
 
-    def __init__(
-        self,
-        data: Iterable[Entry],
-        tokenizer: Tokenizer,
-        style: PromptStyle = BOOK_STYLE,
-        with_counted: bool = False,
-    ) -> None:
-        self.data = list(data)
-        self.with_counted = with_counted
-        self.prompt_lengths: list[int] = []  # in tokens: all that comes before the last answer
+    def __init__(self, n_vocab: int) -> None:
+        self.data: list[Entry] = []
+        self.prompt_lengths: list[int] = []
         # Both hold the last end-of-text of each row, too; row i goes from _bounds[i] to
         # _bounds[i + 1]. The type codes are those of `InstructionDataset`.
-        self._ids = array("H" if tokenizer.n_vocab <= 2**16 else "I")
+        self._ids = array("H" if n_vocab <= 2**16 else "I")
         self._counted = bytearray()
         self._bounds = array("Q", [0])
-        for i, entry in enumerate(self.data):
-            for turn in turns_of(entry):
-                check_fields(i, turn)
-            turns = encode_turns(entry, tokenizer, style)
-            ids, counted = join_turns(turns, end_token_id(tokenizer))
-            self._ids.extend(ids)
-            self._counted.extend(counted)
-            self._bounds.append(len(self._ids))
-            self.prompt_lengths.append(len(ids) - 1 - len(turns[-1].answer))
+
+    def append(
+        self, entry: Entry, ids: Iterable[int], counted: Iterable[bool], prompt_length: int
+    ) -> None:
+        """Add the row of an entry; `ids` ends in end-of-text, and `counted` has a flag for each."""
+        self.data.append(entry)
+        self.prompt_lengths.append(prompt_length)
+        self._ids.extend(ids)
+        self._counted.extend(counted)
+        self._bounds.append(len(self._ids))
 
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, index: int) -> list[int] | tuple[list[bool], list[int]]:
+    def __getitem__(self, index: int) -> Any:
+        """Item (counted, ids), which `collate_responses` expects."""
         i = range(len(self))[index]  # as in a list: -1 is the last, IndexError beyond the end
-        ids = self._ids[self._bounds[i] : self._bounds[i + 1] - 1].tolist()
-        return (self.counted(i), ids) if self.with_counted else ids
+        return self.counted(i), self._ids[self._bounds[i] : self._bounds[i + 1] - 1].tolist()
 
     def counted(self, i: int) -> list[bool]:
         """For each id of a row, and for its last end-of-text, whether it is counted."""
@@ -209,6 +202,35 @@ class ChatDataset(Dataset):
     def lengths(self) -> list[int]:
         """The number of tokens in each row, without the end-of-text token that collate adds."""
         return [end - start - 1 for start, end in pairwise(self._bounds)]
+
+
+class ChatDataset(CountedRows):
+    """Conversations as token ids: `dataset[i]` is a list of ids, all turns with their ends.
+
+    The last end-of-text is added by collate, as to any row. With `with_counted`, items are
+    (counted, ids), which `collate_responses` expects: for each id, and for the last end-of-text,
+    whether the loss counts it as a target. ValueError for fields that are not text.
+    """
+
+    def __init__(
+        self,
+        data: Iterable[Entry],
+        tokenizer: Tokenizer,
+        style: PromptStyle = BOOK_STYLE,
+        with_counted: bool = False,
+    ) -> None:
+        super().__init__(tokenizer.n_vocab)
+        self.with_counted = with_counted
+        for i, entry in enumerate(data):
+            for turn in turns_of(entry):
+                check_fields(i, turn)
+            turns = encode_turns(entry, tokenizer, style)
+            ids, counted = join_turns(turns, end_token_id(tokenizer))
+            self.append(entry, ids, counted, len(ids) - 1 - len(turns[-1].answer))
+
+    def __getitem__(self, index: int) -> list[int] | tuple[list[bool], list[int]]:
+        counted, ids = super().__getitem__(index)
+        return (counted, ids) if self.with_counted else ids
 
 
 def make_dataset(

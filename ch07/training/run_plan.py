@@ -179,20 +179,24 @@ def find_model(name: str) -> tuple[ModelConfig, WeightSource | None]:
 def _with_new_tokens(
     tokenizer: tiktoken.Encoding, options: FinetuneOptions, log: RunLog
 ) -> tiktoken.Encoding:
-    """The tokenizer with the marks that the options need, if it lacks any.
+    """The tokenizer with the marks that the options need, if it lacks any."""
+    if options.end_of_turn:
+        return _with_end_of_turn(tokenizer, options)
+    marks = ROW_MARKS.get(options.rows, ())
+    with_marks = add_marks(tokenizer, marks)
+    if with_marks.n_vocab > tokenizer.n_vocab and options.method != "full":
+        log.note(
+            f"{options.model} lacks the tokens {' and '.join(marks)}, and --method "
+            f"{options.method} doesn't train them: they stay the mean of all tokens"
+        )
+    return with_marks
 
-    A note says so if the rows' marks won't be trained. OptionError if the tokenizer has a token
-    that ends a turn already, or if the new one couldn't be learned.
+
+def _with_end_of_turn(tokenizer: tiktoken.Encoding, options: FinetuneOptions) -> tiktoken.Encoding:
+    """The tokenizer with a token that ends a turn.
+
+    OptionError if it has one of its own already, or if the new one couldn't be learned.
     """
-    if not options.end_of_turn:
-        marks = ROW_MARKS.get(options.rows, ())
-        with_marks = add_marks(tokenizer, marks)
-        if with_marks.n_vocab > tokenizer.n_vocab and options.method != "full":
-            log.note(
-                f"{options.model} lacks the tokens {' and '.join(marks)}, and --method "
-                f"{options.method} doesn't train them: they stay the mean of all tokens"
-            )
-        return with_marks
     end = tokenizer.decode([end_token_id(tokenizer)])
     if end not in (END_OF_TEXT_MARK, END_OF_TURN_MARK):
         raise OptionError(

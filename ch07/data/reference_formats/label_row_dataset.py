@@ -9,16 +9,14 @@ was trained on. A ChatGLM conversation becomes a single question that holds all 
 first round is asked as it stands, although the original trains on it with "[Round 0]" before it.
 """
 
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import tiktoken
-from torch.utils.data import Dataset
 
 from ch07.config import CHATGLM_LENGTH, ROW_LENGTHS, FinetuneOptions
+from ch07.data.chat_dataset import CountedRows
 from ch07.data.entry_checks import Entry
 from ch07.data.field_names import COUNTS
 from ch07.data.findings import Level
@@ -78,25 +76,19 @@ def row_form(options: FinetuneOptions, context_length: int) -> RowForm:
     )
 
 
-class LabelRowDataset(Dataset[tuple[list[bool], list[int]]]):
+class LabelRowDataset(CountedRows):
     """Label rows as items (counted, ids) for `collate_responses`.
 
-    `counted` has a flag for each id and one for the end-of-text after them, which collate adds; a
-    row that has lost its end has the flag False there. `prompt_lengths` are the tokens of the
+    A row that has lost its end has the flag False there. `prompt_lengths` are the tokens of the
     whole prompt; `answer_starts` are what a truncated row has of it.
     """
 
     def __init__(self, n_vocab: int, end_id: int = END_OF_TEXT) -> None:
+        super().__init__(n_vocab)
         self.end_id = end_id
-        self.data: list[Entry] = []
-        self.prompt_lengths: list[int] = []
         self.answer_starts: list[int] = []
-        # The storage is that of `ChatDataset`.
-        self._ids = array("H" if n_vocab <= 2**16 else "I")
-        self._counted = bytearray()
-        self._bounds = array("Q", [0])
 
-    def append(self, entry: Entry, row: LabelRow, prompt_length: int) -> None:
+    def append_label_row(self, entry: Entry, row: LabelRow, prompt_length: int) -> None:
         """Add a row, the entry that it was made from, and the tokens of its whole prompt."""
         ids = row.ids
         counted = [label != IGNORE_INDEX for label in row.labels]
@@ -105,33 +97,8 @@ class LabelRowDataset(Dataset[tuple[list[bool], list[int]]]):
         if not row.has_end(self.end_id):
             ids = [*ids, self.end_id]
             counted.append(False)
-        self.data.append(entry)
-        self.prompt_lengths.append(prompt_length)
+        self.append(entry, ids, counted, prompt_length)
         self.answer_starts.append(row.n_prompt)
-        self._ids.extend(ids)
-        self._counted.extend(counted)
-        self._bounds.append(len(self._ids))
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> tuple[list[bool], list[int]]:
-        i = range(len(self))[index]  # as in a list: -1 is the last, IndexError beyond the end
-        return self.counted(i), self._ids[self._bounds[i] : self._bounds[i + 1] - 1].tolist()
-
-    def counted(self, i: int) -> list[bool]:
-        """For each id of a row, and for the end-of-text after it, whether it is counted."""
-        return list(map(bool, self._counted[self._bounds[i] : self._bounds[i + 1]]))
-
-    @property
-    def lengths(self) -> list[int]:
-        """The number of tokens in each row, without the end-of-text token that collate adds."""
-        return [end - start - 1 for start, end in pairwise(self._bounds)]
-
-    @property
-    def masked_lengths(self) -> list[int]:
-        """The number of tokens in each row that are not counted."""
-        return [self._counted.count(0, start, end) for start, end in pairwise(self._bounds)]
 
 
 def make_label_dataset(
@@ -165,7 +132,7 @@ def make_label_dataset(
                 found[number] = ("note", _what_is_lost(row, form, end_id))
             if not isinstance(row, LabelRow):
                 row = LabelRow(prompt, [IGNORE_INDEX] * len(prompt))
-            dataset.append(entry, row, len(prompt))
+            dataset.append_label_row(entry, row, len(prompt))
     return dataset, found
 
 

@@ -297,7 +297,7 @@ def test_an_item_is_that_of_our_own_dataset_where_the_rows_are_the_same(tokenize
 
 def test_ids_of_a_large_vocabulary_are_kept():
     dataset = LabelRowDataset(200_000, end_id=150_000)
-    dataset.append({}, LabelRow([70_000, 199_999], [N, 199_999], n_prompt=1), 1)
+    dataset.append_label_row({}, LabelRow([70_000, 199_999], [N, 199_999], n_prompt=1), 1)
     assert dataset[0] == ([False, True, False], [70_000, 199_999])
     assert dataset[-1] == dataset[0]
     with pytest.raises(IndexError):
