@@ -16,6 +16,8 @@ CHAPTER = ("gpt_model", "instruction_dataset", "collate", "train_loop")
 ORDER = (
     "commands",
     "exercises",
+    "serving",
+    "pages",
     "systems",
     "training",
     "evaluation",
