@@ -72,6 +72,6 @@ def test_the_extras_are_the_versions_that_the_tests_use():
     extras = re.search(r"\[project\.optional-dependencies\]\n(.*?)\n\n", PYPROJECT, flags=re.S)
     tested = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8")
     pinned = re.findall(r'"(\w+==[\d.]+)"', extras.group(1))
-    assert len(pinned) == 4
+    assert len(pinned) == 5
     for requirement in pinned:
         assert re.search(rf"^{re.escape(requirement)}\s", tested, flags=re.M), requirement
