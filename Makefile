@@ -1,9 +1,10 @@
-# Two commands for a newcomer: `make run` learns, `make test` checks. `make smollm2` adds a real model.
+# Two commands for a newcomer: `make run` learns, `make test` checks. `make smollm2` adds a real model,
+# `make docs` builds the book.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test smollm2 check lint types fast audit
+.PHONY: run test docs smollm2 check lint types fast audit
 
 run: $(VENV)/.run-installed
 	$(BIN)/python -m ch07
@@ -15,6 +16,10 @@ test: $(VENV)/.test-installed
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
 		--durations=10
+
+# The notebooks, guides and reference as a book: build/book/index.html.
+docs: $(VENV)/.docs-installed
+	$(BIN)/python docs/book/build.py
 
 # The real model for `--model smollm2`: 93 MB, of which only the data is used. With it, `make test`
 # also compares it with its peers.
@@ -55,7 +60,12 @@ $(VENV)/.run-installed: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/.test-installed: requirements.txt requirements-dev.txt
+$(VENV)/.docs-installed: requirements.txt requirements-docs.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch $@
+
+$(VENV)/.test-installed: requirements.txt requirements-docs.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@

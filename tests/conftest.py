@@ -83,7 +83,7 @@ def small_model(request):
     return model.eval()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_command():
     """Run a command of the project in a process of its own, without a network."""
 

@@ -1,0 +1,42 @@
+"""Builds the book in both languages, and a first page that leads to them.
+
+    python docs/book/build.py [FOLDER]
+
+Any warning ends the build: a broken link, a picture without a description, a page that no list
+names. Open build/book/index.html; the folder works from a disk as from a server.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+LANGUAGES = ("en", "zh-CN")  # the folders of the book, and what HTML calls the languages
+
+
+def build(folder: Path) -> None:
+    """Build both languages into a folder; CalledProcessError if one of them has a fault."""
+    for language in LANGUAGES:
+        command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
+        command += ["-c", str(HERE), "-d", str(folder / "doctrees" / language)]
+        command += [str(ROOT), str(folder / language)]
+        subprocess.run(command, check=True, env={**os.environ, "BOOK_LANGUAGE": language})
+    shutil.rmtree(folder / "doctrees")
+    shutil.copy(HERE / "choose_language.html", folder / "index.html")
+
+
+def main() -> None:
+    """Build into the folder that was named."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "build" / "book")
+    folder = parser.parse_args().folder
+    build(folder)
+    print(f"{folder / 'index.html'}: open it in a browser")
+
+
+if __name__ == "__main__":
+    main()
