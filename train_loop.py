@@ -13,6 +13,7 @@ Source: Raschka, "Build a Large Language Model (From Scratch)", chapter 5 and se
 import contextlib
 import inspect
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
@@ -612,6 +613,21 @@ def record_evaluation(
     return record
 
 
+def can_redraw() -> bool:
+    """Whether standard error is a terminal or a notebook, where a bar replaces itself.
+
+    In a file, every update of the bar would be a line of its own.
+    """
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    return is_terminal or "ipykernel" in sys.modules
+
+
+def progress_bar(n_steps: int, state: TrainState, progress: bool) -> "tqdm[Any]":
+    """A bar that counts the steps of a run; hidden without `progress`, or in a file."""
+    hidden = not (progress and can_redraw())
+    return tqdm(total=n_steps, initial=state.step, disable=hidden, desc="training")
+
+
 def train_model(
     model: nn.Module,
     train_loader: DataLoader[Batch],
@@ -636,7 +652,7 @@ def train_model(
     evaluate = partial(record_evaluation, model, train_loader, val_loader, device)
 
     model.train()
-    with tqdm(total=n_steps, initial=state.step, disable=not progress, desc="training") as bar:
+    with progress_bar(n_steps, state, progress) as bar:
         if not state.history:
             on_eval(evaluate(settings=settings, state=state, lr=0.0))
         while state.step < n_steps:

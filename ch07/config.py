@@ -33,6 +33,7 @@ COUNTED_PARTS = {
     "header-answer-and-end": ("header", "answer", "end"),
 }
 DEFAULT_COUNTED = "answer-and-end"
+LOGS = ("tensorboard",)  # what --log can write besides metrics.jsonl
 ANSWER_TOKENS = 256  # the most tokens of an answer, unless another limit is given
 RANDOM_START = "gpt2-tiny"  # the one size that no weights are published for
 
@@ -110,6 +111,45 @@ def count_setting(
 ) -> Any:
     """A setting that is a whole number of at least 1; `options` are those of `setting`."""
     return setting(default, help=help, commands=commands, minimum=1, maximum=MAX_COUNT, **options)
+
+
+# --- settings that `prefer` has, too: what is shown while a run trains ----------------------------
+SAMPLE_TOKENS = 40  # the longest answer that is shown at an evaluation, unless another is asked for
+
+
+def sample_tokens_setting(commands: Sequence[str]) -> Any:
+    """How long the answers are that are shown at evaluations."""
+    return setting(
+        SAMPLE_TOKENS,
+        help="longest answer to a held-out question that is shown at an evaluation, in tokens; "
+        "0: none is shown",
+        commands=commands,
+        minimum=0,
+        maximum=MAX_COUNT,
+        may_change_on_resume=True,
+    )
+
+
+def watch_setting(commands: Sequence[str]) -> Any:
+    """Whether a page is written that follows the training."""
+    return setting(
+        False,
+        help="write watch.html in the run folder at each evaluation, a page with the losses and "
+        "answers so far, and open it in the browser",
+        commands=commands,
+        may_change_on_resume=True,
+    )
+
+
+def log_setting(commands: Sequence[str]) -> Any:
+    """Which other program's log files are written."""
+    return setting(
+        None,
+        help="also write losses and answers as event files for TensorBoard",
+        commands=commands,
+        choices=LOGS,
+        may_change_on_resume=True,
+    )
 
 
 def listed(data: str | Sequence[str] | None) -> list[str]:
@@ -354,6 +394,9 @@ class FinetuneOptions:
         may_change_on_resume=True,
     )
     eval_freq: int = count_setting(100, help="updates between two evaluations", commands=TRAINING)
+    sample_tokens: int = sample_tokens_setting(TRAINING)
+    watch: bool = watch_setting(TRAINING)
+    log: str | None = log_setting(TRAINING)
     max_steps: int | None = count_setting(None, help="stop after this many updates", commands=ALL)
     checkpoint_minutes: float = setting(
         5.0,
@@ -531,6 +574,9 @@ class PreferOptions:
         123, help="random seed of order and split", commands=PREFER, minimum=0, maximum=MAX_SEED
     )
     eval_freq: int = count_setting(10, help="updates between two evaluations", commands=PREFER)
+    sample_tokens: int = sample_tokens_setting(PREFER)
+    watch: bool = watch_setting(PREFER)
+    log: str | None = log_setting(PREFER)
     max_steps: int | None = count_setting(
         None, help="stop after this many updates", commands=PREFER
     )

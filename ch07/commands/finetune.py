@@ -8,17 +8,14 @@ progress and notes to standard error. With several processes, only the first wri
 """
 
 import io
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from ch07.commands.training_view import TrainingView, check_log
 from ch07.config import RANDOM_START, FinetuneOptions
-from ch07.data.chat_forms import question_line
 from ch07.data.dataloader import rows_of_batches
 from ch07.evaluation.held_out_answers import (
     SAMPLE_MAX_NEW_TOKENS,
@@ -26,19 +23,15 @@ from ch07.evaluation.held_out_answers import (
     sample_indices,
     save_answers,
 )
-from ch07.evaluation.score_report import (
-    answer_line,
-    next_commands,
-    print_before_after,
-    print_scores,
-)
-from ch07.generation.respond import Answer, respond
+from ch07.evaluation.score_report import next_commands, print_before_after, print_scores
+from ch07.generation.respond import Answer
 from ch07.models.model_slice import USUAL_TARGETS, USUAL_TOKENS, choose_for_training
 from ch07.models.saved_run import save_model
 from ch07.runs import run_folder
 from ch07.runs.new_run_folder import check_new_folder, new_run_folder
 from ch07.runs.run_folder import Config
 from ch07.runs.run_lock import check_resumable_folder, run_lock
+from ch07.training.held_out_question import AnswerAt, answer_function, question_of_run
 from ch07.training.interruption import (
     checkpoint_callback,
     explain_failures,
@@ -69,8 +62,6 @@ from ch07.utils.errors import DivergedError, OptionError
 from ch07.utils.malloc_tuning import release_freed_memory
 from instruction_dataset import Entry
 from train_loop import Record, TrainState, plot_losses, total_steps, train_model
-
-SAMPLE_TOKENS = 40  # the longest answer that is shown at an evaluation
 
 
 def finetune(*, resume: bool = False, like: str | None = None, **given: Any) -> int:
@@ -113,6 +104,7 @@ def _prepare(given: dict[str, Any], like: str | None) -> tuple[FinetuneOptions, 
     if like is not None and options.text and not given.get("text"):
         raise OptionError(f"{like} was trained on plain text: use python -m ch07 pretrain")
     check_new_folder(options.out)
+    check_log(options)
     job = build_job(options, log_rank0)
     config = describe_job(options, job)
     if like is not None:
@@ -137,6 +129,7 @@ def _resume_run(given: dict[str, Any]) -> int:
         with explain_failures(folder):
             config = distributed.run_on_rank0(read_resumable_config, folder, log_rank0)
             options = distributed.all_ranks_or_raise(resumed_options, config, given)
+            distributed.all_ranks_or_raise(check_log, options)
             how = {
                 "model": "--model PATH",
                 "data": "--corpus PATH" if options.text else "--data PATH",
@@ -257,16 +250,13 @@ def _train(
     plan = job.plan
     n_steps = total_steps(plan.train_loader, plan.settings)
     _log_start(plan, n_steps)
-    sample = _sample_entry(job, options)
-
-    def save_and_show(record: Record) -> None:
-        run_folder.save_metrics(folder, state.history)
-        tqdm.write(_progress_lines(record, n_steps, job, sample), file=sys.stderr)
+    view = TrainingView(folder, options, n_steps, _answer_function(job, options))
 
     def on_eval(record: Record) -> None:
-        distributed.run_on_rank0(save_and_show, record)
+        distributed.run_on_rank0(view.show, state.history)
 
-    with stop_on_signal(log_rank0) as stop_requested:
+    with stop_on_signal(log_rank0) as stop_requested, view:
+        distributed.run_on_rank0(view.begin, state.history)
         on_step = checkpoint_callback(
             folder,
             job.model,
@@ -288,11 +278,13 @@ def _train(
             on_step=on_step,
             progress=distributed.get_rank() == 0,
         )
+        finished = state.step == n_steps and not distributed.any_rank(stop_requested())
+        distributed.run_on_rank0(view.end, finished)
     distributed.run_on_rank0(run_folder.save_metrics, folder, state.history)
     distributed.run_on_rank0(_plot, folder, state.history)
     if state.skipped:
         log_rank0(f"{state.skipped} updates were skipped: their batches had no counted target")
-    return state.step == n_steps and not distributed.any_rank(stop_requested())
+    return finished
 
 
 def _log_start(plan: RunPlan, n_steps: int) -> None:
@@ -307,30 +299,25 @@ def _log_start(plan: RunPlan, n_steps: int) -> None:
     log_rank0(f"training on {n_rows} rows, {n_steps} steps in {plan.settings.dtype} on {hardware}")
 
 
-def _sample_entry(job: Job, options: FinetuneOptions) -> Entry | None:
-    """The held-out entry that is answered at each evaluation; None if there is none.
+def _answer_function(job: Job, options: FinetuneOptions) -> AnswerAt | None:
+    """What answers one held-out question at each evaluation; None if nothing can.
 
-    A model whose weights are spread over several processes can't answer on one of them alone.
+    A model whose weights are spread over several processes can't answer on one of them alone, and
+    all of them together would exchange all weights for each token.
     """
-    if options.text or distributed.is_sharded(job.model):
+    if options.sample_tokens == 0:
         return None
-    held_out = job.plan.rows.entries("test") or job.plan.rows.entries("validation")
-    return held_out[0] if len(held_out) else None
-
-
-def _progress_lines(record: Record, n_steps: int, job: Job, sample: Entry | None) -> str:
-    """The losses of an evaluation and, below, the model's current answer to the sample entry."""
-    losses = f"training loss {record['train_loss']:.3f}"
-    if record["val_loss"] is not None:
-        losses += f", validation loss {record['val_loss']:.3f}"
-    lines = f"step {record['step']} of {n_steps}: {losses}"
-    if sample is None:
-        return lines
-    (answer_now,) = respond(
-        job.model, job.plan.tokenizer, [sample], job.plan.style, max_new_tokens=SAMPLE_TOKENS
+    if distributed.is_sharded(job.model):
+        log_rank0("with --shard, no answer is shown at an evaluation: it would take too long")
+        return None
+    context_length = job.model.config.context_length
+    plan = job.plan
+    question = question_of_run(
+        plan.rows, plan.tokenizer, plan.style, context_length, text=options.text
     )
-    question = terminal_line(question_line(sample))
-    return f"{lines}\n  {question} -> {answer_line(answer_now.text)}"
+    if question is None:
+        return None
+    return answer_function(question, job.model, plan.tokenizer, options.sample_tokens)
 
 
 def _plot(folder: Path, history: Sequence[Record]) -> None:

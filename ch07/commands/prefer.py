@@ -16,6 +16,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from ch07.commands.training_view import TrainingView, check_log
 from ch07.config import (
     DEFAULT_COUNTED,
     PREFER_LR,
@@ -47,6 +48,7 @@ from ch07.systems.preference_tuning.preference_data import (
     pair_loader,
     read_preferences,
 )
+from ch07.training.held_out_question import AnswerAt, answer_function, question_among
 from ch07.training.interruption import (
     checkpoint_callback,
     explain_failures,
@@ -99,6 +101,7 @@ def prefer(*, resume: bool = False, **given: Any) -> int:
         raise OptionError("prefer needs RUN, the folder to start from, or --resume --out NEW")
     options = PreferOptions(**given)
     check_new_folder(options.out)
+    check_log(options)
     job = _prepare(options)
     check_disk_space(options.out, count_parameters(job.model.config)[0], can_force=False)
     with run_lock(new_run_folder(options.out)) as folder, explain_failures(folder):
@@ -120,6 +123,7 @@ def _resume_run(given: dict[str, Any]) -> int:
                 f"{run_folder.resume_command(folder)}"
             )
         options = _stored_options(config, given)
+        check_log(options)
         how = {"model": "prefer RUN --resume", "data": "prefer RUN DATA --resume"}
         check_sources_exist(given["out"], options.model, options.data, how)
         job = _prepare(options)
@@ -253,8 +257,14 @@ def _train(
     held_out = pair_loader(job.pairs["validation"], options.batch_size, pad_token_id=end_id)
     n_steps = total_steps(job.train_loader, job.settings)
     log_rank0(f"training on {count(len(job.pairs['train']), 'pair')}, {count(n_steps, 'step')}")
+    view = TrainingView(folder, options, n_steps, _answer_function(job, options))
 
-    with stop_on_signal(log_rank0) as stop_requested:
+    def restore_and_begin() -> TrainState:
+        state = restore_state()
+        view.begin(state.history)
+        return state
+
+    with stop_on_signal(log_rank0) as stop_requested, view:
         on_step = checkpoint_callback(
             folder,
             job.model,
@@ -272,11 +282,24 @@ def _train(
             job.settings,
             dpo=DPOSettings(options.beta, options.label_smoothing, options.reduction),
             device=next(job.model.parameters()).device,
-            restore_state=restore_state,
-            on_eval=lambda history: run_folder.save_metrics(folder, history),
+            restore_state=restore_and_begin,
+            on_eval=view.show,
             on_step=on_step,
         )
-    return state, state.step == n_steps and not stop_requested()
+        finished = state.step == n_steps and not stop_requested()
+        view.end(finished)
+    return state, finished
+
+
+def _answer_function(job: PreferenceJob, options: PreferOptions) -> AnswerAt | None:
+    """What answers one held-out prompt at each evaluation; None if there is nothing to answer."""
+    pairs = job.pairs["validation"].pairs or job.pairs["test"].pairs
+    entries = [{**pair, "output": pair["chosen"]} for pair in pairs]
+    run = job.run
+    question = question_among(entries, run.tokenizer, run.style, job.model.config.context_length)
+    if question is None or options.sample_tokens == 0:
+        return None
+    return answer_function(question, job.model, run.tokenizer, options.sample_tokens)
 
 
 def _config(options: PreferOptions, job: PreferenceJob) -> Config:

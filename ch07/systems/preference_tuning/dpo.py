@@ -30,7 +30,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ch07.models.architectures import BaseModel
 from ch07.training.shared_beginning import (
@@ -46,6 +45,7 @@ from train_loop import (
     TrainState,
     group_into_windows,
     learning_rate,
+    progress_bar,
     set_epoch,
     total_steps,
 )
@@ -249,7 +249,7 @@ def train_on_pairs(
         state.history.append({**position, "lr": lr, "seconds": state.seconds, **evaluate()})
         on_eval(state.history)
 
-    with evaluation_mode(model), tqdm(total=end, initial=state.step, disable=not progress) as bar:
+    with evaluation_mode(model), progress_bar(end, state, progress) as bar:
         if not state.history:
             record(lr=0.0)
         for window in _windows(loader, settings, state.step, end):
