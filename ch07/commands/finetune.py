@@ -316,6 +316,7 @@ def _answer_function(job: Job, options: FinetuneOptions) -> AnswerAt | None:
         plan.rows, plan.tokenizer, plan.style, context_length, text=options.text
     )
     if question is None:
+        log_rank0("nothing held out can be asked, so no answer is shown at an evaluation")
         return None
     return answer_function(question, job.model, plan.tokenizer, options.sample_tokens)
 

@@ -293,11 +293,14 @@ def _train(
 
 def _answer_function(job: PreferenceJob, options: PreferOptions) -> AnswerAt | None:
     """What answers one held-out prompt at each evaluation; None if there is nothing to answer."""
+    if options.sample_tokens == 0:
+        return None
     pairs = job.pairs["validation"].pairs or job.pairs["test"].pairs
     entries = [{**pair, "output": pair["chosen"]} for pair in pairs]
     run = job.run
     question = question_among(entries, run.tokenizer, run.style, job.model.config.context_length)
-    if question is None or options.sample_tokens == 0:
+    if question is None:
+        log_rank0("nothing held out can be asked, so no answer is shown at an evaluation")
         return None
     return answer_function(question, job.model, run.tokenizer, options.sample_tokens)
 

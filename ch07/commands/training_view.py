@@ -150,8 +150,8 @@ class TrainingView:
 
     def _open_page(self) -> None:
         """Open the page in a browser where there is one to see; its path is printed anyway."""
-        path = (self.folder / training_page.WATCH).resolve()
-        opened = has_display() and webbrowser.open(path.as_uri())
+        path = (self.folder / run_folder.WATCH).resolve()
+        opened = has_display() and webbrowser.open_new_tab(path.as_uri())
         how = "is open in the browser" if opened else "open this file in a browser"
         _print_line(f"the page of this run ({how}): {terminal_line(str(path), width=None)}")
 

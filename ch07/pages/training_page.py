@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ch07.pages.one_file import one_file_page
+from ch07.runs import run_folder
 from ch07.runs.samples import Sample
 from ch07.training.progress import History, seconds_left, tokens_per_second
 from ch07.utils.atomic_files import write_bytes
 from train_loop import is_flat_after_a_third
 
-WATCH = "watch.html"
 MAX_SAMPLES = 200  # the newest ones; all are in samples.jsonl
 # What a run may be doing, in the words of the page.
 TRAINING = "training"
@@ -61,5 +61,5 @@ def _needs_log_axis(history: History) -> bool:
 
 def write_training_page(folder: Path, page: str) -> Path:
     """Write a page as watch.html in a run's folder, in one visible step; returns its path."""
-    write_bytes(folder / WATCH, page.encode())
-    return folder / WATCH
+    write_bytes(folder / run_folder.WATCH, page.encode())
+    return folder / run_folder.WATCH

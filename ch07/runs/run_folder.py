@@ -30,10 +30,13 @@ from train_loop import TrainSettings
 CONFIG = "config.json"
 MODEL = "model.safetensors"
 METRICS = "metrics.jsonl"
+SAMPLES = "samples.jsonl"  # see `ch07.runs.samples`
 PLOT = "loss.png"
 RESPONSES = "responses.json"
 SCORES = "scores.json"
 CHECKPOINT = "checkpoint"  # a folder
+WATCH = "watch.html"  # with --watch: the page that follows the run
+EVENTS = "tensorboard"  # with --log tensorboard: a folder
 ADAPTER = "adapter"  # a folder in peft's format, if an adapter was trained
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # in that folder
 

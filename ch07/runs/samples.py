@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from ch07.runs import run_folder
 from ch07.utils.atomic_files import write_jsonl
 from ch07.utils.errors import InputError, RunFolderError
 from ch07.utils.plain_files import read_plain
-
-SAMPLES = "samples.jsonl"
 
 
 class Sample(TypedDict):
@@ -29,12 +28,12 @@ class Sample(TypedDict):
 
 def save_samples(folder: Path, samples: Sequence[Sample]) -> None:
     """Write samples.jsonl: one line per evaluation."""
-    write_jsonl(folder / SAMPLES, samples)
+    write_jsonl(folder / run_folder.SAMPLES, samples)
 
 
 def read_samples(folder: str | Path) -> list[Sample]:
-    """The samples of a run in order of steps; none if it has no file; RunFolderError if it's bad."""
-    path = Path(folder) / SAMPLES
+    """The samples of a run in order of steps, none without a file; RunFolderError if it's bad."""
+    path = Path(folder) / run_folder.SAMPLES
     if not path.exists():
         return []
     try:

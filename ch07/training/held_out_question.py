@@ -11,7 +11,6 @@ without it, a run ends at the same bits.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import tiktoken
 
@@ -30,7 +29,7 @@ ENTRIES_TRIED = 100  # in the search for one whose prompt the model can read
 
 @dataclass(frozen=True)
 class HeldOutQuestion:
-    """A question as the reader sees it, its right answer, and the token ids that the model reads."""
+    """A question as a reader sees it, its right answer, and the token ids that the model reads."""
 
     question: str
     right: str

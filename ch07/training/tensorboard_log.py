@@ -3,9 +3,9 @@
     pip install tensorboard==2.21.0
     tensorboard --logdir runs
 
-The one idea: metrics.jsonl and samples.jsonl are the record, and the event files a copy of it. A run
-that is resumed writes its whole past again, after the mark with which TensorBoard forgets what came
-before. So no step is there twice or missing, whatever was lost and whenever the log was asked for.
+The one idea: metrics.jsonl and samples.jsonl are the record, and an event file is a copy of it. A
+run that is resumed writes its whole past into a new file and deletes the old one. So no step is
+there twice or missing, whatever was lost and whenever the log was asked for.
 """
 
 import re
@@ -15,11 +15,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ch07.runs import run_folder
 from ch07.runs.samples import Sample
 from ch07.training.progress import History, tokens_per_second
 from ch07.utils.dependencies import import_optional
 
-EVENTS = "tensorboard"  # the folder within that of the run
 SPLITS = {"train": "training", "val": "validation"}
 
 
@@ -34,14 +34,17 @@ class TensorBoardLog:
 
     def __init__(self, folder: Path, history: History, samples: Sequence[Sample]) -> None:
         writer = import_tensorboard().SummaryWriter
-        # Step 0 and later: everything that was written before a resumption is forgotten.
-        self._writer = writer(str(folder / EVENTS), purge_step=0)
+        old_files = list((folder / run_folder.EVENTS).glob("events.out.tfevents.*"))
+        # A TensorBoard that has read the old file forgets it: all that it said of step 0 and later.
+        self._writer = writer(str(folder / run_folder.EVENTS), purge_step=0)
         seconds = history[-1]["seconds"] if history else 0.0
         self._started = time.time() - seconds  # TensorBoard's "relative time" is training time
         by_step = {sample["step"]: sample for sample in samples}
         for n in range(1, len(history) + 1):
             self._write(history[:n], by_step.get(history[n - 1]["step"]))
         self._writer.flush()
+        for file in old_files:
+            file.unlink()
 
     def add(self, history: History, sample: Sample | None) -> None:
         """Write the last record of a history, and the answer of that evaluation."""

@@ -11,6 +11,7 @@ import torch
 
 from ch07.commands.cli import main
 from ch07.runs import new_run_folder, run_folder
+from ch07.runs.samples import read_samples
 from ch07.utils.atomic_files import read_json, read_tensors
 
 SHORT = ["--eval-freq", "10", "--dtype", "float32"]
@@ -42,7 +43,16 @@ def test_the_held_out_score_rose(run, number_data, tmp_path, capsys):
 
 
 def test_the_run_folder_holds_what_it_promises(run, number_data):
-    promised = ("CONFIG", "MODEL", "METRICS", "PLOT", "RESPONSES", "SCORES", "CHECKPOINT")
+    promised = (
+        "CONFIG",
+        "MODEL",
+        "METRICS",
+        "SAMPLES",
+        "PLOT",
+        "RESPONSES",
+        "SCORES",
+        "CHECKPOINT",
+    )
     assert {p.name for p in run.iterdir() if p.name != ".lock"} == {
         getattr(run_folder, name) for name in promised
     }
@@ -69,7 +79,7 @@ def test_the_run_folder_holds_what_it_promises(run, number_data):
 
 
 def test_each_evaluation_shows_losses_and_an_answer_and_changes_no_bit(
-    number_data, tmp_path, capsys, monkeypatch
+    number_data, tmp_path, capsys
 ):
     """The answer comes from the model in training; the run is the same without it, bit for bit."""
     common = ["--data", str(number_data), "--seed", "1", "--max-steps", "4", "--batch-size", "8"]
@@ -78,18 +88,23 @@ def test_each_evaluation_shows_losses_and_an_answer_and_changes_no_bit(
     said = capsys.readouterr().err
     lines = (tmp_path / "shown" / run_folder.METRICS).read_text("utf-8").splitlines()
     history = [json.loads(line) for line in lines]
-    first = read_json(tmp_path / "shown" / run_folder.RESPONSES)[0]
-    question = f"{first['instruction']} {first['input']}".strip()
-    for record in history:
+    samples = read_samples(tmp_path / "shown")
+    for record, sample in zip(history, samples, strict=True):
         line = f"step {record['step']} of 4: training loss {record['train_loss']:.3f}, "
-        line += f"validation loss {record['val_loss']:.3f}\n"
-        assert f"{line}  {question} -> " in said
+        line += f"validation loss {record['val_loss']:.3f}"
+        assert line in said and f"\n  {sample['question']} -> " in said
+        assert record["step"] == sample["step"]
     assert [record["step"] for record in history] == [0, 2, 4]
+    assert len({sample["question"] for sample in samples}) == 1, "always the same"
+    stored = read_json(tmp_path / "shown" / run_folder.RESPONSES)
+    asked = {f"{row['instruction']} {row['input']}".strip() for row in stored}
+    assert samples[0]["question"] not in asked, "a validation row, none of the test rows"
 
-    monkeypatch.setattr("ch07.commands.finetune._sample_entry", lambda job, options: None)
-    assert main(["finetune", *common, "--out", str(tmp_path / "silent")]) == 0
+    silent = ["--sample-tokens", "0", "--out", str(tmp_path / "silent")]
+    assert main(["finetune", *common, *silent]) == 0
     said = capsys.readouterr().err
     assert "step 4 of 4: training loss" in said and " -> " not in said
+    assert not (tmp_path / "silent" / run_folder.SAMPLES).exists()
     weights = [(tmp_path / name / run_folder.MODEL).read_bytes() for name in ("shown", "silent")]
     assert weights[0] == weights[1]
 

@@ -65,7 +65,7 @@ def operations(whole, forks):
 
 def same(one, two):
     """All that a run leaves, but for its seconds, is the same to the bit."""
-    for name in (run_folder.MODEL, run_folder.RESPONSES):
+    for name in (run_folder.MODEL, run_folder.RESPONSES, run_folder.SAMPLES):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
     a, b = ((folder / run_folder.METRICS).read_text("utf-8").splitlines() for folder in (one, two))
     assert [json.loads(x) | {"seconds": 0} for x in a] == [

@@ -30,7 +30,11 @@ function lossText(loss) {
 
 // A learning rate, or another number of any size.
 function numberText(number) {
-  return number === null ? "–" : String(Number(number.toPrecision(3)));
+  if (number === null) {
+    return "–";
+  }
+  const isTiny = number !== 0 && Math.abs(number) < 1e-4;
+  return isTiny ? number.toExponential(1) : String(Number(number.toPrecision(3)));
 }
 
 // A whole number with commas.
@@ -196,8 +200,10 @@ function fillSettings() {
 
 // Draw everything, then follow the run if it still trains.
 function start() {
-  const remembered = history.state;
-  part("log").checked = remembered === null ? run.logarithmic : remembered.log;
+  let chosenAxis = history.state === null ? null : history.state.log;
+  part("log").checked = chosenAxis === null ? run.logarithmic : chosenAxis;
+  part("waiting").hidden = run.records.length > 0;
+  part("losses").hidden = run.records.length === 0;
   fillHeader();
   fillTable();
   fillAnswers();
@@ -206,12 +212,18 @@ function start() {
   const redraw = () => {
     x = drawCharts();
   };
-  part("log").addEventListener("change", redraw);
+  part("log").addEventListener("change", () => {
+    chosenAxis = part("log").checked;
+    redraw();
+  });
   window.addEventListener("resize", redraw);
   part("loss").addEventListener("pointermove", (event) => x && readAt(event, x));
   restore();
   if (run.state === "training") {
-    follow(run, () => window.location.reload());
+    follow(run, () => {
+      remember(chosenAxis);
+      window.location.reload();
+    });
   }
 }
 

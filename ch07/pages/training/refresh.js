@@ -30,14 +30,14 @@ function isBusy() {
   return document.hidden || !document.getSelection().isCollapsed;
 }
 
-// What the next load restores: scrolling, focus, opened parts, the axis.
-function remember() {
+// What the next load restores: scrolling, focus, opened parts, the axis if the reader chose one.
+function remember(chosenAxis) {
   history.replaceState(
     {
       scroll: window.scrollY,
       focus: document.activeElement ? document.activeElement.id : "",
       opened: REMEMBERED.filter((id) => document.getElementById(id).open),
-      log: document.getElementById("log").checked,
+      log: chosenAxis,
     },
     "",
   );
@@ -60,7 +60,7 @@ function restore() {
   }
 }
 
-// Follow a run that trains; `reload` loads the page.
+// Follow a run that trains; `reload` loads the page again.
 function follow(run, reload) {
   const loaded = Date.now() / 1000;
   const interval = usualInterval(run.records);
@@ -78,7 +78,6 @@ function follow(run, reload) {
     const wait = Math.max(SHORTEST_WAIT, silence / 10);
     const isDue = now >= Math.max(loaded + wait, run.written + interval);
     if (isDue && !paused && !isBusy()) {
-      remember();
       reload();
     }
   }
