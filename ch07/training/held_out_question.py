@@ -62,7 +62,7 @@ def beginning_of_text(
     documents = _split_at(piece, END_OF_TEXT)
     whole = [document for document in documents[1:] if len(document) > BEGINNING]
     document = whole[0] if whole else max(documents, key=len)
-    length = min(BEGINNING, context_length - 1, len(document) - 1)
+    length = min(BEGINNING, context_length - 1, len(document) // 2)
     if length < 1:
         return None
     question = tokenizer.decode(document[:length])

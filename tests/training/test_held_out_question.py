@@ -31,14 +31,13 @@ def test_the_first_question_that_fits_is_asked(tokenizer):
 
 
 def test_a_text_is_continued_from_the_beginning_of_a_document(tokenizer):
-    story = tokenizer.encode(
-        "Once upon a time there was a small red fox who liked to swim at night."
-    )
+    story = tokenizer.encode("Once upon a time there was a small red fox who liked to swim. " * 3)
     row = [1, 2, 3, END_OF_TEXT, *story, END_OF_TEXT, 4]
     asked = beginning_of_text([row, [5, 6]], tokenizer, context_length=64)
     assert asked.prompt == story[:BEGINNING]
     assert asked.question + asked.right == tokenizer.decode(story)
     assert beginning_of_text([story], tokenizer, 64).prompt == story[:BEGINNING]
+    assert beginning_of_text([story[:8]], tokenizer, 64).prompt == story[:4], "half is right"
     assert beginning_of_text([story], tokenizer, 4).prompt == story[:3], "room for one token"
 
 
