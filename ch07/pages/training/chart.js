@@ -63,15 +63,16 @@ function scale([low, high], [start, end], isLog) {
   return (number) => start + share(number) * (end - start);
 }
 
-// The range of the vertical axis: from 0, or on a logarithmic axis from the lowest value.
+// The range of the vertical axis: from 0, or on a logarithmic axis from the lowest value, above 0.
 function verticalRange(values, isLog) {
   if (!isLog) {
     const low = Math.min(0, values.reduce((a, b) => Math.min(a, b)));
     const high = Math.max(0, values.reduce((a, b) => Math.max(a, b)));
     return low === high ? [0, 1] : [low, high];
   }
-  const [low, high] = extent(values);
-  return low > 0 ? [low, high] : [high / 10, high];
+  const low = values.reduce((a, b) => Math.min(a, b));
+  const high = values.reduce((a, b) => Math.max(a, b));
+  return low === high ? [low / 2, low * 2] : [low, high];
 }
 
 // Draw series into an <svg> of any size; returns the function from steps to pixels, or null.

@@ -103,7 +103,9 @@ function drawCharts() {
     { name: "training", mark: "circle", points: training },
     { name: "validation", mark: "square", points: validation },
   ].filter((series) => series.points.length > 0);
-  const x = drawChart(part("loss"), losses, part("log").checked);
+  const isPositive = [...training, ...validation].every(([, loss]) => loss > 0);
+  part("log").disabled = !isPositive;
+  const x = drawChart(part("loss"), losses, part("log").checked && isPositive);
   describe(part("loss"), "Training loss", training);
   drawSmall("lr", "Learning rate");
   drawSmall("speed", "Tokens per second");
@@ -218,13 +220,13 @@ function start() {
   });
   window.addEventListener("resize", redraw);
   part("loss").addEventListener("pointermove", (event) => x && readAt(event, x));
-  restore();
   if (run.state === "training") {
     follow(run, () => {
       remember(chosenAxis);
       window.location.reload();
     });
   }
+  restore(); // last, when every line above the reader's place is there
 }
 
 start();
