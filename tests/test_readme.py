@@ -190,10 +190,10 @@ def test_the_commands_in_the_reference_are_those_there_are(capsys):
     assert set(COMMAND_ROWS) == known - {"help"} and len(COMMAND_ROWS) == len(set(COMMAND_ROWS))
 
 
-OTHERS_FLAGS = set(  # of pip, torchrun, pytest, and of notebooks/build.py and benchmarks/
+OTHERS_FLAGS = set(  # of pip, torchrun, pytest, tensorboard, and of notebooks/build.py and benchmarks/
     "--index-url --no-deps --no-index --find-links --wheel-dir --dest --nproc-per-node --nnodes "
     "--rdzv-backend --rdzv-endpoint --max-restarts --impl --repository --rounds --seeds "
-    "--busy --name --baseline --bind".split()
+    "--busy --name --baseline --bind --logdir".split()
 )
 
 

@@ -14,7 +14,9 @@ from ch07.runs.run_folder import (
     MODEL,
     PLOT,
     RESPONSES,
+    SAMPLES,
     SCORES,
+    WATCH,
 )
 from ch07.utils.errors import RunFolderError
 from ch07.utils.paths import check_writable
@@ -55,7 +57,7 @@ def run_lock(folder: str | Path) -> Iterator[Path]:
 
 def _delete_temporary_files(folder: Path) -> None:
     """Delete what a killed run left of files that were being written."""
-    for name in (CONFIG, METRICS, MODEL, PLOT, RESPONSES, SCORES):
+    for name in (CONFIG, METRICS, SAMPLES, MODEL, PLOT, RESPONSES, SCORES, WATCH):
         for leftover in folder.glob(f".{name}.*.new"):
             if leftover.is_symlink() or leftover.is_file():
                 leftover.unlink()

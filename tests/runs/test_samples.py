@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ch07.runs import run_folder
+from ch07.runs.run_lock import run_lock
 from ch07.runs.samples import Sample, read_samples, save_samples
 from ch07.utils.errors import RunFolderError
 
@@ -43,3 +44,11 @@ def test_what_no_run_wrote_is_refused(tmp_path, lines):
     (tmp_path / run_folder.SAMPLES).write_text(text, encoding="utf-8")
     with pytest.raises(RunFolderError, match=r"samples\.jsonl can't be read"):
         read_samples(tmp_path)
+
+
+@pytest.mark.parametrize("name", [run_folder.SAMPLES, run_folder.WATCH])
+def test_what_a_killed_run_left_half_written_is_deleted(tmp_path, name):
+    left = tmp_path / f".{name}.123.new"
+    left.write_text("half", encoding="utf-8")
+    with run_lock(tmp_path):
+        assert not left.exists()
