@@ -190,7 +190,7 @@ def test_the_commands_in_the_reference_are_those_there_are(capsys):
     assert set(COMMAND_ROWS) == known - {"help"} and len(COMMAND_ROWS) == len(set(COMMAND_ROWS))
 
 
-OTHERS_FLAGS = set(  # of pip, torchrun, pytest, tensorboard, and of notebooks/build.py and benchmarks/
+OTHERS_FLAGS = set(  # of pip, torchrun, pytest, tensorboard, notebooks/build.py, benchmarks/
     "--index-url --no-deps --no-index --find-links --wheel-dir --dest --nproc-per-node --nnodes "
     "--rdzv-backend --rdzv-endpoint --max-restarts --impl --repository --rounds --seeds "
     "--busy --name --baseline --bind --logdir".split()
