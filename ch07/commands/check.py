@@ -1,16 +1,17 @@
 """Exercises in the terminal: list them, start them, check a file, ask for a hint.
 
-python -m ch07 check [FILE | FOLDER | EXERCISE] [--hint NAME] [--start FOLDER]
+python -m ch07 check [FILE | FOLDER | EXERCISE] [--watch] [--hint NAME] [--start FOLDER]
 """
 
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ch07.commands.check_watch import watch_files
 from ch07.exercises.catalogue import Exercise, exercises, find
 from ch07.exercises.catalogue import hint as hint_of
+from ch07.exercises.progress import summary
 from ch07.exercises.report import Report
 from ch07.exercises.sandbox import check_file, open_sandbox
 from ch07.exercises.sandbox_limits import EXERCISE_SECONDS
@@ -29,28 +30,38 @@ def check(
     start: str | None = None,
     seconds: float = EXERCISE_SECONDS,
     as_json: bool = False,
+    watch: bool = False,
 ) -> int:
     """Print a hint, copy the stubs, check a file, or list the exercises.
 
     `path` is a file, a folder, or the number or name of an exercise. Returns 1 if a mistake was
-    found, else 0.
+    found, else 0. `watch`: check again at each save, until Ctrl-C, and return 0; without a path, in
+    the folder where the stubs are.
     """
     if hint is not None:
         print(hint_of(hint, level))
         return 0
     if start is not None:
         return _copy_stubs(Path(start))
+    if watch and as_json:
+        raise OptionError(
+            "--watch prints for a reader, --json for a program: leave one of them out"
+        )
+    if watch and path is None:
+        path = str(FOLDER)
     if path is None:
         return _list_exercises()
     if path == "":
         raise OptionError("FILE is empty: name a file, a folder or an exercise")
+    if watch:
+        return watch_files(_checkable(_file_or_folder(path)), seconds)
     reports = _check(_file_or_folder(path), seconds)
     if as_json:
         print(json_text([asdict(report) for report in reports]))
     else:
         for report in reports:
             print(terminal_safe(str(report)))
-        print(_summary(reports))
+        print(f"\n{summary(reports)}")
     return int(any(report.status == "mistake" for report in reports))
 
 
@@ -85,24 +96,28 @@ def _check(path: Path, seconds: float) -> list[Report]:
 
     Files of a folder that define no exercise are named on standard error.
     """
-    if not path.is_dir():
-        if path.suffix == ".ipynb":
-            raise InputError(f"{path} is a notebook: use ch07.exercises.notebook.check(fn) in it")
+    if not _checkable(path).is_dir():
         return check_file(path, seconds)
-    files = sorted(path.glob("*.py"))
-    if not files:
-        raise InputError(
-            f"{path} contains no Python file; "
-            f"copy the stubs there with: python -m ch07 check --start {shell_path(path)}"
-        )
     reports: list[Report] = []
     with open_sandbox() as sandbox:
-        for file in files:
+        for file in sorted(path.glob("*.py")):
             try:
                 reports += sandbox.check_file(file, seconds)
             except InputError as error:
                 print(terminal_safe(f"skipped: {error}"), file=sys.stderr)
     return reports
+
+
+def _checkable(path: Path) -> Path:
+    """The path; InputError for a notebook, and for a folder without a Python file."""
+    if path.suffix == ".ipynb":
+        raise InputError(f"{path} is a notebook: use ch07.exercises.notebook.check(fn) in it")
+    if path.is_dir() and not any(path.glob("*.py")):
+        raise InputError(
+            f"{path} contains no Python file; "
+            f"copy the stubs there with: python -m ch07 check --start {shell_path(path)}"
+        )
+    return path
 
 
 def _list_exercises() -> int:
@@ -141,16 +156,3 @@ def _write_new_file(path: Path, data: bytes) -> bool:
     except OptionError:  # something has got the name since then
         return False
     return True
-
-
-def _summary(reports: Sequence[Report]) -> str:
-    """How many are right, wrong and not started, and which exercise comes next."""
-    statuses = [report.status for report in reports]
-    n_mistakes = statuses.count("mistake")
-    text = f"\n{statuses.count('passed')} right, {n_mistakes} with a mistake"
-    text += f", {statuses.count('not started')} not started."
-    not_started = [report.exercise for report in reports if report.status == "not started"]
-    if n_mistakes or not not_started:
-        return text
-    exercise = find(not_started[0])
-    return f"{text} Next: {exercise.name}, about {exercise.minutes} minutes."

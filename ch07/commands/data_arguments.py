@@ -108,6 +108,9 @@ def add_check(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="your file, a folder of files, or the number or name of an exercise",
     )
+    parser.add_argument(
+        "--watch", action="store_true", help="check again at each save, until Ctrl-C"
+    )
     parser.add_argument("--start", metavar="FOLDER", help="copy the stubs of all exercises there")
     parser.add_argument("--hint", metavar="NAME", help="a hint for an exercise")
     parser.add_argument(
@@ -120,6 +123,32 @@ def add_check(parser: argparse.ArgumentParser) -> None:
         help="time limit of an exercise",
     )
     add_json(parser)
+
+
+def add_grade(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `grade`."""
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="has one file NAME.py or one folder NAME for each learner"
+    )
+    parser.add_argument(
+        "--exercise",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="only these exercises, by name or number (default: all)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the report to this file")
+    parser.add_argument(
+        "--jobs", type=number(int, 1, 64), default=1, help="submissions to check at a time"
+    )
+    parser.add_argument(
+        "--time-limit",
+        dest="seconds",
+        type=number(float, 0.1, 3600),
+        default=EXERCISE_SECONDS,
+        metavar="SECONDS",
+        help=f"of an exercise (default: {EXERCISE_SECONDS:g})",
+    )
 
 
 def add_api_calls(parser: argparse.ArgumentParser) -> None:

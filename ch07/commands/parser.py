@@ -103,6 +103,12 @@ COMMANDS = (
         data_arguments.add_check,
     ),
     Command(
+        "grade",
+        "grade a class's submissions, and count its mistakes",
+        "ch07.commands.grade:grade",
+        data_arguments.add_grade,
+    ),
+    Command(
         "api-calls",
         "write training data with API calls, and score answers as API calls",
         "ch07.commands.api_calls:api_calls",

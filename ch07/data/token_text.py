@@ -26,9 +26,15 @@ def token_text(token_id: int, tokenizer: Encoding | None, end_id: int) -> str:
 
 
 def display_width(text: str) -> int:
-    """Columns that a text takes in a terminal: a Chinese character takes two.
+    r"""Columns that a text takes in a terminal: a Chinese character takes two, a mark none.
 
-    >>> display_width("end"), display_width("你")
-    (3, 2)
+    >>> display_width("end"), display_width("你"), display_width("e\u0301")
+    (3, 2, 1)
     """
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+    return sum(map(_columns, text))
+
+
+def _columns(letter: str) -> int:
+    if unicodedata.category(letter) in ("Mn", "Me"):  # drawn onto the letter before it
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1

@@ -125,6 +125,8 @@ def _preserve_state() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)
         torch.set_grad_enabled(True)
         try:
             yield

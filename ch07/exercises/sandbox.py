@@ -12,7 +12,7 @@ import re
 import secrets
 import tempfile
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,18 +24,30 @@ from ch07.exercises.signed_reports import read_reports
 from ch07.utils.errors import InputError
 
 MAX_TRACE_BYTES = 1 << 16
+WHERE = "; it was at line"  # in the sentence on code that did not finish
+
+
+class NoExerciseError(InputError):
+    """The file defines no exercise that is wanted."""
 
 
 class Sandbox:
     """Checks files one after the other; they share one import of PyTorch, and nothing else."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, confined: bool = False) -> None:
         self._runner = runner
+        self._confined = confined
 
-    def check_file(self, path: str | Path, seconds: float = EXERCISE_SECONDS) -> list[Report]:
+    def check_file(
+        self,
+        path: str | Path,
+        seconds: float = EXERCISE_SECONDS,
+        wanted: Collection[str] | None = None,
+    ) -> list[Report]:
         """Reports on every exercise that the file defines, in the exercises' order.
 
-        ValueError for a file that defines none, or that is the project's own solution.
+        `wanted`: only on these exercises. ValueError for a file that defines none of them, or that
+        is the project's own solution.
         """
         path = Path(path).resolve()
         if path.suffix != ".py" or (path.exists() and not path.is_file()):
@@ -47,10 +59,12 @@ class Sandbox:
             return [_syntax_report(path, error)]
         except (RecursionError, MemoryError):
             raise InputError(f"{path}: an expression is nested too deeply for Python") from None
-        names = _defined_exercises(tree)
+        known = [exercise.name for exercise in exercises()] if wanted is None else wanted
+        names = [name for name in _defined_exercises(tree) if name in known]
         if not names:
-            known = ", ".join(exercise.name for exercise in exercises())
-            raise InputError(f"{path} defines none of the exercises' names: {known}")
+            raise NoExerciseError(
+                f"{path} defines none of the exercises' names: {', '.join(known)}"
+            )
         if path in [solution_file(find(name)) for name in names]:
             raise InputError(
                 f"{path} is the project's own solution, with which answers are compared: write "
@@ -63,7 +77,7 @@ class Sandbox:
         reports: list[Report] = []
         while len(reports) < len(names):
             rest = names[len(reports) :]
-            job = Job(str(path), rest, seconds, secrets.token_hex())
+            job = Job(str(path), rest, seconds, secrets.token_hex(), self._confined)
             with tempfile.TemporaryFile() as written, tempfile.TemporaryFile() as trace:
                 exit_code = self._runner.run(job, written, trace)
                 believed, forged = read_reports(written, job.token, rest, path.name)
@@ -81,13 +95,17 @@ class Sandbox:
 
 
 @contextmanager
-def open_sandbox() -> Iterator[Sandbox]:
-    """A `Sandbox` for several files; its processes end with the block."""
+def open_sandbox(confined: bool = False) -> Iterator[Sandbox]:
+    """A `Sandbox` for several files; its processes end with the block.
+
+    `confined`: the code may change nothing but the folder of its file, where the system can hold
+    it to that (see `sandbox_confinement`).
+    """
     if importlib.util.find_spec("torch") is None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
     runner = start_runner()
     try:
-        yield Sandbox(runner)
+        yield Sandbox(runner, confined)
     finally:
         runner.close()
 
@@ -158,4 +176,4 @@ def _line_in_trace(path: str, source: str, trace: str) -> str:
     if found is None or not 1 <= int(found[1]) <= len(lines):
         return ""
     number = int(found[1])
-    return f"; it was at line {number}: {lines[number - 1].strip()}"
+    return f"{WHERE} {number}: {lines[number - 1].strip()}"

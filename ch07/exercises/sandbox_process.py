@@ -8,7 +8,8 @@ and Apple's libraries do not support using a fork of a process that has loaded t
 What a learner's code starts ends with its job. On Linux that holds for every process below it, in
 whatever session (see `sandbox_tree`), unless it hunts down both processes above it. On macOS it
 holds for its process group: a process that opens a session of its own stays. On Windows it holds
-for the process of the job alone. No platform stops it from using its author's files.
+for the process of the job alone. Unless a job is confined (see `sandbox_confinement`), no platform
+stops it from using its author's files.
 """
 
 import contextlib
@@ -39,6 +40,7 @@ class Job:
     names: list[str]
     seconds: float  # for each exercise
     token: str  # signs the reports; never in an argument or variable that all processes can read
+    confined: bool = False  # may change nothing but the file's folder (see `sandbox_confinement`)
 
     def to_json(self) -> str:
         """The job as one line."""
@@ -181,8 +183,8 @@ def _end_group(process: subprocess.Popen[bytes]) -> int:
 
 
 def _environment() -> dict[str, str]:
-    """This project is found first, wherever the command was started."""
+    """This project is found first, wherever the command was started; sets keep their order."""
     search = [str(ROOT)]
     if os.environ.get("PYTHONPATH"):
         search.append(os.environ["PYTHONPATH"])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(search), "PYTHONHASHSEED": "0"}

@@ -19,6 +19,7 @@ from ch07.exercises.checker import diagnose
 from ch07.exercises.learner_code import PrintedText, call_function, describe_error
 from ch07.exercises.mistake import Mistake, NotStarted
 from ch07.exercises.report import Report
+from ch07.exercises.sandbox_confinement import confine_process
 from ch07.exercises.sandbox_limits import limit_process
 from ch07.exercises.sandbox_process import Job
 from ch07.exercises.signed_reports import signed_line
@@ -38,6 +39,8 @@ def run_job(job: Job, reports: int, trace: int) -> NoReturn:
     `reports` and `trace` are descriptors.
     """
     try:
+        if job.confined:
+            confine_process(Path(job.path).parent)
         limit_process()
         process = getpid()
         for report in _check_exercises(job, trace):

@@ -1,0 +1,173 @@
+"""What a class has handed in: a folder with one file or one folder for each learner.
+
+The one idea: everything is read before anything runs. So what one learner's code deletes or changes
+is no other's work, and the result is that of the files as they were.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ch07.exercises.catalogue import exercises
+from ch07.utils.errors import InputError
+from ch07.utils.plain_files import read_plain
+from ch07.utils.unicode_text import compose, fold_case
+
+MAX_FILE_BYTES = 1_000_000  # of a Python file; a long one has a hundredth of it
+MAX_FILES = 200  # of one learner
+TO_UNPACK = (".zip", ".7z", ".rar", ".gz", ".tgz", ".tar", ".xz", ".bz2")
+NOT_WRITTEN_BY_HAND = ("__pycache__", "__MACOSX", "site-packages", "node_modules")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One learner's Python files, and what could not be read."""
+
+    learner: str  # the name of the file or folder, fit to be shown and written as UTF-8
+    files: dict[str, bytes]  # by path within the submission, with "/"
+    problems: tuple[str, ...] = ()  # a sentence each
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file or folder of the class's folder."""
+
+    path: Path
+    name: str  # without ".py", composed
+
+
+def read_submissions(folder: str | Path) -> tuple[list[Submission], list[str]]:
+    """The submissions in a folder, by name, and the names of other files, which are left out.
+
+    InputError if there are none, or if the folder is that of one learner.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: name the one that holds the submissions")
+    paths = [path for path in folder.iterdir() if not _is_hidden(path.name)]
+    stubs = {exercise.stub for exercise in exercises()}
+    if any(path.name in stubs for path in paths):
+        raise InputError(
+            f"{folder} holds one learner's exercises: check them with python -m ch07 check, or "
+            "name the folder above it"
+        )
+    chosen = [path for path in paths if _can_be_submission(path)]
+    if not chosen:
+        raise InputError(
+            f"{folder} holds no submission: put one file NAME.py or one folder NAME in it for "
+            "each learner"
+        )
+    submissions = [_read(entry) for entry in _named_entries(chosen)]
+    others = sorted(readable_name(path.name) for path in paths if path not in chosen)
+    return submissions, others
+
+
+def readable_name(name: str) -> str:
+    r"""A file's name as text that can be printed and written as UTF-8.
+
+    Its accented letters are composed, as macOS does not store them; bytes that are no UTF-8 are
+    escaped.
+
+    >>> print(readable_name("Ana\udce9"))
+    Ana\xe9
+    """
+    return compose(os.fsencode(name).decode("utf-8", "backslashreplace"))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in NOT_WRITTEN_BY_HAND
+
+
+def _can_be_submission(path: Path) -> bool:
+    """Also what can't be read as it is, so that nobody is missing from the report unnoticed."""
+    if path.is_symlink() or path.is_dir():
+        return True
+    return path.suffix.lower() in (".py", ".ipynb", *TO_UNPACK)
+
+
+def _named_entries(paths: list[Path]) -> list[Entry]:
+    """Each with a name of its own, in the order of the names.
+
+    A file and a folder of the same name keep their whole names.
+    """
+    short = {path: path.stem if path.suffix.lower() == ".py" else path.name for path in paths}
+    taken = Counter(readable_name(name) for name in short.values())
+    entries = []
+    for path in paths:
+        name = readable_name(short[path])
+        entries.append(Entry(path, name if taken[name] == 1 else readable_name(path.name)))
+    return sorted(entries, key=lambda entry: (fold_case(entry.name), os.fsencode(entry.path.name)))
+
+
+def _read(entry: Entry) -> Submission:
+    files: dict[str, bytes] = {}
+    problems: list[str] = []
+    try:
+        for name, path in _python_files(entry.path, problems):
+            if len(files) == MAX_FILES:
+                problems.append(
+                    f"There are more than {MAX_FILES} Python files; the rest is left out."
+                )
+                break
+            _read_file(name, path, files, problems)
+    except OSError as error:
+        problems.append(f"{entry.name} can't be read: {error.strerror}.")
+    return Submission(entry.name, files, tuple(problems))
+
+
+def _read_file(name: str, path: Path, files: dict[str, bytes], problems: list[str]) -> None:
+    shown = readable_name(name)
+    try:
+        files[name] = read_plain(path, MAX_FILE_BYTES)
+    except OSError as error:
+        problems.append(f"{shown} can't be read: {error.strerror}.")
+    except ValueError:  # DataError, with the whole path
+        limit = MAX_FILE_BYTES // 1_000_000
+        problems.append(f"{shown} is no plain file of at most {limit} MB.")
+
+
+def _python_files(path: Path, problems: list[str]) -> Iterator[tuple[str, Path]]:
+    """The Python files of a submission, by name, each with its name within it.
+
+    Links are not followed: they could lead to another's work, or out of the folder.
+    """
+    shown = readable_name(path.name)
+    if path.is_symlink():
+        problems.append(_link_problem(path.name))
+    elif path.is_dir():
+        yield from _files_below(path, PurePosixPath(), problems)
+    elif path.suffix.lower() == ".py":
+        yield f"{path.stem}.py", path
+    elif path.suffix.lower() == ".ipynb":
+        problems.append(f"{shown} is a notebook: save its answers as a Python file.")
+    else:
+        problems.append(f"{shown} is packed: unpack it first.")
+
+
+def _files_below(
+    folder: Path, inside: PurePosixPath, problems: list[str]
+) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.iterdir(), key=lambda path: _in_reading_order(path.name)):
+        name = str(inside / path.name)
+        if _is_hidden(path.name):
+            continue
+        if path.is_symlink():
+            problems.append(_link_problem(name))
+        elif path.is_dir() and not (path / "pyvenv.cfg").exists():
+            yield from _files_below(path, inside / path.name, problems)
+        elif path.suffix.lower() == ".py":
+            yield f"{name[:-3]}.py", path
+
+
+def _link_problem(name: str) -> str:
+    shown = readable_name(name)
+    return f"{shown} is a link, which is not followed: put the file itself there."
+
+
+def _in_reading_order(name: str) -> tuple[str, bytes]:
+    """ "2_b.py" before "10_a.py"."""
+    padded = re.sub(r"\d+", lambda digits: digits[0].zfill(9), fold_case(readable_name(name)))
+    return padded, os.fsencode(name)
