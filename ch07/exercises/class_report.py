@@ -6,9 +6,11 @@ paths of that folder, so the same submissions give the same report.
 """
 
 import contextlib
+import os
 import queue
 import re
 import shutil
+import subprocess
 import tempfile
 import threading
 from collections import defaultdict
@@ -188,8 +190,16 @@ def _copy_of(submission: Submission) -> Iterator[Path]:
             (folder / file).write_bytes(data)
         yield folder
     finally:
-        with contextlib.suppress(RecursionError):  # thousands of folders, one in the other
-            shutil.rmtree(folder, ignore_errors=True)
+        _delete(folder)
+
+
+def _delete(folder: Path) -> None:
+    """Delete what a learner's code has left, whatever it is."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:  # thousands of folders, one in the other
+        if os.name == "posix":
+            subprocess.run(["rm", "-rf", "--", folder], check=False)
 
 
 def _stubs_first(files: Iterable[str]) -> list[str]:

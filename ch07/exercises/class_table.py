@@ -73,13 +73,13 @@ def _learner_table(report: ClassReport) -> list[str]:
     width = min(MAX_NAME, max(display_width(name) for name in ["learner", *names]))
     numbers = [find(name).number for name in report.exercises]
     total = len(numbers)
-    right_width = len(f"{total}/{total}")
+    right_width = max(len("right"), len(f"{total}/{total}"))
     lines = []
     if max(numbers) > 9:
         tens = " ".join(str(number // 10) if number > 9 else " " for number in numbers)
-        lines.append(f"{fit('', width)}{MARGIN}{tens}")
+        lines.append(f"{fit('', width)}{MARGIN}{tens}".rstrip())
     units = " ".join(str(number % 10) for number in numbers)
-    lines.append(f"{fit('learner', width)}{MARGIN}{units}{MARGIN}right")
+    lines.append(f"{fit('learner', width)}{MARGIN}{units}{MARGIN}{'right':>{right_width}}")
     for name, grades in zip(names, report.grades, strict=True):
         signs = " ".join(STATUS_SIGNS[result.status] for result in grades.results)
         right = f"{grades.count(PASSED)}/{total}".rjust(right_width)

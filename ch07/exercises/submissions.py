@@ -77,6 +77,12 @@ def readable_name(name: str) -> str:
     return compose(os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
+def reading_order(name: str) -> str:
+    """What names are sorted by: "Learner 2" before "learner 10"."""
+    folded = fold_case(readable_name(name))
+    return re.sub(r"[0-9]+", lambda digits: digits[0].zfill(9), folded)
+
+
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name in NOT_WRITTEN_BY_HAND
 
@@ -99,7 +105,7 @@ def _named_entries(paths: list[Path]) -> list[Entry]:
     for path in paths:
         name = readable_name(short[path])
         entries.append(Entry(path, name if taken[name] == 1 else readable_name(path.name)))
-    return sorted(entries, key=lambda entry: (fold_case(entry.name), os.fsencode(entry.path.name)))
+    return sorted(entries, key=lambda entry: (reading_order(entry.name), entry.path.name))
 
 
 def _read(entry: Entry) -> Submission:
@@ -150,7 +156,7 @@ def _python_files(path: Path, problems: list[str]) -> Iterator[tuple[str, Path]]
 def _files_below(
     folder: Path, inside: PurePosixPath, problems: list[str]
 ) -> Iterator[tuple[str, Path]]:
-    for path in sorted(folder.iterdir(), key=lambda path: _in_reading_order(path.name)):
+    for path in sorted(folder.iterdir(), key=lambda path: (reading_order(path.name), path.name)):
         name = str(inside / path.name)
         if _is_hidden(path.name):
             continue
@@ -165,9 +171,3 @@ def _files_below(
 def _link_problem(name: str) -> str:
     shown = readable_name(name)
     return f"{shown} is a link, which is not followed: put the file itself there."
-
-
-def _in_reading_order(name: str) -> tuple[str, bytes]:
-    """ "2_b.py" before "10_a.py"."""
-    padded = re.sub(r"\d+", lambda digits: digits[0].zfill(9), fold_case(readable_name(name)))
-    return padded, os.fsencode(name)
