@@ -57,7 +57,7 @@ def small_project(tmp_path, monkeypatch):
     (project / "secret").write_text("mine", encoding="utf-8")
     subprocess.run(["git", "init", "--quiet"], cwd=project, check=True)
     monkeypatch.setattr(make_room, "PROJECT", project)
-    monkeypatch.setattr(make_room, "BOOK", project / "docs" / "_build" / "html")
+    monkeypatch.setattr(make_room, "BOOK", project / "build" / "book")
     return project
 
 
@@ -113,7 +113,7 @@ def test_a_small_room_is_complete_and_installs_without_a_network(small_project, 
 def test_a_room_is_made_again_with_a_book_and_for_another_system(small_project, tmp_path, capsys):
     """What Windows alone requires is there, though pip does not look for it on this system."""
     room = small_project / "my room"  # among the project's files, and not one of them
-    book = small_project / "docs" / "_build" / "html"
+    book = small_project / "build" / "book"
     book.mkdir(parents=True)
     (book / "index.html").write_text("<title>Book</title>", encoding="utf-8")
     assert make_room.main(["--out", str(room), "--no-notebooks"]) == 0, capsys.readouterr().err

