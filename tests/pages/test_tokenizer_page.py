@@ -13,8 +13,8 @@ from collate import END_OF_TEXT
 
 SPACES = "\t\n\v\f\r \x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2009\u200b\u2028\u2029\u202f\u205f\u3000"
 SPACES += "\ufeff\u180e"
-WORDS = "it's I'll WE'LL don't you've l'été 你好\uff0c世界。 Ünïcödé 👩‍👩‍👧 🙂🙂 ½ Ⅷ ٣٤ 12345 ### ... '' _"
-WORDS += " <|endoftext|>"
+WORDS = "it's I'll WE'LL don't you've l'été 你好\uff0c世界。 Ünïcödé 👩‍👩‍👧 🙂🙂 ½ Ⅷ ٣٤ 12345 ###"
+WORDS += " ... '' _ <|endoftext|>"
 TEXTS = [
     "",
     "Below is an instruction that describes a task.\n\n### Instruction:\nName a colour.",
