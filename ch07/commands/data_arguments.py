@@ -23,6 +23,7 @@ from ch07.exercises.sandbox_limits import EXERCISE_SECONDS
 
 MAGPIE_TEMPLATES = PROMPT_STYLES
 DOCUMENTS = ("none", "oracle", "bm25")
+PAGE_LANGUAGES = ("en", "zh-CN")
 ROWS = "a file of rows: JSON, JSONL, CSV, Parquet and more; a folder; - for standard input"
 BUNDLED = f"{ROWS} (default: the bundled data)"
 
@@ -55,6 +56,20 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--loss-on", choices=LOSS_ON, default="response")
     parser.add_argument("--prompt-style", choices=PROMPT_STYLES)
+    add_skip_bad_rows(parser)
+
+
+def add_explore(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `explore`."""
+    parser.add_argument("--out", metavar="FILE.html", required=True, help="the new file")
+    add_data_option(parser, BUNDLED)
+    parser.add_argument(
+        "--rows",
+        type=number(int, 1, 1000),
+        default=40,
+        help="offer the first N rows to choose from (default: 40)",
+    )
+    parser.add_argument("--language", choices=PAGE_LANGUAGES, default="en")
     add_skip_bad_rows(parser)
 
 

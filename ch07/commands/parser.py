@@ -79,6 +79,12 @@ COMMANDS = (
         data_arguments.add_grid,
     ),
     Command(
+        "explore",
+        "write the collate explorer, a web page in one file",
+        "ch07.commands.explore:explore",
+        data_arguments.add_explore,
+    ),
+    Command(
         "prepare-data",
         "convert any number of rows to JSONL in Alpaca format",
         "ch07.commands.prepare_data:prepare_data",

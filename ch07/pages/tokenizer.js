@@ -154,8 +154,9 @@ function visibleBytes(bytes) {
    encode(text)   the ids of a text, which is ordinary text throughout
    decode(ids)    the text of ids; what is no UTF-8 becomes U+FFFD
    piece(id)      one token as a visible word; "<END>" for the end of text
+   size(id)       the number of bytes of one token's text
 
-   decode and piece throw a RangeError for what is no id. */
+   All but encode throw a RangeError for what is no id. */
 function makeTokenizer(merges) {
   const byteLetters = tokenizerByteLetters();
   const bytesOfLetters = new Map(byteLetters.map((letter, byte) => [letter, byte]));
@@ -197,7 +198,12 @@ function makeTokenizer(merges) {
     return id === end ? TOKENIZER_END_LABEL : visibleBytes(new Uint8Array(bytesOf(id)));
   }
 
-  return { encode, decode, piece };
+  function size(id) {
+    check(id);
+    return id === end ? TOKENIZER_END.length : bytesOf(id).length;
+  }
+
+  return { encode, decode, piece, size };
 }
 
 // The tokens that the merges make, in letters: "Ġ t" is the token "Ġt".

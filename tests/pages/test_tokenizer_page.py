@@ -88,11 +88,13 @@ def test_every_token_is_shown_as_the_grid_shows_it(page, tokenizer):
     ids = list(range(END_OF_TEXT + 1))
     pieces = page.evaluate("ids => ids.map((id) => tokenizer.piece(id))", ids)
     assert pieces == [token_text(token_id, tokenizer, END_OF_TEXT) for token_id in ids]
+    sizes = page.evaluate("ids => ids.map((id) => tokenizer.size(id))", ids)
+    assert sizes == [len(tokenizer.decode_single_token_bytes(token_id)) for token_id in ids]
 
 
 def test_what_is_no_token_is_refused(page):
     tries = "[-1, 50257, 1.5, '3', null, NaN]"
-    for name in ("piece(id)", "decode([id])"):
+    for name in ("piece(id)", "size(id)", "decode([id])"):
         refused = f"""{tries}.every((id) => {{
             try {{ tokenizer.{name}; return false; }} catch (error) {{
                 return error instanceof RangeError;
