@@ -51,7 +51,7 @@ def collate_explorer_page(
         "counts": token_counts(rows, tokenizer),
         "training-rows": len(rows),
         "texts": page_texts(),
-        "language": language,
+        "first-language": language,
     }
     return one_file_page(NAME, data)
 

@@ -11,7 +11,7 @@ function readPage() {
   const counts = data("counts");
   return {
     texts: data("texts"),
-    language: data("language"),
+    language: data("first-language"),
     entries: data("entries"),
     styles: data("styles"),
     trainingRows: data("training-rows"),
@@ -35,6 +35,9 @@ const CASES = [
   ["mistake", "use=final&mistake=all-padding-masked&ids=0,1,2,3,4&ids=5,6&ids=7,8,9"],
 ];
 
+const MAX_ADDRESS = 30000; // characters; browsers take more, but nobody passes them on
+const ROOMY_COLUMNS = 8; // so few columns that they can be wide
+
 const page = readPage();
 let state = null; // what is chosen
 let text = null; // the texts of its language
@@ -53,31 +56,51 @@ function change(changed, field = null) {
   state = { ...state, ...changed };
   const address = `#${writeAddress(state, page.language)}`;
   const isSameField = field !== null && field === typedInto;
-  if (address !== location.hash) {
+  const fits = address.length <= MAX_ADDRESS;
+  if (fits && address !== location.hash) {
     history[isSameField ? "replaceState" : "pushState"](null, "", address);
   }
   typedInto = field;
-  showNotice([]);
+  showNotice(fits ? "" : text("tooLong"));
   showResult();
 }
 
-// Takes over the state of the address: at the start, after a link, and on the way back.
+// Scrolls the grid to where the first counted targets are, as in rows that begin with a prompt.
+function scrollToCounted() {
+  const columns = (view.cells ?? []).map((cells) => cells.findIndex((cell) => cell.counted));
+  const row = columns.findIndex((column) => column !== -1);
+  const first = Math.min(...columns.filter((column) => column !== -1));
+  const cell = row === -1 ? null : cellAt({ row, column: Math.max(first - 1, 0) });
+  if (cell !== null) {
+    const head = cell.parentElement.firstChild;
+    byId("grid-box").scrollLeft = cell.offsetLeft - head.offsetWidth;
+    activate({ row, column: columns[row] }, false);
+  }
+}
+
+// Takes over the state of the page's own address: after a link, and on the way back.
 function followAddress() {
-  const { state: there, unread } = readAddress(location.hash, page);
+  showAddress(location.hash);
+}
+
+// Takes over the state of an address, and shows all of it.
+function showAddress(address) {
+  const { state: there, unread } = readAddress(address, page);
   state = there;
   typedInto = null;
   text = makeTexts(page.texts[state.language]);
   showLanguage();
   showSettings();
   showEditor();
-  showNotice(unread);
+  showNotice(unread.length === 0 ? "" : text("unread", { parts: unread.join(" ") }));
   showResult();
+  scrollToCounted();
 }
 
-// Says which part of the address is not understood.
-function showNotice(unread) {
-  byId("notice").hidden = unread.length === 0;
-  byId("notice").textContent = unread.length === 0 ? "" : text("unread", { parts: unread.join(" ") });
+// Says what is wrong with the address, or nothing.
+function showNotice(sentence) {
+  byId("notice").hidden = sentence === "";
+  byId("notice").textContent = sentence;
 }
 
 // The texts that don't change with the batch, and the choice of a language.
@@ -139,6 +162,7 @@ function showEditor() {
     entries: page.entries,
     needsPrompt: state.use === "response",
     asIds: rowAsIds,
+    asText: rowAsText,
     on: { type: typeIntoRow, change: changeRow, remove: removeRow },
   });
 }
@@ -154,6 +178,14 @@ function rowAsIds(number) {
   return idsRow(ids.join(", "), String(promptLength));
 }
 
+// A row of ids as the text that they stand for, or as no text if one of them is no token.
+function rowAsText(number) {
+  const { ids, faults } = readIdsRow(state.rows[number], number, false);
+  const areTokens = faults.length === 0 && ids.every((id) => id >= 0 && id <= 50256);
+  return textRow("", "", areTokens ? page.tokenizer.decode(ids) : "");
+}
+
+// What is typed into a field of a row.
 function typeIntoRow(number, field, value) {
   const rows = state.rows.map((row, i) => (i === number ? { ...row, [field]: value } : row));
   change({ rows }, rowFieldId(number, field));
@@ -165,12 +197,14 @@ function changeRow(number, row, field = "kind") {
   byId(rowFieldId(number, field)).focus();
 }
 
+// Takes a row away, and keeps the focus near it.
 function removeRow(number) {
   choose({ rows: state.rows.filter((_, i) => i !== number) });
   const blocks = document.querySelectorAll("#rows .remove");
   (blocks[Math.min(number, blocks.length - 1)] ?? byId("add")).focus();
 }
 
+// Adds a row of the kind of the last one, ready to be typed into.
 function addRow() {
   const last = state.rows.at(-1);
   choose({ rows: [...state.rows, last?.kind === "text" ? textRow() : idsRow("")] });
@@ -286,7 +320,7 @@ function showNumbers() {
   byId("numbers").replaceChildren(
     numberItem("number-counted", text("counted"), countText(loss, shown), "", countText(rightLoss, right)),
     numberItem("number-mean", text("mean"), meanText(loss), sum === "" ? "" : `= ${sum}`, meanText(rightLoss)),
-    element("div", { class: "number", id: "number-shape" }, element("dt", {}, text("batch")), element("dd", {}, shapeText())),
+    element("div", { class: "number", id: "number-shape" }, element("dt", {}, text("size")), element("dd", {}, shapeText())),
   );
 }
 
@@ -305,18 +339,23 @@ function showLossNote() {
   byId("loss-note").textContent = sentence;
 }
 
+// The loss that fills its box: the highest of the batch, or that of the uniform model.
+function highestLoss() {
+  const losses = view.loss.losses.flat();
+  return losses.reduce((one, other) => Math.max(one, other ?? 0), Math.log(page.counts.vocabulary));
+}
+
 // The grid, its legend and its table.
 function showGrid() {
   const context = {
     text,
     hasLoss: view.loss.mean !== null,
-    highest: Math.log(page.counts.vocabulary),
+    highest: highestLoss(),
   };
-  const scrolled = byId("grid-box").firstChild?.scrollLeft ?? 0;
   const grid = makeGrid(view, context);
-  byId("grid-box").replaceChildren(grid);
-  grid.scrollLeft = scrolled;
   const columns = view.cells[0].length;
+  grid.classList.toggle("roomy", columns <= ROOMY_COLUMNS);
+  byId("grid-box").replaceChildren(grid); // the box keeps how far it is scrolled
   byId("wide").textContent =
     columns > COLUMNS_SHOWN ? text("wide", { shown: COLUMNS_SHOWN, columns }) : "";
   byId("legend").replaceChildren(...makeLegend(view, context));

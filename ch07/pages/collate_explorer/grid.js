@@ -105,11 +105,22 @@ function lossBox(cell, highest) {
   return box;
 }
 
+// How a cell looks: marked where input or target differ from what is right.
+function cellClass(cell) {
+  const marks = [
+    "cell",
+    cell.differs ? "differs" : "",
+    cell.input === cell.rightInput ? "" : "input-differs",
+    cell.target === cell.rightTarget ? "" : "target-differs",
+  ];
+  return marks.filter(Boolean).join(" ");
+}
+
 // One position as a cell of the grid.
 function gridCell(cell, next, context) {
   const made = element("div", {
     role: "gridcell",
-    class: cell.differs ? "cell differs" : "cell",
+    class: cellClass(cell),
     tabindex: "-1",
     "data-row": cell.row,
     "data-column": cell.column,
@@ -134,7 +145,7 @@ function rowHead(number, hasTargets, context) {
     "div",
     { role: "rowheader", class: "row-head" },
     element("strong", {}, text("row", { row: number })),
-    ...lines.map((line) => element("span", { class: `line ${line}` }, text(`line.${line}`))),
+    ...lines.map((line) => element("span", { class: `line of-${line}` }, text(`line.${line}`))),
   );
 }
 

@@ -192,7 +192,10 @@ const MISTAKES = [
     seen: "https://github.com/huggingface/transformers/issues/15867",
     show: "use=final&ids=0,1,2,3,4&ids=5,6&ids=7,8,9",
     run: (batch, options) =>
-      cutBatch(shiftedBatch(batch, options.ignoreIndex, options.padId, options.padId), options),
+      cutBatch(
+        shiftedBatch(batch, options.ignoreIndex, options.padId, options.ignoreIndex),
+        options,
+      ),
   },
   {
     key: "truncate-one-side",

@@ -42,7 +42,7 @@ function kindField(number, row, context) {
   const kinds = ["ids", "text"].map((kind) => option(kind, text(`kind.${kind}`)));
   fillSelect(select, kinds, row.kind);
   select.addEventListener("change", () => {
-    context.on.change(number, select.value === "ids" ? context.asIds(number) : textRow());
+    context.on.change(number, select.value === "ids" ? context.asIds(number) : context.asText(number));
   });
   return element(
     "div",

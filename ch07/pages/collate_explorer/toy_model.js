@@ -7,10 +7,12 @@
 
    uniform   1 / V: every token is as likely as any other
    unigram   p(b) = (count(b) + 1) / (all + V)
-   bigram    p(b | a) = (count(a, b) + p(b)) / (count(a) + 1): what follows which
+   bigram    p(b | a) = 0.9 count(a, b) / count(a) + 0.1 p(b): what follows which; p(b) where
+             a was never followed by anything
 
    Counts are { vocabulary, tokens: [[id, n], ...], pairs: [[id, next, n], ...] }. */
 
+const PAIR_SHARE = 0.9;
 const MODELS = ["uniform", "unigram", "bigram"];
 
 // A toy model: vocabulary is its number of tokens, loss(before, target) in nats.
@@ -29,7 +31,10 @@ function makeToyModel(name, counts) {
     uniform: () => 1 / V,
     unigram: (_, target) => single(target),
     bigram: (before, target) =>
-      ((pairs.get(before * V + target) ?? 0) + single(target)) / ((starts.get(before) ?? 0) + 1),
+      starts.has(before)
+        ? (PAIR_SHARE * (pairs.get(before * V + target) ?? 0)) / starts.get(before) +
+          (1 - PAIR_SHARE) * single(target)
+        : single(target),
   };
   const probability = probabilities[name];
   return { vocabulary: V, loss: (before, target) => -Math.log(probability(before, target)) };
