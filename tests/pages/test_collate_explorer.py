@@ -444,6 +444,7 @@ def test_the_address_holds_the_whole_state_and_back_undoes_a_change(browser, add
         first = page.evaluate("state")
         page.click("label:has(#use-response)")
         page.fill("#pad", "7")
+        page.locator("#pad").press_sequentially("89")  # one step back, with the 7
         page.fill("#row-0-ids", "1, 2, 3")
         page.select_option("#mistake", "end-masked-too")
         page.select_option("#row-1-kind", "text")
@@ -456,10 +457,10 @@ def test_the_address_holds_the_whole_state_and_back_undoes_a_change(browser, add
         assert page.text_content("h1") == TEXTS["zh-CN"]["title"]
         for _ in range(7):
             page.go_back()
-        page.wait_for_function("state.use === 'final'")
+        page.wait_for_selector("#use-final:checked", state="attached")
         assert page.evaluate("state") == first
         page.go_forward()
-        page.wait_for_function("state.use === 'response'")
+        page.wait_for_selector("#use-response:checked", state="attached")
 
 
 def test_the_keyboard_alone_suffices(browser, address):
