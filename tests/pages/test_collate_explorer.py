@@ -123,9 +123,7 @@ def read_shown(page, *addresses):
 
 def random_case(chance):
     """A batch of (prompt_length, ids) and its options; a few of them are to be refused."""
-    pad = chance.choice(
-        [50256, 50256, 50256, 0, 3, 50000, -1] if chance.random() < 0.3 else [50256]
-    )
+    pad = chance.choice([50256] * 6 + [0, 3, 50000, -1])
     tokens = [*range(6), 50256, pad if pad >= 0 else 7]
     rows = []
     for _ in range(chance.randrange(1, 5)):
@@ -133,7 +131,7 @@ def random_case(chance):
         ids = [chance.choice(tokens) for _ in range(chance.randrange(shortest, 8))]
         longest = len(ids) + (chance.random() < 0.02)
         rows.append((chance.randint(0, longest), ids))
-    options = {"pad": pad, "ignore": chance.choice([-100, -100, -1, -7, 5 - 10 * (pad != 3)])}
+    options = {"pad": pad, "ignore": chance.choice([-100] * 6 + [-1, -7, -5, 5])}
     limit = chance.choice([None, None, *range(1, 9), 0 if chance.random() < 0.1 else 3])
     if limit is not None:
         options["max"] = limit
@@ -225,6 +223,10 @@ def test_each_mistake_does_what_its_exhibit_does(page):
             assert (shown["shown"]["inputs"], shown["shown"]["targets"]) == wrong, key
             marked = {(int(c["row"]), int(c["column"])) for c in shown["grid"] if c["differs"]}
             assert marked == different_places(right, wrong)
+            assert all(c["differs"] == ("Right would be: " in c["story"]) for c in shown["grid"])
+            if marked:  # the table's last column says what would be right
+                for cell, row in zip(shown["grid"], shown["table"], strict=True):
+                    assert cell["story"].endswith(f"Right would be: {row[9]}.") == cell["differs"]
             n_different += bool(marked)
         assert n_different > 0, key
 

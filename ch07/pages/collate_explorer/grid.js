@@ -25,17 +25,19 @@ function targetPhrase(hasTarget, counted, piece, id, text) {
   return counted ? text("story.target", { piece, id }) : text("story.ignored", { id });
 }
 
-// What is right where a cell differs: "input ..., target ...".
-function rightPhrases(cell, text) {
+// What would be right in a cell that differs: of input and target, what is not as it should be.
+function rightPhrase(cell, text) {
   const { rightInput, rightInputPiece, rightTarget, rightCounted, rightTargetPiece } = cell;
-  const role = text("role.token");
-  return {
-    input:
-      rightInput === null
-        ? text("story.noInput")
-        : text("story.input", { piece: rightInputPiece, id: rightInput, role }),
-    target: targetPhrase(rightTarget !== null, rightCounted, rightTargetPiece, rightTarget, text),
-  };
+  const phrases = [];
+  if (cell.input !== rightInput) {
+    const values = { piece: rightInputPiece, id: rightInput };
+    phrases.push(rightInput === null ? text("story.noInput") : text("story.rightInput", values));
+  }
+  if (cell.target !== rightTarget) {
+    const hasTarget = rightTarget !== null;
+    phrases.push(targetPhrase(hasTarget, rightCounted, rightTargetPiece, rightTarget, text));
+  }
+  return phrases.join(text("comma"));
 }
 
 // All about one position, in a sentence or two.
@@ -58,7 +60,7 @@ function cellStory(cell, text) {
     text,
   );
   const story = text("story", { row, column, input, target: target + loss });
-  return cell.differs ? story + text("story.right", rightPhrases(cell, text)) : story;
+  return cell.differs ? story + text("story.right", { what: rightPhrase(cell, text) }) : story;
 }
 
 // A box with a piece, its id and the letter of its role.
@@ -199,8 +201,7 @@ function tableRow(cell, view, text) {
     cell.loss === null ? "" : lossText(cell.loss),
   ];
   if (view.differences > 0) {
-    const { input, target } = rightPhrases(cell, text);
-    values.push(cell.differs ? `${input}; ${target}` : "");
+    values.push(rightPhrase(cell, text));
   }
   return element(
     "tr",
