@@ -174,15 +174,15 @@ def test_200_random_batches_are_collate_pys_cell_by_cell(page, use):
     all_shown = read_shown(page, *[written(use, rows, options) for rows, options in cases])
     n_refused = 0
     for (rows, options), shown in zip(cases, all_shown, strict=True):
-        assert shown["faults"] == []
         try:
             inputs, targets = collated(FUNCTIONS[use], use, rows, options)
         except ValueError as error:
             assert shown["refusal"] == f"ValueError: {error}"
+            assert shown["faults"] == [str(error)]  # beside the field that is wrong
             assert shown["table"] == [] and shown["grid"] == []
             n_refused += 1
             continue
-        assert shown["refusal"] is None
+        assert shown["refusal"] is None and shown["faults"] == []
         ignore = -100 if use.startswith("draft") else options["ignore"]
         check_cells(shown, inputs, targets, ignore)
     assert n_refused > 10 or use.startswith("draft")

@@ -9,10 +9,11 @@
 
 const NO_TARGETS = null;
 
-// A batch that collate.py refuses; `row` is the number of the row at fault, or null.
+// A batch that collate.py refuses; `field` and `row` say what is at fault, null where nothing is.
 class CollateError extends Error {
-  constructor(message, row = null) {
+  constructor(message, field = null, row = null) {
     super(message);
+    this.field = field;
     this.row = row;
   }
 }
@@ -56,11 +57,12 @@ function collateDraft2(batch, { padId }) {
 // Refuses a padding that is no token id, and an ignore_index that is one.
 function checkSpecialIds(padId, ignoreIndex) {
   if (padId < 0) {
-    throw new CollateError(`pad_token_id is ${padId}, but a token id is an int, 0 or more`);
+    throw new CollateError(`pad_token_id is ${padId}, but a token id is an int, 0 or more`, "pad");
   }
   if (ignoreIndex >= 0) {
     throw new CollateError(
       `ignore_index is ${ignoreIndex}, but must be an int below 0, so that no token has it`,
+      "ignore",
     );
   }
 }
@@ -68,11 +70,11 @@ function checkSpecialIds(padId, ignoreIndex) {
 // Refuses a row without a token, or with a negative one.
 function checkRow(ids, row) {
   if (ids.length === 0) {
-    throw new CollateError(`row ${row} of the batch: expected a list of token ids, got []`, row);
+    throw new CollateError(`row ${row} of the batch: expected a list of token ids, got []`, "ids", row);
   }
   const smallest = ids.reduce((one, other) => Math.min(one, other));
   if (smallest < 0) {
-    throw new CollateError(`row ${row} of the batch: ${smallest} is not a token id`, row);
+    throw new CollateError(`row ${row} of the batch: ${smallest} is not a token id`, "ids", row);
   }
 }
 
@@ -87,6 +89,7 @@ function collateFinal(batch, { padId, ignoreIndex, allowedMaxLength }) {
   if (allowedMaxLength !== null && allowedMaxLength < 1) {
     throw new CollateError(
       `allowed_max_length is ${allowedMaxLength}, but must be 1 or more`,
+      "max",
     );
   }
   const width = Math.min(longestOf(batch), allowedMaxLength ?? Infinity);
@@ -111,6 +114,7 @@ function collateResponse(batch, options) {
       throw new CollateError(
         `row ${row} of the batch: prompt_length is ${promptLength}, ` +
           `but the row has ${ids.length} tokens`,
+        "prompt",
         row,
       );
     }

@@ -225,8 +225,7 @@ function choose(changed) {
 // Beside each field what is wrong with it.
 function showFaults() {
   for (const field of PLAIN_FIELDS) {
-    const fault = view.faults.find((one) => one.row === null && one.field === field);
-    showFault(field, fault ? text(fault.text, fault.values) : "");
+    showFault(field, faultText(field, null, view, text));
   }
   showRowFaults(state.rows, view, text);
 }

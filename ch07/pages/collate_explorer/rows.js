@@ -127,12 +127,21 @@ function showFault(id, sentence) {
   }
 }
 
-// The faults of all rows' fields; a row that collate.py refuses is told beside its ids.
+// What is wrong with a field: that it can't be read, or what collate.py says of it; "" if nothing.
+function faultText(field, row, view, text) {
+  const isHere = (one) => one !== null && one.row === row && one.field === field;
+  const fault = view.faults.find(isHere);
+  if (fault !== undefined) {
+    return text(fault.text, fault.values);
+  }
+  return isHere(view.refusal) ? view.refusal.message : "";
+}
+
+// The faults of all rows' fields.
 function showRowFaults(rows, view, text) {
   for (const [number, row] of rows.entries()) {
     for (const field of row.kind === "ids" ? ["ids", "prompt"] : ["instruction", "input", "output"]) {
-      const fault = view.faults.find((one) => one.row === number && one.field === field);
-      showFault(rowFieldId(number, field), fault ? text(fault.text, fault.values) : "");
+      showFault(rowFieldId(number, field), faultText(field, number, view, text));
     }
   }
 }
