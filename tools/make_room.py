@@ -99,9 +99,7 @@ def make_room(out: Path, platforms: Sequence[str], smollm2: bool, notebooks: boo
     n_wheels = len(list((out / "wheels").iterdir()))
     print(f"{out} is complete: {n_wheels} wheels, {size / 1e6:.0f} MB. Copy it to a USB stick.")
     if not has_book:
-        print(
-            "It has no book, since build/book is not there: make docs, then make room again."
-        )
+        print("It has no book, since build/book is not there: make docs, then make room again.")
 
 
 # --- wheels ---------------------------------------------------------------------------------------

@@ -15,6 +15,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
+
+from ch07.data.entries import load_entries  # noqa: E402
+from ch07.data.toy_instructions.build import DATA_FILE  # noqa: E402
+from ch07.pages.collate_explorer_data import collate_explorer_page  # noqa: E402
+
 LANGUAGES = ("en", "zh-CN")  # the folders of the book, and what HTML calls the languages
 
 
@@ -25,6 +31,8 @@ def build(folder: Path) -> None:
         command += ["-c", str(HERE), "-d", str(folder / "doctrees" / language)]
         command += [str(ROOT), str(folder / language)]
         subprocess.run(command, check=True, env={**os.environ, "BOOK_LANGUAGE": language})
+        explorer = collate_explorer_page(load_entries(DATA_FILE), language=language)
+        (folder / language / "collate_explorer.html").write_text(explorer, encoding="utf-8")
     shutil.rmtree(folder / "doctrees")
     shutil.copy(HERE / "choose_language.html", folder / "index.html")
 
