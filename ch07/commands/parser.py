@@ -67,6 +67,12 @@ COMMANDS = (
         run_arguments.add_compare,
     ),
     Command(
+        "look",
+        "write a page that shows a run's answers, losses, predictions and attention",
+        "ch07.commands.look:look",
+        run_arguments.add_look,
+    ),
+    Command(
         "doctor",
         "check whether this machine and a data file are ready",
         "ch07.commands.doctor:doctor",

@@ -3,6 +3,7 @@
 import argparse
 
 from ch07.commands.argument_types import (
+    COUNT,
     NEW_TOKENS,
     SEED,
     TEMPERATURE,
@@ -20,6 +21,7 @@ from ch07.commands.argument_types import (
 from ch07.config import ANSWER_TOKENS, FinetuneOptions, PreferOptions
 
 GGUF_FORMATS = ("f32", "f16", "q8_0")
+WEIGHT_BITS = (16, 24)
 PUBLISHED_SIZES = ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
 RUN = "a run folder"
 RUN_OR_MODEL = "a run folder, smollm2, or a folder or .gguf file with another model"
@@ -135,6 +137,39 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("one", metavar="RUN", help=RUN)
     parser.add_argument("two", metavar="RUN", help="another run folder")
     add_json(parser)
+
+
+def add_look(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `look`."""
+    parser.add_argument("folder", metavar="RUN", help=RUN)
+    parser.add_argument("--out", metavar="FILE", help="the new page (default: RUN/look.html)")
+    parser.add_argument(
+        "--answers",
+        type=COUNT,
+        metavar="N",
+        help="how many held-out answers it shows (default: all, or 20 of a model that is too large "
+        "for the page)",
+    )
+    parser.add_argument(
+        "--max-size",
+        type=number(float, 0.1, 1e6),
+        default=64.0,
+        metavar="MB",
+        help="how large the page may be; of a model that is too large for it, the page shows "
+        "computed answers, and no prompt can be edited (default: 64)",
+    )
+    parser.add_argument(
+        "--bits",
+        type=int,
+        choices=WEIGHT_BITS,
+        default=24,
+        help="bits per weight: 16 are a float16; 24 a float16 and a byte for what it rounds away, "
+        "with which logits are within 0.001 of Python's (default: 24)",
+    )
+    parser.add_argument(
+        "--answers-only", action="store_true", help="leave the weights out, even if they fit"
+    )
+    add_device(parser)
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:

@@ -19,13 +19,18 @@ CHARSET = '<meta charset="utf-8">'
 
 
 def one_file_page(
-    name: str, data: Mapping[str, object] | None = None, *, connect: str = "'none'"
+    name: str,
+    data: Mapping[str, object] | None = None,
+    *,
+    connect: str = "'none'",
+    workers: str = "'none'",
 ) -> str:
     """The page `ch07/pages/NAME/page.html` as one HTML text.
 
     Each item of `data` becomes a block `<script type="application/json" id=KEY>` that the page's
     scripts read with `JSON.parse`. A content security policy lets the browser run these scripts and
-    apply these styles alone, by their hashes, and connect to what `connect` names alone.
+    apply these styles alone, by their hashes, connect to what `connect` names alone, and start
+    workers from what `workers` names alone: "blob:" for text that the page's own scripts put there.
     """
     folder = PAGES / name
     page = (folder / "page.html").read_text(encoding="utf-8")
@@ -33,7 +38,7 @@ def one_file_page(
     scripts = [_text(folder, address) for address in SCRIPT.findall(page)]
     page = STYLE.sub(lambda found: f"<style>{_text(folder, found[1])}</style>", page)
     page = SCRIPT.sub(lambda found: f"<script>{_text(folder, found[1])}</script>", page)
-    page = page.replace(CHARSET, CHARSET + _policy(styles, scripts, connect), 1)
+    page = page.replace(CHARSET, CHARSET + _policy(styles, scripts, connect, workers), 1)
     return page.replace("</head>", _data_blocks(data or {}) + "</head>", 1)
 
 
@@ -41,7 +46,7 @@ def _text(folder: Path, address: str) -> str:
     return (folder / address).read_text(encoding="utf-8")
 
 
-def _policy(styles: list[str], scripts: list[str], connect: str) -> str:
+def _policy(styles: list[str], scripts: list[str], connect: str, workers: str) -> str:
     rules = [
         "default-src 'none'",
         "img-src data: blob:",
@@ -50,6 +55,7 @@ def _policy(styles: list[str], scripts: list[str], connect: str) -> str:
         f"style-src {_hashes(styles)}",
         f"script-src {_hashes(scripts)}",
         f"connect-src {connect}",
+        f"worker-src {workers}",
     ]
     return f'\n<meta http-equiv="Content-Security-Policy" content="{"; ".join(rules)}">'
 
