@@ -137,6 +137,7 @@ def facts_block(
         "limit": limit,
         "isComputed": computed,
         "isTextRun": bool(run.config["options"].get("text")),
+        "isTrainedOnAnswers": run.config["options"].get("loss_on", "all") != "all",
         "style": style_parts(run.style),
         "tokenizer": tokenizer_facts(run),
         "held_out": n_held_out,
@@ -178,10 +179,10 @@ def _marks(tokenizer: Any) -> list[str]:
 
 
 def merges_text(run: Run) -> str:
-    """The merges of the run's vocabulary, one a line."""
-    vocabulary = vocabulary_of(run.tokenizer)
-    merges = merges_of(vocabulary_files()) if vocabulary is None else vocabulary.merges
-    return "\n".join(merges)
+    """GPT-2's merges, one a line; empty for a vocabulary of the model's own, which has tokens."""
+    if vocabulary_of(run.tokenizer) is not None:
+        return ""
+    return "\n".join(merges_of(vocabulary_files()))
 
 
 def _question(run: Run, entry: Entry) -> dict[str, Any]:

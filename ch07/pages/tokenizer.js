@@ -11,6 +11,10 @@
 // white space in Unicode, and lacks U+0085, which is.
 const TOKENIZER_WORDS =
   /'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}/gu;
+// As SmolLM2's tokenizer does: each digit is a word of its own.
+const TOKENIZER_SMOLLM_WORDS =
+  /'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?![^\p{White_Space}\p{N}])|\p{White_Space}+/gu;
+const TOKENIZER_PATTERNS = { "gpt-2": TOKENIZER_WORDS, smollm: TOKENIZER_SMOLLM_WORDS };
 const TOKENIZER_END = "<|endoftext|>"; // how the end of a text decodes
 const TOKENIZER_END_LABEL = "<END>"; // how it is shown; no other token is
 const TOKENIZER_PLACES = 2 ** 26; // more than a word has bytes
@@ -148,6 +152,13 @@ function visibleBytes(bytes) {
   return Array.from(marked, visibleLetter).join("");
 }
 
+// GPT-2's vocabulary, of which the merges say everything.
+function gpt2Vocabulary(merges) {
+  const tokens = tokenizerByteLetters().sort().concat(mergedTokens(merges), TOKENIZER_END);
+  const end = tokens.length - 1;
+  return { tokens, marks: { [TOKENIZER_END]: end }, end, words: "gpt-2", missing: [] };
+}
+
 /* The tokenizer that `merges` describes: the merge lines of GPT-2's vocab.bpe, without the line
    that names a version. It has
 
@@ -156,40 +167,50 @@ function visibleBytes(bytes) {
    piece(id)      one token as a visible word; "<END>" for the end of text
    size(id)       the number of bytes of one token's text
 
-   All but encode throw a RangeError for what is no id. */
-function makeTokenizer(merges) {
+   All but encode throw a RangeError for what is no id.
+
+   A model's own `vocabulary` takes the place of the merges, as the `Vocabulary` of
+   `ch07/data/byte_pair_vocabulary.py` has it: {tokens, marks, end, words, missing}. Its tokens are
+   by id, in letters; a mark, such as "<|im_start|>", is a token that no text becomes; `end` is an
+   id; `missing` are the letters of bytes that the vocabulary lacks, which are left out. */
+function makeTokenizer(merges, vocabulary = null) {
+  const { tokens, marks, end, words, missing } = vocabulary ?? gpt2Vocabulary(merges);
   const byteLetters = tokenizerByteLetters();
   const bytesOfLetters = new Map(byteLetters.map((letter, byte) => [letter, byte]));
-  const tokens = [...byteLetters].sort().concat(mergedTokens(merges)); // by id, in letters
+  const markIds = new Set(Object.values(marks));
   const ids = new Map(tokens.map((token, id) => [token, id]));
-  const end = tokens.length;
+  Object.keys(marks).forEach((mark) => ids.delete(mark));
+  const lacking = new Set(missing);
 
-  const bytesOf = (id) => Array.from(tokens[id], (letter) => bytesOfLetters.get(letter));
+  const bytesOf = (id) =>
+    markIds.has(id)
+      ? Array.from(new TextEncoder().encode(tokens[id]))
+      : Array.from(tokens[id], (letter) => bytesOfLetters.get(letter));
   const check = (id) => {
-    if (!Number.isInteger(id) || id < 0 || id > end) {
-      throw new RangeError(`${id} is no token: ids go from 0 to ${end}`);
+    if (!Number.isInteger(id) || id < 0 || id >= tokens.length) {
+      throw new RangeError(`${id} is no token: ids go from 0 to ${tokens.length - 1}`);
     }
   };
 
   function encode(text) {
     const found = [];
-    for (const [word] of text.matchAll(TOKENIZER_WORDS)) {
+    for (const [word] of text.matchAll(TOKENIZER_PATTERNS[words])) {
       const bytes = new TextEncoder().encode(word);
       const letters = Array.from(bytes, (byte) => byteLetters[byte]);
-      const whole = ids.get(letters.join(""));
+      const known = letters.filter((letter) => !lacking.has(letter));
+      const whole = ids.get(known.join(""));
       if (whole !== undefined) {
         found.push(whole);
         continue;
       }
-      mergeLetters(letters, ids).forEach((part) => found.push(ids.get(part)));
+      mergeLetters(known, ids).forEach((part) => found.push(ids.get(part)));
     }
     return found;
   }
 
   function decode(wanted) {
     wanted.forEach(check);
-    const endBytes = Array.from(new TextEncoder().encode(TOKENIZER_END));
-    const bytes = wanted.map((id) => (id === end ? endBytes : bytesOf(id))).flat();
+    const bytes = wanted.map(bytesOf).flat();
     return new TextDecoder("utf-8", { ignoreBOM: true }).decode(new Uint8Array(bytes));
   }
 
