@@ -8,7 +8,7 @@ Axes: T tokens, C embedding, H heads, G heads of keys, D head size.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from ch07.models.llama import GroupedQueryAttention, rotate
 from ch07.utils.evaluation_mode import evaluation_mode
 from gpt_model import MultiHeadAttention
 
+Attention = MultiHeadAttention | GroupedQueryAttention
+
 
 @torch.inference_mode()
 def logits_and_attention(model: BaseModel, token_ids: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
@@ -26,26 +28,26 @@ def logits_and_attention(model: BaseModel, token_ids: Sequence[int]) -> tuple[Te
     Row i of a head holds the weights of query i: they sum to 1, and are 0 for later tokens.
     """
     device = next(model.parameters()).device
-    inputs: list[tuple[Any, ...]] = []
+    layers = [cast(Attention, block.att) for block in model.trf_blocks]
+    inputs: list[tuple[Any, ...]] = []  # of each layer
     with ExitStack() as stack:
-        for block in model.trf_blocks:
-            hook = block.att.register_forward_pre_hook(lambda _, given: inputs.append(given))
+        for attention in layers:
+            hook = attention.register_forward_pre_hook(lambda _, given: inputs.append(given))
             stack.callback(hook.remove)
         stack.enter_context(evaluation_mode(model))
         logits = model(torch.tensor([list(token_ids)], device=device))[0]
-    layers = zip(model.trf_blocks, inputs, strict=True)
-    return logits, [_weights_of_layer(block.att, *given[:3]) for block, given in layers]
+    read = zip(layers, inputs, strict=True)
+    return logits, [_weights_of_layer(attention, *given[:3]) for attention, given in read]
 
 
-def _weights_of_layer(
-    attention: MultiHeadAttention | GroupedQueryAttention, x: Tensor, *given: Any
-) -> Tensor:
+def _weights_of_layer(attention: Attention, x: Tensor, *given: Any) -> Tensor:
     """The weights (H, T, T) of a layer that reads x (1, T, C) and, in a Llama, cos and sin."""
-    D = attention.W_query.out_features // _n_heads(attention)
-    T = x.shape[1]
+    T, C = x.shape[1:]
+    is_grouped = isinstance(attention, GroupedQueryAttention)
+    D = attention.head_size if is_grouped else C // attention.n_heads
     queries = attention.W_query(x[0]).view(T, -1, D).transpose(0, 1)  # (T, C) -> (H, T, D)
     keys = attention.W_key(x[0]).view(T, -1, D).transpose(0, 1)  # (G, T, D)
-    if isinstance(attention, GroupedQueryAttention):
+    if is_grouped:
         cos, sin = given
         queries = rotate(queries, cos, sin)
         keys = rotate(keys, cos, sin)
@@ -53,9 +55,3 @@ def _weights_of_layer(
     scores = queries @ keys.transpose(1, 2) / D**0.5  # (H, T, T)
     future = torch.ones(T, T, dtype=torch.bool, device=x.device).triu(diagonal=1)
     return scores.masked_fill(future, -torch.inf).softmax(dim=-1)
-
-
-def _n_heads(attention: MultiHeadAttention | GroupedQueryAttention) -> int:
-    if isinstance(attention, GroupedQueryAttention):
-        return attention.W_query.out_features // attention.head_size
-    return attention.n_heads

@@ -44,7 +44,7 @@ def readings_block(
                 n_too_long += 1
                 pair[kind] = None
             else:
-                pair[kind] = read_text(model, ids, len(prompt), end_id)
+                pair[kind] = reading_of(model, ids, len(prompt), end_id)
                 shown |= set(ids) | {token for row in pair[kind]["top"] for token in row}
         readings.append(pair)
     if n_too_long:
@@ -54,7 +54,7 @@ def readings_block(
     return {"temperatures": TEMPERATURES, "pieces": pieces, "readings": readings}
 
 
-def read_text(model: BaseModel, ids: Sequence[int], n_prompt: int, end_id: int) -> dict[str, Any]:
+def reading_of(model: BaseModel, ids: Sequence[int], n_prompt: int, end_id: int) -> dict[str, Any]:
     """One text as `look/reading.js` reads it: each row of the result is about one token."""
     logits, attention = logits_and_attention(model, ids)
     logits = logits.double().cpu()  # (T, V)

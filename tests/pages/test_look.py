@@ -519,7 +519,7 @@ def test_an_edited_prompt_is_read(browser, address, small_run):
 
 def test_generation_goes_token_by_token_and_can_be_stopped(browser, address, small_run):
     prompt = encode_prompt(ENTRIES[1], small_run.tokenizer)
-    expected = generate(small_run.model, [prompt], 128)[0]
+    expected = generate(small_run.model, [prompt], 256)[0]
     with open_page(browser, address) as page:
         settle(page)
         page.locator("#question-list li").nth(1).click()
@@ -573,28 +573,45 @@ def test_it_works_without_workers(browser, address):
 
 
 # --- computed answers -----------------------------------------------------------------------------
+SHOWN = """async (place) => {
+  const { ids, nPrompt, judgements, attention } = lookPage.view;
+  const asked = { place, right: ids[place + 1], temperature: 0.7 };
+  const rows = attention.flatMap((layer) => layer.flatMap((row) => Array.from(row)));
+  return { ids, nPrompt, judgements, rows, next: await lookPage.model.ask("predict", asked) };
+}"""
+
+
 def test_computed_answers_show_what_the_model_in_the_page_shows(browser, small_run):
+    prompt = encode_prompt(ENTRIES[1], small_run.tokenizer)
+    ids = [*prompt, *small_run.tokenizer.encode_ordinary("5")]
     seen = []
-    for options in ({}, {"answers_only": True}):
-        with open_page(browser, write_page(small_run, **options)) as page:
+    for answers_only in (False, True):
+        address = write_page(small_run, answers_only=answers_only)
+        with open_page(browser, address) as page:
             settle(page)
             page.locator("#question-list li").nth(1).click()
             page.click("#right-answer")
-            prompt = encode_prompt(ENTRIES[1], small_run.tokenizer)
-            ids = [*prompt, *small_run.tokenizer.encode_ordinary("5")]
             until(page, "lookPage.view.ids", ids)
-            page.evaluate("document.getElementById('temperature').value = 0.7")
-            page.evaluate("lookPage.showNext()")
-            page.locator("#table-details summary").click()
-            shown = [page.locator("#tokens li").all_text_contents()]
-            shown += [page.locator("#table-rows tr").all_text_contents()]
-            shown += [page.text_content("#next"), page.text_content("#next-note")]
-            seen.append([*shown, page.text_content("#attention-line")])
-            if options:
-                assert not page.is_editable("#instruction") and not page.is_visible("#generate")
-                assert page.is_visible("#notice")
-                assert serious_faults(page) == []
-    assert seen[0] == seen[1]
+            assert page.text_content("#verdict") == "✓ The right answer."
+            seen.append(page.evaluate(SHOWN, len(prompt) - 1))
+            assert page.is_editable("#instruction") != answers_only
+            assert page.is_visible("#generate") != answers_only
+            assert page.is_visible("#notice") == answers_only
+            assert serious_faults(page) == []
+    one, other = seen
+    assert (one["ids"], one["nPrompt"]) == (other["ids"], other["nPrompt"])
+    for a, b in zip(one["judgements"][1:], other["judgements"][1:], strict=True):
+        assert a["best"] == b["best"]
+        for key in ("loss", "bestProbability"):
+            assert a[key] == pytest.approx(b[key], abs=1e-3)
+        assert a["rank"] == pytest.approx(b["rank"], rel=0.01)  # near ties may change places
+    assert np.allclose(one["rows"], other["rows"], atol=1e-3)
+    assert [next["id"] for next in one["next"]["top"]] == [
+        next["id"] for next in other["next"]["top"]
+    ]
+    assert one["next"]["right"]["probability"] == pytest.approx(
+        other["next"]["right"]["probability"], abs=1e-4
+    )
 
 
 def test_a_model_that_is_too_large_is_computed_and_said(small_run):

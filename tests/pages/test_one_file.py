@@ -94,6 +94,32 @@ def test_the_policy_lets_nothing_be_fetched(small_page, browser):
         page.evaluate("fetch('http://127.0.0.1:9/').catch(() => 0)")
 
 
+START_WORKER = """() => new Promise((resolve) => {
+  const address = URL.createObjectURL(new Blob(["postMessage(6 * 7)"]));
+  const worker = new Worker(address);
+  worker.onmessage = (event) => resolve(event.data);
+  worker.onerror = () => resolve("refused");
+})"""
+
+
+def test_workers_start_only_where_the_policy_names_them(small_page, browser):
+    with open_page(browser, write(small_page, {"words": ["a"]}, workers="blob:")) as page:
+        assert page.evaluate(START_WORKER) == 42
+    refused = pytest.raises(AssertionError, match="Content Security Policy")
+    with refused, open_page(browser, write(small_page, {"words": ["a"]})) as page:
+        assert page.evaluate(START_WORKER) == "refused"
+
+
+@pytest.mark.parametrize(("connect", "found"), [("'none'", "TypeError"), ("data:", "fetched")])
+def test_a_worker_may_fetch_what_the_page_may(small_page, browser, connect, found):
+    address = write(small_page, {"words": ["a"]}, workers="blob:", connect=connect)
+    fetching = (
+        "fetch('data:,x').then(() => postMessage('fetched')).catch((e) => postMessage(e.name))"
+    )
+    with open_page(browser, address) as page:
+        assert page.evaluate(START_WORKER.replace("postMessage(6 * 7)", fetching)) == found
+
+
 def test_a_block_is_json_that_a_parser_reads(small_page):
     text = one_file_page("small", {"words": HOSTILE, "more": {"n": 1}})
     block = text.split('<script type="application/json" id="words">')[1].split("</script>")[0]
