@@ -26,7 +26,7 @@ from ch07.pages.look_weights import base64_of_float16, round_weights, weights_bl
 from ch07.pages.one_file import PAGES
 from ch07.utils.errors import InputError, OptionError, RunFolderError
 from gpt_model import GPTModel
-from instruction_dataset import BOOK_STYLE, encode_prompt
+from instruction_dataset import BOOK_STYLE, encode_prompt, split_at_marks
 
 SCRIPTS = ("look/float16.js", "look/gpt.js", "look/llama.js", "look/reading.js", "look/prompt.js")
 SCRIPTS += ("tokenizer.js", "look/model.js")
@@ -405,10 +405,23 @@ def test_prompts_have_the_ids_of_training(scripts, tokenizer, tmp_path, name, wi
         {"instruction": "Add {the} numbers.", "input": " \u2003\x1f\n"},
         {"instruction": "<|im_start|>user", "input": "<|im_end|> x <|endoftext|>"},
         {"instruction": HOSTILE, "input": HOSTILE},
+        {"instruction": "<|im_start|>", "input": "<|eot_id|>"},
     ]
     arguments = [style_parts(run.style), facts_of(run), merges_text(run), entries]
     found = scripts.evaluate(ENCODE, arguments)
     assert found == [encode_prompt(entry, own, run.style) for entry in entries]
+
+
+def test_marks_and_white_space_as_in_python(scripts):
+    marks = ["<|a|>", "<|a|>b", "|>", "<|c|>"]
+    for text in ("<|a|>b<|a|>c|><|c|>", "no mark", "", "<|a|><|a|>", "|>|>x"):
+        found = scripts.evaluate("([text, marks]) => splitAtMarks(text, marks)", [text, marks])
+        assert found == list(split_at_marks(text, frozenset(marks)))
+    letters = [chr(code) for code in range(0x3100) if not 0xD800 <= code < 0xE000]
+    texts = [f"{letter}a b{letter}{letter}" for letter in [*letters, "\ufeff"]]
+    assert scripts.evaluate("texts => texts.map(strippedField)", texts) == [
+        text.strip() for text in texts
+    ]
 
 
 def test_in_a_whole_prompt_the_marks_of_the_template_are_marks(scripts, tokenizer, tmp_path):
@@ -548,6 +561,18 @@ def test_generation_goes_token_by_token_and_can_be_stopped(browser, address, sma
         assert stopped == "reader" and 3 <= n < 100
 
 
+def test_another_question_ends_generation(browser, address, tokenizer):
+    with open_page(browser, address) as page:
+        settle(page)
+        page.click("#generate")
+        page.locator("#question-list li").nth(1).click()
+        ids = [*encode_prompt(ENTRIES[1], tokenizer), *tokenizer.encode_ordinary("six")]
+        until(page, "lookPage.view.ids", ids)
+        page.wait_for_timeout(300)
+        assert page.input_value("#answer") == "six"
+        assert page.is_enabled("#generate") and page.is_disabled("#stop")
+
+
 def test_questions_are_searched_and_filtered(browser, address):
     with open_page(browser, address) as page:
         settle(page)
@@ -648,6 +673,7 @@ def test_conversations_keep_the_ids_of_python(browser, tokenizer, tmp_path):
         ids = page.evaluate("lookPage.view.ids.slice(0, lookPage.view.nPrompt)")
         assert ids == encode_chat_prompt(chat, tokenizer)
         assert "Name a fruit." in page.input_value("#whole")
+        assert page.is_disabled("[name=mode][value=question]")
 
 
 def test_a_run_without_answers_begins_with_a_text(browser, tokenizer, tmp_path):

@@ -60,6 +60,7 @@ class LookPage {
     this.question = null; // number of the chosen question, as long as its prompt is not edited
     this.answerIds = null; // of a generated answer; null: the answer's text is tokenized
     this.readings = 0; // how many were asked for: an answer that comes late is dropped
+    this.generations = 0; // the same for generated answers
     this.view = null;
     this.selected = 0;
     this.layer = 0;
@@ -92,9 +93,8 @@ class LookPage {
     this.setStatus("");
     byId("notice").hidden = false;
     byId("notice").textContent =
-      "This model is too large to run in a page, so its answers were computed when the page was " +
-      "made, and prompts can’t be edited here. To edit them, make a page of a smaller model, or " +
-      "use python -m ch07 chat.";
+      "This page holds answers that were computed when it was made, and not the model, so prompts " +
+      "can’t be edited here. To try others, use python -m ch07 chat, or make a page of a smaller model.";
     for (const field of ["instruction", "input", "whole", "answer"]) {
       byId(field).readOnly = true;
     }
@@ -167,12 +167,15 @@ class LookPage {
   }
 
   chooseQuestion(i) {
+    this.stopGenerating();
     const { instruction, input, answer, prompt } = this.facts.questions[i];
     this.question = i;
     this.answerIds = null;
     byId("instruction").value = instruction;
     byId("input").value = input;
     byId("answer").value = answer;
+    // Of a conversation, the fields would show the last question alone.
+    document.querySelector("[name=mode][value=question]").disabled = prompt !== undefined;
     this.setMode(prompt === undefined ? "question" : "whole");
     byId("whole").value = prompt ?? "";
     this.shownAnswer = "answer";
@@ -234,6 +237,7 @@ class LookPage {
 
   // From the question to the whole prompt: the same text, now free to edit.
   changeMode(mode) {
+    this.stopGenerating();
     if (mode === "whole") {
       byId("whole").value = this.questionText();
     }
@@ -242,10 +246,6 @@ class LookPage {
   }
 
   questionText() {
-    const conversation = this.facts.questions[this.question]?.prompt;
-    if (conversation !== undefined) {
-      return conversation;
-    }
     return this.questionParts().map(({ text }) => text).join("");
   }
 
@@ -298,7 +298,8 @@ class LookPage {
     if (!isKnown) {
       return;
     }
-    const isRight = byId("answer").value.trim() === question.output.trim();
+    const sameForm = (text) => text.trim().normalize("NFC");
+    const isRight = sameForm(byId("answer").value) === sameForm(question.output);
     line.className = isRight ? "good" : "bad";
     line.textContent = isRight ? "✓ The right answer." : `✗ The right answer: ${question.output}`;
   }
@@ -314,19 +315,35 @@ class LookPage {
     if (!this.fits([...prompt, ...before])) {
       return;
     }
+    this.generations += 1;
+    const number = this.generations;
     this.answerIds = [...before];
     this.setBusy(true);
     const ids = [...prompt, ...before];
     const result = await this.model.ask("generate", { ids, end: this.end, limit }, (id) => {
-      this.answerIds.push(id);
-      byId("answer").value = this.tokenizer.decode(this.answerIds);
+      if (number === this.generations) {
+        this.answerIds.push(id);
+        byId("answer").value = this.tokenizer.decode(this.answerIds);
+      }
     });
+    if (number !== this.generations) {
+      return; // the reader has chosen another question
+    }
     byId("answer").value = this.tokenizer.decode(this.answerIds);
     this.setBusy(false);
     this.shownAnswer = null;
     const stopped = limit === 1 && result.stopped === "length" ? "" : `; ${STOPPED[result.stopped]}`;
     const speed = result.n > 1 ? `, ${(result.n / result.seconds).toFixed(0)} tokens per second` : "";
     this.read(`${count(result.n, "token")} generated${speed}${stopped}.`);
+  }
+
+  // Another text takes the place of an answer that is still being generated.
+  stopGenerating() {
+    if (!byId("stop").disabled) {
+      this.generations += 1;
+      this.model.ask("stop");
+      this.setBusy(false);
+    }
   }
 
   setBusy(isBusy) {
@@ -556,24 +573,34 @@ class LookPage {
     });
   }
 
-  // Small maps of all heads, a row for each layer.
+  // Small maps of all heads, a row for each layer, with the numbers of both.
   showHeads() {
     const { layers, heads } = this.facts;
     const list = byId("heads");
     list.style.setProperty("--heads", heads);
-    list.replaceChildren();
+    const numbers = Array.from({ length: heads }, (_, head) => this.mapNumber(head + 1));
+    list.replaceChildren(this.mapNumber(""), ...numbers);
     for (let layer = 0; layer < layers; layer += 1) {
-      for (let head = 0; head < heads; head += 1) {
-        const item = element("div", "", "head");
-        item.setAttribute("role", "option");
-        item.setAttribute("aria-label", `layer ${layer + 1}, head ${head + 1}`);
-        const canvas = element("canvas");
-        drawHead(canvas, this.view.attention, layer, head, THUMBNAIL);
-        item.append(canvas, element("span", `${layer + 1}.${head + 1}`, "number"));
-        list.append(item);
-      }
+      const maps = Array.from({ length: heads }, (_, head) => this.headMap(layer, head));
+      list.append(this.mapNumber(layer + 1), ...maps);
     }
     this.markInHeads(this.layer * heads + this.head);
+  }
+
+  mapNumber(number) {
+    const label = element("span", String(number), "number");
+    label.setAttribute("aria-hidden", "true"); // each map has a name of its own
+    return label;
+  }
+
+  headMap(layer, head) {
+    const item = element("div", "", "head");
+    item.setAttribute("role", "option");
+    item.setAttribute("aria-label", `layer ${layer + 1}, head ${head + 1}`);
+    const canvas = element("canvas");
+    drawHead(canvas, this.view.attention, layer, head, THUMBNAIL);
+    item.append(canvas);
+    return item;
   }
 
   chooseHead(layer, head) {
