@@ -348,7 +348,7 @@ def test_greedy_answers_of_a_trained_run_are_those_of_python(browser, run, tmp_p
 def own_vocabulary(words):
     """A vocabulary as SmolLM2's is: marks first, then bytes, and few merges; a byte is missing."""
     gpt2 = gpt2_vocabulary()
-    marks = {"<|im_start|>": 0, "<|im_end|>": 1, "<|im": 2}
+    marks = {"<|im_start|>": 0, "<|im_end|>": 1, "qwertz": 2}  # one looks like a word
     letters = [token for token in gpt2.tokens[:256] if token != gpt2.tokens[200]]
     made = [token for token in gpt2.tokens[256:1500] if gpt2.tokens[200] not in token]
     merges = [pair for pair in gpt2.merges[:1244] if gpt2.tokens[200] not in pair]
@@ -356,6 +356,7 @@ def own_vocabulary(words):
 
 
 TEXTS = [
+    "qwertz",
     "Below is an instruction that describes a task. 12 345\n\n  7 x9 \n 8\t\t9  ",
     "it's WE'LL <|im_start|> <|im_end|> 你好\uff0c世界 🙂 é\u0301 \x0c\x1f\x85\u2003a",
     "".join(map(chr, range(1, 400))),

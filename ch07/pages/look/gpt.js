@@ -150,11 +150,27 @@ function causalAttention(queries, keys, values, { H, G, D, nBefore }) {
 }
 
 // exp(x) / sum(exp(x)); the largest is subtracted first, so that exp can't overflow.
-function softmax(scores, temperature = 1) {
-  const largest = scores.reduce((a, b) => Math.max(a, b));
-  const exponentials = Float64Array.from(scores, (x) => Math.exp((x - largest) / temperature));
-  const total = exponentials.reduce((a, b) => a + b);
-  return exponentials.map((x) => x / total);
+function softmax(scores) {
+  const largest = largestOf(scores);
+  const shares = new Float64Array(scores.length);
+  let total = 0;
+  for (let i = 0; i < scores.length; i += 1) {
+    shares[i] = Math.exp(scores[i] - largest);
+    total += shares[i];
+  }
+  for (let i = 0; i < shares.length; i += 1) {
+    shares[i] /= total;
+  }
+  return shares;
+}
+
+// The largest number: a loop, because Math.max takes no array of any length.
+function largestOf(numbers) {
+  let largest = -Infinity;
+  for (let i = 0; i < numbers.length; i += 1) {
+    largest = Math.max(largest, numbers[i]);
+  }
+  return largest;
 }
 
 // --- GPT-2 ---------------------------------------------------------------------------------------

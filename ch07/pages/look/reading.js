@@ -16,33 +16,46 @@ function modelFromData({ kind, config, layout, float16, remainders }) {
   return kind === "llama" ? new LlamaModel(config, weights) : new GPTModel(config, weights);
 }
 
+// The next three go through the whole vocabulary for each token, so they are plain loops.
+
 // log(sum(exp(logits / temperature))): a logit divided by the temperature, minus this, is log p.
 function logSumExp(logits, temperature = 1) {
-  const largest = logits.reduce((a, b) => Math.max(a, b));
-  const total = logits.reduce((sum, logit) => sum + Math.exp((logit - largest) / temperature), 0);
+  const largest = largestOf(logits);
+  let total = 0;
+  for (let id = 0; id < logits.length; id += 1) {
+    total += Math.exp((logits[id] - largest) / temperature);
+  }
   return largest / temperature + Math.log(total);
 }
 
 // The place of a token among all, the likeliest first; of equal ones, the smaller id is first.
 function rankOf(logits, id) {
   const own = logits[id];
-  return logits.reduce((n, logit, i) => n + (logit > own || (logit === own && i < id)), 1);
+  let rank = 1;
+  for (let other = 0; other < logits.length; other += 1) {
+    if (logits[other] > own || (logits[other] === own && other < id)) {
+      rank += 1;
+    }
+  }
+  return rank;
 }
 
 // The ids of the k largest logits, the largest first; of equal ones, the smaller id is first.
 function topIds(logits, k) {
   const top = [];
-  logits.forEach((logit, id) => {
-    if (top.length === k && logit <= logits[top[k - 1]]) {
-      return;
+  let threshold = -Infinity; // what a logit must exceed to be among them
+  for (let id = 0; id < logits.length; id += 1) {
+    if (top.length === k && logits[id] <= threshold) {
+      continue;
     }
     let place = top.length;
-    while (place > 0 && logits[top[place - 1]] < logit) {
+    while (place > 0 && logits[top[place - 1]] < logits[id]) {
       place -= 1;
     }
     top.splice(place, 0, id);
     top.length = Math.min(top.length, k);
-  });
+    threshold = logits[top[top.length - 1]];
+  }
   return top;
 }
 
