@@ -448,7 +448,7 @@ def test_it_shows_what_python_computes(browser, address, small_run):
     with open_page(browser, address) as page:
         settle(page)
         assert page.text_content("h1") == "Look inside small"
-        assert "2 of 3 answers here right" in page.text_content("#run-facts")
+        assert "2 of the 3 held-out answers are right." in page.text_content("#run-facts")
         for number, entry in enumerate(ENTRIES):
             page.locator("#question-list li").nth(number).click()
             prompt = encode_prompt(entry, tokenizer)

@@ -123,12 +123,13 @@ class LookPage {
     document.title = `Look inside ${name}`;
     const nRight = questions.filter((question) => question.isRight).length;
     const model = `${count(parameters, "parameter")}, ${count(layers, "layer")} of ${count(heads, "head")}`;
+    const shown = questions.length < heldOut ? "answers shown here" : "held-out answers";
+    const of = questions.length < heldOut ? ` (of ${heldOut.toLocaleString("en")})` : "";
     const answers =
       questions.length === 0
         ? "no held-out answers"
-        : `${nRight} of ${count(questions.length, "answer")} here right`;
-    const left = questions.length < heldOut ? `, of ${count(heldOut, "held-out answer")}` : "";
-    byId("run-facts").textContent = `${model}; ${answers}${left}.`;
+        : `${nRight} of the ${questions.length.toLocaleString("en")} ${shown}${of} are right`;
+    byId("run-facts").textContent = `${model}; ${answers}.`;
     byId("questions").hidden = questions.length === 0;
     document.body.classList.toggle("no-questions", questions.length === 0);
   }
