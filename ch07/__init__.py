@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 shorten_waiting()  # PyTorch's threads read it when PyTorch is loaded, so this comes first
 
-__version__ = "0.3.0"  # defined only here; pyproject.toml reads it
+__version__ = "0.4.0"  # defined only here; pyproject.toml reads it
 
 PUBLIC_NAMES = {
     "TokenGrid": "ch07.visualization.token_grid",
