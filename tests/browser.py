@@ -5,13 +5,13 @@ Chromium is the system's (`apt-get install chromium`); without one these tests a
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "msedge")
+from ch07.pages.chromium import find_chromium
+
 OPTIONS = (
     "--disable-background-networking",
     "--disable-component-update",
@@ -23,8 +23,7 @@ OPTIONS = (
 
 def chromium_path() -> str:
     """The browser's executable, $CHROMIUM if that is set; skips the test if there is none."""
-    named = os.environ.get("CHROMIUM")
-    found = named or next(filter(None, map(shutil.which, NAMES)), None)
+    found = find_chromium()
     if found is None:
         pytest.skip("no Chromium: apt-get install chromium, or name one with CHROMIUM=/path/to/it")
     return found

@@ -1,0 +1,11 @@
+"""Finds the Chromium of this machine, which prints pages as PDF and in which they are tested."""
+
+import os
+import shutil
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "msedge")
+
+
+def find_chromium() -> str | None:
+    """The browser's executable: what $CHROMIUM names, or the first that is installed."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
