@@ -3,8 +3,8 @@
     python notebooks/handouts.py [--out build/handouts]
 
 On it are the cells tagged "handout", where their functions are defined, the questions of the last
-cell with room to write, and the exercises that this cell's metadata names. The answers are on a last
-page of their own, which an instructor leaves out when printing. Chromium prints the pages.
+cell with room to write, and the exercises that this cell's metadata names. The answers are on a
+last page of their own, which an instructor leaves out when printing. Chromium prints the pages.
 """
 
 import argparse
@@ -49,7 +49,8 @@ WORDS = {
         "copy": "This copies the stubs into a folder of your own, and checks what you wrote:",
         "more": "Read on",
         "notebook": "the notebook, with all its code and outputs",
-        "answers": "Answers",
+        "answers": "Answers: ",
+        "place": "{}, lines {}",
         "leave": "For the instructor: leave this page out when you print for participants.",
         "hints": "Hints and solutions",
         "longer": "The notebook has it as text.",
@@ -66,7 +67,8 @@ WORDS = {
         "copy": "下面两行把代码骨架复制到你自己的目录，并检查你写的代码：",
         "more": "继续阅读",
         "notebook": "笔记本，含全部代码和输出",
-        "answers": "答案",
+        "answers": "答案：",
+        "place": "{}，{} 行",
         "leave": "供讲师使用：给学员打印时不要印这一页。",
         "hints": "提示与参考解答",
         "longer": "笔记本里有它的文字版。",
@@ -101,26 +103,33 @@ def place_of(file: Path, name: str) -> tuple[str, str] | None:
     return None
 
 
-def imported_places(cells: list[NotebookNode]) -> dict[str, tuple[str, str]]:
-    """{name: where it is defined} for what these cells import from the project, in order."""
+def used_places(notebook: NotebookNode, shown: list[NotebookNode]) -> dict[str, tuple[str, str]]:
+    """{name: where it is defined} for what these cells use of the project, in order."""
+    nodes = [node for cell in shown for node in ast.walk(ast.parse(cell.source))]
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
     places = {}
-    for cell in cells:
-        for node in ast.walk(ast.parse(cell.source)):
-            if not isinstance(node, ast.ImportFrom) or node.module is None:
-                continue
-            for alias in node.names:
-                module = ch07.PUBLIC_NAMES.get(alias.name, "ch07")
-                file = module_file(module if node.module == "ch07" else node.module)
-                place = place_of(file, alias.name) if file else None
-                if place and "visualization" not in place[0]:
-                    places[alias.name] = place
+    for cell in notebook.cells:
+        tree = ast.parse(cell.source if cell.cell_type == "code" else "")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [alias.name for alias in node.names if alias.name in used]
+                found = {name: imported_place(node.module, name) for name in names}
+                places |= {name: place for name, place in found.items() if place}
     return places
 
 
-def solution_place(exercise: Exercise) -> str:
+def imported_place(module: str, name: str) -> tuple[str, str] | None:
+    """Where `from module import name` finds it; None outside the project, and for its figures."""
+    module = ch07.PUBLIC_NAMES.get(name, module) if module == "ch07" else module
+    file = module_file(module)
+    is_figure = module.startswith("ch07.visualization")
+    return place_of(file, name) if file and not is_figure else None
+
+
+def solution_place(exercise: Exercise, words: dict[str, str]) -> str:
     """Where an exercise's reference solution is: file and lines."""
     place = place_of(solution_file(exercise), exercise.solution.split(":")[1])
-    return f"{place[0]}, {place[1]}" if place else exercise.solution
+    return words["place"].format(*place) if place else exercise.solution
 
 
 # --- the parts of a handout -----------------------------------------------------------------------
@@ -139,15 +148,19 @@ def title_html(cell: NotebookNode) -> str:
 
 def ideas_html(notebook: NotebookNode, words: dict[str, str]) -> str:
     """The cells tagged "handout", each with the text before it."""
-    parts, title, text = [], "", ""
+    parts, title, text, last = [], "", "", ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            heading, blocks = slides.text_blocks(rendering.split_folded(cell.source)[0], False)
+            from_end = cell.metadata.get("slideshow", {}).get("shows") == "end"
+            source, _ = rendering.split_folded(cell.source)
+            heading, blocks = slides.text_blocks(source, from_end)
             title = heading or title
             text = "".join(block.html for block in blocks if block.kind == "text")
         elif "handout" in cell.metadata.get("tags", []):
             body = cell_html(cell, title, words)
-            parts.append(f"<section><h2>{rendering.inline_html(title)}</h2>\n{text}{body}</section>")
+            head = "" if title == last else f"<h2>{rendering.inline_html(title)}</h2>\n"
+            parts.append(f'<section class="whole">{head}{text}{body}</section>')
+            last = title
     return "\n".join(parts)
 
 
@@ -165,23 +178,25 @@ def cell_html(cell: NotebookNode, title: str, words: dict[str, str]) -> str:
 def places_html(notebook: NotebookNode, words: dict[str, str]) -> str:
     """A table of the functions that the shown cells use; "" if there is none."""
     shown = [cell for cell in notebook.cells if "handout" in cell.metadata.get("tags", [])]
+    places = used_places(notebook, shown)
     rows = "".join(
         f"<tr><td><code>{name}</code></td><td><code>{file}</code></td><td>{lines}</td></tr>\n"
-        for name, (file, lines) in imported_places(shown).items()
+        for name, (file, lines) in places.items()
     )
     if not rows:
         return ""
     head = "".join(f"<th>{words[key]}</th>" for key in ("name", "file", "lines"))
-    return f"<section><h2>{words['places']}</h2>\n<table><tr>{head}</tr>\n{rows}</table></section>"
+    table = f"<h2>{words['places']}</h2>\n<table><tr>{head}</tr>\n{rows}</table>"
+    return f'<section class="whole">{table}</section>'
 
 
 def questions_html(source: str) -> str:
-    """The questions of a lesson's last cell, each with lines to write on."""
+    """The questions of a lesson's last cell, with lines to write on, but not for code to write."""
     heading, blocks = slides.text_blocks(source, False)
     lines = '<div class="line"></div>' * LINES_TO_WRITE_ON
-    asked = "".join(block.html for block in blocks)
-    asked = asked.replace("</li>", f"{lines}</li>")
-    return f"<h2>{rendering.inline_html(heading)}</h2>\n{asked}"
+    asked = "".join(block.html for block in blocks).split("</li>")
+    items = [item if "ch07 check" in item else item + lines for item in asked[:-1]]
+    return f"<h2>{rendering.inline_html(heading)}</h2>\n{'</li>'.join([*items, asked[-1]])}"
 
 
 def tasks_html(exercises: list[Exercise], words: dict[str, str]) -> str:
@@ -206,13 +221,13 @@ def answers_html(title: str, folded: list, exercises: list[Exercise], words: dic
     hints = ""
     if exercises:
         items = "".join(
-            f"<li><code>{e.name}</code> ({solution_place(e)})"
+            f"<li><code>{e.name}</code> ({solution_place(e, words)})"
             f"<ol>{''.join(f'<li>{escape(hint)}</li>' for hint in e.hints[1:])}</ol></li>"
             for e in exercises
         )
         hints = f"<h2>{words['hints']}</h2>\n<ul>{items}</ul>"
     return (
-        f'<section class="answers"><h1>{words["answers"]}: {rendering.inline_html(title)}</h1>\n'
+        f'<section class="answers"><h1>{words["answers"]}{rendering.inline_html(title)}</h1>\n'
         f'<p class="quiet">{words["leave"]}</p>\n{answers}{hints}</section>'
     )
 

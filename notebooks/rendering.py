@@ -106,7 +106,7 @@ def split_folded(source: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def sentences(paragraph: str) -> list[str]:
-    """The sentences of a paragraph, English or Chinese, in order; joined, they are the paragraph."""
+    """The sentences of a paragraph, English or Chinese; joined, they are the paragraph again."""
     cuts = [found.end() for found in SENTENCE_END.finditer(paragraph)]
     bounds = itertools.pairwise([0, *cuts, len(paragraph)])
     return [paragraph[start:end] for start, end in bounds if start < end]

@@ -73,7 +73,8 @@ WORDS = {
         "next": "下一张",
         "full": "全屏",
         "close": "关闭",
-        "keys": "→ 或空格：前进。←：后退。Home、End：第一张、最后一张。Esc：总览。N：备注。F：全屏。",
+        "keys": "→ 或空格：前进。←：后退。Home、End：第一张、最后一张。Esc：总览。N：备注。"
+        "F：全屏。",
         "code": "这张幻灯片的代码：",
         "longer": "讲者备注里有它的文字版。",
         "title": "幻灯片",
@@ -202,8 +203,7 @@ def list_blocks(source: str) -> list[Block]:
             pieces.append([])
         pieces[-1].append(number)
     return [
-        Block("list", text_of(items, piece), sum(heights[i] for i in piece))
-        for piece in pieces
+        Block("list", text_of(items, piece), sum(heights[i] for i in piece)) for piece in pieces
     ]
 
 
@@ -331,8 +331,8 @@ def notes_of(cell: NotebookNode, words: dict[str, str], whole: bool) -> list[str
 def is_cut(cell: NotebookNode, text: str) -> bool:
     """Whether a slide leaves out sentences of this text."""
     paragraphs = [own for kind, own in rendering.top_level_parts(text) if kind == "paragraph"]
-    from_end = cell.metadata.get("slideshow", {}).get("shows") == "end"
-    return shown_sentences(paragraphs, from_end) != paragraphs
+    shows = cell.metadata.get("slideshow", {}).get("shows")
+    return shows == "title" or shown_sentences(paragraphs, shows == "end") != paragraphs
 
 
 # --- slides become pages -------------------------------------------------------------------------
@@ -347,13 +347,15 @@ def slide_html(number: int, n_slides: int, slide: Slide, words: dict[str, str]) 
         parts.append(f'<div class="block {block.kind}{fragment}">{block.html}</div>')
     notes = ""
     if slide.notes:
-        notes = f'<aside class="notes" aria-label="{words["notes"]}">{"".join(slide.notes)}</aside>'
+        named = f'class="notes" tabindex="0" aria-label="{words["notes"]}"'
+        notes = f"<aside {named}>{''.join(slide.notes)}</aside>\n"
     label = f"{words['slide']} {number} {words['of']} {n_slides}"
     beside = "" if slide.stacks(slide.blocks) or not slide.blocks else " beside"
+    title = f"<{rank}>{rendering.inline_html(slide.title)}</{rank}>"
     return (
         f'<section class="slide" id="{number}" role="group" aria-roledescription="{words["slide"]}"'
-        f' aria-label="{label}">\n<div class="frame{beside}"><{rank}>{rendering.inline_html(slide.title)}'
-        f"</{rank}>\n{''.join(parts)}</div>\n{notes}</section>\n"
+        f' aria-label="{label}">\n<div class="frame{beside}">{title}\n'
+        f"{''.join(parts)}</div>\n{notes}</section>\n"
     )
 
 
