@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test docs smollm2 room check lint types fast audit
+.PHONY: run test docs smollm2 slides handouts room check lint types fast audit
 
 run: $(VENV)/.run-installed
 	$(BIN)/python -m ch07
@@ -32,6 +32,14 @@ smollm2: $(VENV)/.test-installed
 # ROOM_SMOLLM2=1.
 room: $(VENV)/.run-installed
 	$(BIN)/python tools/make_room.py
+
+# For instructors, from the stored notebooks: slides as HTML files, and a handout per lesson as a PDF,
+# which takes Chromium.
+slides: $(VENV)/.test-installed
+	$(BIN)/python notebooks/slides.py
+
+handouts: $(VENV)/.test-installed
+	$(BIN)/python notebooks/handouts.py
 
 # While you work: style, types and the chapter's own tests but the slow ones. One thread for the
 # tests, because the types are checked at the same time.
