@@ -86,6 +86,7 @@ def test_chromium_prints_title_page_numbers_and_embedded_fonts(language, tmp_pat
         assert embedded and set(embedded) == {"yes"}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the fake browser is a script of sh")
 def test_a_browser_that_prints_nothing_is_an_error_with_its_words(tmp_path):
     broken = tmp_path / "browser"
     broken.write_text("#!/bin/sh\necho no screen >&2\nexit 3\n", encoding="utf-8")
