@@ -5,7 +5,6 @@ Pygments and docutils, which do the work, come with requirements-docs.txt.
 """
 
 import base64
-import itertools
 import re
 import struct
 from html import escape
@@ -106,10 +105,27 @@ def split_folded(source: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def sentences(paragraph: str) -> list[str]:
-    """The sentences of a paragraph, English or Chinese; joined, they are the paragraph again."""
-    cuts = [found.end() for found in SENTENCE_END.finditer(paragraph)]
-    bounds = itertools.pairwise([0, *cuts, len(paragraph)])
-    return [paragraph[start:end] for start, end in bounds if start < end]
+    """The sentences of a paragraph, English or Chinese; joined, they are the paragraph again.
+
+    What stands in brackets, or is emphasised, stays together.
+    """
+    parts = [""]
+    start = 0
+    for found in SENTENCE_END.finditer(paragraph):
+        parts[-1] = paragraph[start : found.end()]
+        if is_closed(parts[-1]):
+            start = found.end()
+            parts.append("")
+    parts[-1] = paragraph[start:]
+    return [part for part in parts if part]
+
+
+def is_closed(text: str) -> bool:
+    """Whether a piece of Markdown closes every bracket and mark that it opens."""
+    text = re.sub(r"`[^`]*`", "", text)
+    are_even = all(text.count(mark) % 2 == 0 for mark in "*`$")
+    pairs = (("(", ")"), ("（", "）"), ("[", "]"))
+    return are_even and all(text.count(a) == text.count(b) for a, b in pairs)
 
 
 def n_words(text: str) -> int:

@@ -310,7 +310,7 @@ def test_sentences_joined_are_the_paragraph(path, language):
             if kind == "paragraph":
                 parts = rendering.sentences(text)
                 assert "".join(parts) == text
-                assert all(part.strip() for part in parts)
+                assert all(part.strip() and rendering.is_closed(part) for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -319,6 +319,8 @@ def test_sentences_joined_are_the_paragraph(path, language):
         ("One. Two! Three? Four.", 4),
         ("It costs 2.5 nats (Wang et al. 2023, section 2).", 1),
         ("**Wrong:** look. (In brackets.) `code` follows.", 3),
+        ("*Chapter 7, section 7.2. The code is here.* More.", 2),
+        ("See (this. And that.) Then `a. B` is *x*.", 2),
         ("一句。两句（对吗？）三句！", 3),
         ("“你好。”他说。", 2),
         ("", 0),
