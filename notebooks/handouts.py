@@ -24,10 +24,10 @@ ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(HERE))
 
-import build  # noqa: E402
 import rendering  # noqa: E402
 import slides  # noqa: E402
 
+import build  # noqa: E402
 import ch07  # noqa: E402
 from ch07.exercises.catalogue import Exercise, find, solution_file  # noqa: E402
 from ch07.pages.chromium import find_chromium  # noqa: E402

@@ -27,9 +27,9 @@ ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(HERE))
 
-import build  # noqa: E402
 import rendering  # noqa: E402
 
+import build  # noqa: E402
 from ch07.pages.one_file import one_file_page  # noqa: E402
 
 MOST_WORDS = 60  # of a text that a slide shows; the rest is in the notes

@@ -19,9 +19,9 @@ from nbclient.exceptions import CellExecutionError
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "notebooks"))
 
-import build  # noqa: E402
 import install_missing  # noqa: E402
 
+import build  # noqa: E402
 from ch07.models.smollm2 import INSTALL_COMMAND, smollm2_file  # noqa: E402
 
 PATHS = build.notebooks()
