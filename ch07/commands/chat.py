@@ -13,11 +13,10 @@ from typing import Any
 import torch
 
 from ch07.config import ANSWER_TOKENS, flag_of
-from ch07.data.chat_dataset import drop_oldest_turns
 from ch07.data.chat_forms import full_prompt
 from ch07.data.entry_checks import MAX_FIELD_CHARACTERS
 from ch07.generation.decoding import Sampling
-from ch07.generation.respond import Answer, respond_streaming
+from ch07.generation.respond import Answer, forget_oldest_turns, respond_streaming
 from ch07.models.model_slice import use_fastest_threads
 from ch07.models.model_to_answer import load_model_to_answer
 from ch07.models.saved_run import TrainedModel
@@ -151,13 +150,12 @@ class ChatSession:
             entry = {**entry, "system": self.system}
         if not self.history:
             return entry
-        context = self.run.model.config.context_length
-        room = min(self.options.get("max_new_tokens", ANSWER_TOKENS), context // 2)
-        entry, n_dropped = drop_oldest_turns(
+        entry, n_dropped = forget_oldest_turns(
             {**entry, "history": self.history, "output": ""},
+            self.run.model.config,
             self.run.tokenizer,
             self.run.style,
-            max_length=context - room,
+            self.options.get("max_new_tokens", ANSWER_TOKENS),
         )
         if n_dropped:
             self.history = self.history[n_dropped:]

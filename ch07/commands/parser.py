@@ -133,6 +133,12 @@ COMMANDS = (
         run_arguments.add_chat,
     ),
     Command(
+        "serve",
+        "serve a run or another model: a chat page, and OpenAI's interface",
+        "ch07.commands.serve:serve",
+        run_arguments.add_serve,
+    ),
+    Command(
         "export",
         "write a run as a folder that Hugging Face's transformers loads",
         "ch07.commands.export:export",

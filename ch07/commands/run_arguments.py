@@ -85,6 +85,48 @@ def add_chat(parser: argparse.ArgumentParser) -> None:
     _add_sampling(parser)
 
 
+def add_serve(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `serve`."""
+    parser.add_argument("folder", metavar="RUN", help=RUN_OR_MODEL)
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen at (default: 127.0.0.1, this machine alone; others need a key)",
+    )
+    parser.add_argument(
+        "--port",
+        type=number(int, 0, 65535),
+        default=8000,
+        help="(default: 8000; 0: any free one)",
+    )
+    parser.add_argument(
+        "--max-rows",
+        type=number(int, 1, 1024),
+        default=16,
+        help="answers that are written at once (default: 16, or as many as fit into memory)",
+    )
+    parser.add_argument(
+        "--queue",
+        type=number(int, 0, 10_000),
+        default=64,
+        help="answers that may wait for their turn; more are refused (default: 64)",
+    )
+    parser.add_argument(
+        "--time-limit",
+        metavar="SECONDS",
+        type=number(float, 1, 86_400),
+        default=120.0,
+        help="for one answer, waiting included (default: 120)",
+    )
+    parser.add_argument(
+        "--key-file",
+        metavar="FILE",
+        help="a file with the key that clients must send (default: CH07_SERVE_KEY, or no key)",
+    )
+    add_weights(parser)
+    add_device(parser)
+
+
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=NEW_TOKENS, default=ANSWER_TOKENS)
     parser.add_argument(

@@ -103,7 +103,7 @@ def _encode(run: TrainedModel, prompt: str, system: str | None, raw: bool) -> li
     if system is not None and (raw or not (run.conversations or {}).get("system")):
         raise InputError("this prompt has no system message: put it into the prompt itself")
     if raw:
-        token_ids = _encode_raw(run, prompt)
+        token_ids = encode_raw(run, prompt)
     else:
         entry = {"instruction": prompt.strip(), **({} if system is None else {"system": system})}
         token_ids = encode_chat_prompt(entry, run.tokenizer, run.style)
@@ -115,7 +115,7 @@ def _encode(run: TrainedModel, prompt: str, system: str | None, raw: bool) -> li
     return token_ids
 
 
-def _encode_raw(run: TrainedModel, prompt: str) -> list[int]:
+def encode_raw(run: TrainedModel, prompt: str) -> list[int]:
     """The ids of a prompt that may hold a whole chat template; its marks are tokens, no others."""
     known: set[str] = run.tokenizer.special_tokens_set
     marks = frozenset(mark for mark in known if mark in run.style.no_input)

@@ -11,12 +11,13 @@ import tiktoken
 import torch
 
 from ch07.config import ANSWER_TOKENS
-from ch07.data.chat_dataset import encode_chat_prompt
+from ch07.data.chat_dataset import drop_oldest_turns, encode_chat_prompt
 from ch07.data.tokenizer import end_token_id
 from ch07.generation.decoding import GREEDY, Sampling, continue_prompts
 from ch07.generation.prompt_lookup import continue_prompt
 from ch07.generation.text_stream import TextStream
 from ch07.models.adapters import LanguageModel
+from ch07.models.architectures import ModelConfig
 from ch07.models.resource_estimate import answers_at_once
 from ch07.utils.errors import InputError
 from instruction_dataset import BOOK_STYLE, Entry, PromptStyle
@@ -106,6 +107,21 @@ def respond_streaming(
     )
     stream.end()
     return Answer(tokenizer.decode(row.token_ids), row.stopped)
+
+
+def forget_oldest_turns(
+    entry: Entry,
+    config: ModelConfig,
+    tokenizer: tiktoken.Encoding,
+    style: PromptStyle,
+    max_new_tokens: int,
+) -> tuple[Entry, int]:
+    """(the entry with the latest turns that leave room for an answer, how many were forgotten).
+
+    Room is left for `max_new_tokens`, but for no more than half of the context.
+    """
+    room = min(max_new_tokens, config.context_length // 2)
+    return drop_oldest_turns(entry, tokenizer, style, config.context_length - room)
 
 
 def _check_lengths(prompts: Sequence[Sequence[int]], context: int) -> None:
