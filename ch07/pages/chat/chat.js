@@ -269,7 +269,7 @@ function showDraftPrompt() {
 function showInput(isShown) {
   byId("input-box").hidden = !isShown;
   byId("toggle-input").setAttribute("aria-expanded", String(isShown));
-  byId("toggle-input").textContent = isShown ? "Remove the input" : "Add an input";
+  byId("toggle-input").textContent = isShown ? "Remove input" : "Add input";
 }
 
 function toggleInput() {

@@ -18,6 +18,8 @@ const ENDS = {
   stopped: "You stopped this answer.",
 };
 
+const FEWEST_TIMED = 5; // tokens: of fewer, a speed says little
+
 function byId(id) {
   return document.getElementById(id);
 }
@@ -83,7 +85,7 @@ function showTurn(turn, isLast, actions) {
 function noteOf(turn) {
   const parts = [];
   if (turn.nTokens !== undefined) {
-    const speed = turn.seconds > 0.05 ? `, ${Math.round(turn.nTokens / turn.seconds)} a second` : "";
+    const speed = turn.nTokens >= FEWEST_TIMED ? `, ${Math.round(turn.nTokens / turn.seconds)} a second` : "";
     parts.push(`${counted(turn.nTokens, "token")}${speed}.`);
   }
   if (ENDS[turn.end]) parts.push(ENDS[turn.end]);
