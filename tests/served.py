@@ -49,13 +49,16 @@ class PausedBatch(ContinuousBatch):
     def __init__(self, run, max_rows=4):
         super().__init__(run.model, max_rows, end_id=-1)
         self._allowed = threading.Semaphore(0)
+        self.has_paused = True
 
     def allow(self, n_steps):
+        self.has_paused = False
         self._allowed.release(n_steps)
 
     def step(self):
         if self._allowed.acquire(timeout=0.01):
             return super().step()
+        self.has_paused = True
         return self._remove_stopped()
 
 
@@ -120,6 +123,7 @@ def serving(run=None, *, max_rows=4, queue=8, time_limit=DEADLINE, key=None, bat
     with open_socket("127.0.0.1", 0) as opened:
         started = threading.Event()
         server = make_server(app, lambda: engine.end_answers("shutdown"), started.set)
+        server.config.timeout_keep_alive = 1
         thread = threading.Thread(target=server.run, args=([opened],), daemon=True)
         url = url_of(opened)
         thread.start()

@@ -14,8 +14,8 @@ import hmac
 import ipaddress
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,6 +25,7 @@ from ch07.utils.hosts import LOCAL_HOSTS
 from ch07.utils.validation import quote
 
 MAX_BODY_BYTES = 1_000_000
+MAX_DISCARDED_BYTES = 10_000_000  # of a body that was refused already
 BODY_SECONDS = 30.0
 OPEN_TO_ALL = ("/",)  # without a key: the page itself, which holds no data
 HEADERS = {
@@ -91,14 +92,18 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", []), *own]}
             await send(message)
 
+        body = RequestBody(receive)
         try:
             _check_access(scope, self.rules)
             if scope["method"] == "POST":
-                receive = await _with_whole_body(scope, receive)
+                _check_kind(scope)
+                await body.read()
         except ApiError as error:
+            if not await body.discard():
+                error.headers["Connection"] = "close"
             await error_response(error)(scope, receive, send_with_headers)
             return
-        await self.app(scope, receive, send_with_headers)
+        await self.app(scope, body.receive, send_with_headers)
 
 
 # --- who asks -----------------------------------------------------------------------------------
@@ -172,33 +177,58 @@ def _is_address(name: str) -> bool:
 
 
 # --- the body -----------------------------------------------------------------------------------
-async def _with_whole_body(scope: Scope, receive: Receive) -> Receive:
-    """A `receive` that has the whole body; ApiError for one that is no JSON, or has no end."""
+def _check_kind(scope: Scope) -> None:
     kind = (_header(scope, b"content-type") or "").partition(";")[0].strip().casefold()
     if kind != "application/json":
         raise ApiError("the header Content-Type must be application/json", status=415)
-    try:
-        body = await asyncio.wait_for(_read_body(receive), BODY_SECONDS)
-    except asyncio.TimeoutError:
-        raise ApiError(
-            f"the body did not arrive within {BODY_SECONDS:g} seconds", status=408
-        ) from None
-    first: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive_again() -> Message:
-        return first.pop() if first else await receive()
-
-    return receive_again
 
 
-async def _read_body(receive: Receive) -> bytes:
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ApiError("the client has gone", status=499)
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
+class RequestBody:
+    """The body of a request: read whole, within limits, and then given to the application."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._is_whole = False  # whether its end has come
+        self._has_timed_out = False
+        self._body = bytearray()
+        self._is_given = True
+
+    async def read(self) -> None:
+        """Read all of it; ApiError if it is too large, or takes too long."""
+        self._is_given = False
+        try:
+            await asyncio.wait_for(self._read_parts(MAX_BODY_BYTES), BODY_SECONDS)
+        except asyncio.TimeoutError:
+            self._has_timed_out = True
+            message = f"the body did not arrive within {BODY_SECONDS:g} seconds"
+            raise ApiError(message, status=408) from None
+        if len(self._body) > MAX_BODY_BYTES:
             raise ApiError(f"the body has more than {MAX_BODY_BYTES:,} bytes", status=413)
-        if not message.get("more_body", False):
-            return bytes(body)
+
+    async def discard(self) -> bool:
+        """Read on and forget it, within limits; returns whether its end has come.
+
+        A client that is still sending would not read why it was refused.
+        """
+        self._body.clear()
+        with suppress(asyncio.TimeoutError):
+            if not self._has_timed_out:
+                await asyncio.wait_for(self._read_parts(MAX_DISCARDED_BYTES, False), BODY_SECONDS)
+        return self._is_whole
+
+    async def receive(self) -> Message:
+        """For the application: first the body, and then whatever comes after it."""
+        if self._is_given:
+            return await self._receive()
+        self._is_given = True
+        return {"type": "http.request", "body": bytes(self._body), "more_body": False}
+
+    async def _read_parts(self, max_bytes: int, is_kept: bool = True) -> None:
+        n_bytes = 0
+        while not self._is_whole and n_bytes <= max_bytes:
+            message = await self._receive()
+            part = message.get("body", b"")
+            n_bytes += len(part)
+            if is_kept:
+                self._body += part
+            self._is_whole = not message.get("more_body", False)  # also if the client has gone
