@@ -86,7 +86,7 @@ def test_a_question_is_answered_as_on_the_command_line(browser, served):
     with begin(browser, served) as page:
         ready(page)
         assert page.text_content("h1") == "small" == page.title().split(" ")[0]
-        assert "answered by itself" in page.text_content("#memory")
+        assert "doesn't remember" in page.text_content("#memory")
         ask(page, "  Name a fruit. ")
         assert page.input_value("#question") == ""
         assert finished(page, 1) == [expected(served, "Name a fruit.")]

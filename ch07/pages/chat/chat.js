@@ -23,7 +23,7 @@ async function begin() {
   byId("model-name").textContent = about.model;
   byId("memory").textContent = about.remembers
     ? "Tuned on conversations: it remembers earlier turns."
-    : "Tuned on single questions: each is answered by itself, without the earlier ones.";
+    : "Tuned on single questions: it doesn't remember earlier ones.";
   byId("system-field").hidden = !about.takes_system;
   byId("welcome-text").textContent = about.suggestions.length
     ? "The model has never seen these three, but it was trained on others like them."
@@ -139,7 +139,6 @@ function addTurn(question, input) {
 
 function useSuggestion(suggestion) {
   if (!writing && settingsAreValid()) addTurn(suggestion.instruction, suggestion.input);
-  byId("question").focus();
 }
 
 // Have the last question answered, for the first time or again, with the settings of this moment.
@@ -158,7 +157,7 @@ async function answerTurn(turn) {
     nTokens: undefined,
   });
   showConversation();
-  byId("question").focus({ preventScroll: true });
+  focusQuestion();
   scrollToEnd(true);
   const started = performance.now();
   try {
@@ -223,7 +222,12 @@ function newConversation() {
   byId("announcement").textContent = "A new conversation";
   if (about === null) begin();
   else showConversation();
-  byId("question").focus();
+  focusQuestion();
+}
+
+// Ready for typing; but a phone's keyboard would cover what is to be read.
+function focusQuestion() {
+  if (matchMedia("(hover: hover)").matches) byId("question").focus({ preventScroll: true });
 }
 
 function isNearTheEnd() {
