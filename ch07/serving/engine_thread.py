@@ -22,8 +22,6 @@ from ch07.serving.api_errors import ApiError, server_busy
 from ch07.serving.request_fields import Limits
 from ch07.utils.errors import UserError
 
-STEP_FAILED = "the model failed at this; the server's terminal says why"
-
 
 @dataclass(frozen=True)
 class AnswerEnd:
@@ -189,6 +187,10 @@ class EngineThread:
         except UserError as error:
             self._events.append((ticket, ApiError(str(error))))
             return
+        except Exception as error:
+            self._report(error)
+            self._events.append((ticket, _model_failed()))
+            return
         ticket.row = row
         self._tickets[row] = ticket
         self._filters[row] = (stream, stop_filter)
@@ -218,8 +220,7 @@ class EngineThread:
         ticket = self._tickets.pop(row, None)
         self._filters.pop(row, None)
         if ticket is not None:
-            error = ApiError(STEP_FAILED, status=500, code="model_failed")
-            self._events.append((ticket, error))
+            self._events.append((ticket, _model_failed()))
 
     def _deliver(self) -> None:
         """Pass the events of a step to the event loop, which wakes up once for all of them."""
@@ -230,3 +231,8 @@ class EngineThread:
         assert self._loop is not None
         with suppress(RuntimeError):  # if the loop is closed, nobody waits any more
             self._loop.call_soon_threadsafe(self._hand_out, events)
+
+
+def _model_failed() -> ApiError:
+    message = "the model failed at this; the server's terminal says why"
+    return ApiError(message, status=500, code="model_failed")

@@ -16,6 +16,7 @@ from ch07.data.tokenizer import end_token_id
 from ch07.generation.decoding import Sampling, generate
 from ch07.generation.http_backend import complete_at_url
 from ch07.generation.respond import respond
+from ch07.utils.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +269,24 @@ def test_a_failure_of_the_model_is_an_error_for_those_who_waited_and_for_no_othe
         batch._write_tokens = proper
         batch.allow(10)
         assert served.chat("Hello", max_tokens=3)[0] == 200
+
+
+def test_an_answer_that_cannot_even_begin_stops_no_other(monkeypatch):
+    run = trained()
+    with serving(run) as served:
+        submit = served.engine._batch.submit
+        faults = [ValueError("a bug"), InputError("no such prompt")]
+
+        def fail(*given, **options):
+            raise faults.pop(0)
+
+        monkeypatch.setattr(served.engine._batch, "submit", fail)
+        assert served.chat("Hello")[0] == 500
+        status, answer = served.chat("Hello")
+        assert (status, answer["error"]["message"]) == (400, "no such prompt")
+        assert [str(failure) for failure in served.failures] == ["a bug"]
+        monkeypatch.setattr(served.engine._batch, "submit", submit)
+        assert served.chat("Hello", max_tokens=2)[0] == 200
 
 
 # --- other clients ------------------------------------------------------------------------------
