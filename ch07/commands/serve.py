@@ -60,7 +60,7 @@ def serve(
         engine = EngineThread(batch, run.tokenizer, max_waiting=queue, report=_print_failure)
         service = Service(run, engine, time_limit, suggestions=suggested_questions(run))
         app = make_app(service, AccessRules(names_of_this_machine(host), key))
-        address = f"{service.model_id} answers at {url_of(opened)} (Ctrl-C ends it)"
+        address = f"serving {run.name} at {url_of(opened)} (Ctrl-C ends it)"
 
         def announce() -> None:
             print(terminal_safe(address), flush=True)

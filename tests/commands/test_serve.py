@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -40,7 +41,7 @@ def started(run, *options, **variables):
     )
     try:
         line = process.stdout.readline()
-        assert line.startswith("run answers at http://127.0.0.1:"), process.stderr.read()
+        assert re.match(r"serving \S*run at http://127.0.0.1:\d", line), process.stderr.read()
         yield process, line.split()[3]
     finally:
         process.kill()
