@@ -60,37 +60,6 @@ class Service:
 
 def make_app(service: Service, rules: AccessRules) -> ASGIApp:
     """The application for one model, behind its checks."""
-    page = one_file_page("chat", connect="'self'")
-
-    async def show_page(request: Request) -> Response:
-        return HTMLResponse(page)
-
-    async def about(request: Request) -> Response:
-        return JSONResponse(describe_service(service))
-
-    async def show_prompt(request: Request) -> Response:
-        asked = parse_chat(parse_json(await request.body()), service.model_id)
-        prompt = await asyncio.to_thread(chat_prompt, service.run, asked)
-        return JSONResponse(describe_prompt(service.run, prompt))
-
-    async def models(request: Request) -> Response:
-        model = model_object(service.model_id, service.started)
-        return JSONResponse({"object": "list", "data": [model]})
-
-    async def model(request: Request) -> Response:
-        if request.path_params["name"] != service.model_id:
-            raise ApiError("there is no such model here", status=404, code="model_not_found")
-        return JSONResponse(model_object(service.model_id, service.started))
-
-    async def chat_completions(request: Request) -> ASGIApp:
-        asked = parse_chat(parse_json(await request.body()), service.model_id)
-        prompt = await asyncio.to_thread(chat_prompt, service.run, asked)
-        return await _answer(service, prompt, asked.limits, is_chat=True, receive=request.receive)
-
-    async def completions(request: Request) -> ASGIApp:
-        asked = parse_completion(parse_json(await request.body()), service.model_id)
-        prompt = await asyncio.to_thread(completion_prompt, service.run, asked)
-        return await _answer(service, prompt, asked.limits, is_chat=False, receive=request.receive)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -98,17 +67,69 @@ def make_app(service: Service, rules: AccessRules) -> ASGIApp:
         yield
         await service.engine.stop()
 
+    answers = Endpoints(service)
     routes = [
-        Route("/", show_page),
-        Route("/chat/about", about),
-        Route("/chat/prompt", show_prompt, methods=["POST"]),
-        Route("/v1/models", models),
-        Route("/v1/models/{name:path}", model),
-        Route("/v1/chat/completions", chat_completions, methods=["POST"]),
-        Route("/v1/completions", completions, methods=["POST"]),
+        Route("/", answers.page),
+        Route("/chat/about", answers.about),
+        Route("/chat/prompt", answers.prompt, methods=["POST"]),
+        Route("/v1/models", answers.models),
+        Route("/v1/models/{name:path}", answers.model),
+        Route("/v1/chat/completions", answers.chat_completions, methods=["POST"]),
+        Route("/v1/completions", answers.completions, methods=["POST"]),
     ]
     handlers: Any = {ApiError: _api_error, HTTPException: _http_error, Exception: _bug}
     return Guard(Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers), rules)
+
+
+class Endpoints:
+    """What is answered at each address."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._page = one_file_page("chat", connect="'self'")
+
+    async def page(self, request: Request) -> Response:
+        """The chat page."""
+        return HTMLResponse(self._page)
+
+    async def about(self, request: Request) -> Response:
+        """What the page needs to know."""
+        return JSONResponse(describe_service(self._service))
+
+    async def prompt(self, request: Request) -> Response:
+        """The prompt of a conversation as it is really sent."""
+        _, prompt = await self._read_chat(request)
+        return JSONResponse(describe_prompt(self._service.run, prompt))
+
+    async def models(self, request: Request) -> Response:
+        """The list of the one model."""
+        return JSONResponse({"object": "list", "data": [self._model()]})
+
+    async def model(self, request: Request) -> Response:
+        """The one model, by its name."""
+        if request.path_params["name"] != self._service.model_id:
+            raise ApiError("there is no such model here", status=404, code="model_not_found")
+        return JSONResponse(self._model())
+
+    async def chat_completions(self, request: Request) -> ASGIApp:
+        """An answer to the last message of a conversation."""
+        limits, prompt = await self._read_chat(request)
+        return await _answer(self._service, prompt, limits, is_chat=True, receive=request.receive)
+
+    async def completions(self, request: Request) -> ASGIApp:
+        """A text, continued as it is."""
+        service = self._service
+        asked = parse_completion(parse_json(await request.body()), service.model_id)
+        prompt = await asyncio.to_thread(completion_prompt, service.run, asked)
+        return await _answer(service, prompt, asked.limits, is_chat=False, receive=request.receive)
+
+    async def _read_chat(self, request: Request) -> tuple[Limits, Prompt]:
+        asked = parse_chat(parse_json(await request.body()), self._service.model_id)
+        # Tokenizing a long text takes a moment, in which others must not wait.
+        return asked.limits, await asyncio.to_thread(chat_prompt, self._service.run, asked)
+
+    def _model(self) -> dict[str, Any]:
+        return model_object(self._service.model_id, self._service.started)
 
 
 def describe_service(service: Service) -> dict[str, Any]:
