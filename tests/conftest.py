@@ -35,6 +35,7 @@ if Path(sitecustomize.__file__).parent != NO_NETWORK:  # some Pythons bring one 
 # others have no work left. `make test` tells xdist to keep this order.
 LONGEST = (
     "test_finetune test_notebooks test_distributed test_readme test_survival test_sandbox "
+    "test_book test_class_report test_handouts test_slides test_collate_explorer test_look "
     "test_export test_mutate test_job test_sizes test_pretrained test_token_store test_doctor "
     "test_safety"
 ).split()
