@@ -3,6 +3,7 @@
 python -m ch07 grade FOLDER [--exercise NAME] [--json FILE] [--jobs N]
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ def grade(
 
     Returns 0 however many mistakes there are, and 1 if a submission could not be read.
     """
+    if not folder:
+        raise OptionError("FOLDER is empty: name the one that holds the submissions")
     if json is not None:
         _check_can_be_written(Path(json))
     wanted = wanted_exercises(exercise)
@@ -54,8 +57,12 @@ def grade(
 
 def _check_can_be_written(path: Path) -> None:
     """OptionError before anything is graded, not after."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise OptionError(f"--json {path} can't be written: name a file in a folder that exists")
+    is_other = os.path.lexists(path) and not path.is_file()  # a folder, a pipe or a device
+    if is_other or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OptionError(
+            f"--json {path} can't be written: name a file in a folder that exists and can be "
+            "written to"
+        )
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -18,6 +18,7 @@ from ch07.utils.unicode_text import compose, fold_case
 
 MAX_FILE_BYTES = 1_000_000  # of a Python file; a long one has a hundredth of it
 MAX_FILES = 200  # of one learner
+MAX_DEPTH = 30  # folders, one in the other
 TO_UNPACK = (".zip", ".7z", ".rar", ".gz", ".tgz", ".tar", ".xz", ".bz2")
 NOT_WRITTEN_BY_HAND = ("__pycache__", "__MACOSX", "site-packages", "node_modules")
 
@@ -156,7 +157,21 @@ def _python_files(path: Path, problems: list[str]) -> Iterator[tuple[str, Path]]
 def _files_below(
     folder: Path, inside: PurePosixPath, problems: list[str]
 ) -> Iterator[tuple[str, Path]]:
-    for path in sorted(folder.iterdir(), key=lambda path: (reading_order(path.name), path.name)):
+    """The Python files of a folder and of those in it; `inside`: its place in the submission."""
+    if len(inside.parts) > MAX_DEPTH:
+        shown = readable_name("/".join(inside.parts[:2]))
+        problems.append(
+            f"{shown} holds more than {MAX_DEPTH} folders, one in the other; the rest is left out."
+        )
+        return
+    try:
+        paths = sorted(folder.iterdir(), key=lambda path: (reading_order(path.name), path.name))
+    except OSError as error:
+        shown = readable_name(str(inside) if inside.parts else folder.name)
+        problems.append(f"{shown} can't be read: {error.strerror}.")
+        return
+    taken = {path.name for path in paths}
+    for path in paths:
         name = str(inside / path.name)
         if _is_hidden(path.name):
             continue
@@ -165,7 +180,19 @@ def _files_below(
         elif path.is_dir() and not (path / "pyvenv.cfg").exists():
             yield from _files_below(path, inside / path.name, problems)
         elif path.suffix.lower() == ".py":
+            importable = f"{path.name[:-3]}.py"
+            if importable != path.name and importable in taken:
+                problems.append(_name_problem(name, importable))
+                continue
+            taken.add(importable)
             yield f"{name[:-3]}.py", path
+
+
+def _name_problem(name: str, taken: str) -> str:
+    shown = readable_name(name)
+    return (
+        f"{shown} is left out, since {readable_name(taken)} is there as well: rename one of them."
+    )
 
 
 def _link_problem(name: str) -> str:

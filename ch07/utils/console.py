@@ -17,7 +17,7 @@ def terminal_safe(text: str) -> str:
 def json_text(value: Any) -> str:
     """Indented JSON: letters of every script stay readable, control characters are escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def terminal_line(text: str, width: int | None = TERMINAL_WIDTH) -> str:

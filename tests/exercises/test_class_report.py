@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from ch07.exercises.museum.collection import EXHIBITS
 from ch07.exercises.sandbox import open_sandbox
 from ch07.exercises.sandbox_process import CAN_FORK
 from ch07.exercises.submissions import MAX_FILE_BYTES, read_submissions
+from ch07.utils.console import json_text
 
 DRAFT = "custom_collate_draft_1"
 RIGHT = """
@@ -330,6 +332,7 @@ def test_names_of_all_kinds_are_kept_apart_and_shown(tmp_path, shared):
         "a\nb",
         "x" * 90,
         "é 🐍",
+        "🏴\U000e0067\U000e0062\U000e007f",  # a flag: letters that are not printable
         "ünï.v2",
     ]
     hand_in(tmp_path, {f"{name}.py": RIGHT for name in names})
@@ -343,7 +346,10 @@ def test_names_of_all_kinds_are_kept_apart_and_shown(tmp_path, shared):
     assert found.pop("both") == FAILED and set(found.values()) == {PASSED}
     rows = class_text(report).split("\n\n")[0].splitlines()
     assert len({display_width(row) for row in rows}) == 1
-    assert json.dumps(report.to_json(), ensure_ascii=False).encode("utf-8")
+    assert json.loads(json_text(report.to_json()).encode("utf-8"))["learners"] == [
+        {**asdict(grades), "results": [asdict(r) for r in grades.results], "problems": []}
+        for grades in report.grades
+    ]
 
 
 def test_links_and_packed_files_and_notebooks_are_named_and_not_followed(tmp_path, capsys, shared):
@@ -369,6 +375,45 @@ def test_links_and_packed_files_and_notebooks_are_named_and_not_followed(tmp_pat
     assert "grades.csv" in printed.err and "grades.csv" not in text
     rows = {line.split()[0]: line.split()[-1] for line in printed.out.splitlines() if "/1" in line}
     assert rows["good"] == rows["partly"] == "1/1" and rows["file.py"[:-3]] == "0/1"
+
+
+def test_two_files_that_would_have_one_name_are_kept_apart_and_said(tmp_path):
+    folder = tmp_path / "class"
+    hand_in(folder, {"twice/mine.py": RIGHT, "clash/mine.py/inner.py": RIGHT, "alone/a.PY": RIGHT})
+    for learner in ("twice", "clash"):
+        other = folder / learner / "mine.PY"
+        if other.exists():
+            pytest.skip("this disk does not tell MINE.PY from mine.py")
+        other.write_text(WRONG, encoding="utf-8")
+    (folder / "alone" / "a.Py").write_text(RIGHT, encoding="utf-8")
+    alone, clash, twice = read_submissions(folder)[0]
+    assert twice.files == {"mine.py": RIGHT.encode()}
+    assert clash.files == {"mine.py/inner.py": RIGHT.encode()}
+    assert list(alone.files) == ["a.py"]
+    assert twice.problems == (
+        "mine.PY is left out, since mine.py is there as well: rename one of them.",
+    )
+    assert clash.problems == twice.problems and len(alone.problems) == 1
+
+
+def test_folders_without_end_or_permission_leave_the_rest_to_be_read(tmp_path, monkeypatch):
+    deepest = tmp_path / "class" / "deep" / "/".join(["x"] * 600)
+    deepest.mkdir(parents=True)
+    hand_in(tmp_path / "class", {"deep/mine.py": RIGHT, "shut/a/b.py": RIGHT, "shut/c.py": RIGHT})
+    iterdir = Path.iterdir
+
+    def refuse(folder):
+        if folder.name == "a":
+            raise PermissionError(13, "Permission denied")
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    deep, shut = read_submissions(tmp_path / "class")[0]
+    assert list(deep.files) == ["mine.py"] and list(shut.files) == ["c.py"]
+    assert deep.problems == (
+        "x/x holds more than 30 folders, one in the other; the rest is left out.",
+    )
+    assert shut.problems == ("a can't be read: Permission denied.",)
 
 
 # --- the command --------------------------------------------------------------------------------
@@ -400,11 +445,17 @@ def test_a_folder_that_is_no_class_is_refused(tmp_path, files, words, capsys, no
 
 
 def test_a_report_that_could_not_be_written_is_refused_before_anything_runs(
-    tmp_path, capsys, no_sandbox
+    tmp_path, capsys, no_sandbox, monkeypatch
 ):
     hand_in(tmp_path, {"a.py": RIGHT})
-    for target in (tmp_path, tmp_path / "none" / "report.json"):
+    device = tmp_path / "device"
+    device.symlink_to(os.devnull)
+    for target in (tmp_path, tmp_path / "none" / "report.json", device):
         assert main(["grade", str(tmp_path), "--json", str(target)]) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda path, mode: False)
+        assert main(["grade", str(tmp_path), "--json", str(tmp_path / "report.json")]) == 2
+    assert main(["grade", ""]) == 2  # not the current folder
     assert main(["grade", str(tmp_path / "a.py")]) == 1
     assert main(["grade", str(tmp_path), "--exercise", "no_such"]) == 1
     assert "choose one of" in capsys.readouterr().err
