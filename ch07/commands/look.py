@@ -33,7 +33,7 @@ def look(
     """
     path = Path(folder) / PAGE if out is None else Path(out)
     if out is not None or path.parent.is_dir():  # else it is no run, which `load_run` says
-        check_new_file(path, "--out")
+        check_new_file(path if out is None else out, "--out")
     run = load_run(folder, choose_device(device))
     options = LookOptions(answers, max_size, bits, answers_only)
     page = look_page(run, options, _print_note).encode()

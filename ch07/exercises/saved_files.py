@@ -83,10 +83,13 @@ def _contents(path: Path, is_folder: bool) -> Contents:
 
 
 def _read(file: Path) -> bytes | None:
+    """What is in a file; of one that is too large, only that: it is there, and is checked."""
     try:
         return read_plain(file, MAX_FILE_BYTES)
-    except (OSError, DataError):
+    except OSError:
         return None
+    except DataError as error:
+        return str(error).encode("utf-8", "surrogateescape") if file.is_file() else None
 
 
 def _with_imports(file: Path, read: Callable[[Path], bytes | None]) -> dict[Path, bytes | None]:

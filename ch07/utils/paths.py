@@ -8,11 +8,11 @@ from ch07.utils.errors import OptionError, RunFolderError
 
 def check_new_file(path: str | Path, option: str) -> None:
     """OptionError unless a new file can be created at `path`; `option` is named in the message."""
+    if not str(path):
+        raise OptionError(f"{option} is empty: give the name of a new file")
     path = Path(path)
     if os.path.lexists(path):  # a link that leads nowhere exists, too
         raise OptionError(f"{path} exists: choose another name for {option}")
-    if not path.name:
-        raise OptionError(f"{option} is empty: give the name of a new file")
     folder = path.absolute().parent
     if not folder.is_dir():
         raise OptionError(f"{path.parent} is not a folder: choose another for {option}")

@@ -9,6 +9,7 @@ import pytest
 from ch07.commands import check_watch
 from ch07.commands.check_watch import watch_files
 from ch07.commands.cli import main
+from ch07.exercises import saved_files as saved_files_module
 from ch07.exercises.progress import difference
 from ch07.exercises.report import Report
 from ch07.exercises.saved_files import PATIENCE, saved_files
@@ -99,6 +100,11 @@ def test_a_file_that_stays_away_or_empty_is_said_once_and_checked_once_it_is_bac
         (["mine.py"], []),
     ]
     assert len(events(mine, write(mine, ""), *long)) == 2
+
+
+def test_a_file_that_is_too_large_is_there_and_checked(mine, monkeypatch):
+    monkeypatch.setattr(saved_files_module, "MAX_FILE_BYTES", 3)
+    assert events(mine) == [(["mine.py"], [])]
 
 
 def test_in_a_folder_only_what_changed_and_what_imports_it_is_checked(tmp_path):

@@ -79,6 +79,11 @@ def test_whatever_has_the_name_stays(tmp_path, kind):
     assert path.lstat() == before
 
 
+def test_an_empty_name_is_called_empty():
+    with pytest.raises(OptionError, match="--out is empty: give the name of a new file"):
+        check_new_file("", "--out")
+
+
 COMMANDS = {  # each with the place of the new file
     "grid": ["grid", "--rows", "1", "--png", "NEW"],
     "prepare-data": ["prepare-data", "DATA", "NEW"],
