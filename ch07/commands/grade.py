@@ -13,7 +13,7 @@ from ch07.exercises.class_report import ClassReport, Grades, grade_all, wanted_e
 from ch07.exercises.class_table import class_text, fit, progress_line, summary
 from ch07.exercises.sandbox_limits import EXERCISE_SECONDS
 from ch07.exercises.submissions import read_submissions
-from ch07.utils.console import json_text, terminal_safe
+from ch07.utils.console import json_text, terminal_line
 from ch07.utils.errors import OptionError
 from ch07.utils.exit_codes import EXIT_FAILED
 from ch07.utils.publication import atomic_write
@@ -51,7 +51,8 @@ def grade(
     print(f"\n{summary(report)}")
     if json is not None:
         _write_json(Path(json), report.to_json())
-        print(terminal_safe(f"The report, with a sentence on each mistake, is in {json}."))
+        text = f"The report, with a sentence on each mistake, is in {json}."
+        print(terminal_line(text, width=None))
     return EXIT_FAILED if any(grades.problems for grades in graded) else 0
 
 
@@ -81,4 +82,5 @@ def _show_progress(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(terminal_safe(text), file=sys.stderr, flush=True)
+    """One line, even where a name holds a line break."""
+    print(terminal_line(text, width=None), file=sys.stderr, flush=True)

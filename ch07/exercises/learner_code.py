@@ -20,6 +20,7 @@ WRITTEN_BY_LEARNERS = (
     ROOT / "ch07" / "exercises" / "museum",
 )
 MAX_MESSAGE = 300  # characters of an exception's message
+MAX_LINE = 200  # characters of a line of code that a report quotes
 MAX_PRINTED = 200  # characters of a learner's own output that a report repeats
 
 
@@ -88,7 +89,13 @@ def describe_error(error: BaseException) -> str:
     ]
     if not frames:
         return text
-    return f"{text} (line {frames[-1].lineno}: {frames[-1].line or '?'})"
+    return f"{text} (line {frames[-1].lineno}: {quoted_line(frames[-1].line or '?')})"
+
+
+def quoted_line(line: str) -> str:
+    """A line of a learner's code as a sentence quotes it: its beginning, if it is very long."""
+    line = line.strip()
+    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} ..."
 
 
 class PrintedText(io.StringIO):

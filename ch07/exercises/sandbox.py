@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ch07.exercises.catalogue import exercises, find, solution_file
+from ch07.exercises.learner_code import quoted_line
 from ch07.exercises.report import Report
 from ch07.exercises.sandbox_limits import EXERCISE_SECONDS
 from ch07.exercises.sandbox_process import Job, Runner, start_runner
@@ -139,10 +140,12 @@ def _defined_exercises(tree: ast.Module) -> list[str]:
 
 def _syntax_report(path: Path, error: SyntaxError | ValueError) -> Report:
     line = getattr(error, "lineno", None)
-    if line is None:
+    if "null bytes" in str(error):
+        why = "it contains null bytes, which no text does"
+    elif line is None:
         why = "it is not UTF-8 text"
     else:
-        text = (getattr(error, "text", None) or "").strip()
+        text = quoted_line(getattr(error, "text", None) or "")
         why = f"{error.args[0]}, line {line}: {text}"
     return Report(path.name, "mistake", "syntax", f"Python can't read the file: {why}.")
 
@@ -176,4 +179,4 @@ def _line_in_trace(path: str, source: str, trace: str) -> str:
     if found is None or not 1 <= int(found[1]) <= len(lines):
         return ""
     number = int(found[1])
-    return f"{WHERE} {number}: {lines[number - 1].strip()}"
+    return f"{WHERE} {number}: {quoted_line(lines[number - 1])}"

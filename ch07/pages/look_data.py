@@ -24,8 +24,14 @@ from ch07.pages.one_file import one_file_page
 from ch07.runs import run_folder
 from ch07.utils.atomic_files import read_json
 from ch07.utils.console import count
-from ch07.utils.errors import OptionError, RunFolderError
-from instruction_dataset import Entry, PromptStyle, check_fields, parse_template
+from ch07.utils.errors import InputError, OptionError, RunFolderError
+from instruction_dataset import (
+    Entry,
+    PromptStyle,
+    check_fields,
+    is_valid_unicode,
+    parse_template,
+)
 
 ANSWERS = 20  # that are computed for a model that doesn't fit into the page
 MEGABYTE = 10**6
@@ -96,13 +102,29 @@ def read_answers(run: Run) -> list[Entry]:
         return []
     try:
         entries = read_json(path)
+        if not isinstance(entries, list):
+            raise InputError("it is not a list of answers")
         for number, entry in enumerate(entries, start=1):
-            check_fields(number, entry)
-            if not isinstance(entry.get("model_response"), str):
-                raise TypeError(f"entry {number} has no text under 'model_response'")
+            _check_answer(number, entry)
         return entries
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} can't be read: {error}") from None
+
+
+def _check_answer(number: int, entry: Any) -> None:
+    """ValueError unless it is an entry, with its turns before if it has some, and an answer."""
+    check_fields(number, entry)
+    history = entry.get("history", [])
+    if not isinstance(history, list):
+        raise InputError(f"entry {number}: 'history' is not a list")
+    for turn in history:
+        check_fields(number, turn)
+    for name, text in (
+        ("model_response", entry.get("model_response")),
+        ("system", entry.get("system", "")),
+    ):
+        if not isinstance(text, str) or not is_valid_unicode(text):
+            raise InputError(f"entry {number} has no valid text under {name!r}")
 
 
 def is_right(entry: Entry) -> bool:

@@ -17,6 +17,7 @@ from ch07.models.attention_weights import logits_and_attention
 from ch07.models.saved_run import Run
 from ch07.pages.look_weights import base64_of_float16
 from ch07.utils.console import count
+from ch07.utils.errors import RunFolderError
 from instruction_dataset import Entry
 
 TOP_TOKENS = 10  # that are listed, as in look/reading.js
@@ -58,6 +59,11 @@ def reading_of(model: BaseModel, ids: Sequence[int], n_prompt: int, end_id: int)
     """One text as `look/reading.js` reads it: each row of the result is about one token."""
     logits, attention = logits_and_attention(model, ids)
     logits = logits.double().cpu()  # (T, V)
+    if not logits.isfinite().all():
+        raise RunFolderError(
+            "the model computes numbers that are not finite, so there is nothing to show: train "
+            "again with a lower --lr"
+        )
     targets = torch.tensor([*ids[1:], end_id])
     right = logits.gather(1, targets[:, None])[:, 0]
     ties = (logits == right[:, None]) & (torch.arange(logits.shape[1]) < targets[:, None])

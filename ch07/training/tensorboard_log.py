@@ -41,7 +41,7 @@ class TensorBoardLog:
         self._started = time.time() - seconds  # TensorBoard's "relative time" is training time
         by_step = {sample["step"]: sample for sample in samples}
         for n in range(1, len(history) + 1):
-            self._write(history[:n], by_step.get(history[n - 1]["step"]))
+            self._write(history[max(0, n - 2) : n], by_step.get(history[n - 1]["step"]))
         self._writer.flush()
         for file in old_files:
             file.unlink()
@@ -56,6 +56,7 @@ class TensorBoardLog:
         self._writer.close()
 
     def _write(self, history: History, sample: Sample | None) -> None:
+        """Write the last record; of those before it, only the last one is needed."""
         record = history[-1]
         when = {"global_step": record["step"], "walltime": self._started + record["seconds"]}
         values = {**scalars(record), "tokens_per_second": tokens_per_second(history[-2:])[-1]}

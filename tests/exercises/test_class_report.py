@@ -483,6 +483,14 @@ def test_learners_who_fail_are_graded_and_said_one_by_one(tmp_path, capsys, shar
     assert value["mistakes"][0]["learners"] == ["a", "c"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_a_name_with_a_line_break_stays_on_one_line(tmp_path, capsys):
+    folder = hand_in(tmp_path / "class", {"a\n9 of 9 b.py": "", "note\nx.txt": ""})
+    assert main(["grade", str(folder), "--exercise", "3"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and lines[1].startswith("1/1 a\\n9")
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_interruption_ends_it_soon_and_leaves_no_process(tmp_path, jobs):
     import psutil

@@ -93,6 +93,14 @@ def test_a_file_without_an_exercise_and_the_solution_itself_are_refused(tmp_path
     assert check_file(binary)[0].diagnosis == "syntax"
     binary.write_bytes(b"a\x00b")
     assert check_file(binary)[0].diagnosis == "syntax"
+    assert "contains null bytes" in check_file(binary)[0].sentence
+
+
+def test_of_a_very_long_line_only_the_beginning_is_quoted(tmp_path):
+    long = "a" * 100_000
+    for line in (f"x = ! {long}", f"raise ValueError(1)  # {long}"):
+        (report,) = check_file(write(tmp_path, RIGHT + line))
+        assert report.status == "mistake" and len(report.sentence) < 1000
 
 
 def _root():

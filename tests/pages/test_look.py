@@ -690,7 +690,28 @@ def test_a_prefix_and_faulty_answers_are_refused(tokenizer, tmp_path):
     run = make_run(tmp_path / "prefix", ENTRIES, tokenizer=tokenizer, method="prefix")
     with pytest.raises(RunFolderError, match="--method prefix"):
         write_page(run)
-    for faulty in ([{"instruction": "a"}], [{**ENTRIES[0], "model_response": 5}], [5], {"a": 1}):
+    half = "\ud800"
+    for faulty in (
+        [{"instruction": "a"}],
+        [{**ENTRIES[0], "model_response": 5}],
+        [{**ENTRIES[0], "model_response": half}],
+        [{**ENTRIES[0], "system": 5}],
+        [{**ENTRIES[0], "system": half}],
+        [{**ENTRIES[0], "history": None}],
+        [{**ENTRIES[0], "history": "abc"}],
+        [{**ENTRIES[0], "history": [{"instruction": "a"}]}],
+        [5],
+        {"a": 1},
+        None,
+    ):
         run = make_run(tmp_path / "faulty", faulty, tokenizer=tokenizer)
-        with pytest.raises(RunFolderError, match="can't be read"):
+        with pytest.raises(RunFolderError, match=r"can't be read: (entry 1|it is not a list)"):
             write_page(run)
+
+
+def test_a_model_that_computes_no_numbers_is_refused(tokenizer, tmp_path):
+    run = make_run(tmp_path / "nan", ENTRIES, tokenizer=tokenizer)
+    with torch.no_grad():
+        run.model.final_norm.weight[3] = float("nan")
+    with pytest.raises(RunFolderError, match="not finite"):
+        write_page(run, answers_only=True)

@@ -7,6 +7,7 @@ from browser import open_browser, open_page, serious_faults
 
 from ch07.pages import one_file
 from ch07.pages.one_file import one_file_page
+from ch07.utils.errors import InputError
 
 HTML = """<!doctype html>
 <html lang="en">
@@ -67,6 +68,16 @@ def test_scripts_and_styles_work_and_data_stay_data(small_page, browser):
         colour = page.evaluate("getComputedStyle(document.getElementById('out')).color")
         assert colour == "rgb(1, 2, 3)"
         assert serious_faults(page) == []
+
+
+def test_data_are_json_in_utf8_or_refused(small_page):
+    texts = ["half \ud800", "</script>", "\u2028"]
+    page = one_file_page("small", {"words": texts}).encode().decode()
+    block = page.split('id="words">')[1].split("</script>")[0]
+    assert json.loads(block) == texts
+    for number in (float("nan"), float("-inf")):
+        with pytest.raises(InputError, match=r"of the page \(words\) .* not finite"):
+            one_file_page("small", {"words": [number]})
 
 
 @pytest.mark.parametrize(
