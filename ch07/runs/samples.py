@@ -14,6 +14,7 @@ from ch07.runs import run_folder
 from ch07.utils.atomic_files import write_jsonl
 from ch07.utils.errors import InputError, RunFolderError
 from ch07.utils.plain_files import read_plain
+from ch07.utils.validation import has_lone_surrogate
 
 
 class Sample(TypedDict):
@@ -37,7 +38,10 @@ def read_samples(folder: str | Path) -> list[Sample]:
     if not path.exists():
         return []
     try:
-        samples = [json.loads(line) for line in read_plain(path).decode("utf-8").split("\n")[:-1]]
+        *lines, rest = read_plain(path).decode("utf-8").split("\n")
+        if rest:
+            raise InputError(f"line {len(lines) + 1} is not complete")
+        samples = [json.loads(line) for line in lines]
         _check_samples(samples)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunFolderError(f"{path} can't be read: {error}") from None
@@ -53,6 +57,8 @@ def _check_samples(samples: Sequence[Any]) -> None:
         texts = [value for name, value in sample.items() if name != "step"]
         if type(sample["step"]) is not int or not all(isinstance(text, str) for text in texts):
             raise InputError(f"line {number} has a value of the wrong type")
+        if any(has_lone_surrogate(text) for text in texts):
+            raise InputError(f"line {number} contains half a character (a lone surrogate)")
         if sample["step"] <= step_before:
             raise InputError(f"line {number} doesn't follow the one before it")
         step_before = sample["step"]

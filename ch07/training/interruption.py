@@ -81,8 +81,7 @@ def explain_failures(folder: Path) -> Iterator[None]:
         raise
     except (OSError, CheckpointError) as error:
         reason = getattr(error, "strerror", None) or error
-        name = getattr(error, "filename", None)
-        place = folder if name is None or str(name).startswith(str(folder)) else name
+        place = _place_of(error, folder)
         raise RunStoppedError(f"{place}: {reason}. {describe_saved_state(folder)}") from error
     except FloatingPointError as error:
         raise DivergedError(f"{error}\n{describe_saved_state(folder)}") from error
@@ -101,6 +100,18 @@ def explain_failures(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         log_rank0(f"\nstopped immediately. {describe_saved_state(folder)}")
         raise
+
+
+def _place_of(error: Exception, folder: Path) -> Path:
+    """The file that an error is about, as far as a reader knows it: no name that is temporary."""
+    name = getattr(error, "filename", None)
+    if name is None:
+        return folder
+    path = Path(str(name))
+    if not path.is_relative_to(folder):
+        return path
+    is_temporary = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return folder if is_temporary else path
 
 
 def describe_saved_state(folder: Path) -> str:

@@ -32,6 +32,7 @@ def test_what_is_written_is_read_back(tmp_path):
         ["null"],
         [json.dumps({**sample(1), "more": 1})],
         [json.dumps({**sample(1), "answer": 3})],
+        [json.dumps({**sample(1), "answer": "\ud800"})],
         [json.dumps({**sample(1), "step": "1"})],
         [json.dumps({**sample(1), "step": True})],
         [json.dumps(sample(2)), json.dumps(sample(2))],
@@ -43,6 +44,14 @@ def test_what_no_run_wrote_is_refused(tmp_path, lines):
     text = "".join(f"{line}\n" for line in lines)
     (tmp_path / run_folder.SAMPLES).write_text(text, encoding="utf-8")
     with pytest.raises(RunFolderError, match=r"samples\.jsonl can't be read"):
+        read_samples(tmp_path)
+
+
+def test_half_a_line_is_refused(tmp_path):
+    save_samples(tmp_path, [sample(1), sample(2)])
+    path = tmp_path / run_folder.SAMPLES
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(RunFolderError, match="line 2 is not complete"):
         read_samples(tmp_path)
 
 

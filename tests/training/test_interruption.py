@@ -55,6 +55,22 @@ def test_numbers_that_diverge_say_what_is_saved(tmp_path):
     assert str(caught.value).startswith("loss or gradient is not finite\nNo checkpoint was written")
 
 
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("watch.html", "watch.html"),
+        ("checkpoint/.new-7/model.safetensors", ""),
+        (None, ""),
+        ("/elsewhere", "/elsewhere"),
+    ],
+)
+def test_an_error_names_the_file_unless_it_is_temporary(tmp_path, name, place):
+    path = None if name is None else str(tmp_path / name)
+    with pytest.raises(RunStoppedError) as caught, explain_failures(tmp_path):
+        raise IsADirectoryError(21, "Is a directory", path)
+    assert str(caught.value).startswith(f"{tmp_path / place}: Is a directory. ")
+
+
 def test_a_fault_of_the_program_stays_one(tmp_path):
     with pytest.raises(RuntimeError, match="shapes") as caught, explain_failures(tmp_path):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
