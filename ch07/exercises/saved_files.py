@@ -56,13 +56,13 @@ def _settled_contents(
     path: Path, is_folder: bool, seen: Contents | None, sleep: Callable[[float], None]
 ) -> Contents:
     """The files as they are once nothing is being written to them any more."""
-    before = _contents(path, is_folder)
+    before = _contents(path, is_folder, seen or {})
     if seen is None or before == seen:
         return before
     n_same = 0
     while True:
         sleep(POLL_SECONDS)
-        now = _contents(path, is_folder)
+        now = _contents(path, is_folder, seen)
         n_same = n_same + 1 if now == before else 0
         half_written = any(data and not now.get(file) for file, data in seen.items())
         if n_same >= (PATIENCE if half_written else 1):
@@ -70,15 +70,17 @@ def _settled_contents(
         before = now
 
 
-def _contents(path: Path, is_folder: bool) -> Contents:
+def _contents(path: Path, is_folder: bool, seen: Contents) -> Contents:
     """What is in the Python files of a folder, or in a file and those that it imports.
 
-    A file that can't be read just now is left out.
+    A file that is imported no more is still looked at: it is not gone. One that can't be read just
+    now is left out.
     """
     if is_folder:
         found = {file: _read(file) for file in path.glob("*.py")}
     else:
-        found = _with_imports(path, _read)
+        found = {file: _read(file) for file in seen}
+        found |= _with_imports(path, _read)
     return {file: data for file, data in found.items() if data is not None}
 
 

@@ -140,6 +140,13 @@ def test_one_file_is_checked_again_if_one_that_it_imports_is_saved(mine, tmp_pat
     assert events(mine, write(tmp_path / "helper.py", "y = 2\n")) == [first, first]
 
 
+@pytest.mark.parametrize("text", ["x = 1\n", "from helper import\n"])
+def test_a_helper_that_is_imported_no_more_is_not_gone(mine, tmp_path, text):
+    write(tmp_path / "helper.py", "y = 1\n")()
+    mine.write_text("from helper import y\n", encoding="utf-8")
+    assert events(mine, write(mine, text), *[None] * (PATIENCE + 5)) == [(["mine.py"], [])] * 2
+
+
 # --- the command --------------------------------------------------------------------------------
 
 
