@@ -17,7 +17,6 @@ from ch07.utils.errors import InputError
 PAGES = Path(__file__).parent
 STYLE = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
 SCRIPT = re.compile(r'<script src="([^"]+)"></script>')
-HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a lone surrogate, which UTF-8 doesn't have
 CHARSET = '<meta charset="utf-8">'
 
 
@@ -69,9 +68,10 @@ def _hashes(texts: list[str]) -> str:
 
 
 def _data_blocks(data: Mapping[str, object]) -> str:
-    """The data as JSON in which no text can end the block or open a tag.
+    r"""The data as JSON in which no text can end the block or open a tag.
 
-    InputError for NaN and infinities, which JSON doesn't have: no browser could read the page.
+    Half a character (a lone surrogate), which UTF-8 doesn't have, is escaped: "\udce9". InputError
+    for NaN and infinities, which JSON doesn't have: no browser could read the page.
     """
     blocks = []
     for key, value in data.items():
@@ -82,7 +82,7 @@ def _data_blocks(data: Mapping[str, object]) -> str:
                 f"the data of the page ({key}) hold a number that is not finite, which a page "
                 "can't show"
             ) from None
-        text = HALF_CHARACTER.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
         text = text.replace("<", "\\u003c")
+        text = text.encode(errors="backslashreplace").decode()
         blocks.append(f'<script type="application/json" id="{key}">{text}</script>\n')
     return "".join(blocks)

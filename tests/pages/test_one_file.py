@@ -137,3 +137,11 @@ def test_a_block_is_json_that_a_parser_reads(small_page):
     assert json.loads(block) == HOSTILE
     assert text.count('type="application/json"') == 2
     assert "src=" not in text.replace("img src", "") and "<link" not in text
+
+
+def test_half_a_character_is_escaped_as_json_has_it(small_page):
+    """A folder's name may hold bytes that are no UTF-8: Python has them as lone surrogates."""
+    text = one_file_page("small", {"words": ["Ana\udce9", "é"]}).encode().decode()
+    block = text.split('<script type="application/json" id="words">')[1].split("</script>")[0]
+    assert block == '["Ana\\udce9","é"]'
+    assert json.loads(block) == ["Ana\udce9", "é"]
