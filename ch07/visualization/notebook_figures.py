@@ -14,10 +14,9 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor, nn
+from torch import Tensor
 
 from ch07.visualization.captioned_figure import CaptionedFigure
-from gpt_model import MultiHeadAttention
 
 BLACK = "#000000"
 ORANGE = "#E69F00"
@@ -134,39 +133,6 @@ def draw_selections(
 
 
 # --- attention ----------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def attention_weights(
-    model: nn.Module,
-    attention: MultiHeadAttention,
-    token_ids: Sequence[int],
-    prefix: Tensor | None = None,
-) -> Tensor:
-    """How much each token attends to each key: (H, T, T), or (H, T, P + T) with a prefix.
-
-    `attention` is one of the model's `MultiHeadAttention` modules; `prefix` is the table of a
-    `PrefixEncoder`, (P, 2 * L * C). Row i holds the weights of query i, which sum to 1.
-    """
-    inputs: list[Tensor] = []
-    hook = attention.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
-    try:
-        model(torch.tensor([list(token_ids)]))
-    finally:
-        hook.remove()
-    x = inputs[0][0]  # (T, C), what this layer reads
-    T, C = x.shape
-    H = attention.n_heads
-    queries = attention.W_query(x).view(T, H, C // H).transpose(0, 1)  # (T, C) -> (H, T, D)
-    keys = attention.W_key(x)  # (T, C)
-    if prefix is not None:
-        first = 2 * attention.layer * C  # where this layer's keys begin
-        keys = torch.cat([prefix[:, first : first + C], keys])  # (P + T, C)
-    S = len(keys)
-    keys = keys.view(S, H, C // H).transpose(0, 1)  # (S, C) -> (H, S, D)
-    scores = queries @ keys.transpose(1, 2) / (C // H) ** 0.5  # (H, T, S)
-    future = torch.ones(T, S, dtype=torch.bool).triu(diagonal=S - T + 1)
-    return scores.masked_fill(future, -torch.inf).softmax(dim=-1)
 
 
 def draw_attention(weights: Tensor, words: Sequence[str]) -> CaptionedFigure:
