@@ -11,8 +11,8 @@ from pathlib import Path
 from ch07.commands.check_watch import watch_files
 from ch07.exercises.catalogue import Exercise, exercises, find
 from ch07.exercises.catalogue import hint as hint_of
-from ch07.exercises.progress import summary
 from ch07.exercises.report import Report
+from ch07.exercises.report_summary import summary
 from ch07.exercises.sandbox import check_file, open_sandbox
 from ch07.exercises.sandbox_limits import EXERCISE_SECONDS
 from ch07.utils.console import json_text, shell_path, terminal_line, terminal_safe

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from ch07.exercises.progress import difference, summary
 from ch07.exercises.report import Report
+from ch07.exercises.report_summary import difference, summary
 from ch07.exercises.sandbox import Sandbox, open_sandbox
 from ch07.exercises.saved_files import saved_files
 from ch07.utils.console import count, terminal_line, terminal_safe

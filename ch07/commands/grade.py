@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ch07.exercises.class_report import ClassReport, Grades, grade_all, wanted_exercises
-from ch07.exercises.class_table import class_text, fit, progress_line, summary
+from ch07.exercises.class_table import class_text, fit, learner_line, summary
 from ch07.exercises.sandbox_limits import EXERCISE_SECONDS
 from ch07.exercises.submissions import read_submissions
 from ch07.utils.console import json_text, terminal_line
@@ -44,7 +44,7 @@ def grade(
     graded: list[Grades] = []
     for grades in grade_all(submissions, wanted, seconds, jobs):
         graded.append(grades)
-        _show_progress(progress_line(grades, len(graded), len(submissions)))
+        _show_progress(learner_line(grades, len(graded), len(submissions)))
     _show_progress("")
     report = ClassReport(wanted, tuple(graded))
     print(class_text(report))

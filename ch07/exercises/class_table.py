@@ -43,7 +43,7 @@ def class_text(report: ClassReport) -> str:
     return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
 
-def progress_line(grades: Grades, number: int, n_learners: int) -> str:
+def learner_line(grades: Grades, number: int, n_learners: int) -> str:
     """What to say once a learner is graded: "3/24 Anna: 4 right, 1 wrong"."""
     words = [
         f"{grades.count(status)} {STATUS_WORDS[status]}"

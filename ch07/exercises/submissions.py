@@ -33,7 +33,7 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class Entry:
+class NamedPath:
     """A file or folder of the class's folder."""
 
     path: Path
@@ -61,7 +61,7 @@ def read_submissions(folder: str | Path) -> tuple[list[Submission], list[str]]:
             f"{folder} holds no submission: put one file NAME.py or one folder NAME in it for "
             "each learner"
         )
-    submissions = [_read(entry) for entry in _named_entries(chosen)]
+    submissions = [_read(submitted) for submitted in _named_paths(chosen)]
     others = sorted(readable_name(path.name) for path in paths if path not in chosen)
     return submissions, others
 
@@ -95,25 +95,25 @@ def _can_be_submission(path: Path) -> bool:
     return path.suffix.lower() in (".py", ".ipynb", *TO_UNPACK)
 
 
-def _named_entries(paths: list[Path]) -> list[Entry]:
+def _named_paths(paths: list[Path]) -> list[NamedPath]:
     """Each with a name of its own, in the order of the names.
 
     A file and a folder of the same name keep their whole names.
     """
     short = {path: path.stem if path.suffix.lower() == ".py" else path.name for path in paths}
     taken = Counter(readable_name(name) for name in short.values())
-    entries = []
+    named = []
     for path in paths:
         name = readable_name(short[path])
-        entries.append(Entry(path, name if taken[name] == 1 else readable_name(path.name)))
-    return sorted(entries, key=lambda entry: (reading_order(entry.name), entry.path.name))
+        named.append(NamedPath(path, name if taken[name] == 1 else readable_name(path.name)))
+    return sorted(named, key=lambda submitted: (reading_order(submitted.name), submitted.path.name))
 
 
-def _read(entry: Entry) -> Submission:
+def _read(submitted: NamedPath) -> Submission:
     files: dict[str, bytes] = {}
     problems: list[str] = []
     try:
-        for name, path in _python_files(entry.path, problems):
+        for name, path in _python_files(submitted.path, problems):
             if len(files) == MAX_FILES:
                 problems.append(
                     f"There are more than {MAX_FILES} Python files; the rest is left out."
@@ -121,8 +121,8 @@ def _read(entry: Entry) -> Submission:
                 break
             _read_file(name, path, files, problems)
     except OSError as error:
-        problems.append(f"{entry.name} can't be read: {error.strerror}.")
-    return Submission(entry.name, files, tuple(problems))
+        problems.append(f"{submitted.name} can't be read: {error.strerror}.")
+    return Submission(submitted.name, files, tuple(problems))
 
 
 def _read_file(name: str, path: Path, files: dict[str, bytes], problems: list[str]) -> None:

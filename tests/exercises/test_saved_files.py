@@ -10,8 +10,8 @@ from ch07.commands import check_watch
 from ch07.commands.check_watch import watch_files
 from ch07.commands.cli import main
 from ch07.exercises import saved_files as saved_files_module
-from ch07.exercises.progress import difference
 from ch07.exercises.report import Report
+from ch07.exercises.report_summary import difference
 from ch07.exercises.saved_files import PATIENCE, saved_files
 from ch07.utils.errors import InputError
 
