@@ -148,7 +148,10 @@ def title_html(cell: NotebookNode) -> str:
 
 def ideas_html(notebook: NotebookNode, words: dict[str, str]) -> str:
     """The cells tagged "handout", each with the text before it."""
-    parts, title, text, last = [], "", "", ""
+    parts = []
+    title = ""
+    text = ""
+    last = ""  # the title above the cell before
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             from_end = cell.metadata.get("slideshow", {}).get("shows") == "end"

@@ -36,15 +36,22 @@ MOST_WORDS = 60  # of a text that a slide shows; the rest is in the notes
 # A slide is 1280 x 720 pixels; these are the sizes in slides.css, from which it is reckoned what
 # fits. A test measures all slides in a browser.
 FRAME = 616  # below the top edge and above the bar
-TITLE_LINE, TITLE_COLUMNS = 45, 50
-TEXT_LINE, TEXT_COLUMNS = 35, 88
-CODE_LINE, CODE_COLUMNS = 25, 103
-OUTPUT_LINE, OUTPUT_COLUMNS = 23, 114
-TABLE_LINE, TABLE_COLUMNS = 28, 84
-CHINESE, CHINESE_IN_CODE = 1.9, 2  # widths of a Chinese character, in Latin letters
+TITLE_LINE = 45  # from one line to the next
+TITLE_COLUMNS = 50  # Latin letters in a line
+TEXT_LINE = 35
+TEXT_COLUMNS = 88
+CODE_LINE = 25
+CODE_COLUMNS = 103
+OUTPUT_LINE = 23
+OUTPUT_COLUMNS = 114
+TABLE_LINE = 28
+TABLE_COLUMNS = 84
+CHINESE = 1.9  # width of a Chinese character, in Latin letters
+CHINESE_IN_CODE = 2
 GAP = 18  # between blocks
 EDGE = 24  # above and below the lines of code or output
-LOWEST_PICTURE, TALLEST_PICTURE = 360, 500
+LOWEST_PICTURE = 360  # a wide picture is shown at least so high
+LOWEST_TALL_PICTURE = 500  # a tall one
 NARROW_COLUMNS = 32  # of a text beside a picture
 
 WORDS = {
@@ -226,7 +233,13 @@ def output_blocks(text: str) -> list[Block]:
                 pieces.append(line)
     pieces = [piece.strip("\n") for piece in pieces if piece.strip()]
     return [
-        Block("output", rendering.output_html(piece), output_height(piece) + EDGE, 0, True, True)
+        Block(
+            "output",
+            rendering.output_html(piece),
+            output_height(piece) + EDGE,
+            is_fragment=True,
+            is_tied=True,
+        )
         for piece in pieces
     ]
 
@@ -247,7 +260,7 @@ def code_blocks(cell: NotebookNode, title: str, words: dict[str, str]) -> list[B
         blocks += output_blocks(rendering.printed(cell))
     for png, alt in drawn:
         width, height = rendering.picture_size(png)
-        least = TALLEST_PICTURE if height > width else LOWEST_PICTURE
+        least = LOWEST_TALL_PICTURE if height > width else LOWEST_PICTURE
         html = rendering.picture_html(png, alt, title, words["longer"])
         blocks.append(Block("picture", html, least))
     return blocks
@@ -274,7 +287,7 @@ def slides_of(notebook: NotebookNode, words: dict[str, str]) -> list[Slide]:
         if kind == "notes":
             slides[-1].notes += notes_of(cell, words, whole=True)
             continue
-        heading, blocks = "", []
+        heading = ""
         if cell.cell_type == "markdown":
             source, _ = rendering.split_folded(cell.source)
             heading, blocks = text_blocks(source, marks.get("shows") == "end")
@@ -323,7 +336,7 @@ def notes_of(cell: NotebookNode, words: dict[str, str], whole: bool) -> list[str
     if hides_code(cell):
         notes.append(f"<p>{escape(words['code'])}</p>\n{rendering.code_html(cell.source)}")
     if rendering.pictures(cell) or whole:
-        texts = [rendering.printed(cell), *(words for _, words in rendering.pictures(cell))]
+        texts = [rendering.printed(cell), *(alt for _, alt in rendering.pictures(cell))]
         notes += [rendering.output_html(text) for text in texts if text]
     return notes
 

@@ -1,7 +1,8 @@
 """The book's configuration for Sphinx; `make docs` builds it in both languages.
 
 The source folder is the repository itself, so that a link from a page to a notebook is the same
-link on GitHub, in an editor and here. `-D language=zh_CN` chooses the Chinese pages.
+link on GitHub, in an editor and here. BOOK_LANGUAGE=zh-CN in the environment chooses the Chinese
+pages.
 """
 
 import os
