@@ -16,14 +16,9 @@ from ch07.data.chat_forms import is_chat
 from ch07.data.prompt_styles import ALPACA_STYLE, BARE_STYLE, QUESTION_STYLE
 from ch07.data.tokenizer import end_token_id, load_tokenizer, merges_of, vocabulary_files
 from ch07.pages.one_file import PAGES, one_file_page
+from ch07.pages.style_pieces import style_pieces
 from ch07.utils.errors import DataError
-from instruction_dataset import (
-    BOOK_STYLE,
-    Entry,
-    InstructionDataset,
-    PromptStyle,
-    parse_template,
-)
+from instruction_dataset import BOOK_STYLE, Entry, InstructionDataset
 
 NAME = "collate_explorer"
 STYLES = (BOOK_STYLE, ALPACA_STYLE, QUESTION_STYLE, BARE_STYLE)
@@ -59,28 +54,6 @@ def collate_explorer_page(
 def page_texts() -> dict[str, dict[str, str]]:
     """All that the page says, by language and key."""
     return json.loads((PAGES / NAME / "texts.json").read_text(encoding="utf-8"))
-
-
-def style_pieces(style: PromptStyle) -> dict[str, list[list[str | None]]]:
-    """A style's two templates in pieces [role, text]; a field's text is None.
-
-    >>> style_pieces(PromptStyle("tiny", "{instruction}: {input}", "Q: {instruction}"))["no_input"]
-    [['template', 'Q: '], ['instruction', None]]
-    """
-    return {
-        "with_input": _template_pieces(style.with_input),
-        "no_input": _template_pieces(style.no_input),
-    }
-
-
-def _template_pieces(template: str) -> list[list[str | None]]:
-    pieces: list[list[str | None]] = []
-    for fixed, field, _, _ in parse_template(template):
-        if fixed:
-            pieces.append(["template", fixed])
-        if field is not None:
-            pieces.append([field, None])
-    return pieces
 
 
 def token_counts(entries: Sequence[Entry], tokenizer: tiktoken.Encoding) -> dict[str, Any]:

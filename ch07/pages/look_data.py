@@ -21,17 +21,12 @@ from ch07.models.saved_run import Run
 from ch07.pages.look_readings import readings_block
 from ch07.pages.look_weights import BITS, size_in_page, weights_block
 from ch07.pages.one_file import one_file_page
+from ch07.pages.style_pieces import style_pieces
 from ch07.runs import run_folder
 from ch07.utils.atomic_files import read_json
 from ch07.utils.console import count
 from ch07.utils.errors import InputError, OptionError, RunFolderError
-from instruction_dataset import (
-    Entry,
-    PromptStyle,
-    check_fields,
-    is_valid_unicode,
-    parse_template,
-)
+from instruction_dataset import Entry, check_fields, is_valid_unicode
 
 ANSWERS = 20  # that are computed for a model that doesn't fit into the page
 MEGABYTE = 10**6
@@ -94,8 +89,9 @@ def _checked_size(page: str, options: LookOptions) -> str:
 
 
 def read_answers(run: Run) -> list[Entry]:
-    """The held-out entries with the run's answers; none if there are none. RunFolderError if the
-    file can't be used.
+    """The held-out entries with the run's answers, if there are any.
+
+    RunFolderError if the file can't be used.
     """
     path = run.folder / run_folder.RESPONSES
     if not path.is_file():
@@ -160,18 +156,10 @@ def facts_block(
         "isComputed": computed,
         "isTextRun": bool(run.config["options"].get("text")),
         "isTrainedOnAnswers": run.config["options"].get("loss_on", "all") != "all",
-        "style": style_parts(run.style),
+        "style": style_pieces(run.style),
         "tokenizer": tokenizer_facts(run),
         "held_out": n_held_out,
         "questions": [_question(run, entry) for entry in entries],
-    }
-
-
-def style_parts(style: PromptStyle) -> dict[str, list[list[str | None]]]:
-    """Both templates in pieces: [text, name of the field after it or None]."""
-    return {
-        name: [[text, field] for text, field, _, _ in parse_template(template)]
-        for name, template in (("with_input", style.with_input), ("no_input", style.no_input))
     }
 
 

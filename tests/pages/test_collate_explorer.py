@@ -376,9 +376,11 @@ def test_where_there_is_no_loss_a_sentence_says_why(page, address_part, sentence
 def test_text_has_the_ids_and_roles_of_the_dataset(page, tokenizer, style):
     entries = [{"instruction": text, "input": "", "output": text} for text in HOSTILE]
     entries += [{"instruction": text, "input": text + "\n", "output": " "} for text in HOSTILE]
-    entries += [*ENTRIES[:6], {"instruction": "", "input": "  ", "output": ""}]
-    rows = InstructionDataset(entries[:-1], tokenizer, style, with_prompt_length=True)
-    for entry, (prompt_length, ids) in zip(entries[:-1], list(rows), strict=True):
+    blank = ("  ", "\x1f\x85", "\ufeff")  # JavaScript's `trim` differs on the last two
+    entries += [{"instruction": "Go.", "input": text, "output": "x"} for text in blank]
+    entries += ENTRIES[:6]
+    rows = InstructionDataset(entries, tokenizer, style, with_prompt_length=True)
+    for entry, (prompt_length, ids) in zip(entries, list(rows), strict=True):
         read = "([row, style]) => readTextRow(row, 0, page.styles[style], page.tokenizer)"
         fields = {key: entry[key] for key in ("instruction", "input", "output")}
         row = page.evaluate(read, [fields, style.name])

@@ -18,17 +18,18 @@ from ch07.generation.decoding import generate
 from ch07.models.architectures import read_shape
 from ch07.models.attention_weights import logits_and_attention
 from ch07.models.saved_run import Run, load_run
-from ch07.pages.look_data import LookOptions, choose_answers, look_page, style_parts
+from ch07.pages.look_data import LookOptions, choose_answers, look_page
 from ch07.pages.look_data import tokenizer_facts as facts_of
 from ch07.pages.look_readings import TEMPERATURES
 from ch07.pages.look_weights import base64_of_float16, round_weights, weights_block
 from ch07.pages.one_file import PAGES
+from ch07.pages.style_pieces import style_pieces
 from ch07.utils.errors import InputError, OptionError, RunFolderError
 from gpt_model import GPTModel
 from instruction_dataset import BOOK_STYLE, encode_prompt, split_at_marks
 
 SCRIPTS = ("look/float16.js", "look/gpt.js", "look/llama.js", "look/reading.js", "look/prompt.js")
-SCRIPTS += ("tokenizer.js", "look/model.js")
+SCRIPTS += ("tokenizer.js", "white_space.js", "look/model.js")
 HOSTILE = "</script><img src=x onerror=document.title=1> & \u2028 你好 🙂 <|endoftext|>"
 ENTRIES = [
     {"instruction": "Name a colour.", "input": "", "output": "Red", "model_response": "Red"},
@@ -405,7 +406,7 @@ def test_prompts_have_the_ids_of_training(scripts, tokenizer, tmp_path, name, wi
         {"instruction": HOSTILE, "input": HOSTILE},
         {"instruction": "<|im_start|>", "input": "<|eot_id|>"},
     ]
-    arguments = [style_parts(run.style), facts_of(run), merges_text(run), entries]
+    arguments = [style_pieces(run.style), facts_of(run), merges_text(run), entries]
     found = scripts.evaluate(ENCODE, arguments)
     assert found == [encode_prompt(entry, own, run.style) for entry in entries]
 
@@ -417,7 +418,7 @@ def test_marks_and_white_space_as_in_python(scripts):
         assert found == list(split_at_marks(text, frozenset(marks)))
     letters = [chr(code) for code in range(0x3100) if not 0xD800 <= code < 0xE000]
     texts = [f"{letter}a b{letter}{letter}" for letter in [*letters, "\ufeff"]]
-    assert scripts.evaluate("texts => texts.map(strippedField)", texts) == [
+    assert scripts.evaluate("texts => texts.map(stripped)", texts) == [
         text.strip() for text in texts
     ]
 
@@ -432,9 +433,9 @@ def test_in_a_whole_prompt_the_marks_of_the_template_are_marks(scripts, tokenize
     }"""
     entry = {"instruction": "Name a colour."}
     text = run.style.prompt(entry)
-    found = scripts.evaluate(code, [style_parts(run.style), facts_of(run), text])
+    found = scripts.evaluate(code, [style_pieces(run.style), facts_of(run), text])
     assert found == encode_prompt(entry, own, run.style)
-    found = scripts.evaluate(code, [style_parts(run.style), facts_of(run), "<|endoftext|>"])
+    found = scripts.evaluate(code, [style_pieces(run.style), facts_of(run), "<|endoftext|>"])
     assert found == own.encode_ordinary("<|endoftext|>")  # no mark of this template
 
 

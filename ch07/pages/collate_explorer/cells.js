@@ -49,7 +49,7 @@ function readIdsRow(row, number, needsPrompt) {
 
 // The prompt of a row in pieces [role, text]; a style's piece without text is the field itself.
 function promptParts(row, style) {
-  const pieces = row.input.trim() === "" ? style.no_input : style.with_input;
+  const pieces = stripped(row.input) === "" ? style.no_input : style.with_input;
   return pieces
     .map(([role, text]) => [role, text ?? row[role]])
     .filter(([, text]) => text !== "");

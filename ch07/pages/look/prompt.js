@@ -2,22 +2,14 @@
 
 /* A question as a prompt, and a prompt as token ids: `instruction_dataset.py` in JavaScript. */
 
-const OUTER_WHITE_SPACE = /^[\p{White_Space}\x1c-\x1f]+|[\p{White_Space}\x1c-\x1f]+$/gu;
-
-// A field without white space around it, as training data and `python -m ch07 respond` have it.
-function strippedField(text) {
-  return text.replace(OUTER_WHITE_SPACE, "");
-}
-
-// The prompt in pieces, [{role, text}]: a style is {with_input, no_input}, each [[text, field]].
+/* The prompt in pieces, [{role, text}]: a style is {with_input, no_input}, each [[role, text]], where
+   a field's text is null. Fields have no white space around them, as in training data and in
+   `python -m ch07 respond`. */
 function promptParts(style, instruction, input) {
-  const fields = { instruction: strippedField(instruction), input: strippedField(input) };
+  const fields = { instruction: stripped(instruction), input: stripped(input) };
   const template = fields.input === "" ? style.no_input : style.with_input;
   return template
-    .flatMap(([text, field]) => [
-      { role: "template", text },
-      { role: field, text: field === null ? "" : fields[field] },
-    ])
+    .map(([role, text]) => ({ role, text: text ?? fields[role] }))
     .filter(({ text }) => text !== "");
 }
 
@@ -67,7 +59,7 @@ function encodeParts(parts, tokenizer, marks) {
 
 // The marks that occur in a style's templates: only these are marks in a whole prompt.
 function marksOfStyle(style, marks) {
-  const templates = [...style.with_input, ...style.no_input].map(([text]) => text);
+  const templates = [...style.with_input, ...style.no_input].map(([, text]) => text ?? "");
   const used = Object.entries(marks).filter(([mark]) =>
     templates.some((text) => text.includes(mark)),
   );
