@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ch07.evaluation.metrics import exact_match
 from ch07.pages.one_file import one_file_page
 from ch07.runs import run_folder
 from ch07.runs.samples import Sample
@@ -46,11 +47,16 @@ def training_page(
         "secondsLeft": seconds_left(history, n_steps),
         "written": time.time(),
         "records": records,
-        "samples": list(samples[-MAX_SAMPLES:]),
+        "samples": [_shown(sample) for sample in samples[-MAX_SAMPLES:]],
         "olderSamples": max(0, len(samples) - MAX_SAMPLES),
         "settings": dict(settings),
     }
     return one_file_page("training", {"run": run})
+
+
+def _shown(sample: Sample) -> dict[str, Any]:
+    """A sample, and whether its answer is right by the rule of the run's scores."""
+    return {**sample, "isRight": exact_match(sample["answer"], sample["right"]) == 1}
 
 
 def _needs_log_axis(history: History) -> bool:

@@ -3,6 +3,7 @@
 import pytest
 from browser import open_browser, open_page, serious_faults
 
+from ch07.evaluation.metrics import exact_match
 from ch07.pages.training_page import FAILED, FINISHED, STOPPED, training_page
 from ch07.runs.samples import Sample
 
@@ -113,6 +114,15 @@ def test_before_the_first_evaluation_it_says_so(tmp_path, browser):
         assert page.locator("#waiting").is_visible() and not page.locator("#losses").is_visible()
         assert not page.locator("#answers").is_visible()
         assert page.text_content("#facts") == "step 0 of 40"
+
+
+def test_an_answer_is_right_by_the_rule_of_the_scores(tmp_path, browser):
+    pairs = [("caf\u00e9", "cafe\u0301"), ("\x1f yes\n", "yes"), ("\ufeffyes", "yes")]
+    samples = [sample(step, answer, right=right) for step, (answer, right) in enumerate(pairs)]
+    with open_page(browser, write(tmp_path, HISTORY, samples)) as page:
+        shown = page.locator("#samples li .right").all_text_contents()
+    expected = ["right" if exact_match(*pair) else "" for pair in pairs]
+    assert shown == expected[::-1] and set(expected) == {"right", ""}
 
 
 def test_the_newest_answer_comes_first_and_what_changed_is_marked(tmp_path, browser):

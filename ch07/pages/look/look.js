@@ -299,7 +299,8 @@ class LookPage {
     if (!isKnown) {
       return;
     }
-    const sameForm = (text) => text.trim().normalize("NFC");
+    // the rule of the run's scores, `exact_match` in ch07/evaluation/metrics.py
+    const sameForm = (text) => stripped(text).normalize("NFC");
     const isRight = sameForm(byId("answer").value) === sameForm(question.output);
     line.className = isRight ? "good" : "bad";
     line.textContent = isRight ? "✓ The right answer." : `✗ The right answer: ${question.output}`;

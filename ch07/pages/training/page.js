@@ -175,11 +175,10 @@ function fillAnswers() {
   part("right").textContent = run.samples[0].right;
   const items = run.samples.map((sample, i) => {
     const item = document.createElement("li");
-    const isRight = sample.answer.trim() === sample.right.trim();
     item.append(
       element("span", "step", `step ${wholeText(sample.step)}`),
       answerElement(sample, run.samples[i - 1]),
-      element("span", "right", isRight ? "right" : ""),
+      element("span", "right", sample.isRight ? "right" : ""),
     );
     return item;
   });
