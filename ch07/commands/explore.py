@@ -27,8 +27,12 @@ def explore(
     check_new_file(out, "--out")
     file = read_data(DATA_FILE if data is None else data, skip_bad_rows)
     for line in summarize_findings(file.findings):
-        print(f"data: {terminal_line(line, width=None)}", file=sys.stderr)
-    page = collate_explorer_page(file.entries, rows, language)
+        _print_note(line)
+    page = collate_explorer_page(file.entries, rows, language, _print_note)
     write_bytes(out, page.encode(), new=True)
     print(f"{terminal_line(out, width=None)}: open it in a browser; it needs no network")
     return 0
+
+
+def _print_note(text: str) -> None:
+    print(f"data: {terminal_line(text, width=None)}", file=sys.stderr)

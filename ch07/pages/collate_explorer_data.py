@@ -6,7 +6,7 @@ toy models are counts of tokens and of neighbouring pairs in training rows, as t
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, pairwise
 from typing import Any
 
@@ -17,6 +17,7 @@ from ch07.data.prompt_styles import ALPACA_STYLE, BARE_STYLE, QUESTION_STYLE
 from ch07.data.tokenizer import end_token_id, load_tokenizer, merges_of, vocabulary_files
 from ch07.pages.one_file import PAGES, one_file_page
 from ch07.pages.style_pieces import style_pieces
+from ch07.utils.console import count
 from ch07.utils.errors import DataError
 from instruction_dataset import BOOK_STYLE, Entry, InstructionDataset
 
@@ -28,20 +29,30 @@ MAX_CHARACTERS = 2000  # of a field that can be chosen; the page is for rows tha
 
 
 def collate_explorer_page(
-    entries: Iterable[Entry], n_entries: int = 40, language: str = "en"
+    entries: Iterable[Entry],
+    n_entries: int = 40,
+    language: str = "en",
+    report: Callable[[str], None] = lambda text: None,
 ) -> str:
     """The page as one HTML text, with the first `n_entries` entries to choose from.
 
-    Conversations of several turns have no single prompt and answer and are left out; DataError if
-    nothing else is there.
+    Conversations of several turns have no single prompt and answer and are left out, and long rows
+    can't be chosen: `report` gets a line on each. DataError if nothing else is there.
     """
-    rows = [entry for entry in islice(entries, TRAINING_ROWS) if not is_chat(entry)]
+    found = list(islice(entries, TRAINING_ROWS))
+    rows = [entry for entry in found if not is_chat(entry)]
     if not rows:
         raise DataError("no row with one instruction and one answer: the explorer shows only those")
+    if len(rows) < len(found):
+        report(f"{count(len(found) - len(rows), 'conversation')} left out")
+    short = [entry for entry in rows if _is_short(entry)]
+    if len(short) < len(rows):
+        n_long = count(len(rows) - len(short), "row")
+        report(f"{n_long} can't be chosen in the page: longer than {MAX_CHARACTERS:,} characters")
     tokenizer = load_tokenizer()
     data = {
         "merges": "\n".join(merges_of(vocabulary_files())),
-        "entries": [_shown(entry) for entry in rows if _is_short(entry)][:n_entries],
+        "entries": [_shown(entry) for entry in short[:n_entries]],
         "styles": {style.name: style_pieces(style) for style in STYLES},
         "counts": token_counts(rows, tokenizer),
         "training-rows": len(rows),

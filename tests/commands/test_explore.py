@@ -28,6 +28,19 @@ def test_writes_a_page_with_the_first_rows_of_a_file(tmp_path, capsys):
     assert "page.html" in capsys.readouterr().out
 
 
+def test_rows_that_can_not_be_chosen_are_counted(tmp_path, capsys):
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    long = {**ROWS[0], "output": "x" * 2001}
+    data = tmp_path / "rows.json"
+    data.write_text(json.dumps([*ROWS, long, {"messages": turns * 2}]), encoding="utf-8")
+    out = tmp_path / "page.html"
+    assert explore(str(out), data=str(data)) == 0
+    assert block(out.read_text(encoding="utf-8"), "entries") == ROWS
+    said = capsys.readouterr().err
+    assert "data: 1 conversation left out\n" in said
+    assert "data: 1 row can't be chosen in the page: longer than 2,000 characters\n" in said
+
+
 def test_refuses_a_file_that_exists_and_rows_that_it_cannot_show(tmp_path):
     out = tmp_path / "page.html"
     out.write_text("mine", encoding="utf-8")
