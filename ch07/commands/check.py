@@ -67,8 +67,10 @@ def check(
 
 def _file_or_folder(path: str) -> Path:
     """The path itself or, if it is the number or name of an exercise, the reader's file for it."""
-    if Path(path).exists() or Path(path).suffix:
+    if Path(path).exists():
         return Path(path)
+    if Path(path).suffix:
+        raise InputError(f"{path} does not exist")
     exercise = _find_exercise(path)
     if exercise is None:
         raise InputError(

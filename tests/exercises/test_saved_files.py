@@ -216,7 +216,7 @@ def test_a_terminal_is_cleared_and_nothing_else(watched, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nothing.py"], "No such file"),
+        (["nothing.py"], "nothing.py does not exist"),
         (["."], "contains no Python file"),
         ([], "neither a file, nor a folder"),
         (["book.ipynb"], "is a notebook"),
