@@ -47,7 +47,10 @@ def _leave(*_signal: object) -> NoReturn:
 
 
 def _run_server(channel: socket.socket) -> int:
-    """Fork a server and wait for its end; returns its exit code, or minus a signal's number."""
+    """Fork a server and wait for its end; returns its exit code, or minus a signal's number.
+
+    One that a learner's code has stopped would wait forever, and so is killed.
+    """
     server = os.fork()
     if server == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -56,7 +59,11 @@ def _run_server(channel: socket.socket) -> int:
             os._exit(0)
         finally:
             os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(server, 0)[1])
+    status = os.waitpid(server, os.WUNTRACED)[1]
+    if os.WIFSTOPPED(status):
+        os.kill(server, signal.SIGKILL)
+        status = os.waitpid(server, 0)[1]
+    return os.waitstatus_to_exitcode(status)
 
 
 def _serve(channel: socket.socket) -> None:
