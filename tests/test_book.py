@@ -147,8 +147,8 @@ def test_each_page_leads_to_its_counterpart_and_back(book, pages, extensions):
 
     exact = 0
     for path, page in pages.items():
-        if path.parent == book:
-            continue
+        if path.parent == book or path.name == "collate_explorer.html":
+            continue  # they have both languages themselves
         language, *rest = path.relative_to(book).parts
         name = "/".join(rest).removesuffix(".html")
         other = {"en": "zh-CN", "zh-CN": "en"}[language]
