@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
 
-from ch07.utils.errors import UserError
+from ch07.utils.errors import InputError
 
 RETRY_SECONDS = 2  # after which a client may ask again when the server was busy
 
 
-class ApiError(UserError):
+class ApiError(InputError):
     """A request that can't be answered: `param` is the field at fault, `code` is for programs."""
 
     def __init__(

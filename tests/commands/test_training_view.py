@@ -14,6 +14,7 @@ import gpt_model
 import train_loop
 from ch07.commands import training_view
 from ch07.commands.cli import main
+from ch07.evaluation.metrics import exact_match
 from ch07.pages import training_page
 from ch07.runs import run_folder
 from ch07.runs.samples import read_samples, save_samples
@@ -89,6 +90,8 @@ def agree(folder):
     assert steps == [sample["step"] for sample in samples] == [0, 2, 4, 6]
     data = page_data(folder)
     assert [{k: v for k, v in r.items() if k != "speed"} for r in data["records"]] == records
+    right = [exact_match(sample["answer"], sample["right"]) == 1 for sample in samples]
+    assert [shown.pop("isRight") for shown in data["samples"]] == right
     assert data["samples"] == samples
     for tag, field in (("loss/training", "train_loss"), ("loss/validation", "val_loss")):
         assert logged(folder, tag) == [(r["step"], float(np.float32(r[field]))) for r in records]
