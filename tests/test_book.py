@@ -95,6 +95,10 @@ def extensions():
     sys.path.remove(str(EXTENSIONS))
 
 
+def test_the_folder_holds_the_book_alone(book):
+    assert {path.name for path in book.iterdir()} == {"en", "zh-CN", "index.html"}
+
+
 def test_every_link_leads_somewhere(pages):
     broken = []
     for path, page in pages.items():

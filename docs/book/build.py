@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -22,18 +23,24 @@ from ch07.data.toy_instructions.build import DATA_FILE  # noqa: E402
 from ch07.pages.collate_explorer_data import collate_explorer_page  # noqa: E402
 
 LANGUAGES = ("en", "zh-CN")  # the folders of the book, and what HTML calls the languages
+SPHINX_WAS_HERE = ".buildinfo"
 
 
 def build(folder: Path) -> None:
-    """Build both languages into a folder; CalledProcessError if one of them has a fault."""
+    """Build both languages into a folder; CalledProcessError if one of them has a fault.
+
+    What an earlier build has left there goes first, so that no page outlives its source.
+    """
     for language in LANGUAGES:
-        command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
-        command += ["-c", str(HERE), "-d", str(folder / "doctrees" / language)]
-        command += [str(ROOT), str(folder / language)]
-        subprocess.run(command, check=True, env={**os.environ, "BOOK_LANGUAGE": language})
+        if (folder / language / SPHINX_WAS_HERE).is_file():
+            shutil.rmtree(folder / language)
+        with tempfile.TemporaryDirectory() as scratch:
+            command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
+            command += ["-c", str(HERE), "-d", str(Path(scratch) / "doctrees")]
+            command += [str(ROOT), str(folder / language)]
+            subprocess.run(command, check=True, env={**os.environ, "BOOK_LANGUAGE": language})
         explorer = collate_explorer_page(load_entries(DATA_FILE), language=language)
         (folder / language / "collate_explorer.html").write_text(explorer, encoding="utf-8")
-    shutil.rmtree(folder / "doctrees")
     shutil.copy(HERE / "choose_language.html", folder / "index.html")
 
 
