@@ -41,6 +41,7 @@ def build(folder: Path) -> None:
             subprocess.run(command, check=True, env={**os.environ, "BOOK_LANGUAGE": language})
         explorer = collate_explorer_page(load_entries(DATA_FILE), language=language)
         (folder / language / "collate_explorer.html").write_text(explorer, encoding="utf-8")
+    shutil.rmtree(folder / "jupyter_execute", ignore_errors=True)  # MyST-NB's copies of pictures
     shutil.copy(HERE / "choose_language.html", folder / "index.html")
 
 
