@@ -10,5 +10,5 @@ python3 -m venv "$VENV"
 "$VENV/bin/python" -m pip install -r requirements-dev.txt
 # Prints the handouts, and the tests of pages run in it; the font has Chinese characters.
 sudo apt-get update -q
-sudo apt-get install -y -q --no-install-recommends chromium fonts-noto-cjk
+sudo apt-get install -y -q --no-install-recommends chromium fonts-dejavu-core fonts-noto-cjk
 "$VENV/bin/python" -m ch07 doctor
