@@ -43,15 +43,20 @@ function collateDraft1(batch, { padId }) {
   return { inputs, targets: NO_TARGETS };
 }
 
+// Rows as inputs without their last columns, and as targets without their first ones.
+function shiftedBy(columns, rows) {
+  return {
+    inputs: rows.map((row) => row.slice(0, -columns)),
+    targets: rows.map((row) => row.slice(columns)),
+  };
+}
+
 // Adds the targets, which are the inputs shifted by one; at least one end follows each row.
 function collateDraft2(batch, { padId }) {
   checkNotEmpty(batch);
   const width = longestOf(batch) + 1;
   const padded = batch.map(({ ids }) => [...ids, ...repeated(padId, width - ids.length)]);
-  return {
-    inputs: padded.map((row) => row.slice(0, -1)),
-    targets: padded.map((row) => row.slice(1)),
-  };
+  return shiftedBy(1, padded);
 }
 
 // Refuses a padding that is no token id, and an ignore_index that is one.

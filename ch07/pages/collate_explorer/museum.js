@@ -108,11 +108,7 @@ const MISTAKES = [
     show: "use=draft2&ids=0,1,2,3,4&ids=5,6&ids=7,8,9",
     targetAt: ({ column }) => column + 2,
     run: (batch, { padId }) => {
-      const padded = padTo(batch, padId, longestOf(batch) + 2);
-      return {
-        inputs: padded.map((row) => row.slice(0, -2)),
-        targets: padded.map((row) => row.slice(2)),
-      };
+      return shiftedBy(2, padTo(batch, padId, longestOf(batch) + 2));
     },
   },
   {
@@ -144,11 +140,7 @@ const MISTAKES = [
     seen: "https://github.com/huggingface/trl/issues/3083",
     show: "use=draft2&ids=0,1,2,3,4&ids=5,6&ids=7,8,9",
     run: (batch, { padId }) => {
-      const padded = padTo(batch, padId, longestOf(batch));
-      return {
-        inputs: padded.map((row) => row.slice(0, -1)),
-        targets: padded.map((row) => row.slice(1)),
-      };
+      return shiftedBy(1, padTo(batch, padId, longestOf(batch)));
     },
   },
   {

@@ -272,6 +272,18 @@ class TransformerBlock {
   }
 }
 
+// What both models do with embeddings (T, C): one block after the other, then the last norm.
+function throughBlocks(model, embeddings, cache) {
+  let x = embeddings;
+  const attention = [];
+  for (const block of model.trf_blocks) {
+    const read = block.forward(x, cache);
+    x = read.x;
+    attention.push(read.weights);
+  }
+  return { hidden: model.final_norm.forward(x), attention };
+}
+
 /* GPT-2, from token ids to what it knows after each of them.
 
    `config` has the values of a GPTConfig; `weights` is a Map of tensors by their names in Python. */
@@ -298,14 +310,8 @@ class GPTModel {
   forward(tokenIds, cache) {
     const C = this.config.emb_dim;
     const positions = tokenIds.map((_, t) => cache.length + t);
-    let x = add(embedding(this.tok_emb, tokenIds, C), embedding(this.pos_emb, positions, C));
-    const attention = [];
-    for (const block of this.trf_blocks) {
-      const read = block.forward(x, cache);
-      x = read.x;
-      attention.push(read.weights);
-    }
-    return { hidden: this.final_norm.forward(x), attention };
+    const x = add(embedding(this.tok_emb, tokenIds, C), embedding(this.pos_emb, positions, C));
+    return throughBlocks(this, x, cache);
   }
 
   // The next-token logits after some hidden states: (T, C) -> (T, V).

@@ -138,14 +138,8 @@ class LlamaModel {
   }
 
   forward(tokenIds, cache) {
-    let x = embedding(this.tok_emb, tokenIds, this.config.emb_dim);
-    const attention = [];
-    for (const block of this.trf_blocks) {
-      const read = block.forward(x, cache);
-      x = read.x;
-      attention.push(read.weights);
-    }
-    return { hidden: this.final_norm.forward(x), attention };
+    const x = embedding(this.tok_emb, tokenIds, this.config.emb_dim);
+    return throughBlocks(this, x, cache);
   }
 
   logits(hidden) {
