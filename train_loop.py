@@ -616,10 +616,13 @@ def record_evaluation(
 def can_redraw() -> bool:
     """Whether standard error is a terminal or a notebook, where a bar replaces itself.
 
-    In a file, every update of the bar would be a line of its own.
+    In a file, every update of the bar would be a line of its own. A notebook is known by the kind
+    of its stream: a script may have imported ipykernel and still write to a file.
     """
-    is_terminal = sys.stderr is not None and sys.stderr.isatty()
-    return is_terminal or "ipykernel" in sys.modules
+    if sys.stderr is None:
+        return False
+    is_notebook = type(sys.stderr).__module__.startswith("ipykernel.")
+    return is_notebook or sys.stderr.isatty()
 
 
 def progress_bar(n_steps: int, state: TrainState, progress: bool) -> "tqdm[Any]":
