@@ -1,10 +1,10 @@
 """Many answers at once that begin and end at different times (continuous batching).
 
-The one idea: the batch is put together anew for each step. A prompt that arrives is read alone,
-into a cache of its own, and its row then joins the others; a row that has ended leaves at once and
-frees its place. So nobody waits for the longest answer of a batch, and every step serves all rows
-that are there. A row's answer is the one that it has alone: it attends to no other row, and draws
-its random numbers from a generator of its own.
+The one idea: the batch is put together anew for each step. Prompts that have arrived are read,
+those of similar length together, and their rows then join the others; a row that has ended leaves
+at once and frees its place. So nobody waits for the longest answer of a batch, and every step
+serves all rows that are there. A row's answer is the one that it has alone: it attends to no other
+row, and draws its random numbers from a generator of its own.
 
 Knows nothing of threads, clocks or networks: `step()` does one step, and whoever calls it decides
 when. Source: Yu et al. 2022, "Orca: A Distributed Serving System for Transformer-Based Generative
@@ -23,6 +23,7 @@ from ch07.generation.decoding import (
     Continuation,
     Sampling,
     choose_tokens,
+    left_padded,
     new_continuations,
 )
 from ch07.generation.joined_cache import CachedRow, join_rows
@@ -34,6 +35,9 @@ from gpt_model import KVCache
 # Tokens of prompts that are read in a step: a long prompt is read in parts, so that those who wait
 # for the next token of their answers wait only a little longer.
 PROMPT_TOKENS_PER_STEP = 256
+# Prompts are read together as long as no more than this part of their columns is padding. Each
+# reading of the weights takes the time of 25 columns (SmolLM2) to 140 (the default model).
+MOST_PADDING = 0.25
 # Columns of room in the common cache. When they are used up, its rows are copied into a new one;
 # this is also when columns go that are padding for every row.
 ROOM = 64
@@ -60,7 +64,7 @@ class BatchRow:
         self.generator = generator
         self.on_token = on_token
         self.n_read = 0  # tokens of the prompt
-        # Where its keys and values lie: in a cache of its own, and later in the common one.
+        # Where its keys and values lie: in a cache for its prompt, and later in the common one.
         self.cache: KVCache | None = None
         self.index = 0  # its place in the cache
 
@@ -196,18 +200,44 @@ class ContinuousBatch:
     def _read_prompts(self) -> None:
         """Read on in the prompts of admitted rows, in order, as many tokens as a step allows."""
         n_left = self.prompt_tokens_per_step
-        while self._reading and n_left > 0:
-            row = self._reading[0]
-            part = row.prompt[row.n_read : row.n_read + n_left]
-            if row.cache is None:
-                row.cache = self.model.new_cache(len(row.prompt))
-            token_ids = torch.tensor([part], device=self.device)  # (1, T)
-            logits = self.model(token_ids, wanted=(slice(None), -1), cache=row.cache)  # (1, V)
-            row.n_read += len(part)
-            n_left -= len(part)
-            if row.n_read == len(row.prompt):
-                row.append(int(choose_tokens(logits, row.sampling, row.generator)))
-                self._joining.append(self._reading.pop(0))
+        whole = []  # rows whose prompts are read from the first token to the last
+        for row in self._reading:
+            if n_left <= 0:
+                break
+            n_unread = len(row.prompt) - row.n_read
+            if row.n_read == 0 and n_unread <= n_left:
+                whole.append(row)
+            else:
+                self._read_part(row, n_left)
+            n_left -= n_unread
+        for rows in groups_of_similar_length(whole):
+            self._read_together(rows)
+        self._joining += [row for row in self._reading if row.n_read == len(row.prompt)]
+        self._reading = [row for row in self._reading if row.n_read < len(row.prompt)]
+
+    def _read_part(self, row: BatchRow, n_tokens: int) -> None:
+        """Read at most so many tokens of a long prompt, which has a cache of its own."""
+        if row.cache is None:
+            row.cache = self.model.new_cache(len(row.prompt))
+        part = row.prompt[row.n_read : row.n_read + n_tokens]
+        token_ids = torch.tensor([part], device=self.device)  # (1, T)
+        logits = self.model(token_ids, wanted=(slice(None), -1), cache=row.cache)  # (1, V)
+        row.n_read += len(part)
+        if row.n_read == len(row.prompt):
+            self._append_chosen(logits, [row])
+
+    def _read_together(self, rows: Sequence[BatchRow]) -> None:
+        """Read whole prompts as one batch, into one cache, and choose their first new tokens."""
+        token_ids, padding = left_padded([row.prompt for row in rows], self.device)  # (B, T), (B,)
+        cache = self.model.new_cache(token_ids.shape[1])
+        logits = self.model(
+            token_ids, wanted=(slice(None), -1), cache=cache, left_padding=padding
+        )  # (B, V)
+        for index, row in enumerate(rows):
+            row.cache = cache
+            row.index = index
+            row.n_read = len(row.prompt)
+        self._append_chosen(logits, rows)
 
     def _join(self) -> None:
         """A new common cache if rows have come or gone, or if the old one has no room."""
@@ -240,19 +270,34 @@ class ContinuousBatch:
             cache=cache,
             left_padding=torch.tensor(padding, device=self.device),
         )  # (B, V)
-        for row, token_id in zip(rows, _choose_for_each(logits, rows), strict=True):
-            row.append(token_id)
+        self._append_chosen(logits, rows)
+
+    def _append_chosen(self, logits: torch.Tensor, rows: Sequence[BatchRow]) -> None:
+        """Choose the next token of each row: (B, V) for B rows."""
+        chosen = choose_tokens(logits).tolist()  # the likeliest of all rows at once
+        for b, row in enumerate(rows):
+            if not row.sampling.is_greedy:
+                chosen[b] = int(choose_tokens(logits[b : b + 1], row.sampling, row.generator))
+            row.append(chosen[b])
+
+
+def groups_of_similar_length(rows: Sequence[BatchRow]) -> list[list[BatchRow]]:
+    """The rows by the length of their prompts, shortest first, in groups with little padding."""
+    groups: list[list[BatchRow]] = []
+    for row in sorted(rows, key=lambda row: len(row.prompt)):
+        if groups and _padding_share([*groups[-1], row]) <= MOST_PADDING:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
+
+
+def _padding_share(rows: Sequence[BatchRow]) -> float:
+    """Which part of a batch of these prompts is padding, 0 to 1."""
+    lengths = [len(row.prompt) for row in rows]
+    return 1 - sum(lengths) / (max(lengths) * len(lengths))
 
 
 def _cached(row: BatchRow) -> CachedRow:
     assert row.cache is not None, "a row whose prompt was read has a cache"
     return CachedRow(row.cache, row.index, row.n_cached)
-
-
-def _choose_for_each(logits: torch.Tensor, rows: Sequence[BatchRow]) -> list[int]:
-    """The next token of each row: the likeliest ones at once, others drawn one by one."""
-    chosen = choose_tokens(logits).tolist()  # (B, V) -> B ids
-    for b, row in enumerate(rows):
-        if not row.sampling.is_greedy:
-            chosen[b] = int(choose_tokens(logits[b : b + 1], row.sampling, row.generator))
-    return chosen

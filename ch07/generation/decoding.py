@@ -125,7 +125,7 @@ def continue_prompts(
         if use_cache:
             cache = model.new_cache(max(map(len, unread)) + max(row.space for row in rows))
             unread = _read_beginning(model, unread, cache)
-        ids, padding = _left_padded(unread, device)  # (B, T), (B,)
+        ids, padding = left_padded(unread, device)  # (B, T), (B,)
         next_input = ids
         while active:
             logits = model(next_input, wanted=(slice(None), -1), cache=cache, left_padding=padding)
@@ -204,7 +204,7 @@ def _read_beginning(
     return [prompt[n_shared:] for prompt in prompts]
 
 
-def _left_padded(
+def left_padded(
     prompts: Sequence[Sequence[int]], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids (B, T) that all end in the last column, and the number of padding columns (B,).

@@ -1,13 +1,21 @@
 """Continuous batching's equality: whoever comes, goes or is cancelled, each answer is its own."""
 
 import random
+from itertools import chain, pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ch07.generation.continuous_batching import ROOM, BatchRow, ContinuousBatch
+from ch07.generation.continuous_batching import (
+    MOST_PADDING,
+    ROOM,
+    BatchRow,
+    ContinuousBatch,
+    groups_of_similar_length,
+)
 from ch07.generation.decoding import Sampling, continue_prompts, generate
 from ch07.generation.joined_cache import CachedRow, join_rows
 from ch07.models.prefix_tuning import PrefixEncoder, PrefixTuned
@@ -64,7 +72,9 @@ def assert_each_as_alone(model, rows):
 
 
 @settings(deadline=None, max_examples=40)
-@given(arrivals=arrivals_lists, max_rows=st.integers(1, 5), at_once=st.sampled_from([1, 5, 256]))
+@given(
+    arrivals=arrivals_lists, max_rows=st.integers(1, 5), at_once=st.sampled_from([1, 5, 30, 256])
+)
 def test_each_answer_is_the_one_it_has_alone(model, arrivals, max_rows, at_once):
     """Whatever arrives when, of whatever length, and in however small parts prompts are read."""
     batch = ContinuousBatch(model, max_rows, end_id=END, prompt_tokens_per_step=at_once)
@@ -194,6 +204,36 @@ def test_a_long_prompt_does_not_stop_those_who_are_writing(model):
         batch.step()
         assert len(writer.continuation.token_ids) == before + 1
         assert (reader.n_read, reader.continuation.token_ids) == (5 * n_steps, [])
+
+
+def test_prompts_of_similar_length_are_read_together(model, monkeypatch):
+    shapes = []
+
+    def spy(token_ids, *arguments, **options):
+        shapes.append(tuple(token_ids.shape))
+        return type(model).forward(model, token_ids, *arguments, **options)
+
+    monkeypatch.setattr(model, "forward", spy)
+    batch = ContinuousBatch(model, 9, end_id=-1, prompt_tokens_per_step=44)
+    rows = [batch.submit([1] * length, 3) for length in (9, 2, 10, 2, 8, 30, 7)]
+    batch.step()
+    # 31 tokens of whole prompts, then 13 of the long one; the last prompt has to wait
+    assert shapes == [(1, 13), (2, 2), (3, 10), (5, 1)]
+    assert [row.n_read for row in rows] == [9, 2, 10, 2, 8, 13, 0]
+
+
+@given(lengths=st.lists(st.integers(1, 60), max_size=12))
+def test_groups_hold_each_prompt_once_and_little_padding(lengths):
+    rows = [SimpleNamespace(prompt=[0] * length) for length in lengths]
+    groups = groups_of_similar_length(rows)
+    assert sorted(map(id, chain(*groups))) == sorted(map(id, rows))
+    sizes = [[len(row.prompt) for row in group] for group in groups]
+    assert list(chain(*sizes)) == sorted(lengths)
+    for group in sizes:
+        assert max(group) * len(group) - sum(group) <= MOST_PADDING * max(group) * len(group)
+    for group, following in pairwise(sizes):  # with the next prompt it would be too much
+        columns = following[0] * (len(group) + 1)
+        assert columns - sum(group) - following[0] > MOST_PADDING * columns
 
 
 def test_memory_goes_with_the_rows(model):
