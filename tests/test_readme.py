@@ -348,7 +348,8 @@ def original_of(path):
 
 
 def figures(text):
-    return sorted(re.findall(r"\d+\.\d+", re.sub(r"\d+\.\d+ million", "", text)))  # 430 万
+    millions = r"(\d+\.\d+ of )?\d+\.\d+ million"  # 430 万
+    return sorted(re.findall(r"\d+\.\d+", re.sub(millions, "", text)))
 
 
 @pytest.mark.parametrize("path", TRANSLATED, ids=page_name)
