@@ -142,16 +142,14 @@ def speed_rows(browser, run, prompts, rounds, folder):
     """The rows about size, seconds and answers."""
     from browser import open_page
 
-    sizes = {}
-    for bits in (16, 24):
-        path = folder / f"{bits}.html"
+    paths = {bits: folder / f"{bits}.html" for bits in (16, 24)}
+    for bits, path in paths.items():
         html = look_page(run, LookOptions(bits=bits), lambda text: None)
         path.write_text(html, encoding="utf-8")
-        sizes[bits] = path.stat().st_size / 1e6
-    seconds, speed, python_speed, reading = [], [], [], []
+    seconds, speed, python_speed, reading, edited = [], [], [], [], []
     for _ in range(rounds):
         started = time.perf_counter()
-        with open_page(browser, path.as_uri()) as page:
+        with open_page(browser, paths[24].as_uri()) as page:
             page.evaluate("lookPage.ready")
             page.locator("#next li").first.wait_for()
             seconds.append(time.perf_counter() - started)
@@ -159,23 +157,37 @@ def speed_rows(browser, run, prompts, rounds, folder):
             told = page.evaluate("details => lookPage.model.ask('generate', details)", details)
             speed.append(told["n"] / told["seconds"])
             reading.append(len(prompts[0]) / told["secondsToRead"])
+            started = time.perf_counter()
+            page.evaluate("ids => lookPage.model.ask('read', { ids, end: -1 })", prompts[0])
+            edited.append(time.perf_counter() - started)
         started = time.perf_counter()
         generate(run.model, [prompts[0]], SPEED_TOKENS, end_id=-1)
         python_speed.append(SPEED_TOKENS / (time.perf_counter() - started))
-    with open_page(browser, path.as_uri()) as page:
-        page.evaluate("lookPage.ready")
-        ids = page.evaluate(ANSWERS, [prompts, end_token_id(run.tokenizer), NEW_TOKENS])
-    expected = [generate(run.model, [prompt], NEW_TOKENS)[0] for prompt in prompts]
-    equal = sum(a == b for a, b in zip(ids, expected, strict=True))
     median = statistics.median
-    return [
-        row("megabytes of the page, 16 bits", sizes[16], None, None),
-        row("megabytes of the page, 24 bits", sizes[24], None, None),
+    rows = [
         row("seconds until the page shows an answer", median(seconds), None, None),
         row("tokens a second, reading", median(reading), None, None),
+        row(f"seconds for an edited prompt ({len(prompts[0])} tokens)", median(edited), None, None),
         row("tokens a second, generating", median(speed), median(python_speed), "Python"),
-        row(f"greedy answers equal, of {len(prompts)}", equal, len(prompts), "Python"),
     ]
+    for bits, path in paths.items():
+        megabytes = path.stat().st_size / 1e6
+        equal = equal_answers(browser, run, prompts, path)
+        rows.append(row(f"megabytes of the page, {bits} bits", megabytes, None, None))
+        what = f"equal greedy answers, {bits} bits"
+        rows.append(row(what, equal, len(prompts), "of so many"))
+    return rows
+
+
+def equal_answers(browser, run, prompts, path):
+    """To how many of the prompts the page at `path` answers as Python does, token for token."""
+    from browser import open_page
+
+    with open_page(browser, path.as_uri()) as page:
+        page.evaluate("lookPage.ready")
+        answers = page.evaluate(ANSWERS, [prompts, end_token_id(run.tokenizer), NEW_TOKENS])
+    expected = [generate(run.model, [prompt], NEW_TOKENS)[0] for prompt in prompts]
+    return sum(a == b for a, b in zip(answers, expected, strict=True))
 
 
 def main():

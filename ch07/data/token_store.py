@@ -1,4 +1,4 @@
-"""Rows as tokens on disk: written once, row by row, and read through memory maps.
+"""Rows as tokens on disk: written once, row by row, and read where they lie.
 
 The one idea: to make a batch, all one needs of a row is where its ids begin and end. These numbers
 are plain arrays in files, of which the system keeps in memory what is being read; so rows that
