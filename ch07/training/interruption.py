@@ -84,7 +84,9 @@ def explain_failures(folder: Path) -> Iterator[None]:
         place = _place_of(error, folder)
         raise RunStoppedError(f"{place}: {reason}. {describe_saved_state(folder)}") from error
     except FloatingPointError as error:
-        raise DivergedError(f"{error}\n{describe_saved_state(folder)}") from error
+        # How to resume isn't said: the same steps would end in the same way.
+        checkpoint, _, _ = newest_intact_checkpoint(folder / run_folder.CHECKPOINT)
+        raise DivergedError(f"{error}\n{_what_is_saved(checkpoint)}") from error
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise RunStoppedError(
@@ -124,8 +126,11 @@ def describe_saved_state(folder: Path) -> str:
         return f"Start again{command}"
     if checkpoint is None and not (folder / run_folder.CONFIG).exists():
         return "The run had not started yet"
-    saved = "No checkpoint was written yet" if checkpoint is None else f"{checkpoint} is complete"
-    return f"{saved}; resume with:\n{resume_command_line(folder)}"
+    return f"{_what_is_saved(checkpoint)}; resume with:\n{resume_command_line(folder)}"
+
+
+def _what_is_saved(checkpoint: Path | None) -> str:
+    return "No checkpoint was written yet" if checkpoint is None else f"{checkpoint} is complete"
 
 
 # --- signals --------------------------------------------------------------------------------------
