@@ -39,10 +39,10 @@ def print_before_after(
 
 
 def next_commands(folder: str | Path, text: bool = False) -> str:
-    """The commands to try after a run: chat, or fine-tune a run that was trained on `text`."""
+    """The commands to try after a run: talk to it, or fine-tune one that was trained on `text`."""
     quoted = shell_path(folder)
     if not text:
-        return f"  python -m ch07 chat {quoted}"
+        return f"  python -m ch07 chat {quoted}\n  python -m ch07 serve {quoted}"
     return (
         f"  python -m ch07 finetune {AFTER_PRETRAINING} --model {quoted}\n"
         "and, to measure the benefit of pretraining,\n"

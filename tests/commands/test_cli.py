@@ -316,6 +316,6 @@ def test_commands_that_are_printed_can_be_copied(tmp_path, capsys):
     printed = capsys.readouterr().out + next_commands(folder) + "\n" + next_commands(folder, True)
     commands = [line for line in printed.splitlines() if "python -m ch07" in line]
     commands.append(resume_command(folder))
-    named = [str(path) for path in (store, curated, prepared, folder, folder, folder)]
+    named = [str(path) for path in (store, curated, prepared, *[folder] * 4)]
     words = [shlex.split(command) for command in commands]
     assert [path for line in words for path in line if path.startswith(str(tmp_path))] == named
