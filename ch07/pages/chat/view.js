@@ -20,29 +20,12 @@ const ENDS = {
 
 const FEWEST_TIMED = 5; // tokens: of fewer, a speed says little
 
-function byId(id) {
-  return document.getElementById(id);
-}
-
-// A new element with a class and a text.
-function element(name, className, text) {
-  const created = document.createElement(name);
-  if (className) created.className = className;
-  if (text !== undefined) created.textContent = text;
-  return created;
-}
-
 // A button that calls a function.
 function button(text, onClick) {
   const created = element("button", "", text);
   created.type = "button";
   created.addEventListener("click", onClick);
   return created;
-}
-
-// "1 token", "2 tokens".
-function counted(n, noun) {
-  return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 }
 
 // The elements of a turn: the question, and the place of its answer.

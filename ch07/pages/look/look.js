@@ -16,22 +16,10 @@ const STOPPED = {
   reader: "stopped by you",
 };
 
-const byId = (id) => document.getElementById(id);
-
 // A block of data in the page; null if it has none of that name.
 function dataBlock(name) {
   const block = byId(name);
   return block === null ? null : JSON.parse(block.textContent);
-}
-
-// An element with a text and a class.
-function element(name, text = "", className = "") {
-  const made = document.createElement(name);
-  made.textContent = text;
-  if (className !== "") {
-    made.className = className;
-  }
-  return made;
 }
 
 // A share as a percentage of fitting precision.
@@ -41,11 +29,6 @@ function percent(share) {
     return value === 0 ? "0 %" : "< 0.01 %";
   }
   return `${value.toFixed(value < 1 ? 2 : value < 10 ? 1 : 0)} %`;
-}
-
-// A number with its noun: "1 token", "2 tokens".
-function count(n, noun) {
-  return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 }
 
 function mean(numbers) {
@@ -63,8 +46,6 @@ class LookPage {
     this.generations = 0; // the same for generated answers
     this.view = null;
     this.selected = 0;
-    this.layer = 0;
-    this.head = 0;
     this.timer = null;
   }
 
@@ -122,7 +103,7 @@ class LookPage {
     byId("run-name").textContent = name;
     document.title = `Look inside ${name}`;
     const nRight = questions.filter((question) => question.isRight).length;
-    const model = `${count(parameters, "parameter")}, ${count(layers, "layer")} of ${count(heads, "head")}`;
+    const model = `${counted(parameters, "parameter")}, ${counted(layers, "layer")} of ${counted(heads, "head")}`;
     const shown = questions.length < heldOut ? "answers shown here" : "held-out answers";
     const of = questions.length < heldOut ? ` (of ${heldOut.toLocaleString("en")})` : "";
     const answers =
@@ -145,7 +126,7 @@ class LookPage {
     const found = this.facts.questions.map((_, i) => i).filter((i) => fits(this.facts.questions[i]));
     this.listed = found.slice(0, MAX_LISTED);
     const more = found.length > MAX_LISTED ? `, the first ${MAX_LISTED} shown: search for fewer` : "";
-    byId("found").textContent = `${count(found.length, "question")}${more}`;
+    byId("found").textContent = `${counted(found.length, "question")}${more}`;
     byId("question-list").replaceChildren(...this.listed.map((i) => this.questionItem(i)));
     this.markQuestion();
   }
@@ -154,11 +135,11 @@ class LookPage {
     const { instruction, input, answer, output, isRight } = this.facts.questions[i];
     const item = element("li");
     item.setAttribute("role", "option");
-    const sign = element("span", isRight ? "✓" : "✗", isRight ? "sign good" : "sign bad");
-    const question = element("span", [instruction, input].filter(Boolean).join(" | "), "asked");
+    const sign = element("span", isRight ? "sign good" : "sign bad", isRight ? "✓" : "✗");
+    const question = element("span", "asked", [instruction, input].filter(Boolean).join(" | "));
     const told = isRight ? answer : `${answer} (right: ${output})`;
-    item.append(sign, element("span", isRight ? "right: " : "wrong: ", "spoken"), question);
-    item.append(" ", element("span", told, "told"));
+    item.append(sign, element("span", "spoken", isRight ? "right: " : "wrong: "), question);
+    item.append(" ", element("span", "told", told));
     return item;
   }
 
@@ -212,17 +193,11 @@ class LookPage {
     byId("model-answer").addEventListener("click", () => this.showAnswer("answer"));
     byId("right-answer").addEventListener("click", () => this.showAnswer("output"));
     byId("temperature").addEventListener("input", () => this.showNext());
-    byId("layer").addEventListener("change", (event) => this.chooseHead(+event.target.value, this.head));
-    byId("head").addEventListener("change", (event) => this.chooseHead(this.layer, +event.target.value));
     this.markInQuestions = makeListbox(byId("question-list"), (i) => this.chooseQuestion(this.listed[i]));
     this.markInTokens = makeListbox(byId("tokens"), (i) => this.selectToken(i));
-    this.markInHeads = makeListbox(
-      byId("heads"),
-      (i) => this.chooseHead(Math.floor(i / this.facts.heads), i % this.facts.heads),
-      () => this.facts.heads,
-    );
-    this.fillSelectors();
-    this.connectPictures();
+    const { layers, heads } = this.facts;
+    const piece = (id) => this.piece(id);
+    this.attention = new AttentionView(layers, heads, piece, (place) => this.selectFromMap(place));
   }
 
   mode() {
@@ -336,7 +311,7 @@ class LookPage {
     this.shownAnswer = null;
     const stopped = limit === 1 && result.stopped === "length" ? "" : `; ${STOPPED[result.stopped]}`;
     const speed = result.n > 1 ? `, ${(result.n / result.seconds).toFixed(0)} tokens per second` : "";
-    this.read(`${count(result.n, "token")} generated${speed}${stopped}.`);
+    this.read(`${counted(result.n, "token")} generated${speed}${stopped}.`);
   }
 
   // Another text takes the place of an answer that is still being generated.
@@ -377,7 +352,7 @@ class LookPage {
     if (ids.length === 0) {
       this.setStatus("The prompt is empty: type one.");
     } else if (ids.length > this.facts.limit) {
-      this.setStatus(`${count(ids.length, "token")}, but this page reads at most ${this.facts.limit}: shorten the text.`);
+      this.setStatus(`${counted(ids.length, "token")}, but this page reads at most ${this.facts.limit}: shorten the text.`);
     }
     return ids.length > 0 && ids.length <= this.facts.limit;
   }
@@ -396,7 +371,7 @@ class LookPage {
     this.setStatus(note || view.note);
     this.view = view;
     this.showTokens();
-    this.showHeads();
+    this.attention.showText(view);
     this.markInTokens(view.nPrompt - 1);
     this.selectToken(view.nPrompt - 1);
   }
@@ -414,7 +389,7 @@ class LookPage {
     const start = performance.now();
     const read = await this.model.ask("read", { ids, end: this.end });
     const seconds = (performance.now() - start) / 1000;
-    const note = `${count(ids.length, "token")} read in ${seconds.toFixed(2)} seconds.`;
+    const note = `${counted(ids.length, "token")} read in ${seconds.toFixed(2)} seconds.`;
     return { ids, nPrompt: prompt.length, note, ...read };
   }
 
@@ -435,9 +410,9 @@ class LookPage {
   }
 
   showTokens() {
-    const { ids, nPrompt, judgements } = this.view;
+    const { nPrompt, judgements } = this.view;
     const items = judgements.map((judged, place) => {
-      const item = this.chip(place);
+      const item = element("li", "chip", this.piece(this.tokenAt(place)));
       item.setAttribute("role", "option");
       item.classList.toggle("is-answer", place >= nPrompt);
       const loss = judged === null ? "no loss" : `loss ${judged.loss.toFixed(2)}`;
@@ -455,14 +430,13 @@ class LookPage {
       : "";
     byId("loss-summary").textContent =
       `Mean loss of the answer and its end: ${mean(answer).toFixed(3)} nats over ` +
-      `${count(answer.length, "token")}${ofPrompt}.${why}`;
-    byId("attended").replaceChildren(...ids.map((_, place) => this.chip(place)));
+      `${counted(answer.length, "token")}${ofPrompt}.${why}`;
     this.showTable();
   }
 
-  // A token as a small box.
-  chip(place) {
-    return element("li", this.piece(this.tokenAt(place)), "chip");
+  selectFromMap(place) {
+    this.markInTokens(place);
+    this.selectToken(place);
   }
 
   selectToken(place) {
@@ -476,23 +450,23 @@ class LookPage {
         : `; loss ${judged.loss.toFixed(3)} nats, probability ${percent(Math.exp(-judged.loss))}, rank ${judged.rank.toLocaleString("en")}`;
     byId("token-line").textContent = `${name}${told}.`;
     this.showNext();
-    this.showAttention();
+    this.attention.showToken(place);
   }
 
   showTable() {
     const rows = this.view.judgements.map((judged, place) => {
       const row = element("tr");
-      const header = element("th", String(place + 1));
+      const header = element("th", "", String(place + 1));
       header.scope = "row";
-      row.append(header, element("td", this.piece(this.tokenAt(place)), "token"));
+      row.append(header, element("td", "token", this.piece(this.tokenAt(place))));
       if (judged === null) {
-        row.append(element("td", "–"), element("td", "–"), element("td", "–"));
+        row.append(element("td", "", "–"), element("td", "", "–"), element("td", "", "–"));
       } else {
         const likeliest = `${this.piece(judged.best)} (${percent(judged.bestProbability)})`;
-        row.append(element("td", judged.loss.toFixed(3)));
-        row.append(element("td", judged.rank.toLocaleString("en")), element("td", likeliest, "token"));
+        row.append(element("td", "", judged.loss.toFixed(3)));
+        row.append(element("td", "", judged.rank.toLocaleString("en")), element("td", "token", likeliest));
       }
-      row.append(element("td", "", "token"));
+      row.append(element("td", "token"));
       return row;
     });
     byId("table-rows").replaceChildren(...rows);
@@ -529,160 +503,15 @@ class LookPage {
   nextItem({ id, probability }, right) {
     const item = element("li");
     item.classList.toggle("is-right", id === right);
-    const bar = element("span", "", "bar");
+    const bar = element("span", "bar");
     bar.style.setProperty("--share", probability);
-    const name = element("span", this.piece(id), "piece");
-    const share = element("span", percent(probability), "share");
+    const name = element("span", "piece", this.piece(id));
+    const share = element("span", "share", percent(probability));
     item.append(name, bar, share);
     if (id === right) {
-      share.append(element("span", " in the text", "spoken"));
+      share.append(element("span", "spoken", " in the text"));
     }
     return item;
-  }
-
-  // --- attention ---
-
-  fillSelectors() {
-    const options = (n) =>
-      Array.from({ length: n }, (_, i) => {
-        const option = element("option", String(i + 1));
-        option.value = String(i);
-        return option;
-      });
-    byId("layer").replaceChildren(...options(this.facts.layers));
-    byId("head").replaceChildren(...options(this.facts.heads));
-  }
-
-  connectPictures() {
-    const map = byId("map");
-    map.addEventListener("mousemove", (event) => this.showMapLine(this.placeInMap(event)));
-    map.addEventListener("click", (event) => {
-      const { token } = this.placeInMap(event);
-      this.markInTokens(token);
-      this.selectToken(token);
-    });
-    const redraw = () => {
-      if (this.view !== null) {
-        this.showHeads();
-        this.showAttention();
-      }
-    };
-    window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-    let timer = null;
-    window.addEventListener("resize", () => {
-      clearTimeout(timer);
-      timer = setTimeout(redraw, PAUSE);
-    });
-  }
-
-  // Small maps of all heads, a row for each layer, with the numbers of both.
-  showHeads() {
-    const { layers, heads } = this.facts;
-    const list = byId("heads");
-    list.style.setProperty("--heads", heads);
-    const numbers = Array.from({ length: heads }, (_, head) => this.mapNumber(head + 1));
-    list.replaceChildren(this.mapNumber(""), ...numbers);
-    for (let layer = 0; layer < layers; layer += 1) {
-      const maps = Array.from({ length: heads }, (_, head) => this.headMap(layer, head));
-      list.append(this.mapNumber(layer + 1), ...maps);
-    }
-    this.markInHeads(this.layer * heads + this.head);
-  }
-
-  mapNumber(number) {
-    const label = element("span", String(number), "number");
-    label.setAttribute("aria-hidden", "true"); // each map has a name of its own
-    return label;
-  }
-
-  headMap(layer, head) {
-    const item = element("div", "", "head");
-    item.setAttribute("role", "option");
-    item.setAttribute("aria-label", `layer ${layer + 1}, head ${head + 1}`);
-    const canvas = element("canvas");
-    drawHead(canvas, this.view.attention, layer, head, THUMBNAIL);
-    item.append(canvas);
-    return item;
-  }
-
-  chooseHead(layer, head) {
-    this.layer = layer;
-    this.head = head;
-    this.markInHeads(layer * this.facts.heads + head);
-    this.showAttention();
-  }
-
-  // The strip, the map and the table for the chosen head and the selected token.
-  showAttention() {
-    const { attention, ids } = this.view;
-    const { layer, head } = this;
-    byId("layer").value = String(layer);
-    byId("head").value = String(head);
-    byId("map-caption").textContent = `Layer ${layer + 1}, head ${head + 1}: each row is a token; the stronger the colour, the more it attends`;
-    const token = Math.min(this.selected, ids.length - 1); // the end of the text isn't read
-    const row = attentionRow(attention, layer, head, token);
-    const largest = Array.from(row.keys()).sort((a, b) => row[b] - row[a]).slice(0, 3);
-    const told = largest.map((key) => `‘${this.piece(ids[key])}’ ${percent(row[key])}`).join(", ");
-    byId("attention-line").textContent = `Token ${token + 1}, ‘${this.piece(ids[token])}’, attends most to ${told}.`;
-    const chips = Array.from(byId("attended").children);
-    chips.forEach((chip, key) => {
-      chip.style.setProperty("--share", key < row.length ? colourShare(row[key]) : 0);
-      chip.classList.toggle("is-later", key > token);
-      chip.classList.toggle("is-selected", key === token);
-      chip.title = key <= token ? percent(row[key]) : "";
-    });
-    drawArcs(byId("arcs"), chips, row, token);
-    this.showMap(token);
-    this.showAttentionColumn();
-  }
-
-  showMap(token) {
-    const T = this.view.ids.length;
-    const map = byId("map");
-    drawHead(map, this.view.attention, this.layer, this.head);
-    map.setAttribute("aria-label", `Attention of layer ${this.layer + 1}, head ${this.head + 1}; the table has its largest weights`);
-    const marker = byId("map-row");
-    marker.hidden = false;
-    marker.style.top = `${(100 * token) / T}%`;
-    marker.style.height = `${100 / T}%`;
-    this.showMapLine(null);
-  }
-
-  // The token and the key under the pointer.
-  placeInMap(event) {
-    const T = this.view.ids.length;
-    const box = byId("map").getBoundingClientRect();
-    const within = (share) => Math.max(0, Math.min(T - 1, Math.floor(share * T)));
-    return {
-      token: within((event.clientY - box.top) / box.height),
-      key: within((event.clientX - box.left) / box.width),
-    };
-  }
-
-  showMapLine(place) {
-    if (place === null || place.key > place.token) {
-      byId("map-line").textContent = "Point at the map, or click a row to select its token.";
-      return;
-    }
-    const { ids, attention } = this.view;
-    const weight = attentionWeight(attention, this.layer, this.head, place.token, place.key);
-    byId("map-line").textContent =
-      `${place.token + 1} ‘${this.piece(ids[place.token])}’ attends to ` +
-      `${place.key + 1} ‘${this.piece(ids[place.key])}’: ${percent(weight)}`;
-  }
-
-  showAttentionColumn() {
-    byId("attention-column").textContent = `Attends most to (layer ${this.layer + 1}, head ${this.head + 1})`;
-    const { ids, attention } = this.view;
-    Array.from(byId("table-rows").children).forEach((line, place) => {
-      if (place === ids.length) {
-        line.lastElementChild.textContent = "–";
-        return;
-      }
-      const row = attentionRow(attention, this.layer, this.head, place);
-      const key = largestPlace(row);
-      line.lastElementChild.textContent = `${key + 1} ${this.piece(ids[key])} (${percent(row[key])})`;
-    });
   }
 }
 

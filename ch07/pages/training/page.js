@@ -2,26 +2,13 @@
 
 // Fills the page from the run's data, which Python wrote into it.
 
-const run = JSON.parse(document.getElementById("run").textContent);
+const run = JSON.parse(byId("run").textContent);
 const STATES = {
   training: "training",
   finished: "finished",
   stopped: "interrupted",
   failed: "ended by an error",
 };
-
-// The element with an id.
-function part(id) {
-  return document.getElementById(id);
-}
-
-// A new HTML element with a class and a text.
-function element(name, className, text) {
-  const made = document.createElement(name);
-  made.className = className;
-  made.textContent = text;
-  return made;
-}
 
 // A loss with as many digits as the terminal shows.
 function lossText(loss) {
@@ -45,12 +32,12 @@ function wholeText(number) {
 // The header: name, state, progress, and what there is to know about it.
 function fillHeader() {
   const last = run.records[run.records.length - 1];
-  part("name").textContent = run.name;
+  byId("name").textContent = run.name;
   document.title = `${run.name}: ${STATES[run.state]}`;
-  part("state").textContent = STATES[run.state];
-  part("state").classList.add(run.state);
-  part("progress").max = run.steps;
-  part("progress").value = last ? last.step : 0;
+  byId("state").textContent = STATES[run.state];
+  byId("state").classList.add(run.state);
+  byId("progress").max = run.steps;
+  byId("progress").value = last ? last.step : 0;
   const facts = [`step ${last ? wholeText(last.step) : 0} of ${wholeText(run.steps)}`];
   if (last) {
     facts.push(`training loss ${lossText(last.train_loss)}`);
@@ -63,18 +50,18 @@ function fillHeader() {
   } else if (last) {
     facts.push(`${durationText(last.seconds)} of training`);
   }
-  part("facts").replaceChildren(...facts.map((fact) => element("span", "", fact)));
+  byId("facts").replaceChildren(...facts.map((fact) => element("span", "", fact)));
   fillNote();
 }
 
 // How to resume a run, or what ended it; and whether the page goes on loading itself.
 function fillNote() {
-  part("refresh").hidden = run.state !== "training";
-  part("note").hidden = run.note === "";
+  byId("refresh").hidden = run.state !== "training";
+  byId("note").hidden = run.note === "";
   if (run.state === "stopped") {
-    part("note").replaceChildren("Resume it with ", element("code", "", run.note));
+    byId("note").replaceChildren("Resume it with ", element("code", "", run.note));
   } else {
-    part("note").textContent = run.note;
+    byId("note").textContent = run.note;
   }
 }
 
@@ -104,32 +91,32 @@ function drawCharts() {
     { name: "validation", mark: "square", points: validation },
   ].filter((series) => series.points.length > 0);
   const isPositive = [...training, ...validation].every(([, loss]) => loss > 0);
-  part("log").disabled = !isPositive;
-  const x = drawChart(part("loss"), losses, part("log").checked && isPositive);
-  describe(part("loss"), "Training loss", training);
+  byId("log").disabled = !isPositive;
+  const x = drawChart(byId("loss"), losses, byId("log").checked && isPositive);
+  describe(byId("loss"), "Training loss", training);
   drawSmall("lr", "Learning rate");
   drawSmall("speed", "Tokens per second");
-  part("speed-part").hidden = run.records.length > 1 && pointsOf("speed").length === 0;
+  byId("speed-part").hidden = run.records.length > 1 && pointsOf("speed").length === 0;
   return x;
 }
 
 // A small chart of one field.
 function drawSmall(id, what) {
   const points = pointsOf(id);
-  drawChart(part(id), points.length ? [{ name: "training", mark: "circle", points }] : [], false);
-  describe(part(id), what, points);
+  drawChart(byId(id), points.length ? [{ name: "training", mark: "circle", points }] : [], false);
+  describe(byId(id), what, points);
 }
 
 // The values at the evaluation that is nearest to the pointer.
 function readAt(event, x) {
-  const box = part("loss").getBoundingClientRect();
+  const box = byId("loss").getBoundingClientRect();
   const distance = (record) => Math.abs(x(record.step) - (event.clientX - box.left));
   const nearest = run.records.reduce((a, b) => (distance(b) < distance(a) ? b : a));
-  part("loss").querySelectorAll(".pointer").forEach((line) => line.remove());
+  byId("loss").querySelectorAll(".pointer").forEach((line) => line.remove());
   const place = x(nearest.step);
   const ends = { y1: MARGIN.top, y2: box.height - MARGIN.bottom };
-  draw(part("loss"), "line", { class: "pointer", x1: place, x2: place, ...ends });
-  part("readout").textContent = `step ${wholeText(nearest.step)}: training `
+  draw(byId("loss"), "line", { class: "pointer", x1: place, x2: place, ...ends });
+  byId("readout").textContent = `step ${wholeText(nearest.step)}: training `
     + `${lossText(nearest.train_loss)}, validation ${lossText(nearest.val_loss)}`;
 }
 
@@ -147,12 +134,12 @@ function fillTable() {
     );
     return row;
   });
-  part("rows").replaceChildren(...rows.reverse());
+  byId("rows").replaceChildren(...rows.reverse());
 }
 
 // An answer with the words marked that the answer before did not have.
 function answerElement(sample, before) {
-  const answer = element("span", "answer", "");
+  const answer = element("span", "answer");
   answer.dir = "auto";
   if (sample.answer.trim() === "") {
     answer.append(element("span", "quiet", "[an empty answer]"));
@@ -167,12 +154,12 @@ function answerElement(sample, before) {
 
 // The question, and its answers from the newest to the oldest.
 function fillAnswers() {
-  part("answers").hidden = run.samples.length === 0;
+  byId("answers").hidden = run.samples.length === 0;
   if (run.samples.length === 0) {
     return;
   }
-  part("question").textContent = run.samples[0].question;
-  part("right").textContent = run.samples[0].right;
+  byId("question").textContent = run.samples[0].question;
+  byId("right").textContent = run.samples[0].right;
   const items = run.samples.map((sample, i) => {
     const item = document.createElement("li");
     item.append(
@@ -182,9 +169,9 @@ function fillAnswers() {
     );
     return item;
   });
-  part("samples").replaceChildren(...items.reverse());
-  part("older").hidden = run.olderSamples === 0;
-  part("older").textContent = `${wholeText(run.olderSamples)} older answers are in samples.jsonl.`;
+  byId("samples").replaceChildren(...items.reverse());
+  byId("older").hidden = run.olderSamples === 0;
+  byId("older").textContent = `${wholeText(run.olderSamples)} older answers are in samples.jsonl.`;
 }
 
 // Each setting with its value.
@@ -196,15 +183,15 @@ function fillSettings() {
     item.append(term, element("dd", "", Array.isArray(value) ? value.join(", ") : String(value)));
     return item;
   });
-  part("options").replaceChildren(...items);
+  byId("options").replaceChildren(...items);
 }
 
 // Draw everything, then follow the run if it still trains.
 function start() {
   let chosenAxis = history.state === null ? null : history.state.log;
-  part("log").checked = chosenAxis === null ? run.logarithmic : chosenAxis;
-  part("waiting").hidden = run.records.length > 0;
-  part("losses").hidden = run.records.length === 0;
+  byId("log").checked = chosenAxis === null ? run.logarithmic : chosenAxis;
+  byId("waiting").hidden = run.records.length > 0;
+  byId("losses").hidden = run.records.length === 0;
   fillHeader();
   fillTable();
   fillAnswers();
@@ -213,12 +200,12 @@ function start() {
   const redraw = () => {
     x = drawCharts();
   };
-  part("log").addEventListener("change", () => {
-    chosenAxis = part("log").checked;
+  byId("log").addEventListener("change", () => {
+    chosenAxis = byId("log").checked;
     redraw();
   });
   window.addEventListener("resize", redraw);
-  part("loss").addEventListener("pointermove", (event) => x && readAt(event, x));
+  byId("loss").addEventListener("pointermove", (event) => x && readAt(event, x));
   if (run.state === "training") {
     follow(run, () => {
       remember(chosenAxis);
